@@ -1,0 +1,43 @@
+//! Brings the database to this version's schema, as its owner, and lets the functions' roles log in with the passwords of their secrets.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use shared::Result;
+use shared::config::{self, DatabaseSettings, Env};
+use shared::db::Db;
+use shared::migrations;
+use shared::secrets::{Role, Secrets};
+
+/// What the function keeps between runs.
+pub struct Migrate {
+    db: Db,
+    system: Arc<Secrets>,
+}
+
+impl Migrate {
+    /// Reads the settings and the secrets.
+    ///
+    /// # Errors
+    /// `Setting`, `Upstream`.
+    pub async fn start(env: &Env) -> Result<Self> {
+        let settings = DatabaseSettings::from_env(env)?;
+        let owner = env.required("DATABASE_OWNER")?;
+        let aws = config::aws().await;
+        let secrets = Secrets::read(&aws, env, Role::Owner).await?;
+        let system = Secrets::read(&aws, env, Role::System).await?;
+        Ok(Self { db: Db::new(settings, owner, secrets)?, system })
+    }
+
+    /// Applies what is missing. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// As `migrations::run`.
+    pub async fn handle(&self) -> Result<Value> {
+        let mut db = self.db.connection().await?;
+        let applied = migrations::run(&mut db).await?;
+        migrations::set_password(&db, "pulse_system", &self.system.database_password()?).await?;
+        tracing::info!(applied, "migrated");
+        Ok(json!({"applied": applied}))
+    }
+}

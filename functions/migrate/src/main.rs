@@ -1,0 +1,26 @@
+//! The Lambda binary of `migrate`.
+
+use std::process::ExitCode;
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use migrate::Migrate;
+use serde_json::Value;
+use shared::config::Env;
+use shared::telemetry;
+use tracing::Instrument;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    telemetry::exit(run().await)
+}
+
+async fn run() -> Result<(), lambda_runtime::Error> {
+    let env = Env::process();
+    telemetry::init(&env)?;
+    let migrate = &Migrate::start(&env).await?;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
+        let span = tracing::info_span!("migrate", request.id = event.context.request_id);
+        migrate.handle().instrument(span).await.map_err(lambda_runtime::Error::from)
+    }))
+    .await
+}

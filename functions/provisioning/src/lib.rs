@@ -1,0 +1,44 @@
+//! The outbox's worker: woken after a commit that left steps, and every minute (docs/events.md, "Outbox").
+
+use std::time::Duration;
+
+use shared::Result;
+use shared::clock::Clock;
+use shared::config::{self, DatabaseSettings, Env, KeycloakSettings};
+use shared::db::Db;
+use shared::keycloak::Keycloak;
+use shared::outbox::{Outbox, Summary};
+use shared::secrets::{Role, Secrets};
+
+/// How long a run takes new steps. The function's time-out in template.yaml leaves room for the last one's own time-outs.
+const BUDGET: Duration = Duration::from_secs(40);
+
+/// What the function keeps between runs.
+pub struct Provisioning {
+    /// Takes the steps.
+    pub outbox: Outbox,
+}
+
+impl Provisioning {
+    /// Reads the settings and the secret.
+    ///
+    /// # Errors
+    /// `Setting`, `Upstream`.
+    pub async fn start(env: &Env, clock: Clock) -> Result<Self> {
+        let settings = DatabaseSettings::from_env(env)?;
+        let keycloak = KeycloakSettings::from_env(env)?;
+        let secrets = Secrets::read(&config::aws().await, env, Role::System).await?;
+        let db = Db::new(settings, "pulse_system", secrets.clone())?;
+        Ok(Self { outbox: Outbox { db, keycloak: Keycloak::new(keycloak, secrets)?, clock } })
+    }
+
+    /// Takes the steps that are due. What woke it does not matter.
+    ///
+    /// # Errors
+    /// Those of the database; a step's own error stays with the step.
+    pub async fn handle(&self) -> Result<Summary> {
+        let summary = self.outbox.run(BUDGET).await?;
+        tracing::info!(done = summary.done, retried = summary.retried, failed = summary.failed, "outbox run");
+        Ok(summary)
+    }
+}

@@ -1,0 +1,28 @@
+//! The Lambda binary of `stripe-events`.
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+
+use aws_lambda_events::sqs::SqsEvent;
+use lambda_runtime::{LambdaEvent, service_fn};
+use shared::clock::Clock;
+use shared::config::Env;
+use shared::telemetry;
+use stripe_events::StripeEvents;
+use tracing::Instrument;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    telemetry::exit(run().await)
+}
+
+async fn run() -> Result<(), lambda_runtime::Error> {
+    let env = Env::process();
+    telemetry::init(&env)?;
+    let consumer = &StripeEvents::start(&env, Clock::system()).await?;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
+        let span = tracing::info_span!("stripe_events", request.id = event.context.request_id);
+        Ok::<_, Infallible>(consumer.handle(event.payload).instrument(span).await)
+    }))
+    .await
+}

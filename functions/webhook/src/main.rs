@@ -1,0 +1,22 @@
+//! The Lambda binary of `webhook`.
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+
+use lambda_http::service_fn;
+use shared::clock::Clock;
+use shared::config::Env;
+use shared::telemetry;
+use webhook::Webhook;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    telemetry::exit(run().await)
+}
+
+async fn run() -> Result<(), lambda_http::Error> {
+    let env = Env::process();
+    telemetry::init(&env)?;
+    let webhook = &Webhook::start(&env, Clock::system()).await?;
+    lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(webhook.handle(request).await) })).await
+}

@@ -1,0 +1,196 @@
+//! Settings from the environment. The only place that reads it; a bad setting is one line that names it (docs/configuration.md).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
+
+use crate::{Error, Result};
+
+/// Where settings come from.
+pub struct Env(Box<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl Env {
+    /// The process's environment.
+    #[must_use]
+    pub fn process() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place")]
+        Self(Box::new(|name| std::env::var(name).ok()))
+    }
+
+    /// A fixed set.
+    #[must_use]
+    pub fn of(settings: HashMap<String, String>) -> Self {
+        Self(Box::new(move |name| settings.get(name).cloned()))
+    }
+
+    /// A setting that must be there.
+    ///
+    /// # Errors
+    /// `Setting` where it is missing or empty.
+    pub fn required(&self, name: &str) -> Result<String> {
+        self.optional(name)?.ok_or_else(|| Error::Setting(format!("{name} is not set")))
+    }
+
+    /// A setting that may be absent. Empty is an error: it is a deployment's slip, never meant.
+    ///
+    /// # Errors
+    /// `Setting` where it is empty.
+    pub fn optional(&self, name: &str) -> Result<Option<String>> {
+        match (self.0)(name) {
+            Some(value) if value.trim().is_empty() => Err(Error::Setting(format!("{name} is empty"))),
+            value => Ok(value.map(|v| v.trim().to_owned())),
+        }
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &str, what: &str, default: Option<T>) -> Result<T> {
+        match (self.optional(name)?, default) {
+            (Some(text), _) => text.parse().map_err(|_| Error::Setting(format!("{name} is not {what}: {text:?}"))),
+            (None, Some(default)) => Ok(default),
+            (None, None) => Err(Error::Setting(format!("{name} is not set"))),
+        }
+    }
+
+    fn url(&self, name: &str) -> Result<String> {
+        let text = self.required(name)?;
+        is_url(&text).then(|| text.clone()).ok_or_else(|| Error::Setting(format!("{name} is not an http(s) URL: {text:?}")))
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// How to reach `PostgreSQL`. The password is a secret and not here.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// `DATABASE_HOST`.
+    pub host: String,
+    /// `DATABASE_PORT`, 5432 by default.
+    pub port: u16,
+    /// `DATABASE_NAME`.
+    pub name: String,
+    /// `DATABASE_SSLMODE`: `verify-full` (the default), or `disable` for a database on this machine.
+    pub tls: bool,
+    /// `DATABASE_CA_FILE`: a PEM file of more roots to trust, as RDS needs for direct connections.
+    pub ca_file: Option<String>,
+    /// `DATABASE_POOL_SIZE`: 1 by default, because an instance serves one request at a time.
+    pub pool_size: usize,
+}
+
+impl DatabaseSettings {
+    /// Reads `DATABASE_*`.
+    ///
+    /// # Errors
+    /// `Setting`.
+    pub fn from_env(env: &Env) -> Result<Self> {
+        let tls = match env.optional("DATABASE_SSLMODE")?.as_deref() {
+            None | Some("verify-full") => true,
+            Some("disable") => false,
+            Some(other) => return Err(Error::Setting(format!("DATABASE_SSLMODE is not verify-full or disable: {other:?}"))),
+        };
+        let pool_size = env.parsed("DATABASE_POOL_SIZE", "a number of connections", Some(1))?;
+        if pool_size == 0 {
+            return Err(Error::Setting("DATABASE_POOL_SIZE is not a number of connections: \"0\"".to_owned()));
+        }
+        Ok(Self {
+            host: env.required("DATABASE_HOST")?,
+            port: env.parsed("DATABASE_PORT", "a port", Some(5432))?,
+            name: env.required("DATABASE_NAME")?,
+            tls,
+            ca_file: env.optional("DATABASE_CA_FILE")?,
+            pool_size,
+        })
+    }
+}
+
+/// How to reach Keycloak's admin API. The client secret is a secret and not here.
+#[derive(Clone, Debug)]
+pub struct KeycloakSettings {
+    /// `KEYCLOAK_URL`, without the realm.
+    pub url: String,
+    /// `KEYCLOAK_REALM`.
+    pub realm: String,
+    /// `KEYCLOAK_CLIENT_ID`: the service account's client.
+    pub client_id: String,
+}
+
+impl KeycloakSettings {
+    /// Reads `KEYCLOAK_*`.
+    ///
+    /// # Errors
+    /// `Setting`.
+    pub fn from_env(env: &Env) -> Result<Self> {
+        Ok(Self {
+            url: env.url("KEYCLOAK_URL")?.trim_end_matches('/').to_owned(),
+            realm: env.required("KEYCLOAK_REALM")?,
+            client_id: env.required("KEYCLOAK_CLIENT_ID")?,
+        })
+    }
+}
+
+/// `STRIPE_API_BASE` where set (the local simulator), else Stripe's own address. Without a trailing slash or version.
+///
+/// # Errors
+/// `Setting` where it is not a URL.
+pub fn stripe_api_base(env: &Env) -> Result<String> {
+    if env.optional("STRIPE_API_BASE")?.is_none() {
+        return Ok("https://api.stripe.com".to_owned());
+    }
+    Ok(env.url("STRIPE_API_BASE")?.trim_end_matches('/').to_owned())
+}
+
+/// The URL of a queue.
+///
+/// # Errors
+/// `Setting` where it is missing or not a URL.
+pub fn queue_url(env: &Env, name: &str) -> Result<String> {
+    env.url(name)
+}
+
+/// What the AWS clients of a process share. Time-outs are short: Stripe repeats a delivery that got no answer, and the outbox
+/// has its minute tick.
+pub async fn aws() -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(4))
+        .operation_timeout(Duration::from_secs(9))
+        .build();
+    aws_config::ConfigLoader::default().behavior_version(aws_config::BehaviorVersion::latest()).timeout_config(timeouts).load().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(settings: &[(&str, &str)]) -> Env {
+        Env::of(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    fn message<T>(result: Result<T>) -> String {
+        result.err().expect("refused").to_string()
+    }
+
+    #[test]
+    fn a_bad_setting_is_one_line_that_names_it() {
+        let base = [("DATABASE_HOST", "localhost"), ("DATABASE_NAME", "pulse")];
+        let with = |extra: (&'static str, &'static str)| env(&[base.as_slice(), &[extra]].concat());
+        assert_eq!(message(DatabaseSettings::from_env(&env(&[]))), "DATABASE_HOST is not set");
+        assert_eq!(message(DatabaseSettings::from_env(&env(&[("DATABASE_HOST", " ")]))), "DATABASE_HOST is empty");
+        assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_PORT", "x")))), "DATABASE_PORT is not a port: \"x\"");
+        assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_SSLMODE", "prefer")))), "DATABASE_SSLMODE is not verify-full or disable: \"prefer\"");
+        assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_POOL_SIZE", "0")))), "DATABASE_POOL_SIZE is not a number of connections: \"0\"");
+        assert_eq!(message(queue_url(&env(&[("STRIPE_QUEUE_URL", "queue")]), "STRIPE_QUEUE_URL")), "STRIPE_QUEUE_URL is not an http(s) URL: \"queue\"");
+        assert_eq!(message(KeycloakSettings::from_env(&env(&[("KEYCLOAK_URL", "ftp://x")]))), "KEYCLOAK_URL is not an http(s) URL: \"ftp://x\"");
+    }
+
+    #[test]
+    fn tls_is_on_unless_switched_off_by_name() {
+        let settings = DatabaseSettings::from_env(&env(&[("DATABASE_HOST", "h"), ("DATABASE_NAME", "n")])).expect("read");
+        assert!(settings.tls);
+        assert_eq!((settings.port, settings.pool_size), (5432, 1));
+    }
+}

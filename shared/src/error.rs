@@ -1,0 +1,137 @@
+//! The one error type of the library: transport-free, its message fit for an operator, its class exhaustive.
+
+use std::fmt;
+
+/// The result of anything here that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What lies outside this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// `PostgreSQL`, as long as no statement has run: connecting, waiting for a connection.
+    Database,
+    /// The SQS queues.
+    Queue,
+    /// AWS Secrets Manager.
+    Secrets,
+    /// Stripe's API.
+    Stripe,
+    /// Keycloak's admin API.
+    Keycloak,
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Database => "database",
+            Self::Queue => "queue",
+            Self::Secrets => "secrets manager",
+            Self::Stripe => "Stripe",
+            Self::Keycloak => "Keycloak",
+        })
+    }
+}
+
+/// Everything that can go wrong. A domain reason is a stable `code`, not a variant. No message holds a secret or a mail address.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What came in cannot be read; the sender must mend it.
+    #[error("{detail}")]
+    Malformed {
+        /// Stable reason.
+        code: &'static str,
+        /// For a person.
+        detail: String,
+    },
+    /// What is asked contradicts what is; trying again changes nothing until a person mends the cause.
+    #[error("{detail}")]
+    Conflict {
+        /// Stable reason.
+        code: &'static str,
+        /// For a person.
+        detail: String,
+    },
+    /// A service outside did not do its part.
+    #[error("{service}: {detail}")]
+    Upstream {
+        /// Which one.
+        service: Service,
+        /// Whether the same call may succeed later, with nothing mended here.
+        transient: bool,
+        /// For a person.
+        detail: String,
+    },
+    /// `PostgreSQL` refused or lost a statement.
+    #[error("database: {}", database_message(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// A setting is missing, empty or malformed; the text names it.
+    #[error("{0}")]
+    Setting(String),
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A service that may work later.
+    pub fn unavailable(service: Service, detail: impl fmt::Display) -> Self {
+        Self::Upstream { service, transient: true, detail: detail.to_string() }
+    }
+
+    /// A service that said no, and will say it again.
+    pub fn refused(service: Service, detail: impl fmt::Display) -> Self {
+        Self::Upstream { service, transient: false, detail: detail.to_string() }
+    }
+
+    /// What is asked contradicts what is.
+    pub fn conflict(code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::Conflict { code, detail: detail.to_string() }
+    }
+
+    /// Whether the same work may succeed later with nothing mended by a person: then a message stays on its queue and a step is
+    /// tried again; otherwise it is recorded as failed (docs/events.md, "Errors").
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Upstream { transient, .. } => *transient,
+            Self::Database(error) => database_is_transient(error),
+            // A wrong setting is mended by a deployment, and the message must outlive it.
+            Self::Setting(_) => true,
+            Self::Malformed { .. } | Self::Conflict { .. } | Self::Internal(_) => false,
+        }
+    }
+
+    /// The stable code where the error has one.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { code, .. } | Self::Conflict { code, .. } => code,
+            Self::Upstream { .. } => "upstream",
+            Self::Database(_) => "database",
+            Self::Setting(_) => "setting",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
+/// By SQLSTATE class (`PostgreSQL`, appendix "Error Codes"): connection, roll-back, resources, intervention and system errors pass by
+/// themselves. A unique violation is a race with a twin: the next try finds the twin's row.
+fn database_is_transient(error: &tokio_postgres::Error) -> bool {
+    let Some(state) = error.code() else {
+        // No SQLSTATE: the connection broke, or a value could not be converted (which is our fault).
+        return error.is_closed() || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+    };
+    let code = state.code();
+    ["08", "25006", "28", "40", "53", "55", "57", "58", "23505"].iter().any(|class| code.starts_with(class))
+}
+
+/// Message and constraint, never the row: `PostgreSQL` puts column values into its detail.
+fn database_message(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => match db.constraint() {
+            Some(constraint) => format!("{} (SQLSTATE {}, constraint {constraint})", db.message(), db.code().code()),
+            None => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        },
+        None => error.to_string(),
+    }
+}

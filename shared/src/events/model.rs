@@ -1,0 +1,247 @@
+//! Stripe's event envelope, read leniently, and what becomes of an event.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::ids::{StripeCustomerId, StripeEventId};
+use crate::{Error, Result};
+
+/// What SQS takes with room for its own attributes: an event over it is queued without its object, and read from Stripe later.
+pub const QUEUE_LIMIT_BYTES: usize = 200 * 1024;
+
+/// The parts of an event that every API version has; what its object means is for its handler to say.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// Its id.
+    pub id: StripeEventId,
+    /// e.g. `checkout.session.completed`.
+    pub event_type: String,
+    /// When it happened at Stripe, UTC.
+    pub created: Timestamp,
+    /// Live or test mode.
+    pub livemode: bool,
+    /// In whose shape the object is.
+    pub api_version: Option<String>,
+    /// `data.object`, untouched; of a slim envelope only `id`, `object` and `customer`.
+    pub object: Value,
+    /// Whether the object was left out for its size.
+    pub slim: bool,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    created: i64,
+    livemode: bool,
+    api_version: Option<String>,
+    data: RawData,
+    #[serde(default)]
+    pulse_slim: bool,
+}
+
+#[derive(Deserialize)]
+struct RawData {
+    object: Value,
+}
+
+impl Envelope {
+    /// Reads an event, as Stripe or our own queue holds it.
+    ///
+    /// # Errors
+    /// `Malformed` (`malformed_event`, `malformed_id`), naming the field.
+    pub fn parse(body: &[u8]) -> Result<Self> {
+        let malformed = |detail: String| Error::Malformed { code: "malformed_event", detail };
+        let raw: Raw = serde_json::from_slice(body).map_err(|error| malformed(format!("the body is not a Stripe event: {error}")))?;
+        if !raw.data.object.is_object() {
+            return Err(malformed("the body is not a Stripe event: data.object is not an object".to_owned()));
+        }
+        Ok(Self {
+            id: StripeEventId::parse(&raw.id)?,
+            event_type: raw.event_type,
+            created: Timestamp::from_second(raw.created).map_err(|_| malformed("the body is not a Stripe event: created is out of range".to_owned()))?,
+            livemode: raw.livemode,
+            api_version: raw.api_version,
+            object: raw.data.object,
+            slim: raw.pulse_slim,
+        })
+    }
+
+    /// The customer that it concerns: `object.customer`, an id or expanded, or the object itself.
+    #[must_use]
+    pub fn customer(&self) -> Option<StripeCustomerId> {
+        let own = (self.object["object"] == "customer").then_some(&self.object);
+        [Some(&self.object["customer"]), Some(&self.object["customer"]["id"]), own.map(|customer| &customer["id"])]
+            .into_iter()
+            .flatten()
+            .find_map(|id| StripeCustomerId::parse(id.as_str()?).ok())
+    }
+
+    /// The id of its object.
+    #[must_use]
+    pub fn object_id(&self) -> Option<&str> {
+        self.object["id"].as_str()
+    }
+
+    /// The event without what makes it large.
+    fn slimmed(&self) -> Value {
+        let object = json!({"id": self.object["id"], "object": self.object["object"], "customer": self.customer().map(|id| id.to_string())});
+        json!({
+            "id": self.id.as_str(), "type": self.event_type, "created": self.created.as_second(), "livemode": self.livemode,
+            "api_version": self.api_version, "data": {"object": object}, "pulse_slim": true,
+        })
+    }
+
+    /// What goes on the queue for the event whose text is `body`.
+    #[must_use]
+    pub fn message(&self, body: &str) -> Message {
+        let body = if body.len() <= QUEUE_LIMIT_BYTES { queueable(body) } else { queueable(&self.slimmed().to_string()) };
+        let group = self.customer().map_or_else(|| self.id.to_string(), |customer| customer.to_string());
+        // SQS takes 128 characters for either; ids are shorter today, and a longer one is still its own.
+        Message { group: short(group), deduplication_id: short(self.id.to_string()), body }
+    }
+}
+
+/// One message of the FIFO queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Messages of one group are applied one after the other.
+    pub group: String,
+    /// SQS drops a second one within five minutes.
+    pub deduplication_id: String,
+    /// The event.
+    pub body: String,
+}
+
+/// SQS refuses two characters that JSON allows (U+FFFE, U+FFFF); inside a JSON text they can only stand in strings, where their
+/// escapes mean the same.
+fn queueable(body: &str) -> String {
+    body.replace('\u{FFFE}', "\\ufffe").replace('\u{FFFF}', "\\uffff")
+}
+
+fn short(mut id: String) -> String {
+    if id.len() > 128 {
+        id = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes()));
+    }
+    id
+}
+
+/// What became of an event (docs/events.md, "Outcomes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EventStatus {
+    /// Its effect is committed, by this event or another of the same fact.
+    #[default]
+    Applied,
+    /// Not ours, or without effect.
+    Ignored,
+    /// Its cause has not appeared yet.
+    Waiting,
+    /// A permanent error; a person mends and replays.
+    Failed,
+    /// A person said that it needs nothing.
+    Dismissed,
+}
+
+impl EventStatus {
+    /// As the database spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Dismissed => "dismissed",
+        }
+    }
+
+    /// Reads the database's spelling.
+    ///
+    /// # Errors
+    /// `Internal` where it is none of them.
+    pub fn parse(text: &str) -> Result<Self> {
+        [Self::Applied, Self::Ignored, Self::Waiting, Self::Failed, Self::Dismissed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| Error::Internal(format!("event status {text:?} is unknown")))
+    }
+
+    /// Whether a redelivery has nothing left to do.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Applied | Self::Ignored | Self::Dismissed => true,
+            Self::Waiting | Self::Failed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(object: &Value) -> Value {
+        json!({"id": "evt_1", "object": "event", "type": "checkout.session.completed", "created": 1_767_225_600, "livemode": false, "api_version": "2026-09-30.endive", "data": {"object": object}})
+    }
+
+    fn parse(value: &Value) -> Result<Envelope> {
+        Envelope::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_group_is_the_customer_wherever_it_stands() {
+        for (object, group) in [
+            (json!({"object": "checkout.session", "id": "cs_1", "customer": "cus_1"}), "cus_1"),
+            (json!({"object": "checkout.session", "customer": {"id": "cus_2", "object": "customer"}}), "cus_2"),
+            (json!({"object": "customer", "id": "cus_3"}), "cus_3"),
+            (json!({"object": "checkout.session", "id": "cs_1", "customer": null}), "evt_1"),
+            (json!({"object": "charge", "id": "ch_1", "customer": "not an id"}), "evt_1"),
+        ] {
+            let event = event(&object);
+            let message = parse(&event).expect("an event").message(&event.to_string());
+            assert_eq!((message.group.as_str(), message.deduplication_id.as_str()), (group, "evt_1"), "{object}");
+            assert_eq!(message.body, event.to_string());
+        }
+    }
+
+    #[test]
+    fn a_large_event_is_queued_without_its_object_and_keeps_its_group() {
+        let event = event(&json!({"object": "invoice", "id": "in_1", "customer": "cus_1", "lines": "x".repeat(QUEUE_LIMIT_BYTES)}));
+        let message = parse(&event).expect("an event").message(&event.to_string());
+        assert!(message.body.len() < 1000);
+        let slim = Envelope::parse(message.body.as_bytes()).expect("readable");
+        assert!(slim.slim);
+        assert_eq!((slim.id.as_str(), slim.object_id(), message.group.as_str()), ("evt_1", Some("in_1"), "cus_1"));
+    }
+
+    #[test]
+    fn characters_that_sqs_refuses_are_escaped_and_mean_the_same() {
+        let event = event(&json!({"object": "checkout.session", "name": "a\u{FFFF}b\u{FFFE}c✓"}));
+        let body = parse(&event).expect("an event").message(&event.to_string()).body;
+        assert!(!body.contains(['\u{FFFE}', '\u{FFFF}']));
+        assert_eq!(serde_json::from_str::<Value>(&body).expect("JSON"), event);
+    }
+
+    #[test]
+    fn a_body_of_another_kind_is_refused_with_the_field_named() {
+        let mut no_type = event(&json!({}));
+        no_type.as_object_mut().expect("an object").remove("type");
+        let mut bad_id = event(&json!({}));
+        bad_id["id"] = json!("evt_1/../x");
+        let mut bad_object = event(&json!({}));
+        bad_object["data"]["object"] = json!("cs_1");
+        for (body, named) in [
+            (no_type.to_string(), "type"),
+            (bad_id.to_string(), "evt_1/../x"),
+            (bad_object.to_string(), "data.object"),
+            ("[]".to_owned(), "event"),
+            ("null".to_owned(), "event"),
+            ("not json".to_owned(), "event"),
+        ] {
+            let error = Envelope::parse(body.as_bytes()).expect_err("refused");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Everything of Pulse Billing that has a rule in it; the functions are thin shells around this crate.
+//!
+//! One folder a noun: `mod.rs` holds operations (one function a use case, which alone opens and commits the transaction),
+//! `model.rs` types and rules without I/O or clock, `store.rs` the only SQL of that noun. The outside world is one concrete
+//! type each (`stripe`, `keycloak`, `queue`, `secrets`). See `docs/architecture.md`.
+
+pub mod allocations;
+pub mod audit;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod events;
+pub mod flags;
+pub mod ids;
+pub mod keycloak;
+pub mod migrations;
+pub mod outbox;
+pub mod plans;
+pub mod queue;
+pub mod secrets;
+pub mod stripe;
+pub mod subscriptions;
+pub mod telemetry;
+pub mod tenants;
+
+pub use error::{Error, Result};

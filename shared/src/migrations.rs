@@ -1,0 +1,45 @@
+//! Applies `migrations/`, as the owner, on a direct connection (never through a proxy).
+
+use tokio_postgres::Client;
+
+use crate::error::Service;
+use crate::{Error, Result};
+
+mod embedded {
+    refinery::embed_migrations!("../migrations");
+}
+
+/// Two deployments at once: the second waits, then finds nothing to do. Any number serves, as long as nothing else uses it.
+const LOCK: i64 = 0x7075_6c73_6500;
+
+/// How many months of audit partitions are kept ahead.
+const AUDIT_MONTHS_AHEAD: i32 = 12;
+
+/// Applies what is missing and returns how many migrations that were.
+///
+/// # Errors
+/// `Database`, or `Internal` where an applied migration is missing or differs.
+pub async fn run(client: &mut Client) -> Result<usize> {
+    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    let applied = async {
+        let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| Error::Internal(format!("migrations: {error:#}")))?;
+        client.execute("SELECT ensure_audit_partitions($1)", &[&AUDIT_MONTHS_AHEAD]).await?;
+        Ok(report.applied_migrations().len())
+    };
+    let applied = applied.await;
+    client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
+    applied
+}
+
+/// Lets a role of ours log in with this password. Only its SCRAM verifier is sent, so no log of the server can hold it.
+///
+/// # Errors
+/// `Database`, or `Upstream` where the role is none of ours.
+pub async fn set_password(client: &Client, role: &str, password: &str) -> Result<()> {
+    if role != "pulse_system" {
+        return Err(Error::refused(Service::Database, format!("{role:?} is no role of a function")));
+    }
+    let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+    client.batch_execute(&format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'")).await?;
+    Ok(())
+}

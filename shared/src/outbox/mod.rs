@@ -1,0 +1,136 @@
+//! The outbox: what must happen outside the database, committed with its cause and done after it (docs/events.md, "Outbox").
+//!
+//! A step is claimed for a time, tried with no transaction open, and then recorded; its effect outside must bear a repetition, because
+//! a worker may die between the two.
+
+pub mod model;
+pub(crate) mod store;
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::audit::{self, Actor, Entry};
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::flags::{self, Flag};
+use crate::keycloak::{Ensured, Keycloak};
+use crate::{Error, Result};
+use model::KeycloakUser;
+use store::Step;
+
+/// What the outbox needs.
+pub struct Outbox {
+    /// As `pulse_system`.
+    pub db: Db,
+    /// Where users live.
+    pub keycloak: Keycloak,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// One run, in numbers.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Steps done.
+    pub done: u32,
+    /// Steps that will be tried again.
+    pub retried: u32,
+    /// Steps that wait for a person.
+    pub failed: u32,
+}
+
+/// A step's effect, for its row and the audit.
+struct Effect {
+    result: Value,
+    audit: Option<&'static str>,
+}
+
+impl Outbox {
+    /// Takes steps that are due until none is left, or `budget` is used up; the rest is for the next run.
+    ///
+    /// # Errors
+    /// `Database` or `Upstream` of the database; a step's own error is recorded with the step.
+    pub async fn run(&self, budget: Duration) -> Result<Summary> {
+        let began = Instant::now();
+        let mut summary = Summary::default();
+        while began.elapsed() < budget {
+            let claimed = store::claim_due(&*self.db.connection().await?, self.clock.now()).await?;
+            let Some(step) = claimed else { break };
+            match self.perform(&step).await {
+                Ok(effect) => {
+                    self.record_done(&step, effect).await?;
+                    summary.done += 1;
+                }
+                Err(error) => {
+                    let again = error.is_transient();
+                    tracing::warn!(step.id = step.id, step.kind, tenant.id = %step.tenant, attempts = step.attempts, again, %error, "outbox step failed");
+                    self.record_error(&step, &error).await?;
+                    if again { summary.retried += 1 } else { summary.failed += 1 }
+                }
+            }
+        }
+        Ok(summary)
+    }
+
+    async fn perform(&self, step: &Step) -> Result<Effect> {
+        match step.kind.as_str() {
+            "keycloak_user" => {
+                let user: KeycloakUser = serde_json::from_value(step.payload.clone()).map_err(|error| Error::Internal(format!("payload: {error}")))?;
+                let (id, ensured) = self.keycloak.ensure_customer(&user, &step.tenant).await?;
+                let audit = match ensured {
+                    Ensured::Created => Some("USER_CREATED"),
+                    Ensured::Completed => Some("USER_UPDATED"),
+                    Ensured::Unchanged => None,
+                };
+                Ok(Effect { result: json!({"user_id": id}), audit })
+            }
+            "welcome_mail" => {
+                let user = step.before.as_ref().and_then(|before| before["user_id"].as_str());
+                let user = user.ok_or_else(|| Error::Internal("the step before it left no user".to_owned()))?;
+                self.keycloak.send_welcome_mail(user).await?;
+                Ok(Effect { result: json!({"user_id": user}), audit: Some("WELCOME_EMAIL_SENT") })
+            }
+            other => Err(Error::Internal(format!("steps of kind {other:?} are not handled yet"))),
+        }
+    }
+
+    async fn record_done(&self, step: &Step, effect: Effect) -> Result<()> {
+        let now = self.clock.now();
+        let mut db = self.db.connection().await?;
+        let tx = db.transaction().await?;
+        if !store::finish(&tx, step, &effect.result, now).await? {
+            return Ok(());
+        }
+        if let Some(event_type) = effect.audit {
+            let entry = Entry {
+                at: now,
+                event_type,
+                actor: Actor::Outbox,
+                tenant: Some(&step.tenant),
+                subscription: None,
+                stripe_event: None,
+                previous_state: None,
+                new_state: None,
+                details: Some(effect.result),
+            };
+            audit::store::insert(&tx, &entry).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn record_error(&self, step: &Step, error: &Error) -> Result<()> {
+        let now = self.clock.now();
+        let next = error.is_transient().then(|| now + model::backoff(step.attempts));
+        let mut db = self.db.connection().await?;
+        let tx = db.transaction().await?;
+        if store::fail(&tx, step, &error.to_string(), next, now).await? && next.is_none() {
+            let detail = format!("outbox step {} ({}): {error}", step.id, step.kind);
+            flags::store::raise(&tx, &Flag { kind: "step_failed", tenant: Some(&step.tenant), subscription: None, stripe_event: None, detail }, now).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}

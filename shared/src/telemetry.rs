@@ -1,0 +1,44 @@
+//! Logs, and the start of a function's process.
+//!
+//! JSON, one line an event, with `request.id`, `stripe.event_id` and `tenant.id` where they apply (docs/operations.md, "Logs").
+//! Never a body, a token, a mail address or a secret.
+
+use std::process::ExitCode;
+
+use tracing::Level;
+
+use crate::config::Env;
+use crate::{Error, Result};
+
+/// Sets up logs at `LOG_LEVEL` (info by default) and the process's TLS provider; called first in every `main`.
+///
+/// # Errors
+/// `Setting` where `LOG_LEVEL` is no level.
+pub fn init(env: &Env) -> Result<()> {
+    let level = match env.optional("LOG_LEVEL")? {
+        Some(text) => text.parse::<Level>().map_err(|_| Error::Setting(format!("LOG_LEVEL is not a log level: {text:?}")))?,
+        None => Level::INFO,
+    };
+    install_tls();
+    // A second call (tests) keeps the first subscriber.
+    let logs = tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_max_level(level).finish();
+    let _ = tracing::subscriber::set_global_default(logs);
+    Ok(())
+}
+
+/// Makes aws-lc-rs the provider of every TLS client in the process. Harmless when repeated.
+pub fn install_tls() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// A function that cannot start or go on says why in one line, and ends.
+pub fn exit(result: std::result::Result<(), impl std::fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not through the log: the log's own setting may be the bad one.
+            eprintln!("the function stopped: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What the database itself guarantees, and how the functions reach it.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use migrate::Migrate;
+use rustls_pki_types::PrivateKeyDer;
+use serde_json::json;
+use tests::{World, connect, stack};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_postgres::NoTls;
+
+async fn as_system(world: &World) -> tokio_postgres::Client {
+    let aws = shared::config::aws().await;
+    let secrets = shared::secrets::Secrets::read(&aws, &world.env(&[]), shared::secrets::Role::System).await.expect("the secret");
+    let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
+    config.dbname(&world.settings["DATABASE_NAME"]).user("pulse_system").password(secrets.database_password().expect("a password"));
+    let (client, connection) = config.connect(NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscription_ids_are_unique_well_formed_and_grow_a_digit() {
+    let world = World::new().await;
+    let name = &world.settings["DATABASE_NAME"];
+    let ids: Vec<String> = join_all((0..8).map(|_| async {
+        let client = connect(name).await;
+        let mut ids = Vec::new();
+        for _ in 0..50 {
+            ids.push(client.query_one("SELECT generate_subscription_id()", &[]).await.expect("an id").get::<_, String>(0));
+        }
+        ids
+    }))
+    .await
+    .concat();
+    let unique: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(unique.len(), 400);
+    let year = world.row("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY') AS year").await;
+    let prefix = format!("SUB-{}-", year["year"].as_str().expect("a year"));
+    assert!(ids.iter().all(|id| id.strip_prefix(&prefix).is_some_and(|number| number.len() == 4)), "{ids:?}");
+    world.db.execute("SELECT setval('subscription_number', 9999)", &[]).await.expect("set");
+    assert_eq!(world.row("SELECT generate_subscription_id() AS id").await, json!({"id": format!("{prefix}10000")}));
+    // The UTC year, wherever the session's clock stands.
+    world.db.batch_execute("SET TIME ZONE 'Pacific/Kiritimati'").await.expect("set");
+    assert_eq!(world.row("SELECT left(generate_subscription_id('2026-12-31T23:59:59Z'), 8) AS id").await, json!({"id": "SUB-2026"}));
+}
+
+#[tokio::test]
+async fn audit_rows_stay_whoever_asks() {
+    let world = World::new().await;
+    let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
+    world.receive(&[&event]).await;
+    let system = as_system(&world).await;
+    let partition = world.row("SELECT tableoid::regclass::text AS name FROM subscription_audit LIMIT 1").await["name"].as_str().expect("a name").to_owned();
+    for table in ["subscription_audit", &partition] {
+        for sql in [format!("UPDATE {table} SET event_type = 'X'"), format!("DELETE FROM {table}"), format!("TRUNCATE {table}")] {
+            assert!(system.execute(&sql, &[]).await.is_err(), "pulse_system: {sql}");
+            // On a partition the owner's policies do not reach, so an UPDATE finds no row to refuse.
+            let done = world.db.execute(&sql, &[]).await;
+            assert!(matches!(done, Err(_) | Ok(0)), "owner: {sql}");
+        }
+    }
+    assert_eq!(world.count("subscription_audit").await, 3);
+    assert_ne!(partition, "subscription_audit_other", "this month has a partition of its own");
+}
+
+#[tokio::test]
+async fn the_functions_role_owns_nothing_and_every_table_of_tenants_forces_a_policy_on_everybody() {
+    let world = World::new().await;
+    let role = "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, (SELECT count(*) FROM pg_class WHERE relowner = r.oid) AS owns FROM pg_roles r WHERE rolname = 'pulse_system'";
+    assert_eq!(world.row(role).await, json!({"rolsuper": false, "rolbypassrls": false, "rolcreaterole": false, "rolcreatedb": false, "owns": 0}));
+    let tables = "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS forced, (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid) AS policies
+                  FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
+                    AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id' AND NOT attisdropped)";
+    let tables = world.rows(tables).await;
+    assert!(tables.len() >= 8, "{tables:?}");
+    assert!(tables.iter().all(|table| table["forced"] == true && table["policies"].as_i64() >= Some(2)), "{tables:?}");
+    let system = as_system(&world).await;
+    for sql in [
+        "UPDATE subscription_plans SET device_limit = 1",
+        "DELETE FROM tenants",
+        "DELETE FROM stripe_events",
+        "CREATE TABLE mine (x int)",
+        "SELECT ensure_audit_partitions(1)",
+        "DELETE FROM subscriptions",
+    ] {
+        assert!(system.execute(sql, &[]).await.is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_migrate_function_runs_twice_and_at_once_and_the_second_finds_nothing() {
+    let world = World::new().await;
+    let empty = format!("{}_empty", world.settings["DATABASE_NAME"]);
+    connect("postgres").await.batch_execute(&format!("CREATE DATABASE {empty}")).await.expect("a database");
+    let env = world.env(&[("DATABASE_NAME", &empty)]);
+    let (a, b) = (Migrate::start(&env).await.expect("started"), Migrate::start(&env).await.expect("started"));
+    let (a, b) = tokio::join!(a.handle(), b.handle());
+    let mut applied = [a.expect("run"), b.expect("run")].map(|answer| answer["applied"].as_u64().expect("a number"));
+    applied.sort_unstable();
+    assert_eq!(applied[0], 0);
+    assert!(applied[1] >= 1);
+}
+
+/// A proxy that ends TLS as a managed database does: the client must ask for TLS, and check the certificate and its name.
+async fn tls_front(names: &[&str]) -> (u16, String) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let certified = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let config =
+        tokio_rustls::rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).expect("a config");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let database = format!("{}:{}", stack("DATABASE_HOST"), stack("DATABASE_PORT"));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (acceptor, database) = (acceptor.clone(), database.clone());
+            tokio::spawn(async move {
+                // SSLRequest, as PostgreSQL's protocol has it: length 8, code 80877103.
+                let mut request = [0; 8];
+                client.read_exact(&mut request).await?;
+                if request != [0, 0, 0, 8, 4, 210, 22, 47] {
+                    return Ok(());
+                }
+                client.write_all(b"S").await?;
+                let mut inside = acceptor.accept(client).await?;
+                let mut outside = TcpStream::connect(database).await?;
+                tokio::io::copy_bidirectional(&mut inside, &mut outside).await.map(drop)
+            });
+        }
+    });
+    (port, certified.cert.pem())
+}
+
+#[tokio::test]
+async fn tls_is_used_and_the_certificate_and_its_name_are_checked() {
+    let world = World::new().await;
+    let (port, certificate) = tls_front(&["localhost"]).await;
+    let file = std::env::temp_dir().join(format!("{}.pem", world.settings["DATABASE_NAME"]));
+    std::fs::write(&file, certificate).expect("written");
+    let ca_file = file.to_str().expect("a path");
+    let port = port.to_string();
+    let secure = [("DATABASE_SSLMODE", "verify-full"), ("DATABASE_PORT", port.as_str()), ("DATABASE_CA_FILE", ca_file)];
+    let connect = async |settings: &[(&str, &str)]| {
+        let env = world.env(settings);
+        let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, shared::secrets::Role::System).await.expect("the secret");
+        let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
+        db.connection().await.map(drop)
+    };
+    connect(&[&secure[..], &[("DATABASE_HOST", "localhost")]].concat()).await.expect("trusted and of this name");
+    let refused = [
+        ("another name", [&secure[..], &[("DATABASE_HOST", "127.0.0.1")]].concat()),
+        ("an unknown issuer", vec![secure[0], secure[1], ("DATABASE_HOST", "localhost")]),
+        ("a server without TLS", vec![secure[0], ("DATABASE_HOST", "localhost")]),
+    ];
+    for (name, settings) in refused {
+        assert!(connect(&settings).await.is_err(), "{name}");
+    }
+    std::fs::remove_file(&file).expect("removed");
+}
+
+/// A password rotated in Secrets Manager and the database is picked up by a running function.
+#[tokio::test]
+async fn a_rotated_database_password_is_read_again() {
+    let world = World::new().await;
+    let aws = shared::config::aws().await;
+    let manager = aws_sdk_secretsmanager::Client::new(&aws);
+    let name = &world.settings["DATABASE_NAME"];
+    let prefix = format!("{name}/");
+    let secret = |password: &str| json!({"DATABASE_PASSWORD": password}).to_string();
+    // A role of this test's own, so that nobody else's password changes.
+    world.db.batch_execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'first'")).await.expect("a role");
+    manager.create_secret().name(format!("{prefix}system")).secret_string(secret("first")).send().await.expect("a secret");
+    let env = world.env(&[("SECRETS_PREFIX", &prefix)]);
+    let secrets = shared::secrets::Secrets::read_with(&aws, &env, shared::secrets::Role::System, std::time::Duration::ZERO).await.expect("the secret");
+    let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), name.as_str(), secrets).expect("a pool");
+    let first = db.connection().await.expect("the first password");
+    world.db.batch_execute(&format!("ALTER ROLE {name} PASSWORD 'second'")).await.expect("rotated");
+    manager.put_secret_value().secret_id(format!("{prefix}system")).secret_string(secret("second")).send().await.expect("rotated");
+    // The connection that the instance holds ends, as at a fail-over.
+    assert!(first.execute("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await.is_err());
+    drop(first);
+    drop(db.connection().await.expect("the second password"));
+}

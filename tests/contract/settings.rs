@@ -1,0 +1,46 @@
+//! A function that cannot work does not start, and says in one line which setting is to blame.
+
+use provisioning::Provisioning;
+use serde_json::json;
+use shared::clock::Clock;
+use shared::config;
+use stripe_events::StripeEvents;
+use tests::World;
+use webhook::Webhook;
+
+#[tokio::test]
+async fn a_missing_or_malformed_setting_or_secret_is_named() {
+    let world = World::new().await;
+    let manager = aws_sdk_secretsmanager::Client::new(&config::aws().await);
+    let prefix = |name: &str| format!("{}/{name}/", world.settings["DATABASE_NAME"]);
+    for (name, role, content) in [
+        ("empty", "webhook", json!({"STRIPE_WEBHOOK_SECRET": [""]})),
+        ("none", "webhook", json!({"STRIPE_WEBHOOK_SECRET": []})),
+        ("missing", "webhook", json!({})),
+        ("string", "webhook", json!({"STRIPE_WEBHOOK_SECRET": "whsec_1"})),
+        ("publishable", "system", json!({"DATABASE_PASSWORD": "x", "STRIPE_SECRET_KEY": "pk_test_1", "KEYCLOAK_CLIENT_SECRET": " "})),
+    ] {
+        manager.create_secret().name(format!("{}{role}", prefix(name))).secret_string(content.to_string()).send().await.expect("a secret");
+    }
+    let webhook = async |settings: &[(&str, &str)]| Webhook::start(&world.env(settings), Clock::system()).await.err().expect("refused").to_string();
+    let events = async |settings: &[(&str, &str)]| StripeEvents::start(&world.env(settings), Clock::system()).await.err().expect("refused").to_string();
+    let provisioning = async |settings: &[(&str, &str)]| Provisioning::start(&world.env(settings), Clock::system()).await.err().expect("refused").to_string();
+    let messages = [
+        (webhook(&[("STRIPE_QUEUE_URL", "")]).await, "STRIPE_QUEUE_URL is empty"),
+        (webhook(&[("SECRETS_PREFIX", &prefix("empty"))]).await, "STRIPE_WEBHOOK_SECRET is empty"),
+        (webhook(&[("SECRETS_PREFIX", &prefix("none"))]).await, "STRIPE_WEBHOOK_SECRET is empty"),
+        (webhook(&[("SECRETS_PREFIX", &prefix("missing"))]).await, "STRIPE_WEBHOOK_SECRET is missing"),
+        (webhook(&[("SECRETS_PREFIX", &prefix("string"))]).await, "is not a JSON object of its documented fields"),
+        (webhook(&[("SECRETS_PREFIX", &prefix("nowhere"))]).await, "nowhere/webhook"),
+        (events(&[("STRIPE_API_BASE", "stripe")]).await, "STRIPE_API_BASE is not an http(s) URL"),
+        (events(&[("DATABASE_PORT", "many")]).await, "DATABASE_PORT is not a port"),
+        (events(&[("SECRETS_PREFIX", &prefix("publishable"))]).await, "STRIPE_SECRET_KEY is not a key"),
+        (events(&[("DATABASE_CA_FILE", "/nowhere.pem"), ("DATABASE_SSLMODE", "verify-full")]).await, "DATABASE_CA_FILE \"/nowhere.pem\""),
+        (provisioning(&[("KEYCLOAK_REALM", " ")]).await, "KEYCLOAK_REALM is empty"),
+        (provisioning(&[("SECRETS_PREFIX", &prefix("publishable"))]).await, "KEYCLOAK_CLIENT_SECRET is empty"),
+    ];
+    for (message, expected) in messages {
+        assert!(message.contains(expected) && !message.contains('\n'), "{message}");
+        assert!(!message.contains("pk_test_1") && !message.contains("whsec_1"), "{message}");
+    }
+}

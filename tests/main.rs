@@ -1,0 +1,17 @@
+//! The integration tests, one binary: `api` by function, `scenarios` as stories over several, `contract` for what holds everywhere.
+//! The numbers in comments ("trap 3") are those of docs/traps.md.
+
+mod api {
+    mod keycloak;
+    mod outbox;
+    mod webhook;
+}
+mod contract {
+    mod database;
+    mod settings;
+}
+mod scenarios {
+    mod checkout;
+    mod concurrency;
+    mod running_functions;
+}

@@ -1,0 +1,364 @@
+//! The OIDC endpoints and the admin REST API.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use lettre::message::Body;
+use lettre::message::header::{ContentTransferEncoding, ContentType};
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use serde_json::{Value, json};
+
+use super::{Core, Link, PUBLIC_CLIENT, Realm, User, pages, token, uuid};
+use crate::server::{lock, now, pairs};
+
+pub(super) fn router(core: Arc<Core>) -> Router {
+    Router::new().fallback(handle).with_state(core)
+}
+
+/// An answer that ends the request: status and body.
+type Refusal = (StatusCode, Value);
+type Result<T> = std::result::Result<T, Refusal>;
+
+fn oidc_error(status: StatusCode, error: &str, description: &str) -> Refusal {
+    (status, json!({ "error": error, "error_description": description }))
+}
+
+fn admin_error(status: StatusCode, message: &str) -> Refusal {
+    (status, json!({ "errorMessage": message }))
+}
+
+fn not_found(error: &str) -> Refusal {
+    (StatusCode::NOT_FOUND, json!({ "error": error }))
+}
+
+fn ok(value: &Value) -> Response {
+    json_response(StatusCode::OK, value)
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}
+
+/// An injected fault in Keycloak's words.
+pub(super) fn fault(status: StatusCode) -> Response {
+    let error = match status {
+        StatusCode::UNAUTHORIZED => "HTTP 401 Unauthorized",
+        _ => "unknown_error",
+    };
+    json_response(status, &json!({ "error": error }))
+}
+
+async fn handle(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let segments: Vec<&str> = uri.path().split('/').skip(1).collect();
+    let realm = core.options.realm.as_str();
+    let query = pairs(uri.query().unwrap_or_default());
+    let result = match segments.as_slice() {
+        ["realms", name, rest @ ..] if *name == realm => public(&core, &method, rest, &query, &headers, &body),
+        ["realms", ..] => Err(not_found("Realm does not exist")),
+        ["admin", "realms", rest @ ..] => admin(&core, &method, rest, &query, &headers, &body).await,
+        _ => Err(not_found("HTTP 404 Not Found")),
+    };
+    result.unwrap_or_else(|(status, body)| json_response(status, &body))
+}
+
+fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
+    pairs.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+}
+
+fn public(core: &Core, method: &Method, path: &[&str], query: &[(String, String)], headers: &HeaderMap, body: &[u8]) -> Result<Response> {
+    let form = || pairs(str::from_utf8(body).unwrap_or_default());
+    match (method.as_str(), path) {
+        ("GET", [".well-known", "openid-configuration"]) => Ok(ok(&discovery(core))),
+        ("GET", ["protocol", "openid-connect", "certs"]) => Ok(ok(&core.key.jwks())),
+        ("POST", ["protocol", "openid-connect", "token"]) => grant(core, headers, &form()),
+        ("GET", ["login-actions", "action-token"]) => Ok(pages::action_token(core, query)),
+        ("POST", ["login-actions", "required-action"]) => Ok(pages::required_action(core, query, &form())),
+        _ => Err(not_found("HTTP 404 Not Found")),
+    }
+}
+
+fn discovery(core: &Core) -> Value {
+    let issuer = core.issuer();
+    let endpoint = |name: &str| format!("{issuer}/protocol/openid-connect/{name}");
+    json!({
+        "issuer": issuer, "authorization_endpoint": endpoint("auth"), "token_endpoint": endpoint("token"),
+        "jwks_uri": endpoint("certs"), "userinfo_endpoint": endpoint("userinfo"),
+        "end_session_endpoint": endpoint("logout"), "grant_types_supported": ["client_credentials", "password"],
+        "response_types_supported": ["code"], "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+    })
+}
+
+fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<Response> {
+    let invalid = |error| oidc_error(StatusCode::UNAUTHORIZED, error, "Invalid client or Invalid client credentials");
+    let given_basic = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let client = field(form, "client_id");
+    let backend = client == core.options.client_id || given_basic.is_some();
+    let proven = match given_basic {
+        Some(given) => given == core.basic,
+        None => field(form, "client_secret") == core.options.client_secret,
+    };
+    let access_token = match (field(form, "grant_type"), backend) {
+        (_, false) if client != PUBLIC_CLIENT => return Err(invalid("invalid_client")),
+        (_, true) if !proven => return Err(invalid("unauthorized_client")),
+        ("client_credentials", true) => token::for_service(core),
+        ("client_credentials", false) => {
+            let description = "Public client not allowed to retrieve service account";
+            return Err(oidc_error(StatusCode::UNAUTHORIZED, "unauthorized_client", description));
+        }
+        ("password", false) => token::for_user(core, &log_in(core, form)?),
+        ("password", true) => {
+            let description = "Client not allowed for direct access grants";
+            return Err(oidc_error(StatusCode::BAD_REQUEST, "unauthorized_client", description));
+        }
+        _ => {
+            return Err(oidc_error(StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant_type"));
+        }
+    };
+    let access_token = access_token.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": error.to_string() })))?;
+    Ok(ok(&json!({
+        "access_token": access_token, "expires_in": token::LIFESPAN, "refresh_expires_in": 0, "token_type": "Bearer",
+        "not-before-policy": 0, "scope": "email profile",
+    })))
+}
+
+fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
+    let name = field(form, "username").to_lowercase();
+    let realm = lock(&core.realm);
+    let user = realm.users.iter().find(|user| user.username == name || user.email.as_ref() == Some(&name));
+    let refuse = |status, description| Err(oidc_error(status, "invalid_grant", description));
+    let Some(user) = user else {
+        return refuse(StatusCode::UNAUTHORIZED, "Invalid user credentials");
+    };
+    match &user.password {
+        Some(password) if password != field(form, "password") => refuse(StatusCode::UNAUTHORIZED, "Invalid user credentials"),
+        _ if !user.enabled => refuse(StatusCode::BAD_REQUEST, "Account disabled"),
+        Some(_) if user.required_actions.is_empty() => Ok(user.clone()),
+        _ => refuse(StatusCode::BAD_REQUEST, "Account is not fully set up"),
+    }
+}
+
+/// Only the backend's service account may call the admin API.
+fn authorize(core: &Core, headers: &HeaderMap) -> Result<()> {
+    let refuse = |status: StatusCode| (status, json!({ "error": format!("HTTP {status}") }));
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let claims = given.and_then(|token| core.key.verify(token)).filter(|claims| claims["iss"] == core.issuer());
+    match claims {
+        None => Err(refuse(StatusCode::UNAUTHORIZED)),
+        Some(claims) if claims["azp"] != core.options.client_id => Err(refuse(StatusCode::FORBIDDEN)),
+        Some(_) => Ok(()),
+    }
+}
+
+async fn admin(core: &Core, method: &Method, path: &[&str], query: &[(String, String)], headers: &HeaderMap, body: &[u8]) -> Result<Response> {
+    authorize(core, headers)?;
+    let &[realm, ref path @ ..] = path else {
+        return Err(not_found("HTTP 404 Not Found"));
+    };
+    if realm != core.options.realm {
+        return Err(not_found("Realm not found."));
+    }
+    let body = || serde_json::from_slice::<Value>(body).map_err(|_| (StatusCode::BAD_REQUEST, json!({ "error": "unknown_error" })));
+    match (method.as_str(), path) {
+        ("POST", ["users"]) => create_user(core, &body()?),
+        ("GET", ["users"]) => Ok(ok(&search(&lock(&core.realm), query))),
+        ("GET", ["users", id]) => Ok(ok(&representation(find(&mut lock(&core.realm), id)?))),
+        ("PUT", ["users", id]) => update_user(core, id, &body()?),
+        ("PUT", ["users", id, "execute-actions-email"]) => actions_email(core, id, query, &body()?).await,
+        ("GET", ["users", id, "role-mappings", "realm"]) => roles(core, id, true),
+        ("GET", ["users", id, "role-mappings", "realm", "available"]) => roles(core, id, false),
+        ("POST", ["users", id, "role-mappings", "realm"]) => add_roles(core, id, &body()?),
+        _ => Err(not_found("HTTP 404 Not Found")),
+    }
+}
+
+fn find<'r>(realm: &'r mut Realm, id: &str) -> Result<&'r mut User> {
+    realm.users.iter_mut().find(|user| user.id == id).ok_or_else(|| not_found("User not found"))
+}
+
+fn representation(user: &User) -> Value {
+    let mut json = json!({
+        "id": user.id, "username": user.username, "enabled": user.enabled, "emailVerified": user.email_verified,
+        "totp": false, "requiredActions": user.required_actions, "disableableCredentialTypes": [], "notBefore": 0,
+    });
+    let optional = [("email", &user.email), ("firstName", &user.first_name), ("lastName", &user.last_name)];
+    for (key, value) in optional {
+        if let Some(value) = value {
+            json[key] = json!(value);
+        }
+    }
+    if !user.attributes.is_empty() {
+        json["attributes"] = json!(user.attributes);
+    }
+    json
+}
+
+/// Copies what a representation names. With `attributes` it is the whole profile: what it leaves out is cleared.
+fn apply(user: &mut User, given: &Value) -> Result<()> {
+    let text = |key: &str| given[key].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
+    let whole = given["attributes"].is_object();
+    if let Some(username) = text("username") {
+        user.username = username.to_lowercase();
+    }
+    if whole || given["email"].is_string() {
+        user.email = text("email").map(|email| email.to_lowercase());
+    }
+    if whole || given["firstName"].is_string() {
+        user.first_name = text("firstName");
+    }
+    if whole || given["lastName"].is_string() {
+        user.last_name = text("lastName");
+    }
+    if let Some(email) = user.email.as_ref().filter(|email| email.parse::<lettre::Address>().is_err()) {
+        let body = json!({ "field": "email", "errorMessage": "error-invalid-email", "params": ["email", email] });
+        return Err((StatusCode::BAD_REQUEST, body));
+    }
+    if let Some(attributes) = given["attributes"].as_object() {
+        let texts = |value: &Value| match value {
+            Value::Array(values) => values.iter().filter_map(|value| Some(value.as_str()?.to_owned())).collect(),
+            value => value.as_str().map(str::to_owned).into_iter().collect(),
+        };
+        let declared = attributes.iter().filter(|(key, _)| *key == "tenant_id");
+        user.attributes = declared.map(|(key, value)| (key.clone(), texts(value))).collect::<BTreeMap<_, Vec<_>>>();
+    }
+    user.enabled = given["enabled"].as_bool().unwrap_or(user.enabled);
+    user.email_verified = given["emailVerified"].as_bool().unwrap_or(user.email_verified);
+    if let Some(actions) = given["requiredActions"].as_array() {
+        user.required_actions = actions.iter().filter_map(|action| Some(action.as_str()?.to_owned())).collect();
+    }
+    for credential in given["credentials"].as_array().into_iter().flatten() {
+        user.password = credential["value"].as_str().map(str::to_owned);
+        if credential["temporary"] == true {
+            user.required_actions.insert("UPDATE_PASSWORD".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn unique(realm: &Realm, user: &User) -> Result<()> {
+    let mut others = realm.users.iter().filter(|other| other.id != user.id);
+    let same = others.find_map(|other| match other {
+        other if other.username == user.username => Some("username"),
+        other if other.email.is_some() && other.email == user.email => Some("email"),
+        _ => None,
+    });
+    let conflict = |what| admin_error(StatusCode::CONFLICT, &format!("User exists with same {what}"));
+    same.map_or(Ok(()), |what| Err(conflict(what)))
+}
+
+fn create_user(core: &Core, given: &Value) -> Result<Response> {
+    let mut user = User { id: uuid(), ..User::default() };
+    apply(&mut user, given)?;
+    if user.username.is_empty() {
+        return Err(admin_error(StatusCode::BAD_REQUEST, "User name is missing"));
+    }
+    let mut realm = lock(&core.realm);
+    unique(&realm, &user)?;
+    let location = format!("{}/admin/realms/{}/users/{}", core.base_url, core.options.realm, user.id);
+    realm.users.push(user);
+    Ok((StatusCode::CREATED, [(HeaderName::from_static("location"), location)]).into_response())
+}
+
+fn update_user(core: &Core, id: &str, given: &Value) -> Result<Response> {
+    let mut realm = lock(&core.realm);
+    let mut changed = find(&mut realm, id)?.clone();
+    apply(&mut changed, given)?;
+    unique(&realm, &changed)?;
+    *find(&mut realm, id)? = changed;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn search(realm: &Realm, query: &[(String, String)]) -> Value {
+    let exact = field(query, "exact") == "true";
+    let matches = |wanted: &str, value: &str| {
+        let wanted = wanted.to_lowercase();
+        wanted.is_empty() || if exact { value == wanted } else { value.contains(&wanted) }
+    };
+    let users = realm.users.iter().filter(|user| {
+        let email = user.email.as_deref().unwrap_or_default();
+        matches(field(query, "email"), email) && matches(field(query, "username"), &user.username)
+    });
+    let first = field(query, "first").parse().unwrap_or(0);
+    let max = field(query, "max").parse().unwrap_or(100);
+    users.skip(first).take(max).map(representation).collect()
+}
+
+fn roles(core: &Core, id: &str, assigned: bool) -> Result<Response> {
+    let mut realm = lock(&core.realm);
+    let user = find(&mut realm, id)?;
+    let of_user = core.roles.iter().filter(|(name, _)| user.roles.contains(*name) == assigned);
+    let roles: Value =
+        of_user.map(|(name, id)| json!({ "id": id, "name": name, "composite": false, "clientRole": false, "containerId": core.options.realm })).collect();
+    Ok(ok(&roles))
+}
+
+fn add_roles(core: &Core, id: &str, given: &Value) -> Result<Response> {
+    let mut realm = lock(&core.realm);
+    let user = find(&mut realm, id)?;
+    let mut added = BTreeSet::new();
+    for role in given.as_array().into_iter().flatten() {
+        // Keycloak wants both to agree.
+        let known = core.roles.iter().any(|(name, id)| role["name"] == *name && role["id"] == *id);
+        let name = role["name"].as_str().filter(|_| known).ok_or_else(|| not_found("Role not found"))?;
+        added.insert(name.to_owned());
+    }
+    user.roles.extend(added);
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn actions_email(core: &Core, id: &str, query: &[(String, String)], actions: &Value) -> Result<Response> {
+    let lifespan = field(query, "lifespan").parse().unwrap_or(43_200);
+    let user = find(&mut lock(&core.realm), id)?.clone();
+    let Some(email) = user.email else {
+        return Err(admin_error(StatusCode::BAD_REQUEST, "User email missing"));
+    };
+    if !user.enabled {
+        return Err(admin_error(StatusCode::BAD_REQUEST, "User is disabled"));
+    }
+    if actions.as_array().is_none_or(|actions| actions.iter().any(|action| action != "UPDATE_PASSWORD")) {
+        return Err(admin_error(StatusCode::BAD_REQUEST, "Provided invalid required actions"));
+    }
+    let key = uuid();
+    let link = format!("{}/login-actions/action-token?key={key}", core.issuer());
+    if let Some(smtp) = core.options.smtp
+        && send(smtp, &email, &link, lifespan).await.is_err()
+    {
+        let message = "Failed to send execute actions email";
+        return Err(admin_error(StatusCode::INTERNAL_SERVER_ERROR, message));
+    }
+    let mut realm = lock(&core.realm);
+    let expires = now().as_second() + lifespan;
+    realm.links.insert(key, Link { user_id: id.to_owned(), expires });
+    let user = find(&mut realm, id)?;
+    user.mails_sent += 1;
+    user.last_link = Some(link);
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn send(smtp: SocketAddr, to: &str, link: &str, lifespan: i64) -> anyhow::Result<()> {
+    let text = format!(
+        "Your administrator asks you to update your account: set a password.\n\nFollow this link to begin:\n\n{link}\n\n\
+         It works for {} minutes.\n",
+        lifespan / 60
+    );
+    // Readable as it is: the default would break the link over two lines.
+    let body = Body::dangerous_pre_encoded(text.replace('\n', "\r\n").into_bytes(), ContentTransferEncoding::SevenBit);
+    let mail = Message::builder()
+        .from("Pulse <no-reply@pulse.test>".parse()?)
+        .to(to.parse()?)
+        .subject("Update your account")
+        .header(ContentType::TEXT_PLAIN)
+        .body(body)?;
+    let transport =
+        AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(smtp.ip().to_string()).port(smtp.port()).timeout(Some(Duration::from_secs(5))).build();
+    transport.send(mail).await?;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::{Value, json};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+async fn fake(smtp: Option<SocketAddr>) -> Fake {
+    let options = Options {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        realm: "pulse".to_owned(),
+        client_id: "pulse-backend".to_owned(),
+        client_secret: "secret".to_owned(),
+        smtp,
+    };
+    Fake::start(options).await.expect("a fake")
+}
+
+async fn token(fake: &Fake, form: &[(&str, &str)]) -> (u16, Value) {
+    let url = format!("{}/protocol/openid-connect/token", fake.issuer());
+    let answer = reqwest::Client::new().post(url).form(form).send().await.expect("an answer");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
+}
+
+struct Admin {
+    base: String,
+    token: String,
+}
+
+impl Admin {
+    async fn new(fake: &Fake) -> Self {
+        let form = [("grant_type", "client_credentials"), ("client_id", "pulse-backend"), ("client_secret", "secret")];
+        let (_, answer) = token(fake, &form).await;
+        let token = answer["access_token"].as_str().expect("a token").to_owned();
+        Self { base: format!("{}/admin/realms/pulse", fake.base_url()), token }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let method = method.parse().expect("a method");
+        let request = reqwest::Client::new().request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or_default())
+    }
+}
+
+/// The address between two marks of a page, unescaped.
+fn between(page: &str, start: &str) -> String {
+    let rest = page.split_once(start).expect("the mark").1;
+    rest.split('"').next().expect("the end").replace("&amp;", "&")
+}
+
+/// The claims of a token, checked as a resource server does: by discovery and key set.
+async fn verify(fake: &Fake, access: &str) -> Value {
+    let read = async |url: String| reqwest::get(url).await.expect("an answer").json::<Value>().await.expect("JSON");
+    let discovery = read(format!("{}/.well-known/openid-configuration", fake.issuer())).await;
+    let keys = read(discovery["jwks_uri"].as_str().expect("a URL").to_owned()).await;
+    let key = keys["keys"][0].clone();
+    let field = |name: &str| key[name].as_str().expect("text").to_owned();
+    let decoding = DecodingKey::from_rsa_components(&field("n"), &field("e")).expect("a key");
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.set_audience(&["pulse-api"]);
+    validation.set_issuer(&[fake.issuer()]);
+    let decoded = jsonwebtoken::decode::<Value>(access, &decoding, &validation).expect("a valid token");
+    assert_eq!(decoded.header.kid, Some(field("kid")));
+    decoded.claims
+}
+
+#[tokio::test]
+async fn a_provisioned_user_sets_a_password_and_gets_a_token_with_tenant_and_role() {
+    let fake = fake(None).await;
+    let admin = Admin::new(&fake).await;
+    let user = json!({
+        "username": "Ada@Example.com", "email": "Ada@Example.com", "enabled": true,
+        "attributes": { "tenant_id": ["t1"], "undeclared": ["x"] },
+    });
+    assert_eq!(admin.call("POST", "/users", Some(user.clone())).await.0, 201);
+    let (status, again) = admin.call("POST", "/users", Some(user)).await;
+    assert_eq!((status, &again["errorMessage"]), (409, &json!("User exists with same username")));
+    let (_, found) = admin.call("GET", "/users?email=ADA@example.com&exact=true", None).await;
+    let id = found[0]["id"].as_str().expect("an id");
+    assert_eq!(found[0]["attributes"], json!({ "tenant_id": ["t1"] }));
+
+    let roles = format!("/users/{id}/role-mappings/realm");
+    let (_, available) = admin.call("GET", &format!("{roles}/available"), None).await;
+    let customer = available.as_array().expect("roles").iter().find(|role| role["name"] == "customer");
+    let wrong = json!([{ "id": "other", "name": "customer" }]);
+    assert_eq!(admin.call("POST", &roles, Some(wrong)).await.0, 404);
+    assert_eq!(admin.call("POST", &roles, Some(json!([customer]))).await.0, 204);
+    assert_eq!(admin.call("GET", &roles, None).await.1, json!([customer]));
+
+    let log_in = async || {
+        let form = [("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", "ada@example.com"), ("password", "pass word")];
+        token(&fake, &form).await
+    };
+    assert_eq!(log_in().await.1["error_description"], "Account is not fully set up");
+    let mail = format!("/users/{id}/execute-actions-email?lifespan=3600");
+    assert_eq!(admin.call("PUT", &mail, Some(json!(["UPDATE_PASSWORD"]))).await.0, 204);
+    let user = fake.users().remove(0);
+    assert_eq!(user.mails_sent, 1);
+    let client = reqwest::Client::new();
+    let read = async |url: String| client.get(url).send().await.expect("a page").text().await.expect("text");
+    let page = read(user.last_link.clone().expect("a link")).await;
+    let form = read(between(&page, "href=\"")).await;
+    let fields = [("password-new", "pass word"), ("password-confirm", "pass word")];
+    let done = client.post(between(&form, "action=\"")).form(&fields).send().await.expect("a page");
+    assert_eq!(done.status(), 200);
+    assert!(read(user.last_link.expect("a link")).await.contains("expired"));
+
+    let (_, answer) = log_in().await;
+    let claims = verify(&fake, answer["access_token"].as_str().expect("a token")).await;
+    assert_eq!(claims["tenant_id"], "t1");
+    assert_eq!(claims["realm_access"]["roles"], json!(["customer", "default-roles-pulse"]));
+}
+
+#[tokio::test]
+async fn strangers_and_faults_are_refused_in_keycloaks_words() {
+    let fake = fake(None).await;
+    let form = [("grant_type", "client_credentials"), ("client_id", "pulse-backend"), ("client_secret", "wrong")];
+    let (status, body) = token(&fake, &form).await;
+    assert_eq!((status, &body["error"]), (401, &json!("unauthorized_client")));
+    let mut admin = Admin::new(&fake).await;
+    assert_eq!(admin.call("GET", "/users/none", None).await, (404, json!({ "error": "User not found" })));
+    assert_eq!(admin.call("GET", "/nonsense", None).await.0, 404);
+    fake.lose_answer_on("/users", 502);
+    let user = json!({ "username": "ada", "email": "ada@example.com" });
+    assert_eq!(admin.call("POST", "/users", Some(user)).await.0, 502);
+    assert_eq!(fake.users().len(), 1);
+    admin.token.push('x');
+    assert_eq!(admin.call("GET", "/users", None).await.0, 401);
+}
+
+/// Takes one mail over SMTP and answers its lines.
+async fn sink() -> (SocketAddr, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let mail = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.expect("a connection");
+        let (reader, mut writer) = socket.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        let mut mail = Vec::new();
+        let mut in_data = false;
+        writer.write_all(b"220 sink\r\n").await.expect("sent");
+        while let Some(line) = lines.next_line().await.expect("a line") {
+            let reply = match line.as_str() {
+                "DATA" => "354 go on\r\n",
+                "." => "250 taken\r\n",
+                "QUIT" => break,
+                _ if in_data => "",
+                _ => "250 ok\r\n",
+            };
+            in_data = line == "DATA" || in_data && line != ".";
+            if line == "." {
+                writer.write_all(reply.as_bytes()).await.expect("sent");
+                break;
+            }
+            mail.push(line);
+            writer.write_all(reply.as_bytes()).await.expect("sent");
+        }
+        mail
+    });
+    (address, mail)
+}
+
+#[tokio::test]
+async fn the_action_mail_goes_out_over_smtp_and_its_failure_is_answered() {
+    let (address, mail) = sink().await;
+    let fake = fake(Some(address)).await;
+    let email = Some("ada@example.com".to_owned());
+    let id = fake.add_user(User { username: "ada".to_owned(), email, enabled: true, ..User::default() });
+    let admin = Admin::new(&fake).await;
+    let path = format!("/users/{id}/execute-actions-email");
+    assert_eq!(admin.call("PUT", &path, Some(json!(["UPDATE_PASSWORD"]))).await.0, 204);
+    let link = fake.users().remove(0).last_link.expect("a link");
+    let mail = mail.await.expect("a mail");
+    assert!(mail.contains(&link) && mail.contains(&"To: ada@example.com".to_owned()), "{mail:#?}");
+    let (status, refused) = admin.call("PUT", &path, Some(json!(["UPDATE_PASSWORD"]))).await;
+    let expected = json!({ "errorMessage": "Failed to send execute actions email" });
+    assert_eq!((status, refused), (500, expected));
+    assert_eq!(fake.users().remove(0).mails_sent, 1);
+}

@@ -1,0 +1,123 @@
+//! The realm's signing key and the tokens made with it.
+
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, ensure};
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Value, json};
+
+use super::{Core, PUBLIC_CLIENT, User, uuid};
+use crate::server::now;
+
+/// Seconds an access token lives: Keycloak's default.
+pub(super) const LIFESPAN: i64 = 300;
+
+/// An RSA key; one a process, as making it is what costs at start.
+#[derive(Clone)]
+pub(super) struct SigningKey {
+    id: String,
+    encoding: EncodingKey,
+    jwk: Jwk,
+}
+
+impl SigningKey {
+    pub fn shared() -> anyhow::Result<Self> {
+        static KEY: OnceLock<SigningKey> = OnceLock::new();
+        if let Some(key) = KEY.get() {
+            return Ok(key.clone());
+        }
+        let key = Self::generate()?;
+        Ok(KEY.get_or_init(|| key).clone())
+    }
+
+    fn generate() -> anyhow::Result<Self> {
+        let pair = KeyPair::generate(KeySize::Rsa2048).context("no RSA key")?;
+        let pkcs8 = pair.as_der().context("no DER")?;
+        let encoding = EncodingKey::from_rsa_der(pkcs1(pkcs8.as_ref())?);
+        let jwk = Jwk::from_encoding_key(&encoding, Algorithm::RS256)?;
+        Ok(Self { id: uuid(), encoding, jwk })
+    }
+
+    /// The key set, as the certs endpoint answers it.
+    pub fn jwks(&self) -> Value {
+        let mut jwk = json!(self.jwk);
+        jwk["kid"] = json!(self.id);
+        jwk["use"] = json!("sig");
+        json!({ "keys": [jwk] })
+    }
+
+    fn sign(&self, claims: &Value) -> anyhow::Result<String> {
+        let header = Header { kid: Some(self.id.clone()), ..Header::new(Algorithm::RS256) };
+        Ok(jsonwebtoken::encode(&header, claims, &self.encoding)?)
+    }
+
+    /// The claims of a token of ours that is not over.
+    pub fn verify(&self, token: &str) -> Option<Value> {
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.validate_aud = false;
+        let key = DecodingKey::from_jwk(&self.jwk).ok()?;
+        Some(jsonwebtoken::decode::<Value>(token, &key, &validation).ok()?.claims)
+    }
+}
+
+/// The PKCS#1 key inside a PKCS#8 one: `SEQUENCE { version, algorithm, OCTET STRING }`.
+fn pkcs1(pkcs8: &[u8]) -> anyhow::Result<&[u8]> {
+    let (outer, _) = element(pkcs8)?;
+    let (_, after_version) = element(outer)?;
+    let (_, after_algorithm) = element(after_version)?;
+    Ok(element(after_algorithm)?.0)
+}
+
+/// The content of the first DER element, and what follows it.
+fn element(der: &[u8]) -> anyhow::Result<(&[u8], &[u8])> {
+    let &[_, first, ref rest @ ..] = der else { anyhow::bail!("DER ends early") };
+    let long = if first < 0x80 { 0 } else { usize::from(first & 0x7F) };
+    ensure!(long <= 4 && long <= rest.len(), "DER length");
+    let (length, rest) = rest.split_at(long);
+    let length = if long == 0 { usize::from(first) } else { length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) };
+    rest.split_at_checked(length).context("DER ends early")
+}
+
+/// An access token for the backend's service account.
+pub(super) fn for_service(core: &Core) -> anyhow::Result<String> {
+    let client = &core.options.client_id;
+    let mut claims = common(core, client, &format!("service-account-{client}"));
+    claims["realm_access"] = json!({ "roles": [default_role(core)] });
+    let roles = ["manage-users", "view-users", "query-users"];
+    claims["resource_access"] = json!({ "realm-management": { "roles": roles } });
+    claims["preferred_username"] = json!(format!("service-account-{client}"));
+    core.key.sign(&claims)
+}
+
+/// An access token for a person.
+pub(super) fn for_user(core: &Core, user: &User) -> anyhow::Result<String> {
+    let mut claims = common(core, PUBLIC_CLIENT, &user.id);
+    let default = default_role(core);
+    let roles: Vec<&String> = user.roles.iter().chain([&default]).collect();
+    claims["aud"] = json!(["pulse-api"]);
+    claims["realm_access"] = json!({ "roles": roles });
+    claims["preferred_username"] = json!(user.username);
+    claims["email_verified"] = json!(user.email_verified);
+    if let Some(email) = &user.email {
+        claims["email"] = json!(email);
+    }
+    if let Some(tenant) = user.attributes.get("tenant_id").and_then(|values| values.first()) {
+        claims["tenant_id"] = json!(tenant);
+    }
+    core.key.sign(&claims)
+}
+
+fn common(core: &Core, client: &str, subject: &str) -> Value {
+    let now = now().as_second();
+    json!({
+        "iss": core.issuer(), "sub": subject, "azp": client, "typ": "Bearer", "iat": now, "exp": now + LIFESPAN,
+        "jti": uuid(), "scope": "email profile",
+    })
+}
+
+fn default_role(core: &Core) -> String {
+    format!("default-roles-{}", core.options.realm)
+}

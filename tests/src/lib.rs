@@ -1,0 +1,413 @@
+//! The harness of the integration tests: a `World` is one test's own database, queues, Stripe and Keycloak, and the functions on them.
+//!
+//! `PostgreSQL`, the queue and Secrets Manager are the real ones of the stack that `cargo xtask test` starts; fakes stand at the socket,
+//! never in place of a type of ours. Nothing here knows a rule of the product.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, Response};
+use provisioning::Provisioning;
+use serde_json::{Value, json};
+use shared::clock::Clock;
+use shared::config::{self, Env};
+use shared::events::signature;
+use simulators::keycloak::Fake;
+use simulators::stripe::{CheckoutParams, Interval, Payer, Price, Simulator};
+use stripe_events::StripeEvents;
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+use webhook::Webhook;
+
+/// A setting of the running stack.
+///
+/// # Panics
+/// Where no stack's settings are in the environment.
+#[must_use]
+pub fn stack(name: &str) -> String {
+    #[expect(clippy::disallowed_methods, reason = "the stack's settings come by the environment")]
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`, or export .dev/stack.env of a running stack"))
+}
+
+/// Connects as the owner to one of the stack's databases.
+///
+/// # Panics
+/// Where that fails.
+pub async fn connect(database: &str) -> Client {
+    let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
+    let (client, connection) = config.dbname(database).connect(NoTls).await.expect("a connection as owner");
+    tokio::spawn(connection);
+    client
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A name that no other test of this run, nor of the run before on the same stack, has.
+fn unique() -> String {
+    format!("t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A migrated and seeded database that tests are copied from.
+async fn template() -> &'static str {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    TEMPLATE
+        .get_or_init(|| async {
+            let name = format!("template_{}", unique());
+            connect("postgres").await.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a template database");
+            let mut client = connect(&name).await;
+            shared::migrations::run(&mut client).await.expect("migrations");
+            client.batch_execute(include_str!("../../xtask/stack/dev-seed.sql")).await.expect("seed");
+            // The copy needs a template without connections.
+            drop(client);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            name
+        })
+        .await
+}
+
+/// A fresh database with the schema and the development seed.
+///
+/// # Panics
+/// Where it cannot be made.
+pub async fn database() -> String {
+    let name = unique();
+    let sql = format!("CREATE DATABASE {name} TEMPLATE {}", template().await);
+    let owner = connect("postgres").await;
+    for attempt in 0.. {
+        match owner.batch_execute(&sql).await {
+            Ok(()) => break,
+            // Another copy, or the template's own last connection, is not gone yet.
+            Err(error) if attempt < 50 && error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("no test database: {error:?}"),
+        }
+    }
+    name
+}
+
+/// One test's own system.
+pub struct World {
+    /// As the owner, for looking.
+    pub db: Client,
+    /// Stripe.
+    pub stripe: Simulator,
+    /// The embedded Keycloak.
+    pub keycloak: Fake,
+    /// The functions.
+    pub webhook: Webhook,
+    /// The functions.
+    pub events: StripeEvents,
+    /// The functions.
+    pub provisioning: Provisioning,
+    /// What the functions were started with.
+    pub settings: HashMap<String, String>,
+    sqs: aws_sdk_sqs::Client,
+}
+
+impl World {
+    /// A system with the development seed's plans, on a fresh database and fresh queues.
+    ///
+    /// # Panics
+    /// Where a part of it cannot be made.
+    pub async fn new() -> Self {
+        shared::telemetry::install_tls();
+        let name = database().await;
+        let (stripe, keycloak) = (stripe().await, keycloak().await);
+        let sqs = aws_sdk_sqs::Client::new(&config::aws().await);
+        let fifo = [(QueueAttributeName::FifoQueue, "true"), (QueueAttributeName::VisibilityTimeout, "30")];
+        let events = queue(&sqs, &format!("{name}.fifo"), &fifo).await;
+        let wake = queue(&sqs, &name, &[]).await;
+        let settings = HashMap::from(
+            [
+                ("DATABASE_HOST", stack("DATABASE_HOST")),
+                ("DATABASE_PORT", stack("DATABASE_PORT")),
+                ("DATABASE_NAME", name),
+                ("DATABASE_SSLMODE", "disable".to_owned()),
+                ("DATABASE_POOL_SIZE", "8".to_owned()),
+                ("DATABASE_OWNER", "pulse_owner".to_owned()),
+                ("SECRETS_PREFIX", stack("SECRETS_PREFIX")),
+                ("STRIPE_API_BASE", stripe.base_url()),
+                ("STRIPE_QUEUE_URL", events),
+                ("PROVISIONING_QUEUE_URL", wake),
+                ("KEYCLOAK_URL", keycloak.base_url()),
+                ("KEYCLOAK_REALM", stack("KEYCLOAK_REALM")),
+                ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        let env = Env::of(settings.clone());
+        Self {
+            db: connect(&settings["DATABASE_NAME"]).await,
+            webhook: Webhook::start(&env, Clock::system()).await.expect("webhook"),
+            events: StripeEvents::start(&env, Clock::system()).await.expect("stripe-events"),
+            provisioning: Provisioning::start(&env, Clock::system()).await.expect("provisioning"),
+            stripe,
+            keycloak,
+            settings,
+            sqs,
+        }
+    }
+
+    /// `settings`, with some replaced.
+    #[must_use]
+    pub fn env(&self, replaced: &[(&str, &str)]) -> Env {
+        let mut settings = self.settings.clone();
+        settings.extend(replaced.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        Env::of(settings)
+    }
+
+    /// Opens a checkout of a plan by the month, with this metadata on the session.
+    ///
+    /// # Panics
+    /// Where Stripe would refuse it.
+    #[must_use]
+    pub fn checkout(&self, price: &str, metadata: &[(&str, &str)]) -> String {
+        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.stripe.create_checkout(CheckoutParams { metadata, ..CheckoutParams::subscription(price) }).expect("a checkout")
+    }
+
+    /// A company that the marketing site sends, checked out and paid by card: the session, and its `checkout.session.completed`.
+    ///
+    /// # Panics
+    /// Where Stripe would refuse it.
+    #[must_use]
+    pub fn paid_checkout(&self, company: &str, email: &str) -> (String, Value) {
+        let session = self.checkout("price_pro_month", &[("plan_id", "pro"), ("company_name", company), ("admin_email", email), ("admin_first_name", "Jane")]);
+        self.stripe.pay(&session, payer(email)).expect("paid");
+        let event = self.event("checkout.session.completed");
+        (session, event)
+    }
+
+    /// The latest event of a type.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[must_use]
+    pub fn event(&self, event_type: &str) -> Value {
+        self.stripe.events().into_iter().rev().find(|event| event["type"] == event_type).unwrap_or_else(|| panic!("no event {event_type}"))
+    }
+
+    /// Posts an event to the webhook as Stripe does.
+    pub async fn post(&self, event: &Value) -> Response<Body> {
+        let body = event.to_string();
+        let signature = signature::sign(&stack("STRIPE_WEBHOOK_SECRET"), self.webhook.clock.now().as_second(), body.as_bytes());
+        self.webhook.handle(request(Body::Text(body), &signature)).await
+    }
+
+    /// Posts events, expects them queued, and applies the queue until it is empty.
+    ///
+    /// # Panics
+    /// Where one is refused or stays.
+    pub async fn receive(&self, events: &[&Value]) {
+        for event in events {
+            assert_eq!(self.post(event).await.status(), StatusCode::OK);
+        }
+        assert_eq!(self.drain().await, 0, "no message stays");
+    }
+
+    /// Hands the queue's messages to `stripe-events` until none is visible, and returns how many it left there.
+    ///
+    /// # Panics
+    /// Where the queue fails.
+    pub async fn drain(&self) -> usize {
+        let mut stayed = 0;
+        loop {
+            let (batch, handles) = self.take().await;
+            if batch.records.is_empty() {
+                return stayed;
+            }
+            let failed = self.events.handle(batch).await;
+            stayed += failed.batch_item_failures.len();
+            self.settle(&failed, handles, 30).await;
+        }
+    }
+
+    /// One batch, as the event source mapping hands it over, with its receipt handles by message id.
+    async fn take(&self) -> (SqsEvent, HashMap<String, String>) {
+        let receive = self.sqs.receive_message().queue_url(&self.settings["STRIPE_QUEUE_URL"]).max_number_of_messages(10);
+        let answer = receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.expect("receive");
+        let mut event = SqsEvent::default();
+        let mut handles = HashMap::new();
+        for message in answer.messages() {
+            let attributes = message.attributes().into_iter().flatten();
+            let mut record = sqs_message(message.body().unwrap_or_default(), "");
+            record.attributes = attributes.map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
+            record.message_id = message.message_id().map(str::to_owned);
+            handles.insert(message.message_id().unwrap_or_default().to_owned(), message.receipt_handle().unwrap_or_default().to_owned());
+            event.records.push(record);
+        }
+        (event, handles)
+    }
+
+    /// Deletes what did not fail; the rest becomes visible after `seconds`.
+    async fn settle(&self, failed: &SqsBatchResponse, handles: HashMap<String, String>, seconds: i32) {
+        let url = &self.settings["STRIPE_QUEUE_URL"];
+        for (id, handle) in handles {
+            if failed.batch_item_failures.iter().any(|failure| failure.item_identifier == id) {
+                self.sqs.change_message_visibility().queue_url(url).receipt_handle(handle).visibility_timeout(seconds).send().await.expect("visibility");
+            } else {
+                self.sqs.delete_message().queue_url(url).receipt_handle(handle).send().await.expect("delete");
+            }
+        }
+    }
+
+    /// How many messages the queue holds, in flight or not.
+    ///
+    /// # Panics
+    /// Where the queue fails.
+    pub async fn queued(&self) -> u32 {
+        let names = [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
+        let ask = self.sqs.get_queue_attributes().queue_url(&self.settings["STRIPE_QUEUE_URL"]).set_attribute_names(Some(names.to_vec()));
+        let answer = ask.send().await.expect("attributes");
+        names.iter().filter_map(|name| answer.attributes()?.get(name)?.parse::<u32>().ok()).sum()
+    }
+
+    /// Applies an event without the queue, and tells whether its message may leave the queue.
+    pub async fn apply(&self, event: &Value) -> bool {
+        let mut batch = SqsEvent::default();
+        batch.records.push(sqs_message(&event.to_string(), "group"));
+        self.events.handle(batch).await.batch_item_failures.is_empty()
+    }
+
+    /// Runs the outbox once and returns its summary.
+    ///
+    /// # Panics
+    /// Where the run itself fails.
+    pub async fn outbox(&self) -> Value {
+        serde_json::to_value(self.provisioning.handle().await.expect("an outbox run")).expect("JSON")
+    }
+
+    /// The rows of a query, as objects.
+    ///
+    /// # Panics
+    /// Where the query fails.
+    pub async fn rows(&self, sql: &str) -> Vec<Value> {
+        let rows = self.db.query(&format!("SELECT to_jsonb(q) FROM ({sql}) q"), &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The only row of a query.
+    ///
+    /// # Panics
+    /// Where there is another number of them.
+    pub async fn row(&self, sql: &str) -> Value {
+        let rows = self.rows(sql).await;
+        assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
+        rows.into_iter().next().expect("one row")
+    }
+
+    /// The number that a query counts.
+    ///
+    /// # Panics
+    /// Where the query fails.
+    pub async fn count(&self, from: &str) -> i64 {
+        self.db.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await.unwrap_or_else(|error| panic!("{from}: {error:?}")).get(0)
+    }
+
+    /// Status and reason of a recorded event.
+    pub async fn recorded(&self, event: &Value) -> (String, String) {
+        let row = self.row(&format!("SELECT status, coalesce(status_reason, '') AS reason FROM stripe_events WHERE event_id = '{}'", text(&event["id"]))).await;
+        (text(&row["status"]), text(&row["reason"]))
+    }
+}
+
+/// The string in a JSON value.
+///
+/// # Panics
+/// Where it is none.
+#[must_use]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a string")).to_owned()
+}
+
+/// One message of a batch.
+#[must_use]
+pub fn sqs_message(body: &str, group: &str) -> SqsMessage {
+    let mut message = SqsMessage::default();
+    message.message_id = Some(unique());
+    message.body = Some(body.to_owned());
+    message.attributes.insert("MessageGroupId".to_owned(), group.to_owned());
+    message
+}
+
+/// A delivery as the webhook's handler gets it.
+///
+/// # Panics
+/// Never, for well-formed signatures.
+#[must_use]
+pub fn request(body: Body, signature: &str) -> Request {
+    lambda_http::http::Request::builder().method("POST").uri("/webhook/stripe").header("stripe-signature", signature).body(body).expect("a request")
+}
+
+/// Somebody who pays.
+#[must_use]
+pub fn payer(email: &str) -> Payer {
+    let address = simulators::stripe::Address {
+        line1: Some("1 Main St".to_owned()),
+        city: Some("Springfield".to_owned()),
+        country: Some("US".to_owned()),
+        ..Default::default()
+    };
+    Payer { email: email.to_owned(), name: Some("Jane Doe".to_owned()), phone: None, address: Some(address) }
+}
+
+async fn stripe() -> Simulator {
+    let options = simulators::stripe::Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        secret_key: stack("STRIPE_SECRET_KEY"),
+        webhook_secret: stack("STRIPE_WEBHOOK_SECRET"),
+        webhook_url: None,
+    };
+    let stripe = Simulator::start(options).await.expect("Stripe");
+    for id in ["price_starter_month", "price_pro_month", "price_pro_year", "price_enterprise_month", "price_standard_slot_month", "price_unmapped"] {
+        let interval = if id.ends_with("year") { Interval::Year } else { Interval::Month };
+        stripe.add_price(Price { id: id.to_owned(), product: format!("prod_{id}"), unit_amount: 29_900, interval, nickname: id.to_owned() });
+    }
+    stripe
+}
+
+async fn keycloak() -> Fake {
+    let options = simulators::keycloak::Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        realm: stack("KEYCLOAK_REALM"),
+        client_id: stack("KEYCLOAK_CLIENT_ID"),
+        client_secret: stack("KEYCLOAK_CLIENT_SECRET"),
+        smtp: None,
+    };
+    Fake::start(options).await.expect("Keycloak")
+}
+
+async fn queue(sqs: &aws_sdk_sqs::Client, name: &str, attributes: &[(QueueAttributeName, &str)]) -> String {
+    let mut create = sqs.create_queue().queue_name(name);
+    for (attribute, value) in attributes {
+        create = create.attributes(attribute.clone(), *value);
+    }
+    create.send().await.expect("a queue").queue_url().expect("its URL").to_owned()
+}
+
+/// Where a file of the repository is.
+#[must_use]
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// An API Gateway (HTTP API) event for the webhook, as Lambda hands it over.
+#[must_use]
+pub fn gateway_event(body: &str, base64: bool, signature: &str) -> Value {
+    json!({
+        "version": "2.0", "routeKey": "POST /webhook/stripe", "rawPath": "/webhook/stripe", "rawQueryString": "",
+        "headers": {"stripe-signature": signature, "content-type": "application/json; charset=utf-8", "host": "api.example"},
+        "requestContext": {
+            "accountId": "1", "apiId": "api", "domainName": "api.example", "domainPrefix": "api", "requestId": "gateway-request-1", "routeKey": "POST /webhook/stripe", "stage": "$default",
+            "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 0,
+            "http": {"method": "POST", "path": "/webhook/stripe", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "Stripe/1.0"},
+        },
+        "body": body, "isBase64Encoded": base64,
+    })
+}

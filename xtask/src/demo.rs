@@ -1,0 +1,312 @@
+//! `demo`: the main job on the running stack, told as a story with real ids. Every claim it prints has been checked.
+
+mod person;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::header::LOCATION;
+use serde_json::Value;
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::stack::StackArgs;
+use crate::stack::settings::{Env, random};
+use crate::ui::{Progress, seconds};
+use person::{Browser, decode_base64, find_link, find_mail};
+
+const PLAN: &str = "pro";
+
+/// `cargo xtask demo`.
+pub async fn run(args: &StackArgs) -> Result<()> {
+    let state = args.state();
+    if let Some(env) = crate::dev::running(&state)? {
+        return tell(&env).await;
+    }
+    let progress = Progress::new();
+    progress.say("no stack runs yet: starting one in the background");
+    let mut dev = vec!["dev".into(), "--state".into(), state.clone().into_os_string()];
+    if args.no_jdk {
+        dev.push("--no-jdk".into());
+    }
+    let env = crate::dev::detach(dev, &state, &progress).await?;
+    tell(&env).await?;
+    println!("\nThe stack goes on running; stop it with `cargo xtask down`.");
+    Ok(())
+}
+
+/// Plays the story on the stack with these settings.
+pub async fn tell(env: &Env) -> Result<()> {
+    let start = Instant::now();
+    let (database, connection) = env.get("DATABASE_URL")?.parse::<Config>()?.connect(NoTls).await.context("the stack's database")?;
+    // Its error is seen by the client's next call.
+    tokio::spawn(async move { drop(connection.await) });
+    let tag = random()?[..6].to_owned();
+    let story = Story {
+        env,
+        database,
+        http: crate::http_client(Duration::from_secs(30))?,
+        company: format!("Acme IoT Corp {tag}"),
+        email: format!("jane.{tag}@acme-iot.example"),
+        password: format!("Demo-{}", random()?),
+    };
+    match env.get("KEYCLOAK_KIND")? {
+        "keycloak" => println!("Parts: Keycloak and ElasticMQ, the real servers; Stripe by the simulator."),
+        _ => println!("Parts: the embedded issuer instead of Keycloak and moto instead of ElasticMQ (no JDK and Maven, or --no-jdk); Stripe by the simulator."),
+    }
+    let session = story.check_out().await?;
+    let event = story.webhook(&session).await?;
+    let tenant = story.tenant(&session, &event).await?;
+    story.outbox(&tenant).await?;
+    story.keycloak_user(&tenant).await?;
+    let link = story.welcome_mail().await?;
+    story.log_in(&tenant, &link).await?;
+    story.audit(&tenant).await?;
+    println!("\nDone in {}: a paid checkout became a customer who can log in.", seconds(start.elapsed()));
+    Ok(())
+}
+
+struct Story<'a> {
+    env: &'a Env,
+    database: Client,
+    http: reqwest::Client,
+    company: String,
+    email: String,
+    password: String,
+}
+
+impl Story<'_> {
+    /// The company pays on Stripe's page; answers the paid session.
+    async fn check_out(&self) -> Result<Value> {
+        println!("\n1. {} buys the plan {PLAN:?}, monthly, on the marketing site", self.company);
+        let query = "SELECT stripe_price_id FROM stripe_prices WHERE plan_id = $1 AND interval = 'month' AND is_current";
+        let price: String = self.database.query_opt(query, &[&PLAN]).await?.with_context(|| format!("plan {PLAN} has no monthly price"))?.get(0);
+        // The marketing site's metadata contract (docs/events.md, "Checkout").
+        let form = [
+            ("mode", "subscription"),
+            ("line_items[0][price]", &price),
+            ("line_items[0][quantity]", "1"),
+            ("success_url", "https://www.pulse.example/welcome?session_id={CHECKOUT_SESSION_ID}"),
+            ("cancel_url", "https://www.pulse.example/pricing"),
+            ("metadata[plan_id]", PLAN),
+            ("metadata[company_name]", &self.company),
+            ("metadata[legal_name]", "Acme IoT Corporation"),
+            ("metadata[admin_email]", &self.email),
+            ("metadata[admin_first_name]", "Jane"),
+            ("metadata[admin_last_name]", "Doe"),
+            ("metadata[industry]", "Manufacturing"),
+            ("metadata[company_size]", "51-200"),
+            ("metadata[phone]", "+1-555-0100"),
+        ];
+        let session = answer(self.stripe(reqwest::Method::POST, "checkout/sessions")?.form(&form)).await?;
+        let (id, page) = (text(&session, "id")?, text(&session, "url")?);
+        println!("   checkout session  {id}");
+        println!("   payment page      {page}");
+        let payer = [
+            ("outcome", "paid"),
+            ("email", &self.email),
+            ("name", "Jane Doe"),
+            ("phone", "+1-555-0100"),
+            ("line1", "1 Foundry Way"),
+            ("city", "Pittsburgh"),
+            ("state", "PA"),
+            ("postal_code", "15222"),
+            ("country", "US"),
+        ];
+        let paid = self.http.post(page).form(&payer).send().await.context("the payment page")?;
+        ensure!(paid.status().is_redirection(), "the payment page answers {}", paid.status());
+        let back = paid.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
+        let session = answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{id}"))?).await?;
+        ensure!(session["payment_status"] == "paid", "the session is {}", session["payment_status"]);
+        println!("   paid by           {}, {}", text(&session, "customer")?, text(&session, "subscription")?);
+        println!("   back at           {back}");
+        Ok(session)
+    }
+
+    /// Stripe delivers, the queue carries, the function applies; answers the event's id.
+    async fn webhook(&self, session: &Value) -> Result<String> {
+        println!("\n2. Stripe delivers the signed event; webhook → queue → stripe-events");
+        let events = answer(self.stripe(reqwest::Method::GET, "events?type=checkout.session.completed&limit=100")?).await?;
+        let mut events = events["data"].as_array().into_iter().flatten();
+        let event = events.find(|event| event["data"]["object"]["id"] == session["id"]).context("Stripe has no event of this session")?;
+        let id = text(event, "id")?.to_owned();
+        let applied = wait("the event to be applied", async || {
+            let row = self.database.query_opt("SELECT status, status_reason FROM stripe_events WHERE event_id = $1", &[&id]).await?;
+            let Some(row) = row else { return Ok(None) };
+            match row.get("status") {
+                "applied" => Ok(Some("applied")),
+                other => bail!("the event {id} is {other}: {}", row.get::<_, Option<&str>>("status_reason").unwrap_or("no reason")),
+            }
+        });
+        println!("   event             {id}  {}", applied.await?);
+        Ok(id)
+    }
+
+    /// Tenant, subscription and slots; answers the tenant's id.
+    async fn tenant(&self, session: &Value, event: &str) -> Result<String> {
+        println!("\n3. One commit made tenant, subscription and slots");
+        let query = "SELECT tenant_id, name, status, contact_email, industry, city FROM tenants WHERE stripe_customer_id = $1";
+        let tenant = self.database.query_opt(query, &[&text(session, "customer")?]).await?;
+        let tenant = tenant.with_context(|| format!("the event {event} is applied, but no tenant has customer {}", session["customer"]))?;
+        let id: String = tenant.get("tenant_id");
+        let field = |name: &str| tenant.get::<_, Option<String>>(name).unwrap_or_default();
+        ensure!(field("name") == self.company && field("contact_email") == self.email, "tenant {id} is {:?}, {:?}", field("name"), field("contact_email"));
+        println!("   tenant            {id}  {:?}, {}, {}, {}", field("name"), field("status"), field("industry"), field("city"));
+
+        let query = "SELECT subscription_id, subscription_type, status, plan_id, device_limit, stripe_subscription_id,
+                            to_char(term_end AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS term_end
+                     FROM subscriptions WHERE tenant_id = $1 AND stripe_checkout_session_id = $2";
+        let rows = self.database.query(query, &[&id, &text(session, "id")?]).await?;
+        let [row] = rows.as_slice() else { bail!("tenant {id} has {} subscriptions of this session, not one", rows.len()) };
+        let subscription: &str = row.get("subscription_id");
+        ensure!(row.get::<_, Option<&str>>("plan_id") == Some(PLAN), "{subscription} has plan {:?}", row.get::<_, Option<&str>>("plan_id"));
+        let linked = row.get::<_, Option<&str>>("stripe_subscription_id").unwrap_or_default();
+        ensure!(Some(linked) == session["subscription"].as_str(), "{subscription} is linked to {linked:?}");
+        println!(
+            "   subscription      {subscription}  {} {}, {} devices, to {}, {linked}",
+            row.get::<_, &str>("subscription_type"),
+            row.get::<_, &str>("status"),
+            row.get::<_, i32>("device_limit"),
+            row.get::<_, Option<&str>>("term_end").unwrap_or("no end"),
+        );
+
+        let query = "SELECT t.name, d.slot_limit AS wanted, a.slot_limit AS given, a.slots_used
+                     FROM (SELECT * FROM plan_tier_defaults WHERE plan_id = $1) d
+                     FULL JOIN (SELECT * FROM subscription_tier_allocations WHERE subscription_id = $2) a USING (tier_id)
+                     JOIN device_tiers t USING (tier_id) ORDER BY tier_id";
+        let slots = self.database.query(query, &[&PLAN, &subscription]).await?;
+        ensure!(!slots.is_empty(), "plan {PLAN} brings no slots");
+        for row in &slots {
+            let (tier, wanted, given): (&str, Option<i32>, Option<i32>) = (row.get("name"), row.get("wanted"), row.get("given"));
+            ensure!(wanted == given, "slots of tier {tier}: the plan brings {wanted:?}, the subscription has {given:?}");
+            println!("   slots             {tier}: {} of {}", row.get::<_, i32>("slots_used"), given.unwrap_or_default());
+        }
+        println!("   equal to the plan's defaults");
+        Ok(id)
+    }
+
+    /// What had to happen outside the database has happened.
+    async fn outbox(&self, tenant: &str) -> Result<()> {
+        println!("\n4. The outbox does what is outside the database");
+        let query = "SELECT step_id, kind, status, attempts, last_error FROM outbox_steps WHERE tenant_id = $1 ORDER BY step_id";
+        let steps = wait("the outbox to be done", async || {
+            let steps = self.database.query(query, &[&tenant]).await?;
+            if let Some(row) = steps.iter().find(|row| row.get::<_, &str>("status") == "failed") {
+                bail!("step {} failed: {:?}", row.get::<_, &str>("kind"), row.get::<_, Option<&str>>("last_error"));
+            }
+            Ok((!steps.is_empty() && steps.iter().all(|row| row.get::<_, &str>("status") == "done")).then_some(steps))
+        });
+        for row in steps.await? {
+            println!(
+                "   step {:<12} {}  {}, attempts {}",
+                row.get::<_, i64>("step_id"),
+                row.get::<_, &str>("kind"),
+                row.get::<_, &str>("status"),
+                row.get::<_, i32>("attempts")
+            );
+        }
+        Ok(())
+    }
+
+    /// The user as Keycloak's admin API shows it.
+    async fn keycloak_user(&self, tenant: &str) -> Result<()> {
+        let client = (self.env.get("KEYCLOAK_CLIENT_ID")?, self.env.get("KEYCLOAK_CLIENT_SECRET")?);
+        let form = [("grant_type", "client_credentials"), ("client_id", client.0), ("client_secret", client.1)];
+        let token = self.token(&form).await?;
+        let users = format!("{}/admin/realms/{}/users", self.env.get("KEYCLOAK_URL")?, self.env.get("KEYCLOAK_REALM")?);
+        let found = answer(self.http.get(&users).bearer_auth(&token).query(&[("email", self.email.as_str()), ("exact", "true")])).await?;
+        let [user] = found.as_array().map(Vec::as_slice).unwrap_or_default() else { bail!("Keycloak has not one user of {}: {found}", self.email) };
+        let id = text(user, "id")?;
+        ensure!(user["attributes"]["tenant_id"][0] == tenant, "user {id} has attributes {}", user["attributes"]);
+        let roles = answer(self.http.get(format!("{users}/{id}/role-mappings/realm")).bearer_auth(&token)).await?;
+        ensure!(roles.as_array().into_iter().flatten().any(|role| role["name"] == "customer"), "user {id} has roles {roles}");
+        println!("   Keycloak user     {id}  {}, tenant_id {tenant}, role customer", text(user, "username")?);
+        Ok(())
+    }
+
+    /// The mail's link.
+    async fn welcome_mail(&self) -> Result<String> {
+        println!("\n5. The welcome mail");
+        let folder = self.env.get("MAIL_DIR")?;
+        let mail = wait("the welcome mail", async || find_mail(Path::new(folder), &self.email)).await?;
+        let link = find_link(&mail, self.env.get("KEYCLOAK_URL")?).context("the welcome mail has no link")?;
+        println!("   to                {}", self.email);
+        println!("   link              {link}");
+        Ok(link)
+    }
+
+    /// The customer sets a password and gets a token that names the tenant.
+    async fn log_in(&self, tenant: &str, link: &str) -> Result<()> {
+        println!("\n6. The customer follows the link, sets a password and logs in");
+        Browser::new()?.set_password(link, &self.password).await.context("setting the password")?;
+        let form = [("grant_type", "password"), ("client_id", "pulse-cli"), ("username", &self.email), ("password", &self.password)];
+        let token = self.token(&form).await.context("logging in with the new password")?;
+        let claims = decode_base64(token.split('.').nth(1).context("the token is no JWT")?);
+        let claims: Value = serde_json::from_slice(&claims).context("claims of the token")?;
+        ensure!(claims["tenant_id"] == tenant, "the token's tenant_id is {}", claims["tenant_id"]);
+        let roles = &claims["realm_access"]["roles"];
+        ensure!(roles.as_array().into_iter().flatten().any(|role| role == "customer"), "the token's roles are {roles}");
+        println!("   token             {}…", token.get(..32).unwrap_or(&token));
+        for claim in ["iss", "sub", "aud", "tenant_id"] {
+            println!("   claim             {claim} = {}", claims[claim]);
+        }
+        println!("   claim             realm_access.roles = {roles}");
+        Ok(())
+    }
+
+    /// What the audit says.
+    async fn audit(&self, tenant: &str) -> Result<()> {
+        println!("\n7. The audit");
+        let query = "SELECT to_char(event_timestamp AT TIME ZONE 'UTC', 'HH24:MI:SS') AS at, event_type, actor_type, actor_id, subscription_id, stripe_event_id
+                     FROM subscription_audit WHERE tenant_id = $1 ORDER BY event_timestamp, id";
+        let rows = self.database.query(query, &[&tenant]).await?;
+        ensure!(rows.iter().any(|row| row.get::<_, &str>("event_type") == "TENANT_PROVISIONED"), "no TENANT_PROVISIONED among {} audit rows", rows.len());
+        for row in &rows {
+            let cause = [row.get::<_, Option<&str>>("subscription_id"), row.get("stripe_event_id")].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            println!(
+                "   {} UTC      {:<20} by {} {}  {cause}",
+                row.get::<_, &str>("at"),
+                row.get::<_, &str>("event_type"),
+                row.get::<_, &str>("actor_type"),
+                row.get::<_, &str>("actor_id")
+            );
+        }
+        Ok(())
+    }
+
+    fn stripe(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder> {
+        let base = self.env.get("STRIPE_API_BASE").context("the demo pays by itself, which only the simulator allows: unset STRIPE_SECRET_KEY")?;
+        Ok(self.http.request(method, format!("{base}/v1/{path}")).bearer_auth(self.env.get("STRIPE_SECRET_KEY")?))
+    }
+
+    async fn token(&self, form: &[(&str, &str)]) -> Result<String> {
+        let url = format!("{}/realms/{}/protocol/openid-connect/token", self.env.get("KEYCLOAK_URL")?, self.env.get("KEYCLOAK_REALM")?);
+        let token = answer(self.http.post(url).form(form)).await?;
+        text(&token, "access_token").map(str::to_owned)
+    }
+}
+
+/// The JSON of a good answer; the text of a bad one in the error.
+async fn answer(request: reqwest::RequestBuilder) -> Result<Value> {
+    let answer = request.send().await?;
+    let (url, status, body) = (answer.url().clone(), answer.status(), answer.text().await?);
+    ensure!(status.is_success(), "{url} answers {status}: {body}");
+    serde_json::from_str(&body).with_context(|| format!("{url} does not answer JSON"))
+}
+
+fn text<'v>(value: &'v Value, field: &str) -> Result<&'v str> {
+    value[field].as_str().with_context(|| format!("no {field} in {value}"))
+}
+
+/// Asks until there is an answer, for longer than the outbox's minute tick.
+async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let limit = Duration::from_secs(100);
+    let start = Instant::now();
+    loop {
+        if let Some(found) = ask().await? {
+            return Ok(found);
+        }
+        ensure!(start.elapsed() < limit, "waited {} s for {what} in vain; see the logs: functions.log, pump.log", limit.as_secs());
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}

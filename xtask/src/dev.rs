@@ -1,0 +1,169 @@
+//! `dev` and `down`: a stack in this terminal or in the background.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{signal_one, tail};
+use crate::stack::settings::Env;
+use crate::stack::{self, StackArgs};
+use crate::ui::{Progress, seconds};
+
+/// Arguments of `dev`.
+#[derive(clap::Args)]
+pub struct DevArgs {
+    /// Go on in the background once everything is ready
+    #[arg(long)]
+    detach: bool,
+    #[command(flatten)]
+    stack: StackArgs,
+}
+
+/// Arguments of `down`.
+#[derive(clap::Args)]
+pub struct DownArgs {
+    /// Also delete the stack's data: database, users, mails, logs
+    #[arg(long)]
+    wipe: bool,
+    #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+    state: Option<PathBuf>,
+}
+
+/// `cargo xtask dev`.
+pub async fn dev(args: DevArgs) -> Result<()> {
+    let start = Instant::now();
+    let progress = Progress::new();
+    let state = args.stack.state();
+    if args.detach {
+        let again = std::env::args_os().skip(1).filter(|arg| arg != "--detach").collect();
+        let env = detach(again, &state, &progress).await?;
+        println!("{}", summary(&env, &state, start.elapsed(), "cargo xtask down")?);
+        return Ok(());
+    }
+    let mut stack = stack::start(&args.stack, &progress).await?;
+    println!("{}", summary(&stack.env, &state, start.elapsed(), "Ctrl-C, or cargo xtask down")?);
+    let outcome = stack.run(&progress).await;
+    progress.say("stopping …");
+    stack.stop().await;
+    progress.say("stopped");
+    outcome
+}
+
+/// `cargo xtask down`.
+pub async fn down(args: DownArgs) -> Result<()> {
+    let state = stack::state_folder(args.state.as_deref());
+    let start = Instant::now();
+    if stack::stop_running(&state).await? {
+        println!("stopped ({})", seconds(start.elapsed()));
+    } else {
+        println!("no stack runs in {}", state.display());
+    }
+    if args.wipe {
+        wipe(&state).with_context(|| format!("cannot delete {}", state.display()))?;
+        println!("deleted {}", state.display());
+    }
+    Ok(())
+}
+
+/// Deletes everything but the stack of `cargo xtask test`, which may be running and begins empty anyway.
+fn wipe(state: &Path) -> Result<()> {
+    for entry in fs::read_dir(state)? {
+        let entry = entry?;
+        if entry.file_name() == "test" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
+}
+
+/// The settings of the stack that runs in this folder.
+pub fn running(state: &Path) -> Result<Option<Env>> {
+    if stack::try_lock(state)?.is_some() {
+        return Ok(None);
+    }
+    let file = state.join("stack.env");
+    if !file.exists() {
+        bail!("a stack is starting or stopping in {}: try again when it is done", state.display());
+    }
+    Env::read(&file).map(Some)
+}
+
+/// Runs this program again in the background, in a process group of its own, and waits until the stack is ready.
+pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> Result<Env> {
+    if stack::try_lock(state)?.is_none() {
+        bail!("a stack is running in {} already: use it, or stop it with `cargo xtask down`", state.display());
+    }
+    let ready = state.join("stack.env");
+    stack::remove(&ready)?;
+    fs::create_dir_all(state.join("logs"))?;
+    let log = state.join("logs/dev.log");
+    let file = File::create(&log)?;
+    let mut again = Command::new(std::env::current_exe()?);
+    again.args(args).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
+    let mut child = again.spawn().context("cannot start the background process")?;
+    let mut shown = 0;
+    let follow = async {
+        loop {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let complete = text.rfind('\n').map_or(0, |end| end + 1);
+            if ready.exists() {
+                return Env::read(&ready);
+            }
+            text.get(shown..complete).unwrap_or_default().lines().for_each(|line| progress.say(line));
+            shown = complete;
+            if let Some(status) = child.try_wait()? {
+                bail!("the stack did not start ({status}); the end of {}:\n{}", log.display(), tail(&log, 30));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = follow => Some(outcome),
+        () = stack::interrupted() => None,
+    };
+    if let Some(outcome) = outcome {
+        return outcome;
+    }
+    signal_one("TERM", child.id());
+    child.wait()?;
+    bail!("interrupted")
+}
+
+fn summary(env: &Env, state: &Path, took: Duration, stop: &str) -> Result<String> {
+    let keycloak = match env.get("KEYCLOAK_KIND")? {
+        "keycloak" => format!("{}/admin  (admin, {})", env.get("KEYCLOAK_URL")?, env.get("KEYCLOAK_ADMIN_PASSWORD")?),
+        _ => format!("{}  (embedded issuer: no JDK and Maven; its users end with this stack)", env.get("KEYCLOAK_URL")?),
+    };
+    let queues = match env.get("QUEUE_KIND")? {
+        "elasticmq" => format!("{}  (ElasticMQ)", env.get("AWS_ENDPOINT_URL_SQS")?),
+        _ => format!("{}  (moto: no JDK and Maven; the order of a group can be lost after a failure)", env.get("AWS_ENDPOINT_URL_SQS")?),
+    };
+    let stripe = match env.get("STRIPE_API_BASE") {
+        Ok(base) => format!("{base}  (simulator; forgets everything when it stops)"),
+        Err(_) => "real test mode".to_owned(),
+    };
+    Ok(format!(
+        "\nThe stack is ready ({took}).\n\
+         \x20 API         {api}  (POST /webhook/stripe)\n\
+         \x20 Database    {database}\n\
+         \x20 Keycloak    {keycloak}\n\
+         \x20 Queues      {queues}\n\
+         \x20 Stripe      {stripe}\n\
+         \x20 Mails       {mail}\n\
+         \x20 Logs        {state}/logs  (functions.log first)\n\
+         \x20 Settings    {state}/stack.env\n\
+         \x20 Try         cargo xtask demo\n\
+         \x20 Stop        {stop}\n",
+        took = seconds(took),
+        api = env.get("API_URL")?,
+        database = env.get("DATABASE_URL")?,
+        mail = env.get("MAIL_DIR")?,
+        state = state.display(),
+    ))
+}

@@ -1,0 +1,78 @@
+//! The developer's commands: `cargo xtask …` (docs/local-stack.md). Nothing of the product is here.
+
+mod demo;
+mod dev;
+mod process;
+mod stack;
+mod stripe;
+mod test;
+mod tools;
+mod ui;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Developer commands of Pulse Billing")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the whole system on this machine; Ctrl-C stops it
+    Dev(dev::DevArgs),
+    /// Stop a stack that runs in the background
+    Down(dev::DownArgs),
+    /// Show the main job on the running stack (or start one): from a paid checkout to a customer who logs in
+    Demo(stack::StackArgs),
+    /// Stripe's part, by hand
+    #[command(subcommand)]
+    Stripe(StripeCommand),
+    /// Run everything that CI runs, on a stack of its own
+    Test(test::TestArgs),
+}
+
+#[derive(Subcommand)]
+enum StripeCommand {
+    /// Sign a JSON event with the webhook secret of the running stack and post it
+    Send {
+        /// File with the event
+        file: PathBuf,
+        /// Another event type than the file's
+        #[arg(long = "type")]
+        kind: Option<String>,
+        #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+        state: Option<PathBuf>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    shared::telemetry::install_tls();
+    let outcome = match Cli::parse().command {
+        Command::Dev(args) => dev::dev(args).await,
+        Command::Down(args) => dev::down(args).await,
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Stripe(StripeCommand::Send { file, kind, state }) => stripe::send(&file, kind, state.as_deref()).await,
+        Command::Test(args) => test::run(&args).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A client for what runs on this machine: no proxy, no redirects followed, and never without a time limit.
+fn http_client(limit: Duration) -> Result<reqwest::Client> {
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(limit);
+    client.build().context("HTTP client")
+}

@@ -1,0 +1,189 @@
+//! Child processes: one log file each, one process group each, stopped together, and found again after a crash of ours.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::process::{Child, Command};
+
+/// How long a service may take to stop before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+struct Service {
+    name: &'static str,
+    child: Child,
+    pid: u32,
+}
+
+/// The services of one stack.
+pub struct Supervisor {
+    logs: PathBuf,
+    pids: PathBuf,
+    root: PathBuf,
+    services: Mutex<Vec<Service>>,
+}
+
+impl Supervisor {
+    /// Keeps logs and process ids in `state`, and ends what an earlier run that was killed left behind.
+    pub fn new(root: &Path, state: &Path) -> Result<Self> {
+        let logs = state.join("logs");
+        fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+        let supervisor = Self { logs, pids: state.join("pids"), root: root.to_owned(), services: Mutex::default() };
+        supervisor.end_leftovers();
+        Ok(supervisor)
+    }
+
+    /// The log file of a service.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
+    /// Starts a service in a process group of its own, so that Ctrl-C reaches only us and we stop things in order.
+    pub fn start(&self, name: &'static str, command: &mut Command) -> Result<()> {
+        let log = self.log(name);
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start {name} ({})", command.as_std().get_program().display()))?;
+        let pid = child.id().context("a process that has just started has an id")?;
+        let mut pids = OpenOptions::new().create(true).append(true).open(&self.pids)?;
+        writeln!(pids, "{pid}")?;
+        self.lock().push(Service { name, child, pid });
+        Ok(())
+    }
+
+    /// Waits until `probe` answers true.
+    pub async fn ready<F: Future<Output = bool>>(&self, name: &'static str, limit: Duration, probe: impl Fn() -> F) -> Result<()> {
+        let start = Instant::now();
+        while !probe().await {
+            self.check()?;
+            if start.elapsed() > limit {
+                bail!("{name} was not ready after {} s; the end of {}:\n{}", limit.as_secs(), self.log(name).display(), tail(&self.log(name), 15));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Fails, naming service and log, once any service has ended by itself.
+    fn check(&self) -> Result<()> {
+        for service in self.lock().iter_mut() {
+            if let Some(status) = service.child.try_wait()? {
+                let log = self.log(service.name);
+                bail!("{} ended by itself ({status}); the end of {}:\n{}", service.name, log.display(), tail(&log, 15));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns, with the reason, when a service has ended by itself.
+    pub async fn watch(&self) -> anyhow::Error {
+        loop {
+            if let Err(error) = self.check() {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Stops one service.
+    pub async fn stop(&self, name: &'static str) {
+        let found = {
+            let mut services = self.lock();
+            services.iter().position(|service| service.name == name).map(|at| services.remove(at))
+        };
+        if let Some(service) = found {
+            stop(service).await;
+        }
+    }
+
+    /// Stops everything, the latest first.
+    pub async fn stop_all(&self) {
+        let services = std::mem::take(&mut *self.lock());
+        for service in services.into_iter().rev() {
+            stop(service).await;
+        }
+        // A file that cannot be removed costs the next start a look at dead processes.
+        let _ = fs::remove_file(&self.pids);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Service>> {
+        self.services.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn end_leftovers(&self) {
+        for line in fs::read_to_string(&self.pids).unwrap_or_default().lines() {
+            // Ids are reused: only a process whose command line names this workspace is ours.
+            if let Ok(pid) = line.parse::<u32>()
+                && command_line(pid).contains(&*self.root.to_string_lossy())
+            {
+                signal("KILL", pid);
+            }
+        }
+        let _ = fs::remove_file(&self.pids);
+    }
+}
+
+async fn stop(mut service: Service) {
+    // PostgreSQL waits for its clients at SIGTERM, and disconnects them at SIGINT.
+    signal(if service.name == "postgres" { "INT" } else { "TERM" }, service.pid);
+    if tokio::time::timeout(STOP_LIMIT, service.child.wait()).await.is_err() {
+        signal("KILL", service.pid);
+        let _ = service.child.wait().await;
+    }
+}
+
+/// Signals a process group by way of the shell, whose `kill` is built in: a small image has no other.
+fn signal(name: &str, group: u32) {
+    let mut kill = std::process::Command::new("sh");
+    kill.args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", name, &group.to_string()]);
+    // A group that is gone already is what was wanted.
+    let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// Signals a single process.
+pub fn signal_one(name: &str, pid: u32) {
+    let mut kill = std::process::Command::new("sh");
+    kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]);
+    let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+fn command_line(pid: u32) -> String {
+    if let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) {
+        return String::from_utf8_lossy(&bytes).into_owned();
+    }
+    let ps = std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
+    ps.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// Runs a command to its end with its output in `log`; a failure shows the end of it.
+pub async fn run_logged(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let file = OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+    command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file).kill_on_drop(true);
+    let status = command.status().await.with_context(|| format!("{what}: cannot run {}", command.as_std().get_program().display()))?;
+    succeeded(what, status, log)
+}
+
+fn succeeded(what: &str, status: ExitStatus, log: &Path) -> Result<()> {
+    if !status.success() {
+        bail!("{what} failed ({status}); the end of {}:\n{}", log.display(), tail(log, 25));
+    }
+    Ok(())
+}
+
+/// The last lines of a file, indented.
+pub fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].iter().fold(String::new(), |mut out, line| {
+        let _ = writeln!(out, "    {line}");
+        out
+    })
+}

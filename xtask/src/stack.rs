@@ -1,0 +1,342 @@
+//! The local stack: every part of the system on loopback, started together (docs/local-stack.md).
+//!
+//! One module a part. Nothing here knows a rule of the system; it only wires real servers, or stand-ins for them, together.
+
+mod aws;
+mod functions;
+mod identity;
+mod postgres;
+mod pump;
+pub mod settings;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use simulators::stripe::{Interval, Options as StripeOptions, Price, Simulator};
+
+use crate::process::{Supervisor, signal_one};
+use crate::tools::{self, Tools};
+use crate::ui::Progress;
+use settings::{Credentials, Env, PortArgs, Ports};
+
+/// The Keycloak realm.
+pub const REALM: &str = "pulse";
+/// The provisioning function's client in it.
+pub const CLIENT_ID: &str = "pulse-backend";
+/// Everything local is in this region.
+pub const REGION: &str = "us-east-1";
+
+/// What can be chosen about a stack.
+#[derive(Clone, clap::Args)]
+pub struct StackArgs {
+    /// Do without the real Keycloak and queue server even where a JDK and Maven are found
+    #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub no_jdk: bool,
+    /// Folder of this stack's data and logs
+    #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    ports: PortArgs,
+    /// Stripe test key: real Stripe test mode instead of the simulator
+    #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
+    stripe_secret_key: Option<String>,
+    /// Signing secret of the endpoint, as `stripe listen` prints it; needed with a test key
+    #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true)]
+    stripe_webhook_secret: Option<String>,
+}
+
+impl StackArgs {
+    /// A stack that nothing in the environment changes.
+    pub fn own(state: PathBuf, no_jdk: bool) -> Self {
+        Self { no_jdk, state: Some(state), ports: PortArgs::default(), stripe_secret_key: None, stripe_webhook_secret: None }
+    }
+
+    /// The folder of this stack.
+    pub fn state(&self) -> PathBuf {
+        state_folder(self.state.as_deref())
+    }
+
+    /// The key and the signing secret of real Stripe, where they are wanted.
+    fn real_stripe(&self) -> Result<Option<(&str, &str)>> {
+        match (self.stripe_secret_key.as_deref(), self.stripe_webhook_secret.as_deref()) {
+            (None | Some(""), _) => Ok(None),
+            (Some(key), _) if !key.starts_with("sk_test_") && !key.starts_with("rk_test_") => {
+                bail!(
+                    "STRIPE_SECRET_KEY is set but is no test key (sk_test_…): the local stack never talks to Stripe's live mode. Unset it to use the simulator"
+                )
+            }
+            (Some(_), None | Some("")) => {
+                bail!("STRIPE_SECRET_KEY is set: real Stripe test mode also needs STRIPE_WEBHOOK_SECRET, the whsec_… that `stripe listen` prints")
+            }
+            (Some(key), Some(secret)) => Ok(Some((key, secret))),
+        }
+    }
+}
+
+/// `.dev` of the workspace, or another folder; always absolute, because the services run elsewhere.
+pub fn state_folder(chosen: Option<&Path>) -> PathBuf {
+    let chosen = chosen.unwrap_or(Path::new(".dev"));
+    if chosen.is_absolute() { chosen.to_owned() } else { root().join(chosen) }
+}
+
+/// The workspace.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// The lock that a running stack holds for as long as it lives; `None` while another process holds it.
+pub fn try_lock(state: &Path) -> Result<Option<File>> {
+    fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
+    let lock = File::options().create(true).append(true).open(state.join("lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error).context("cannot lock the stack's folder"),
+    }
+}
+
+/// A running stack. It lives as long as this value; `stop` ends it in order.
+pub struct Stack {
+    /// What others need to know to use it.
+    pub env: Env,
+    supervisor: Arc<Supervisor>,
+    tasks: tokio::task::JoinSet<()>,
+    restarts: tokio::sync::mpsc::Receiver<()>,
+    functions: functions::Functions,
+    state: PathBuf,
+    _stripe: Option<Simulator>,
+    _keycloak: Option<simulators::keycloak::Fake>,
+    _lock: File,
+}
+
+/// Starts everything, or stops again what had started.
+pub async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
+    let state = args.state();
+    let Some(lock) = try_lock(&state)? else {
+        bail!("a stack is running in {} already: use it, or stop it with `cargo xtask down`", state.display());
+    };
+    let real_stripe = args.real_stripe()?;
+    let ports = Ports::choose(&args.ports, &state)?;
+    let credentials = Credentials::keep(&state)?;
+    remove(&state.join("stack.env"))?;
+    fs::write(state.join("dev.pid"), std::process::id().to_string())?;
+    let root = root();
+    let supervisor = Arc::new(Supervisor::new(&root, &state)?);
+    let starting = Starting { args, root: &root, state: &state, ports, credentials, supervisor: &supervisor, progress, real_stripe };
+    let outcome = tokio::select! {
+        outcome = Box::pin(starting.run(lock)) => outcome,
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if outcome.is_err() {
+        supervisor.stop_all().await;
+    }
+    outcome
+}
+
+/// What the parts of the start share.
+struct Starting<'a> {
+    args: &'a StackArgs,
+    root: &'a Path,
+    state: &'a Path,
+    ports: Ports,
+    credentials: Credentials,
+    supervisor: &'a Arc<Supervisor>,
+    progress: &'a Progress,
+    real_stripe: Option<(&'a str, &'a str)>,
+}
+
+impl Starting<'_> {
+    async fn run(&self, lock: File) -> Result<Stack> {
+        let services = async {
+            let tools = tools::ensure(self.root, self.args.no_jdk, self.progress).await?;
+            let (identity, database, queues, mail) =
+                tokio::try_join!(identity::start(self, &tools), postgres::start(self, &tools), aws::start(self, &tools), self.start_mail(&tools))?;
+            anyhow::Ok((tools, identity, database, queues, mail))
+        };
+        let build_log = self.supervisor.log("build");
+        let build = functions::build(self.root, self.progress, &build_log);
+        let ((), (tools, identity, database, queues, mail)) = tokio::try_join!(build, services)?;
+        let stripe = self.start_stripe(&database).await?;
+
+        let mut env = Env::default();
+        let host = "127.0.0.1";
+        let api = format!("http://{host}:{}", self.ports.api);
+        env.set("API_URL", &api);
+        env.set("LAMBDA_URL", &api);
+        env.set("DATABASE_URL", format!("postgres://pulse_owner:{}@{host}:{}/pulse?sslmode=disable", self.credentials.owner, self.ports.postgres));
+        env.set("DATABASE_HOST", host);
+        env.set("DATABASE_PORT", self.ports.postgres.to_string());
+        env.set("DATABASE_NAME", "pulse");
+        env.set("KEYCLOAK_URL", format!("http://{host}:{}", self.ports.keycloak));
+        env.set("KEYCLOAK_REALM", REALM);
+        env.set("KEYCLOAK_CLIENT_ID", CLIENT_ID);
+        env.set("KEYCLOAK_CLIENT_SECRET", &self.credentials.keycloak_client);
+        env.set("KEYCLOAK_KIND", if tools.java.is_some() { "keycloak" } else { "embedded" });
+        if tools.java.is_some() {
+            env.set("KEYCLOAK_ADMIN_PASSWORD", &self.credentials.keycloak_admin);
+        }
+        env.set("QUEUE_KIND", if tools.java.is_some() { "elasticmq" } else { "moto" });
+        if let Some(simulator) = &stripe {
+            env.set("STRIPE_API_BASE", simulator.base_url().trim_end_matches('/'));
+        }
+        env.set("STRIPE_SECRET_KEY", self.stripe_key());
+        env.set("STRIPE_WEBHOOK_SECRET", self.webhook_secret());
+        env.set("STRIPE_QUEUE_URL", &queues.stripe);
+        env.set("PROVISIONING_QUEUE_URL", &queues.provisioning);
+        env.set("AWS_ENDPOINT_URL_SQS", &queues.endpoint);
+        env.set("AWS_ENDPOINT_URL_SECRETS_MANAGER", format!("http://{host}:{}", self.ports.aws));
+        env.set("AWS_REGION", REGION);
+        env.set("AWS_ACCESS_KEY_ID", "test");
+        env.set("AWS_SECRET_ACCESS_KEY", "test");
+        env.set("SECRETS_PREFIX", "pulse/");
+        env.set("SMTP_HOST", host);
+        env.set("SMTP_PORT", self.ports.smtp.to_string());
+        env.set("MAIL_DIR", mail.display().to_string());
+
+        let functions = functions::Functions::new(self.root, &tools, self.ports.api, env.clone());
+        functions.start(self.supervisor, self.progress).await?;
+        let (ask_restart, restarts) = tokio::sync::mpsc::channel(1);
+        let tasks = pump::start(&queues, &api, &self.supervisor.log("pump"), &ask_restart)?;
+        env.write(&self.state.join("stack.env"))?;
+        Ok(Stack {
+            env,
+            supervisor: self.supervisor.clone(),
+            tasks,
+            restarts,
+            functions,
+            state: self.state.to_owned(),
+            _stripe: stripe,
+            _keycloak: identity,
+            _lock: lock,
+        })
+    }
+
+    fn stripe_key(&self) -> &str {
+        self.real_stripe.map_or(&self.credentials.stripe_key, |(key, _)| key)
+    }
+
+    fn webhook_secret(&self) -> &str {
+        self.real_stripe.map_or(&self.credentials.webhook, |(_, secret)| secret)
+    }
+
+    /// The SMTP sink; answers the folder in which each mail becomes a file.
+    async fn start_mail(&self, tools: &Tools) -> Result<PathBuf> {
+        let mailbox = self.state.join("mail");
+        let mut sink = tokio::process::Command::new(tools.program("python"));
+        sink.args(["-m", "aiosmtpd", "-n", "-l", &format!("127.0.0.1:{}", self.ports.smtp), "-c", "aiosmtpd.handlers.Mailbox"]).arg(&mailbox);
+        self.supervisor.start("mail", sink.env("PYTHONUNBUFFERED", "1"))?;
+        let port = self.ports.smtp;
+        self.supervisor.ready("mail", std::time::Duration::from_secs(30), || listens(port)).await?;
+        Ok(mailbox.join("new"))
+    }
+
+    /// The Stripe simulator with the prices of the seeded catalogue, or nothing where real test mode is used.
+    async fn start_stripe(&self, database: &tokio_postgres::Client) -> Result<Option<Simulator>> {
+        if self.real_stripe.is_some() {
+            self.progress.say(format!(
+                "  Stripe: real test mode. Forward its events with: stripe listen --forward-to http://127.0.0.1:{}/webhook/stripe",
+                self.ports.api
+            ));
+            return Ok(None);
+        }
+        let simulator = Simulator::start(StripeOptions {
+            listen: ([127, 0, 0, 1], self.ports.stripe).into(),
+            secret_key: self.credentials.stripe_key.clone(),
+            webhook_secret: self.credentials.webhook.clone(),
+            webhook_url: Some(format!("http://127.0.0.1:{}/webhook/stripe", self.ports.api)),
+        })
+        .await?;
+        for row in database.query(include_str!("stack/prices.sql"), &[]).await? {
+            let interval = if row.get::<_, &str>("interval") == "year" { Interval::Year } else { Interval::Month };
+            simulator.add_price(Price {
+                id: row.get("id"),
+                product: row.get("product"),
+                unit_amount: row.get("cents"),
+                interval,
+                nickname: row.get("nickname"),
+            });
+        }
+        Ok(Some(simulator))
+    }
+}
+
+/// True once something accepts connections on this port.
+async fn listens(port: u16) -> bool {
+    tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+}
+
+impl Stack {
+    /// Keeps the stack running until it is interrupted, or a part of it fails.
+    pub async fn run(&mut self, progress: &Progress) -> Result<()> {
+        loop {
+            tokio::select! {
+                () = interrupted() => return Ok(()),
+                error = self.supervisor.watch() => return Err(error),
+                Some(()) = self.restarts.recv() => {
+                    progress.say("  a function did not answer: starting the functions again");
+                    self.supervisor.stop("functions").await;
+                    self.functions.start(&self.supervisor, progress).await?;
+                }
+            }
+        }
+    }
+
+    /// Stops every part.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.supervisor.stop_all().await;
+        for file in ["stack.env", "dev.pid"] {
+            // Left behind, they mislead nobody: the lock says whether a stack runs.
+            let _ = fs::remove_file(self.state.join(file));
+        }
+    }
+}
+
+/// Returns at Ctrl-C, SIGTERM or the end of the terminal.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind: SignalKind| async move {
+        match signal(kind) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::hangup()) => {}
+    }
+}
+
+/// Stops the stack of this folder and waits for its end. False where none ran.
+pub async fn stop_running(state: &Path) -> Result<bool> {
+    if try_lock(state)?.is_some() {
+        // A stack that was killed may have left services behind.
+        Supervisor::new(&root(), state)?;
+        return Ok(false);
+    }
+    let pid = fs::read_to_string(state.join("dev.pid")).context("a stack runs but dev.pid is missing")?;
+    let pid = pid.trim().parse().context("dev.pid holds no process id")?;
+    signal_one("TERM", pid);
+    for _ in 0..600 {
+        if try_lock(state)?.is_some() {
+            return Ok(true);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    signal_one("KILL", pid);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    Supervisor::new(&root(), state)?;
+    bail!("the stack did not stop within a minute and was killed")
+}
+
+/// Removes a file that may not be there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        _ => Ok(()),
+    }
+}

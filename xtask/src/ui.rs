@@ -1,0 +1,72 @@
+//! Progress on stderr: a spinner a step in a terminal, plain lines everywhere else. Results belong on stdout, not here.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Shows the steps of a command. Cloned freely.
+#[derive(Clone)]
+pub struct Progress(Option<MultiProgress>);
+
+impl Progress {
+    /// Spinners where stderr is a terminal.
+    pub fn new() -> Self {
+        Self(std::io::stderr().is_terminal().then(MultiProgress::new))
+    }
+
+    /// Begins a step; it ends when `done` is called, or silently when dropped.
+    pub fn step(&self, what: impl Into<String>) -> Step {
+        let what = what.into();
+        let bar = self.0.as_ref().map(|bars| {
+            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("a template without mistakes");
+            let bar = bars.add(ProgressBar::new_spinner().with_style(style).with_message(what.clone()));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        if bar.is_none() {
+            eprintln!("… {what}");
+        }
+        Step { progress: self.clone(), bar, what, start: Instant::now() }
+    }
+
+    /// Prints one line above the spinners.
+    pub fn say(&self, line: impl AsRef<str>) {
+        match &self.0 {
+            // Fails only where stderr is closed, and then there is nobody to tell.
+            Some(bars) => drop(bars.println(line)),
+            None => eprintln!("{}", line.as_ref()),
+        }
+    }
+}
+
+/// A step under way.
+pub struct Step {
+    progress: Progress,
+    bar: Option<ProgressBar>,
+    what: String,
+    start: Instant,
+}
+
+impl Step {
+    /// Ends the step well, with its duration.
+    pub fn done(self) {
+        self.progress.say(format!("✓ {} ({})", self.what, seconds(self.start.elapsed())));
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A duration for people.
+pub fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        0..60 => format!("{:.1?}", Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))),
+        total => format!("{} min {} s", total / 60, total % 60),
+    }
+}
