@@ -12,7 +12,7 @@ use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
-use crate::error::Service;
+use crate::error::{Service, with_causes};
 use crate::secrets::Secrets;
 use crate::{Error, Result};
 
@@ -61,7 +61,7 @@ impl Db {
 fn pool_error(error: PoolError) -> Error {
     match error {
         PoolError::Backend(error) => error.into(),
-        other => Error::unavailable(Service::Database, other),
+        other => Error::unavailable(Service::Database, with_causes(&other)),
     }
 }
 

@@ -114,6 +114,17 @@ impl Error {
     }
 }
 
+/// An error with everything that caused it, on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// By SQLSTATE class (`PostgreSQL`, appendix "Error Codes"): connection, roll-back, resources, intervention and system errors pass by
 /// themselves. A unique violation is a race with a twin: the next try finds the twin's row.
 fn database_is_transient(error: &tokio_postgres::Error) -> bool {
@@ -132,6 +143,6 @@ fn database_message(error: &tokio_postgres::Error) -> String {
             Some(constraint) => format!("{} (SQLSTATE {}, constraint {constraint})", db.message(), db.code().code()),
             None => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
         },
-        None => error.to_string(),
+        None => with_causes(error),
     }
 }

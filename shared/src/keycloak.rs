@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::config::KeycloakSettings;
-use crate::error::Service;
+use crate::error::{Service, with_causes};
 use crate::ids::TenantId;
 use crate::outbox::model::KeycloakUser;
 use crate::secrets::Secrets;
@@ -144,7 +144,7 @@ impl Keycloak {
 
     async fn read(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
         let answer = self.call(Method::GET, path, |call| call.query(query)).await?;
-        answer.json().await.map_err(|error| Error::unavailable(Service::Keycloak, format!("{path}: {}", error.without_url())))
+        answer.json().await.map_err(unreachable)
     }
 
     async fn call(&self, method: Method, path: &str, build: impl Fn(RequestBuilder) -> RequestBuilder) -> Result<Response> {
@@ -195,7 +195,7 @@ impl Keycloak {
 }
 
 fn unreachable(error: reqwest::Error) -> Error {
-    Error::unavailable(Service::Keycloak, error.without_url())
+    Error::unavailable(Service::Keycloak, with_causes(&error.without_url()))
 }
 
 #[derive(Deserialize, Default)]

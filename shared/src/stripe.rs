@@ -17,7 +17,7 @@ use stripe_billing::subscription::RetrieveSubscription;
 use stripe_checkout::checkout_session::RetrieveCheckoutSession;
 use stripe_client_core::{RequestBuilder, StripeRequest};
 
-use crate::error::Service;
+use crate::error::{Service, with_causes};
 use crate::ids::{StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId};
 use crate::secrets::Secrets;
 use crate::{Error, Result};
@@ -101,7 +101,7 @@ impl Stripe {
     async fn try_send(&self, request: &RequestBuilder) -> std::result::Result<Bytes, (Option<StatusCode>, Error)> {
         let query = request.query.as_deref().filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
         let url = format!("{}/v1{}{query}", self.base, request.path);
-        let unreachable = |error: reqwest::Error| (None, Error::unavailable(Service::Stripe, error.without_url()));
+        let unreachable = |error: reqwest::Error| (None, Error::unavailable(Service::Stripe, with_causes(&error.without_url())));
         let key = self.secrets.stripe_secret_key().map_err(|error| (None, error))?;
         let call = self.http.get(url).bearer_auth(key).header("Stripe-Version", stripe_shared::version::VERSION.as_str());
         let answer = call.send().await.map_err(unreachable)?;
@@ -246,6 +246,9 @@ pub struct Subscription {
 pub struct Items {
     /// The page.
     pub data: Vec<Item>,
+    /// Whether Stripe holds more than it answered.
+    #[serde(default)]
+    pub has_more: bool,
 }
 
 /// One price and its quantity.

@@ -306,7 +306,7 @@ async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) ->
         if let Some(found) = ask().await? {
             return Ok(found);
         }
-        ensure!(start.elapsed() < limit, "waited {} s for {what} in vain; see the logs: functions.log, pump.log", limit.as_secs());
+        ensure!(start.elapsed() < limit, "waited {} s for {what} in vain; see the logs of webhook, stripe-events, provisioning and the pump", limit.as_secs());
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }

@@ -45,9 +45,9 @@ pub async fn dev(args: DevArgs) -> Result<()> {
         println!("{}", summary(&env, &state, start.elapsed(), "cargo xtask down")?);
         return Ok(());
     }
-    let mut stack = stack::start(&args.stack, &progress).await?;
+    let stack = stack::start(&args.stack, &progress).await?;
     println!("{}", summary(&stack.env, &state, start.elapsed(), "Ctrl-C, or cargo xtask down")?);
-    let outcome = stack.run(&progress).await;
+    let outcome = stack.run().await;
     progress.say("stopping …");
     stack.stop().await;
     progress.say("stopped");
@@ -156,7 +156,7 @@ fn summary(env: &Env, state: &Path, took: Duration, stop: &str) -> Result<String
          \x20 Queues      {queues}\n\
          \x20 Stripe      {stripe}\n\
          \x20 Mails       {mail}\n\
-         \x20 Logs        {state}/logs  (functions.log first)\n\
+         \x20 Logs        {state}/logs  (one file a function and service)\n\
          \x20 Settings    {state}/stack.env\n\
          \x20 Try         cargo xtask demo\n\
          \x20 Stop        {stop}\n",

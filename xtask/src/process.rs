@@ -24,16 +24,15 @@ struct Service {
 pub struct Supervisor {
     logs: PathBuf,
     pids: PathBuf,
-    root: PathBuf,
     services: Mutex<Vec<Service>>,
 }
 
 impl Supervisor {
     /// Keeps logs and process ids in `state`, and ends what an earlier run that was killed left behind.
-    pub fn new(root: &Path, state: &Path) -> Result<Self> {
+    pub fn new(state: &Path) -> Result<Self> {
         let logs = state.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
-        let supervisor = Self { logs, pids: state.join("pids"), root: root.to_owned(), services: Mutex::default() };
+        let supervisor = Self { logs, pids: state.join("pids"), services: Mutex::default() };
         supervisor.end_leftovers();
         Ok(supervisor)
     }
@@ -50,9 +49,16 @@ impl Supervisor {
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name} ({})", command.as_std().get_program().display()))?;
         let pid = child.id().context("a process that has just started has an id")?;
-        let mut pids = OpenOptions::new().create(true).append(true).open(&self.pids)?;
-        writeln!(pids, "{pid}")?;
+        self.remember(Some(pid))?;
         self.lock().push(Service { name, child, pid });
+        Ok(())
+    }
+
+    /// Notes a process, so that the next start ends it where this one could not.
+    pub fn remember(&self, pid: Option<u32>) -> Result<()> {
+        let pid = pid.context("a process that has just started has an id")?;
+        let mut pids = OpenOptions::new().create(true).append(true).open(&self.pids)?;
+        writeln!(pids, "{pid} {}", started(pid))?;
         Ok(())
     }
 
@@ -90,22 +96,13 @@ impl Supervisor {
         }
     }
 
-    /// Stops one service.
-    pub async fn stop(&self, name: &'static str) {
-        let found = {
-            let mut services = self.lock();
-            services.iter().position(|service| service.name == name).map(|at| services.remove(at))
-        };
-        if let Some(service) = found {
-            stop(service).await;
-        }
-    }
-
-    /// Stops everything, the latest first.
+    /// Stops everything.
     pub async fn stop_all(&self) {
         let services = std::mem::take(&mut *self.lock());
-        for service in services.into_iter().rev() {
-            stop(service).await;
+        let stopping: Vec<_> = services.into_iter().map(|service| tokio::spawn(stop(service))).collect();
+        for service in stopping {
+            // A task that was cancelled has a service that is dropped.
+            let _ = service.await;
         }
         // A file that cannot be removed costs the next start a look at dead processes.
         let _ = fs::remove_file(&self.pids);
@@ -117,9 +114,11 @@ impl Supervisor {
 
     fn end_leftovers(&self) {
         for line in fs::read_to_string(&self.pids).unwrap_or_default().lines() {
-            // Ids are reused: only a process whose command line names this workspace is ours.
-            if let Ok(pid) = line.parse::<u32>()
-                && command_line(pid).contains(&*self.root.to_string_lossy())
+            // Ids are reused: only a process that started when ours did is ours.
+            if let Some((pid, start)) = line.split_once(' ')
+                && let Ok(pid) = pid.parse()
+                && !start.is_empty()
+                && started(pid) == start
             {
                 signal("KILL", pid);
             }
@@ -129,12 +128,14 @@ impl Supervisor {
 }
 
 async fn stop(mut service: Service) {
+    let t0 = Instant::now();
     // PostgreSQL waits for its clients at SIGTERM, and disconnects them at SIGINT.
     signal(if service.name == "postgres" { "INT" } else { "TERM" }, service.pid);
     if tokio::time::timeout(STOP_LIMIT, service.child.wait()).await.is_err() {
         signal("KILL", service.pid);
         let _ = service.child.wait().await;
     }
+    eprintln!("TIMING {} {:?}", service.name, t0.elapsed());
 }
 
 /// Signals a process group by way of the shell, whose `kill` is built in: a small image has no other.
@@ -152,12 +153,14 @@ pub fn signal_one(name: &str, pid: u32) {
     let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-fn command_line(pid: u32) -> String {
-    if let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) {
-        return String::from_utf8_lossy(&bytes).into_owned();
+/// When a process started, in whatever unit the system has; empty where there is no such process.
+fn started(pid: u32) -> String {
+    if let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // Field 22 of proc(5), counted from the end of the name, which may hold anything.
+        return stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).unwrap_or_default().to_owned();
     }
-    let ps = std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
-    ps.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    let ps = std::process::Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output();
+    ps.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 /// Runs a command to its end with its output in `log`; a failure shows the end of it.

@@ -104,8 +104,6 @@ pub struct Stack {
     pub env: Env,
     supervisor: Arc<Supervisor>,
     tasks: tokio::task::JoinSet<()>,
-    restarts: tokio::sync::mpsc::Receiver<()>,
-    functions: functions::Functions,
     state: PathBuf,
     _stripe: Option<Simulator>,
     _keycloak: Option<simulators::keycloak::Fake>,
@@ -124,7 +122,7 @@ pub async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
     remove(&state.join("stack.env"))?;
     fs::write(state.join("dev.pid"), std::process::id().to_string())?;
     let root = root();
-    let supervisor = Arc::new(Supervisor::new(&root, &state)?);
+    let supervisor = Arc::new(Supervisor::new(&state)?);
     let starting = Starting { args, root: &root, state: &state, ports, credentials, supervisor: &supervisor, progress, real_stripe };
     let outcome = tokio::select! {
         outcome = Box::pin(starting.run(lock)) => outcome,
@@ -196,22 +194,11 @@ impl Starting<'_> {
         env.set("SMTP_PORT", self.ports.smtp.to_string());
         env.set("MAIL_DIR", mail.display().to_string());
 
-        let functions = functions::Functions::new(self.root, &tools, self.ports.api, env.clone());
-        functions.start(self.supervisor, self.progress).await?;
-        let (ask_restart, restarts) = tokio::sync::mpsc::channel(1);
-        let tasks = pump::start(&queues, &api, &self.supervisor.log("pump"), &ask_restart)?;
+        let mut tasks = tokio::task::JoinSet::new();
+        functions::start(self, &tools, &env, &mut tasks).await?;
+        pump::start(&queues, &api, &self.supervisor.log("pump"), &mut tasks)?;
         env.write(&self.state.join("stack.env"))?;
-        Ok(Stack {
-            env,
-            supervisor: self.supervisor.clone(),
-            tasks,
-            restarts,
-            functions,
-            state: self.state.to_owned(),
-            _stripe: stripe,
-            _keycloak: identity,
-            _lock: lock,
-        })
+        Ok(Stack { env, supervisor: self.supervisor.clone(), tasks, state: self.state.to_owned(), _stripe: stripe, _keycloak: identity, _lock: lock })
     }
 
     fn stripe_key(&self) -> &str {
@@ -270,17 +257,10 @@ async fn listens(port: u16) -> bool {
 
 impl Stack {
     /// Keeps the stack running until it is interrupted, or a part of it fails.
-    pub async fn run(&mut self, progress: &Progress) -> Result<()> {
-        loop {
-            tokio::select! {
-                () = interrupted() => return Ok(()),
-                error = self.supervisor.watch() => return Err(error),
-                Some(()) = self.restarts.recv() => {
-                    progress.say("  a function did not answer: starting the functions again");
-                    self.supervisor.stop("functions").await;
-                    self.functions.start(&self.supervisor, progress).await?;
-                }
-            }
+    pub async fn run(&self) -> Result<()> {
+        tokio::select! {
+            () = interrupted() => Ok(()),
+            error = self.supervisor.watch() => Err(error),
         }
     }
 
@@ -315,7 +295,7 @@ pub async fn interrupted() {
 pub async fn stop_running(state: &Path) -> Result<bool> {
     if try_lock(state)?.is_some() {
         // A stack that was killed may have left services behind.
-        Supervisor::new(&root(), state)?;
+        Supervisor::new(state)?;
         return Ok(false);
     }
     let pid = fs::read_to_string(state.join("dev.pid")).context("a stack runs but dev.pid is missing")?;
@@ -329,7 +309,7 @@ pub async fn stop_running(state: &Path) -> Result<bool> {
     }
     signal_one("KILL", pid);
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    Supervisor::new(&root(), state)?;
+    Supervisor::new(state)?;
     bail!("the stack did not stop within a minute and was killed")
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::stack::{self, Stack, StackArgs};
+use crate::stack::{self, StackArgs};
 use crate::ui::{Progress, seconds};
 
 /// Arguments of `test`.
@@ -84,7 +84,7 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
 async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     let state = stack::state_folder(Some(&args.state));
     let progress = Progress::new();
-    let mut stack = report
+    let stack = report
         .step("stack", async {
             empty(&state)?;
             stack::start(&StackArgs::own(state.clone(), args.no_jdk), &progress).await
@@ -100,7 +100,7 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        end = until_end(&mut stack, &progress) => Err(end),
+        end = stack.run() => end.and_then(|()| bail!("interrupted")),
     };
     if outcome.is_err() {
         progress.say(format!("  logs of the stack: {}", state.join("logs").display()));
@@ -111,10 +111,6 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     };
     report.step("stack down", down).await?;
     outcome
-}
-
-async fn until_end(stack: &mut Stack, progress: &Progress) -> anyhow::Error {
-    stack.run(progress).await.err().unwrap_or_else(|| anyhow::anyhow!("interrupted"))
 }
 
 fn empty(state: &Path) -> Result<()> {

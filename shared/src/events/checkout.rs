@@ -192,8 +192,8 @@ impl Provisioning<'_> {
         known: &[(StripePriceId, plans::model::PriceOf)],
     ) -> Result<Bought<'b>> {
         let items = &subscription.items.data;
-        let Some(first) = items.first() else {
-            return Err(Error::conflict("stripe_shape", format!("Stripe subscription {} has no items", subscription.id)));
+        let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
+            return Err(Error::conflict("stripe_shape", format!("Stripe subscription {} has no items, or more than one page of them", subscription.id)));
         };
         if let Some((index, price, plan)) = plans::model::plan_item(prices, known)? {
             return Ok(Bought { plan: plans::store::find(self.tx, &plan).await?, price: Some(price.clone()), item: &items[index] });

@@ -1,99 +1,194 @@
-//! The functions: built by cargo, served by `cargo lambda watch` at one address.
+//! The functions: built by cargo, and run by us under the Lambda runtime interface that `cargo lambda watch` serves.
+//!
+//! It serves routes and invocations (`--only-lambda-apis`), but the processes are ours: it would start each by `cargo run`,
+//! which waits for every other cargo on the machine, and never again one that has ended, whose callers then hang.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
-use super::listens;
 use super::settings::Env;
+use super::{Starting, listens, remove};
 use crate::process::{Supervisor, run_logged, tail};
 use crate::tools::Tools;
 use crate::ui::Progress;
 
-/// How many instances a function may have: the pump's pollers and a delivery or two at once.
-const CONCURRENCY: &str = "8";
+/// Instances of each function: as many as the pump has pollers.
+const INSTANCES: usize = 4;
 
-/// Builds every function. `cargo lambda watch` runs them by `cargo run --bin`, and finds its work done.
+/// The functions of this workspace: package, folder and binary have one name.
+fn names(root: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.join("functions"))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+/// Builds every function.
 pub async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
     let step = progress.step("functions: cargo build (minutes the first time)");
     let mut cargo = Command::new("cargo");
     cargo.arg("build").current_dir(root);
-    for entry in fs::read_dir(root.join("functions"))? {
-        // The package, its folder and its binary have one name. No --package: it would select other features than
-        // `cargo run --bin` does, and everything would be built twice.
-        cargo.arg("--bin").arg(entry?.file_name());
+    for name in names(root)? {
+        // No --package: it would select other features than --workspace does, and everything would be built twice.
+        cargo.args(["--bin", &name]);
     }
-    super::remove(log)?;
+    remove(log)?;
     run_logged("cargo build of the functions", &mut cargo, log).await?;
     step.done();
     Ok(())
 }
 
-/// How to serve the functions.
-pub struct Functions {
-    root: PathBuf,
-    program: PathBuf,
-    port: u16,
-    env: Env,
+/// Starts the Lambda API and the instances, and waits until the functions of the checkout's path have answered.
+pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut JoinSet<()>) -> Result<()> {
+    let step = stack.progress.step("functions");
+    let port = stack.ports.api;
+    let mut lambda = Command::new(tools.program("cargo-lambda"));
+    lambda.args(["lambda", "watch", "-A", "127.0.0.1", "-P", &port.to_string(), "--only-lambda-apis", "--ignore-changes"]);
+    stack.supervisor.start("lambda", lambda.current_dir(stack.root))?;
+    stack.supervisor.ready("lambda", Duration::from_secs(30), || listens(port)).await?;
+
+    let settings = settings(env);
+    // Where cargo puts this program it puts the functions too.
+    let folder = std::env::current_exe()?.parent().context("this program is in no folder")?.to_owned();
+    for name in names(stack.root)? {
+        let log = stack.supervisor.log(&name);
+        remove(&log)?;
+        let function = Arc::new(Function { program: folder.join(&name), name, port, settings: settings.clone(), log });
+        for _ in 0..INSTANCES {
+            tasks.spawn(function.clone().keep_running(stack.supervisor.clone()));
+        }
+    }
+    tasks.spawn(refuse_unrouted(port));
+    for (name, path, status) in [
+        ("webhook", "webhook/stripe", 400),
+        ("stripe-events", "2015-03-31/functions/stripe-events/invocations", 200),
+        ("provisioning", "2015-03-31/functions/provisioning/invocations", 200),
+    ] {
+        if let Err(error) = warm(port, path, status).await {
+            let log = stack.supervisor.log(name);
+            bail!("{name} {error:#}; the end of {}:\n{}", log.display(), tail(&log, 25));
+        }
+    }
+    step.done();
+    Ok(())
 }
 
-impl Functions {
-    /// On this port, with the settings of this stack.
-    pub fn new(root: &Path, tools: &Tools, port: u16, env: Env) -> Self {
-        Self { root: root.to_owned(), program: tools.program("cargo-lambda"), port, env }
+/// What a function is told. The rest is the owner's or a secret, and secrets come from Secrets Manager.
+fn settings(env: &Env) -> Vec<(String, String)> {
+    let kept_back = [
+        "DATABASE_URL",
+        "KEYCLOAK_ADMIN_PASSWORD",
+        "KEYCLOAK_CLIENT_SECRET",
+        "STRIPE_SECRET_KEY",
+        "STRIPE_WEBHOOK_SECRET",
+        "SMTP_HOST",
+        "SMTP_PORT",
+        "MAIL_DIR",
+    ];
+    let told = env.pairs().filter(|(name, _)| !kept_back.contains(name));
+    let more = [("DATABASE_SSLMODE", "disable"), ("DATABASE_OWNER", "pulse_owner"), ("NO_PROXY", "127.0.0.1,localhost"), ("no_proxy", "127.0.0.1,localhost")];
+    told.chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+struct Function {
+    name: String,
+    program: PathBuf,
+    port: u16,
+    settings: Vec<(String, String)>,
+    log: PathBuf,
+}
+
+impl Function {
+    /// One instance, started again when it ends, and when cargo has built another.
+    async fn keep_running(self: Arc<Self>, supervisor: Arc<Supervisor>) {
+        loop {
+            let built = self.built();
+            match self.spawn(&supervisor) {
+                Ok(mut child) => {
+                    let status = tokio::select! {
+                        status = child.wait() => format!("{status:?}"),
+                        () = self.rebuilt(built) => "built anew".to_owned(),
+                    };
+                    self.note(&format!("instance ended ({status}), starting another"));
+                }
+                Err(error) => self.note(&format!("cannot start: {error:#}")),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
-    /// Starts the server and waits until each function of the checkout's path has answered once.
-    pub async fn start(&self, supervisor: &Supervisor, progress: &Progress) -> Result<()> {
-        let step = progress.step("functions: cargo lambda watch");
-        let mut watch = Command::new(&self.program);
-        watch.args(["lambda", "watch", "-A", "127.0.0.1", "-P", &self.port.to_string(), "--ignore-changes", "--concurrency", CONCURRENCY]);
-        watch.current_dir(&self.root);
+    fn spawn(&self, supervisor: &Supervisor) -> Result<Child> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.program);
         // A developer's own AWS settings have no place here.
         for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
-            watch.env_remove(name);
+            command.env_remove(name);
         }
-        // These are the owner's, or not the functions' to have: secrets come from Secrets Manager.
-        let kept_back = ["DATABASE_URL", "KEYCLOAK_CLIENT_SECRET", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SMTP_HOST", "SMTP_PORT", "MAIL_DIR"];
-        for name in kept_back {
-            watch.env_remove(name);
-        }
-        watch.envs(self.env.pairs().filter(|(name, _)| !kept_back.contains(name)));
-        watch.env("DATABASE_SSLMODE", "disable").env("DATABASE_OWNER", "pulse_owner");
-        watch.env("NO_PROXY", "127.0.0.1,localhost").env("no_proxy", "127.0.0.1,localhost");
-        supervisor.start("functions", &mut watch)?;
-        supervisor.ready("functions", Duration::from_secs(30), || listens(self.port)).await?;
-        let warm = async { tokio::try_join!(self.warm_webhook(), self.invoke("stripe-events"), self.invoke("provisioning")) };
-        if let Err(error) = warm.await {
-            let log = supervisor.log("functions");
-            bail!("{error:#}; the end of {}:\n{}", log.display(), tail(&log, 25));
-        }
-        step.done();
-        Ok(())
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.env("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{}/.rt/{}", self.port, self.name));
+        command.env("AWS_LAMBDA_FUNCTION_NAME", &self.name).env("AWS_LAMBDA_FUNCTION_VERSION", "1").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
+        command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log).process_group(0).kill_on_drop(true);
+        let child = command.spawn()?;
+        supervisor.remember(child.id())?;
+        Ok(child)
     }
 
-    /// A request without a signature: refused, by a function that has started.
-    async fn warm_webhook(&self) -> Result<()> {
-        let http = crate::http_client(Duration::from_mins(2))?;
-        let url = format!("http://127.0.0.1:{}/webhook/stripe", self.port);
-        let status = http.post(url).body("{}").send().await.context("webhook does not answer")?.status();
-        if status.as_u16() != 400 {
-            bail!("webhook answers {status} where 400 is right");
-        }
-        Ok(())
+    fn built(&self) -> Option<SystemTime> {
+        fs::metadata(&self.program).and_then(|file| file.modified()).ok()
     }
 
-    async fn invoke(&self, function: &str) -> Result<()> {
-        let http = crate::http_client(Duration::from_mins(2))?;
-        let url = format!("http://127.0.0.1:{}/2015-03-31/functions/{function}/invocations", self.port);
-        let answer = http.post(url).json(&json!({ "Records": [] })).send().await.with_context(|| format!("{function} does not answer"))?;
-        if !answer.status().is_success() {
-            bail!("{function} answers {}: {}", answer.status(), answer.text().await.unwrap_or_default());
+    async fn rebuilt(&self, running: Option<SystemTime>) {
+        // None while cargo replaces the file.
+        while self.built().is_none_or(|built| Some(built) == running) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        Ok(())
+    }
+
+    fn note(&self, line: &str) {
+        if let Ok(mut log) = OpenOptions::new().create(true).append(true).open(&self.log) {
+            // The log is for people.
+            let _ = writeln!(log, "xtask: {line}");
+        }
+    }
+}
+
+/// Asks a function until it answers as it should.
+async fn warm(port: u16, path: &str, wanted: u16) -> Result<()> {
+    let http = crate::http_client(Duration::from_secs(30))?;
+    let answer = http.post(format!("http://127.0.0.1:{port}/{path}")).json(&json!({ "Records": [] })).send().await;
+    let answer = answer.map_err(|error| anyhow::anyhow!(if error.is_timeout() { "does not answer" } else { "cannot be reached" }))?;
+    if answer.status().as_u16() != wanted {
+        bail!("answers {}: {}", answer.status(), answer.text().await.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Answers what no route matches as API Gateway does; otherwise its caller would wait for ever. It is the instance of the
+/// nameless function, by AWS's "Using the Lambda runtime API".
+async fn refuse_unrouted(port: u16) {
+    let api = format!("http://127.0.0.1:{port}/.rt/2018-06-01/runtime/invocation");
+    let not_found = json!({
+        "statusCode": 404, "headers": { "content-type": "application/json" }, "multiValueHeaders": {}, "cookies": [],
+        "body": "{\"message\":\"Not Found\"}", "isBase64Encoded": false,
+    });
+    let Ok(http) = crate::http_client(Duration::from_hours(1)) else { return };
+    loop {
+        let next = http.get(format!("{api}/next")).send().await;
+        let id = next.as_ref().ok().and_then(|next| next.headers().get("lambda-runtime-aws-request-id")?.to_str().ok());
+        match id {
+            // A caller that has gone needs no answer.
+            Some(id) => drop(http.post(format!("{api}/{id}/response")).json(&not_found).send().await),
+            None => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
 use super::REGION;
@@ -32,25 +31,17 @@ struct Pump {
     http: reqwest::Client,
     api: String,
     log: Arc<File>,
-    restart: Sender<()>,
 }
 
-/// Starts the pollers and the ticker. `restart` is told when a function no longer answers.
-pub fn start(queues: &Queues, api: &str, log: &Path, restart: &Sender<()>) -> Result<JoinSet<()>> {
-    let pump = Pump {
-        sqs: queues.client.clone(),
-        http: crate::http_client(INVOKE_LIMIT)?,
-        api: api.to_owned(),
-        log: Arc::new(File::create(log)?),
-        restart: restart.clone(),
-    };
-    let mut tasks = JoinSet::new();
+/// Starts the pollers and the ticker.
+pub fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) -> Result<()> {
+    let pump = Pump { sqs: queues.client.clone(), http: crate::http_client(INVOKE_LIMIT)?, api: api.to_owned(), log: Arc::new(File::create(log)?) };
     for _ in 0..POLLERS {
         tasks.spawn(pump.clone().poll(queues.stripe.clone(), "stripe-events", Answer::BatchItemFailures));
     }
     tasks.spawn(pump.clone().poll(queues.provisioning.clone(), "provisioning", Answer::AllOrNothing));
     tasks.spawn(pump.tick());
-    Ok(tasks)
+    Ok(())
 }
 
 /// How a function tells which messages are done.
@@ -121,14 +112,7 @@ impl Pump {
 
     async fn invoke(&self, function: &str, event: &Value) -> Result<Value> {
         let url = format!("{}/2015-03-31/functions/{function}/invocations", self.api);
-        let answer = match self.http.post(url).json(event).send().await {
-            Err(error) if error.is_timeout() => {
-                // `cargo lambda watch` does not start a function again that has ended: its callers would hang for ever.
-                let _ = self.restart.try_send(());
-                bail!("no answer within {} s", INVOKE_LIMIT.as_secs());
-            }
-            answer => answer?,
-        };
+        let answer = self.http.post(url).json(event).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
         if !status.is_success() {
