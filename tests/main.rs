@@ -8,10 +8,13 @@ mod api {
 }
 mod contract {
     mod database;
+    mod errors;
     mod settings;
 }
 mod scenarios {
     mod checkout;
     mod concurrency;
+    mod kills;
+    mod redelivery;
     mod running_functions;
 }

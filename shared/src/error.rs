@@ -126,14 +126,15 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// By SQLSTATE class (`PostgreSQL`, appendix "Error Codes"): connection, roll-back, resources, intervention and system errors pass by
-/// themselves. A unique violation is a race with a twin: the next try finds the twin's row.
+/// themselves. Class 42 (no such column, no right to it) is a deployment half-way, which ends, and would fail every event at once. A
+/// unique violation is a race with a twin: the next try finds the twin's row.
 fn database_is_transient(error: &tokio_postgres::Error) -> bool {
     let Some(state) = error.code() else {
         // No SQLSTATE: the connection broke, or a value could not be converted (which is our fault).
         return error.is_closed() || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     };
     let code = state.code();
-    ["08", "25006", "28", "40", "53", "55", "57", "58", "23505"].iter().any(|class| code.starts_with(class))
+    ["08", "23505", "25006", "25P", "28", "40", "42", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
 }
 
 /// Message and constraint, never the row: `PostgreSQL` puts column values into its detail.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use reqwest::header::LOCATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::config::KeycloakSettings;
 use crate::error::{Service, with_causes};
+use crate::fault::{self, Point};
 use crate::ids::TenantId;
 use crate::outbox::model::KeycloakUser;
 use crate::secrets::Secrets;
@@ -18,6 +20,9 @@ use crate::{Error, Result};
 
 /// How long the link of a welcome mail works.
 const WELCOME_LINK_SECONDS: u32 = 72 * 60 * 60;
+
+/// How far Keycloak's clock may be behind ours.
+const CLOCK_SKEW_MILLISECONDS: i64 = 60_000;
 
 /// What `ensure_customer` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +65,12 @@ impl Keycloak {
     /// Makes sure that the user of this mail address exists, belongs to `tenant` and has the role `customer`: what is there gets what it
     /// lacks, so that a try that died half-way is completed by the next.
     ///
+    /// A user of this tenant made after `since` was made by an earlier try whose answer or process was lost: it counts as created, so that
+    /// the audit has it.
+    ///
     /// # Errors
     /// `Conflict` (`user_of_another_tenant`); `Upstream`.
-    pub async fn ensure_customer(&self, user: &KeycloakUser, tenant: &TenantId) -> Result<(String, Ensured)> {
+    pub async fn ensure_customer(&self, user: &KeycloakUser, tenant: &TenantId, since: Timestamp) -> Result<(String, Ensured)> {
         let email = user.email.to_lowercase();
         let (found, mut ensured) = match self.find(&email).await? {
             Some(found) => (found, Ensured::Unchanged),
@@ -78,6 +86,9 @@ impl Keycloak {
         match found["attributes"]["tenant_id"][0].as_str() {
             Some(theirs) if theirs != tenant.as_str() => {
                 return Err(Error::conflict("user_of_another_tenant", format!("the admin's mail address is already a user of tenant {theirs}")));
+            }
+            Some(_) if found["createdTimestamp"].as_i64().is_some_and(|made| made >= since.as_millisecond() - CLOCK_SKEW_MILLISECONDS) => {
+                ensured = Ensured::Created;
             }
             Some(_) => {}
             None => {
@@ -99,7 +110,9 @@ impl Keycloak {
     /// `Upstream`, permanent where there is no such user or it is disabled.
     pub async fn send_welcome_mail(&self, user_id: &str) -> Result<()> {
         let path = format!("/users/{user_id}/execute-actions-email");
-        self.call(Method::PUT, &path, |call| call.query(&[("lifespan", WELCOME_LINK_SECONDS)]).json(&["UPDATE_PASSWORD"])).await.map(drop)
+        self.call(Method::PUT, &path, |call| call.query(&[("lifespan", WELCOME_LINK_SECONDS)]).json(&["UPDATE_PASSWORD"])).await?;
+        fault::point(Point::OutboxMailSent);
+        Ok(())
     }
 
     async fn find(&self, email: &str) -> Result<Option<Value>> {
@@ -124,6 +137,7 @@ impl Keycloak {
             return Ok(None);
         }
         let answer = accept("POST /users", answer).await?;
+        fault::point(Point::OutboxUserCreated);
         let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let id = location.and_then(|location| location.rsplit('/').next()).filter(|id| !id.is_empty());
         id.map(|id| Some(id.to_owned())).ok_or_else(|| Error::unavailable(Service::Keycloak, "no Location for the new user"))
@@ -139,6 +153,7 @@ impl Keycloak {
             return if has_role(&held) { Ok(false) } else { Err(Error::unavailable(Service::Keycloak, "the realm has no role customer")) };
         };
         self.call(Method::POST, &mappings, |call| call.json(&[role])).await?;
+        fault::point(Point::OutboxRoleGranted);
         Ok(true)
     }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod events;
+pub mod fault;
 pub mod flags;
 pub mod ids;
 pub mod keycloak;

@@ -22,8 +22,13 @@ use crate::ids::{StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscri
 use crate::secrets::Secrets;
 use crate::{Error, Result};
 
-/// Tries of one read before its message goes back to the queue.
+/// Tries of one read before its message goes back to the queue, and how long each may take.
 const ATTEMPTS: u32 = 3;
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How long all of them may take together: two reads fit into what one event has (`events::EVENT_BUDGET`), so that a stalled Stripe is
+/// what is noted, and not the event's own end.
+const READ_BUDGET: Duration = Duration::from_secs(11);
 
 /// Reads Stripe in one account and mode.
 pub struct Stripe {
@@ -39,7 +44,7 @@ impl Stripe {
     /// `Setting` where the secret key is missing or malformed.
     pub fn new(base: String, secrets: Arc<Secrets>) -> Result<Self> {
         secrets.stripe_secret_key()?;
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(Duration::from_secs(10)).build();
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(ATTEMPT_TIMEOUT).build();
         let http = http.map_err(|error| Error::Internal(format!("HTTP client: {error}")))?;
         Ok(Self { http, base, secrets })
     }
@@ -75,10 +80,15 @@ impl Stripe {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Bytes> {
+        let in_time = tokio::time::timeout(READ_BUDGET, self.send_patiently(&request)).await;
+        in_time.unwrap_or_else(|_| Err(Error::unavailable(Service::Stripe, format!("{} was not answered within {} s", request.path, READ_BUDGET.as_secs()))))
+    }
+
+    async fn send_patiently(&self, request: &RequestBuilder) -> Result<Bytes> {
         let mut attempt = 1;
         let mut refreshed = false;
         loop {
-            let error = match self.try_send(&request).await {
+            let error = match self.try_send(request).await {
                 Ok(answer) => return Ok(answer),
                 Err((Some(StatusCode::UNAUTHORIZED), error)) => {
                     if refreshed || !self.secrets.refresh().await? {

@@ -152,3 +152,44 @@ async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard
     assert_eq!(world.outbox().await["done"], 2);
     assert_eq!(world.keycloak.users().len(), 1);
 }
+
+/// A step is tried for 72 hours, then it waits for a person, who may have it tried again or end it.
+#[tokio::test]
+async fn a_step_is_given_up_after_72_hours_and_a_person_retries_or_dismisses_it() {
+    let mut world = World::new().await;
+    let ahead = movable(&mut world);
+    for company in ["Retried", "Dismissed"] {
+        provisioned(&world, company, &format!("admin@{company}.example")).await;
+    }
+    world.keycloak.stop().await;
+    world.outbox().await;
+    ahead.store(71 * 3600, Ordering::SeqCst);
+    assert_eq!(world.outbox().await, json!({"done": 0, "retried": 2, "failed": 0}));
+    ahead.store(72 * 3600, Ordering::SeqCst);
+    assert_eq!(world.outbox().await, json!({"done": 0, "retried": 0, "failed": 2}));
+    assert_eq!(world.count("flags WHERE kind = 'step_failed'").await, 2);
+
+    world.keycloak.restart().await.expect("back");
+    ahead.fetch_add(3600, Ordering::SeqCst);
+    assert_eq!(world.outbox().await, json!({"done": 0, "retried": 0, "failed": 0}), "a failed step waits for a person");
+    let step = async |tenant: &str| {
+        world.row(&format!("SELECT step_id FROM outbox_steps WHERE tenant_id = '{tenant}' AND kind = 'keycloak_user'")).await["step_id"]
+            .as_i64()
+            .expect("a number")
+    };
+    let outbox = &world.provisioning.outbox;
+    outbox.retry(step("retried").await, Some("new@retried.example"), "operator-1").await.expect("retried");
+    outbox.dismiss(step("dismissed").await, "came by telephone", "operator-1").await.expect("dismissed");
+    assert_eq!(world.outbox().await, json!({"done": 2, "retried": 0, "failed": 0}));
+    assert_eq!(world.keycloak.users().into_iter().map(|user| user.username).collect::<Vec<_>>(), ["new@retried.example"]);
+    assert_eq!(world.count("outbox_steps WHERE tenant_id = 'dismissed' AND status = 'dismissed'").await, 2, "and the mail that waited for it");
+    for id in [step("retried").await, step("dismissed").await, 1_000_000] {
+        assert_eq!(outbox.retry(id, None, "operator-1").await.expect_err("not open").code(), "no_open_step");
+        assert_eq!(outbox.dismiss(id, "x", "operator-1").await.expect_err("not open").code(), "no_open_step");
+    }
+    let audit = world
+        .rows("SELECT event_type, tenant_id, actor_id, previous_state->>'status' AS before FROM subscription_audit WHERE actor_type = 'admin' ORDER BY id")
+        .await;
+    let row = |event_type: &str, tenant: &str| json!({"event_type": event_type, "tenant_id": tenant, "actor_id": "operator-1", "before": "failed"});
+    assert_eq!(audit, [row("PROVISIONING_RETRIED", "retried"), row("PROVISIONING_DISMISSED", "dismissed")]);
+}

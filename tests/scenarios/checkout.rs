@@ -98,7 +98,8 @@ async fn an_event_whose_handler_failed_runs_again_and_a_done_one_does_nothing() 
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     world.stripe.fail_next(3, 500);
     assert!(!world.apply(&event).await, "its message stays");
-    assert_eq!(world.count("stripe_events").await, 0);
+    assert_eq!(world.recorded(&event).await.0, "waiting", "seen, noted, and not done");
+    assert_eq!(world.count("tenants WHERE name = 'Acme'").await, 0);
     assert!(world.apply(&event).await);
     let reads = world.stripe.requests().len();
     assert!(world.apply(&event).await);
@@ -268,6 +269,14 @@ async fn metadata_is_found_on_the_session_on_the_subscription_or_not_needed() {
         (
             CheckoutParams { metadata: metadata("Session Wins"), subscription_metadata: metadata("Loses"), ..CheckoutParams::subscription("price_pro_month") },
             "session-wins",
+        ),
+        (
+            CheckoutParams {
+                metadata: [("company_name".to_owned(), " ".to_owned())].into(),
+                subscription_metadata: metadata("Not Hidden"),
+                ..CheckoutParams::subscription("price_pro_month")
+            },
+            "not-hidden",
         ),
         (CheckoutParams::subscription("price_pro_month"), "tenant-%"),
     ] {

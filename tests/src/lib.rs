@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
+use futures::future::join_all;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
@@ -17,12 +18,17 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::config::{self, Env};
 use shared::events::signature;
+use shared::queue::Queue;
 use simulators::keycloak::Fake;
 use simulators::stripe::{CheckoutParams, Interval, Payer, Price, Simulator};
 use stripe_events::StripeEvents;
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 use webhook::Webhook;
+
+use crate::proxy::Proxy;
+
+pub mod proxy;
 
 /// A setting of the running stack.
 ///
@@ -132,7 +138,7 @@ impl World {
                 ("DATABASE_POOL_SIZE", "8".to_owned()),
                 ("DATABASE_OWNER", "pulse_owner".to_owned()),
                 ("SECRETS_PREFIX", stack("SECRETS_PREFIX")),
-                ("STRIPE_API_BASE", stripe.base_url()),
+                ("STRIPE_API_BASE", stripe.base_url().trim_end_matches('/').to_owned()),
                 ("STRIPE_QUEUE_URL", events),
                 ("PROVISIONING_QUEUE_URL", wake),
                 ("KEYCLOAK_URL", keycloak.base_url()),
@@ -160,6 +166,39 @@ impl World {
         let mut settings = self.settings.clone();
         settings.extend(replaced.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         Env::of(settings)
+    }
+
+    /// Starts the functions that have a database anew, with no connection made yet; their clocks stay.
+    ///
+    /// # Panics
+    /// Where one does not start.
+    pub async fn restart(&mut self) {
+        let env = self.env(&[]);
+        self.events = StripeEvents::start(&env, self.events.applier.clock.clone()).await.expect("stripe-events");
+        self.provisioning = Provisioning::start(&env, self.provisioning.outbox.clock.clone()).await.expect("provisioning");
+    }
+
+    /// Puts a proxy between this world's functions and what the setting names: `DATABASE_PORT`, `STRIPE_API_BASE` or `KEYCLOAK_URL`.
+    ///
+    /// # Panics
+    /// Where a function does not start.
+    pub async fn behind(&mut self, setting: &str) -> Proxy {
+        let direct = self.settings[setting].clone();
+        let (base, port) = direct.split_at(direct.rfind(':').map_or(0, |colon| colon + 1));
+        let proxy = Proxy::start(format!("127.0.0.1:{port}"));
+        self.settings.insert(setting.to_owned(), format!("{base}{}", proxy.port()));
+        self.restart().await;
+        proxy
+    }
+
+    /// Puts a proxy between this world's functions and the queues; the test's own calls go around it.
+    pub async fn queues_behind(&mut self) -> Proxy {
+        let proxy = Proxy::start(stack("AWS_ENDPOINT_URL_SQS").trim_start_matches("http://").to_owned());
+        let aws = aws_sdk_sqs::config::Builder::from(&config::aws().await).endpoint_url(format!("http://127.0.0.1:{}", proxy.port())).build();
+        let queue = |name: &str| Queue::with(aws_sdk_sqs::Client::from_conf(aws.clone()), self.settings[name].clone());
+        (self.webhook.queue, self.events.queue) = (queue("STRIPE_QUEUE_URL"), queue("STRIPE_QUEUE_URL"));
+        self.events.outbox_wake = queue("PROVISIONING_QUEUE_URL");
+        proxy
     }
 
     /// Opens a checkout of a plan by the month, with this metadata on the session.
@@ -216,16 +255,51 @@ impl World {
     /// # Panics
     /// Where the queue fails.
     pub async fn drain(&self) -> usize {
-        let mut stayed = 0;
+        self.hand_out().await.len()
+    }
+
+    /// The same with what stays visible again at once, as after its rest.
+    ///
+    /// # Panics
+    /// Where the queue fails.
+    pub async fn round(&self) -> usize {
+        let stayed = self.hand_out().await;
+        let url = &self.settings["STRIPE_QUEUE_URL"];
+        let rested = stayed.iter().map(|handle| self.sqs.change_message_visibility().queue_url(url).receipt_handle(handle).visibility_timeout(0).send());
+        for rested in join_all(rested).await {
+            rested.expect("visibility");
+        }
+        stayed.len()
+    }
+
+    /// The receipt handles of what stayed, each at rest.
+    async fn hand_out(&self) -> Vec<String> {
+        let mut stayed = Vec::new();
         loop {
             let (batch, handles) = self.take().await;
             if batch.records.is_empty() {
                 return stayed;
             }
             let failed = self.events.handle(batch).await;
-            stayed += failed.batch_item_failures.len();
-            self.settle(&failed, handles, 30).await;
+            stayed.extend(self.settle(&failed, handles).await);
         }
+    }
+
+    /// Hands one batch to `stripe-events` and deletes what did not fail; what did is left as the function left it. Returns how many that is.
+    ///
+    /// # Panics
+    /// Where the queue fails.
+    pub async fn handle_batch(&self) -> usize {
+        let (batch, mut handles) = self.take().await;
+        let failed = self.events.handle(batch).await;
+        handles.retain(|id, _| failed.batch_item_failures.iter().all(|failure| failure.item_identifier != *id));
+        self.settle(&SqsBatchResponse::default(), handles).await;
+        failed.batch_item_failures.len()
+    }
+
+    /// Receives a batch as a consumer that dies at once.
+    pub async fn receive_and_forget(&self) {
+        drop(self.take().await);
     }
 
     /// One batch, as the event source mapping hands it over, with its receipt handles by message id.
@@ -239,22 +313,24 @@ impl World {
             let mut record = sqs_message(message.body().unwrap_or_default(), "");
             record.attributes = attributes.map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
             record.message_id = message.message_id().map(str::to_owned);
+            record.receipt_handle = message.receipt_handle().map(str::to_owned);
             handles.insert(message.message_id().unwrap_or_default().to_owned(), message.receipt_handle().unwrap_or_default().to_owned());
             event.records.push(record);
         }
         (event, handles)
     }
 
-    /// Deletes what did not fail; the rest becomes visible after `seconds`.
-    async fn settle(&self, failed: &SqsBatchResponse, handles: HashMap<String, String>, seconds: i32) {
-        let url = &self.settings["STRIPE_QUEUE_URL"];
+    /// Deletes what did not fail, and returns the rest.
+    async fn settle(&self, failed: &SqsBatchResponse, handles: HashMap<String, String>) -> Vec<String> {
+        let mut stayed = Vec::new();
         for (id, handle) in handles {
             if failed.batch_item_failures.iter().any(|failure| failure.item_identifier == id) {
-                self.sqs.change_message_visibility().queue_url(url).receipt_handle(handle).visibility_timeout(seconds).send().await.expect("visibility");
+                stayed.push(handle);
             } else {
-                self.sqs.delete_message().queue_url(url).receipt_handle(handle).send().await.expect("delete");
+                self.sqs.delete_message().queue_url(&self.settings["STRIPE_QUEUE_URL"]).receipt_handle(handle).send().await.expect("delete");
             }
         }
+        stayed
     }
 
     /// How many messages the queue holds, in flight or not.
@@ -270,8 +346,15 @@ impl World {
 
     /// Applies an event without the queue, and tells whether its message may leave the queue.
     pub async fn apply(&self, event: &Value) -> bool {
+        self.apply_received(event, 1).await
+    }
+
+    /// The same for a message that the queue hands out for the `receives`th time.
+    pub async fn apply_received(&self, event: &Value, receives: u32) -> bool {
         let mut batch = SqsEvent::default();
-        batch.records.push(sqs_message(&event.to_string(), "group"));
+        let mut message = sqs_message(&event.to_string(), "group");
+        message.attributes.insert("ApproximateReceiveCount".to_owned(), receives.to_string());
+        batch.records.push(message);
         self.events.handle(batch).await.batch_item_failures.is_empty()
     }
 

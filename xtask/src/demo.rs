@@ -38,9 +38,7 @@ pub async fn run(args: &StackArgs) -> Result<()> {
 /// Plays the story on the stack with these settings.
 pub async fn tell(env: &Env) -> Result<()> {
     let start = Instant::now();
-    let (database, connection) = env.get("DATABASE_URL")?.parse::<Config>()?.connect(NoTls).await.context("the stack's database")?;
-    // Its error is seen by the client's next call.
-    tokio::spawn(async move { drop(connection.await) });
+    let database = database(env).await?;
     let tag = random()?[..6].to_owned();
     let story = Story {
         env,
@@ -64,6 +62,14 @@ pub async fn tell(env: &Env) -> Result<()> {
     story.audit(&tenant).await?;
     println!("\nDone in {}: a paid checkout became a customer who can log in.", seconds(start.elapsed()));
     Ok(())
+}
+
+/// The stack's database, as its owner.
+pub async fn database(env: &Env) -> Result<Client> {
+    let (database, connection) = env.get("DATABASE_URL")?.parse::<Config>()?.connect(NoTls).await.context("the stack's database")?;
+    // Its error is seen by the client's next call.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(database)
 }
 
 struct Story<'a> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{signal_one, tail};
+use crate::process::signal_one;
 use crate::stack::settings::Env;
 use crate::stack::{self, StackArgs};
 use crate::ui::{Progress, seconds};
@@ -70,15 +70,17 @@ pub async fn down(args: DownArgs) -> Result<()> {
     Ok(())
 }
 
-/// Deletes everything but the stack of `cargo xtask test`, which may be running and begins empty anyway.
+/// Deletes a stack's folder, but not other stacks in it: that of `cargo xtask test` may be running.
 fn wipe(state: &Path) -> Result<()> {
     for entry in fs::read_dir(state)? {
         let entry = entry?;
-        if entry.file_name() == "test" {
+        if entry.path().join("lock").exists() {
             continue;
         }
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
     }
+    // Fails where another stack is in it.
+    let _ = fs::remove_dir(state);
     Ok(())
 }
 
@@ -118,7 +120,8 @@ pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> R
             text.get(shown..complete).unwrap_or_default().lines().for_each(|line| progress.say(line));
             shown = complete;
             if let Some(status) = child.try_wait()? {
-                bail!("the stack did not start ({status}); the end of {}:\n{}", log.display(), tail(&log, 30));
+                // Its own words are above.
+                bail!("the stack did not start ({status}); see also {}", log.display());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -2,6 +2,7 @@
 
 mod demo;
 mod dev;
+mod load;
 mod process;
 mod stack;
 mod stripe;
@@ -34,6 +35,8 @@ enum Command {
     /// Stripe's part, by hand
     #[command(subcommand)]
     Stripe(StripeCommand),
+    /// Check many companies out at once, with a share of all outside calls failing, on a stack of its own
+    Load(load::LoadArgs),
     /// Run everything that CI runs, on a stack of its own
     Test(test::TestArgs),
 }
@@ -50,6 +53,27 @@ enum StripeCommand {
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
     },
+    /// Put a waiting or failed event on the queue again, after its cause was mended
+    Replay {
+        /// `evt_…`
+        event: String,
+        #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+        state: Option<PathBuf>,
+    },
+    /// End a waiting or failed event that needs nothing
+    Dismiss {
+        /// `evt_…`
+        event: String,
+        /// Why
+        note: String,
+        #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+        state: Option<PathBuf>,
+    },
+    /// Move the dead letters back to the queue
+    Redrive {
+        #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+        state: Option<PathBuf>,
+    },
 }
 
 #[tokio::main]
@@ -60,6 +84,10 @@ async fn main() -> ExitCode {
         Command::Down(args) => dev::down(args).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Stripe(StripeCommand::Send { file, kind, state }) => stripe::send(&file, kind, state.as_deref()).await,
+        Command::Stripe(StripeCommand::Replay { event, state }) => stripe::replay(&event, state.as_deref()).await,
+        Command::Stripe(StripeCommand::Dismiss { event, note, state }) => stripe::dismiss(&event, &note, state.as_deref()).await,
+        Command::Stripe(StripeCommand::Redrive { state }) => stripe::redrive(state.as_deref()).await,
+        Command::Load(args) => load::run(&args).await,
         Command::Test(args) => test::run(&args).await,
     };
     match outcome {

@@ -128,14 +128,18 @@ impl Supervisor {
 }
 
 async fn stop(mut service: Service) {
-    let t0 = Instant::now();
-    // PostgreSQL waits for its clients at SIGTERM, and disconnects them at SIGINT.
-    signal(if service.name == "postgres" { "INT" } else { "TERM" }, service.pid);
+    let polite = match service.name {
+        // At SIGTERM it waits for its clients, at SIGINT it disconnects them.
+        "postgres" => "INT",
+        // It keeps nothing, and would wait for its long polls.
+        "elasticmq" => "KILL",
+        _ => "TERM",
+    };
+    signal(polite, service.pid);
     if tokio::time::timeout(STOP_LIMIT, service.child.wait()).await.is_err() {
         signal("KILL", service.pid);
         let _ = service.child.wait().await;
     }
-    eprintln!("TIMING {} {:?}", service.name, t0.elapsed());
 }
 
 /// Signals a process group by way of the shell, whose `kill` is built in: a small image has no other.

@@ -9,11 +9,14 @@ mod postgres;
 mod pump;
 pub mod settings;
 
+pub use aws::shared_config;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use simulators::front::Front;
 use simulators::stripe::{Interval, Options as StripeOptions, Price, Simulator};
 
 use crate::process::{Supervisor, signal_one};
@@ -45,12 +48,15 @@ pub struct StackArgs {
     /// Signing secret of the endpoint, as `stripe listen` prints it; needed with a test key
     #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true)]
     stripe_webhook_secret: Option<String>,
+    /// Of a hundred calls of the functions to Stripe, Keycloak and the queues, so many fail
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub fail_percent: u8,
 }
 
 impl StackArgs {
     /// A stack that nothing in the environment changes.
     pub fn own(state: PathBuf, no_jdk: bool) -> Self {
-        Self { no_jdk, state: Some(state), ports: PortArgs::default(), stripe_secret_key: None, stripe_webhook_secret: None }
+        Self { no_jdk, state: Some(state), ports: PortArgs::default(), stripe_secret_key: None, stripe_webhook_secret: None, fail_percent: 0 }
     }
 
     /// The folder of this stack.
@@ -107,6 +113,7 @@ pub struct Stack {
     state: PathBuf,
     _stripe: Option<Simulator>,
     _keycloak: Option<simulators::keycloak::Fake>,
+    _fronts: Vec<Front>,
     _lock: File,
 }
 
@@ -183,6 +190,7 @@ impl Starting<'_> {
         env.set("STRIPE_SECRET_KEY", self.stripe_key());
         env.set("STRIPE_WEBHOOK_SECRET", self.webhook_secret());
         env.set("STRIPE_QUEUE_URL", &queues.stripe);
+        env.set("STRIPE_DLQ_URL", &queues.dead_letters);
         env.set("PROVISIONING_QUEUE_URL", &queues.provisioning);
         env.set("AWS_ENDPOINT_URL_SQS", &queues.endpoint);
         env.set("AWS_ENDPOINT_URL_SECRETS_MANAGER", format!("http://{host}:{}", self.ports.aws));
@@ -195,10 +203,36 @@ impl Starting<'_> {
         env.set("MAIL_DIR", mail.display().to_string());
 
         let mut tasks = tokio::task::JoinSet::new();
-        functions::start(self, &tools, &env, &mut tasks).await?;
+        let (told, fronts) = self.disturbed(&env, stripe.as_ref()).await?;
+        functions::start(self, &tools, &told, &mut tasks).await?;
         pump::start(&queues, &api, &self.supervisor.log("pump"), &mut tasks)?;
         env.write(&self.state.join("stack.env"))?;
-        Ok(Stack { env, supervisor: self.supervisor.clone(), tasks, state: self.state.to_owned(), _stripe: stripe, _keycloak: identity, _lock: lock })
+        Ok(Stack {
+            env,
+            supervisor: self.supervisor.clone(),
+            tasks,
+            state: self.state.to_owned(),
+            _stripe: stripe,
+            _keycloak: identity,
+            _fronts: fronts,
+            _lock: lock,
+        })
+    }
+
+    /// The settings as the functions see them: with a share of failing calls, Keycloak and the queues are behind fronts.
+    async fn disturbed(&self, env: &Env, stripe: Option<&Simulator>) -> Result<(Env, Vec<Front>)> {
+        let (mut told, mut fronts) = (env.clone(), Vec::new());
+        if self.args.fail_percent > 0 {
+            if let Some(stripe) = stripe {
+                stripe.fail_percent(self.args.fail_percent);
+            }
+            for name in ["KEYCLOAK_URL", "AWS_ENDPOINT_URL_SQS"] {
+                let front = Front::start(env.get(name)?, self.args.fail_percent).await?;
+                told.set(name, front.base_url());
+                fronts.push(front);
+            }
+        }
+        Ok((told, fronts))
     }
 
     fn stripe_key(&self) -> &str {

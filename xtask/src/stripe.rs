@@ -1,15 +1,24 @@
-//! `stripe send`: an event as Stripe would deliver it, from a file.
+//! `stripe …`: an event as Stripe would deliver it, and what an operator does with recorded ones.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use shared::clock::Clock;
+use shared::config::DatabaseSettings;
+use shared::db::Db;
+use shared::ids::StripeEventId;
+use shared::queue::Queue;
+use shared::secrets::{Role, Secrets};
+
+use crate::stack::settings::Env;
+use crate::stack::shared_config;
 
 /// Signs the event with the running stack's secret, posts it, and prints the answer.
 pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Result<()> {
-    let state = crate::stack::state_folder(state);
-    let Some(env) = crate::dev::running(&state)? else { bail!("no stack runs: start one with `cargo xtask dev`") };
+    let env = running(state)?;
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut event: Value = serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))?;
     let fields = event.as_object_mut().with_context(|| format!("{} is not a JSON object", file.display()))?;
@@ -26,4 +35,53 @@ pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Re
     println!("{}", answer.status());
     println!("{}", answer.text().await?);
     Ok(())
+}
+
+fn running(state: Option<&Path>) -> Result<Env> {
+    let Some(env) = crate::dev::running(&crate::stack::state_folder(state))? else { bail!("no stack runs: start one with `cargo xtask dev`") };
+    Ok(env)
+}
+
+/// Who did it, in the audit.
+const OPERATOR: &str = "xtask";
+
+/// Puts a waiting or failed event on the queue again.
+pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
+    let env = running(state)?;
+    let id = StripeEventId::parse(event)?;
+    shared::events::replay::replay(&database(&env).await?, &queue(&env, "STRIPE_QUEUE_URL").await?, &id, OPERATOR, Clock::system().now()).await?;
+    println!("{id} is on the queue again");
+    Ok(())
+}
+
+/// Ends a waiting or failed event that needs nothing.
+pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()> {
+    let env = running(state)?;
+    let id = StripeEventId::parse(event)?;
+    shared::events::replay::dismiss(&database(&env).await?, &id, note, OPERATOR, Clock::system().now()).await?;
+    println!("{id} is dismissed");
+    Ok(())
+}
+
+/// Moves the dead letters back to the queue.
+pub async fn redrive(state: Option<&Path>) -> Result<()> {
+    let env = running(state)?;
+    let moved = queue(&env, "STRIPE_DLQ_URL").await?.redrive(&queue(&env, "STRIPE_QUEUE_URL").await?).await?;
+    println!("{moved} messages moved back");
+    Ok(())
+}
+
+async fn queue(env: &Env, name: &str) -> Result<Queue> {
+    let aws = shared_config().await.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SQS")?).build();
+    Ok(Queue::new(&aws, env.get(name)?.to_owned()))
+}
+
+/// The database as the functions reach it: by their role, with the password of its secret.
+async fn database(env: &Env) -> Result<Db> {
+    let aws = shared_config().await.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SECRETS_MANAGER")?).build();
+    let mut settings: HashMap<String, String> = env.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    settings.insert("DATABASE_SSLMODE".to_owned(), "disable".to_owned());
+    let settings = shared::config::Env::of(settings);
+    let secrets = Secrets::read(&aws, &settings, Role::System).await?;
+    Ok(Db::new(DatabaseSettings::from_env(&settings)?, "pulse_system", secrets)?)
 }

@@ -37,10 +37,19 @@ pub async fn run(args: &TestArgs) -> Result<()> {
     outcome
 }
 
+/// Begin of the names of tests that need the real server of that name.
+const NEED_JDK: [&str; 2] = ["real_keycloak", "real_elasticmq"];
+
 /// What was done, for the end.
 struct Report {
     steps: Vec<(&'static str, Duration, bool)>,
-    parts: Option<(String, String)>,
+    parts: Option<Parts>,
+}
+
+/// Which parts of the stack were real.
+struct Parts {
+    jdk: bool,
+    skipped: Vec<String>,
 }
 
 impl Report {
@@ -60,12 +69,13 @@ impl Report {
             println!("{} {name} ({})", if *ok { "✓" } else { "✗" }, seconds(*took));
         }
         match &self.parts {
-            Some((keycloak, queue)) if keycloak == "keycloak" => {
-                println!("real parts: PostgreSQL, Keycloak, {queue}, the Lambda runtime interface; skipped: nothing");
+            Some(Parts { jdk: true, .. }) => println!("real parts: PostgreSQL, Keycloak, ElasticMQ, the Lambda runtime interface; skipped: nothing"),
+            Some(parts) => {
+                println!(
+                    "real parts: PostgreSQL, the Lambda runtime interface; for want of a JDK and Maven: the embedded issuer for Keycloak, moto for ElasticMQ"
+                );
+                println!("skipped ({}): {}", parts.skipped.len(), parts.skipped.join(", "));
             }
-            Some(_) => println!(
-                "real parts: PostgreSQL, the Lambda runtime interface; skipped for want of a JDK and Maven: Keycloak (the embedded issuer instead), ElasticMQ (moto instead)"
-            ),
             None => println!("the stack was not started"),
         }
         println!("{} in {}", if ok { "all passed" } else { "FAILED" }, seconds(took));
@@ -90,11 +100,16 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
             stack::start(&StackArgs::own(state.clone(), args.no_jdk), &progress).await
         })
         .await?;
-    report.parts = Some((stack.env.get("KEYCLOAK_KIND")?.to_owned(), stack.env.get("QUEUE_KIND")?.to_owned()));
     let env = stack.env.clone();
+    let jdk = env.get("KEYCLOAK_KIND")? == "keycloak";
     let cfn_lint = stack::root().join(".tools/python/bin/cfn-lint");
     let work = async {
-        report.step("cargo test --workspace", cargo(&["test", "--workspace"], Some(&env))).await?;
+        report.parts = Some(Parts { jdk, skipped: if jdk { Vec::new() } else { need_jdk().await? } });
+        let mut tests = vec!["test", "--workspace"];
+        if !jdk {
+            tests.extend(["--", "--skip", NEED_JDK[0], "--skip", NEED_JDK[1]]);
+        }
+        report.step("cargo test --workspace", cargo(&tests, Some(&env))).await?;
         report.step("demo", crate::demo::tell(&env)).await?;
         report.step("cfn-lint template.yaml", status(Command::new(cfn_lint).arg("template.yaml"))).await
     };
@@ -111,6 +126,16 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     };
     report.step("stack down", down).await?;
     outcome
+}
+
+/// The tests that a machine without a JDK skips.
+async fn need_jdk() -> Result<Vec<String>> {
+    let mut list = Command::new("cargo");
+    list.args(["test", "--workspace", "--quiet", "--", "--list", "--format", "terse"]).current_dir(stack::root());
+    let output = list.stderr(std::process::Stdio::inherit()).kill_on_drop(true).output().await.context("cannot run cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.filter(|name| NEED_JDK.iter().any(|need| name.contains(need))).map(str::to_owned).collect())
 }
 
 fn empty(state: &Path) -> Result<()> {

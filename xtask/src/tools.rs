@@ -126,7 +126,8 @@ async fn virtual_environment(root: &Path, folder: &Path, python: &Path, progress
     let list = fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let target = folder.join("python");
     // A virtual environment knows its own path: a moved workspace needs another.
-    let wanted = format!("{}\n{list}", target.display());
+    let pins = list.lines().filter(|line| !line.starts_with('#'));
+    let wanted = pins.fold(format!("{}\n", target.display()), |text, pin| text + pin + "\n");
     if is_current(folder, "python", &wanted)? {
         return Ok(target);
     }

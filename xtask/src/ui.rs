@@ -66,7 +66,7 @@ impl Drop for Step {
 /// A duration for people.
 pub fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
-        0..60 => format!("{:.1?}", Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))),
+        0..60 => format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100),
         total => format!("{} min {} s", total / 60, total % 60),
     }
 }

@@ -1,22 +1,30 @@
 //! The consumer of the FIFO queue: applies each event, and reports which messages must stay (docs/events.md, "Apply").
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env};
 use shared::db::Db;
-use shared::events::model::Envelope;
+use shared::events::model::{Envelope, redelivery_delay};
 use shared::events::{Applier, Outcome};
+use shared::fault::{self, Point};
 use shared::queue::Queue;
 use shared::secrets::{Role, Secrets};
 use shared::stripe::Stripe;
 use shared::{Error, Result};
 
+/// From when on a batch begins no further event, so that the last one ends (or is given up) within the function's time-out in
+/// template.yaml.
+const BATCH_BUDGET: Duration = Duration::from_secs(25);
+
 /// What the function keeps between batches.
 pub struct StripeEvents {
     /// Applies one event.
     pub applier: Applier,
+    /// Where the messages come from, to let those that stay rest.
+    pub queue: Queue,
     /// Wakes `provisioning`.
     pub outbox_wake: Queue,
 }
@@ -29,45 +37,83 @@ impl StripeEvents {
     pub async fn start(env: &Env, clock: Clock) -> Result<Self> {
         let settings = DatabaseSettings::from_env(env)?;
         let stripe = config::stripe_api_base(env)?;
+        let queue = config::queue_url(env, "STRIPE_QUEUE_URL")?;
         let wake = config::queue_url(env, "PROVISIONING_QUEUE_URL")?;
         let aws = config::aws().await;
         let secrets = Secrets::read(&aws, env, Role::System).await?;
         let db = Db::new(settings, "pulse_system", secrets.clone())?;
-        Ok(Self { applier: Applier { db, stripe: Stripe::new(stripe, secrets)?, clock }, outbox_wake: Queue::new(&aws, wake) })
+        let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, clock };
+        Ok(Self { applier, queue: Queue::new(&aws, queue), outbox_wake: Queue::new(&aws, wake) })
     }
 
-    /// Applies a batch in its order. After a failure the later messages of the same group fail too: they must not overtake it.
+    /// Applies a batch in its order. After a failure the later messages of the same group fail too: they must not overtake it. What fails
+    /// rests, longer each time.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
+        let began = Instant::now();
         let mut failed = Vec::new();
         let mut stopped_groups = HashSet::new();
         let mut wake = false;
         for message in &batch.records {
-            let group = message.attributes.get("MessageGroupId").map_or("", String::as_str);
+            let group = attribute(message, "MessageGroupId");
+            let mut rest = redelivery_delay(receives(message));
             if !stopped_groups.contains(group) {
-                match self.apply(message).await {
-                    Ok(outcome) => {
-                        wake |= outcome.wake_outbox;
-                        continue;
+                if began.elapsed() < BATCH_BUDGET {
+                    match self.apply(message).await {
+                        Ok(outcome) => {
+                            wake |= outcome.wake_outbox;
+                            continue;
+                        }
+                        Err(error) => {
+                            tracing::warn!(message.id = message.message_id, receives = receives(message), code = error.code(), %error, "the message stays on the queue");
+                        }
                     }
-                    Err(error) => tracing::warn!(message.id = message.message_id, code = error.code(), %error, "the message stays on the queue"),
+                } else {
+                    rest = Duration::ZERO;
                 }
-                stopped_groups.insert(group);
             }
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = message.message_id.clone().unwrap_or_default();
-            failed.push(failure);
+            stopped_groups.insert(group);
+            failed.push((message, rest));
         }
+        fault::point(Point::BatchApplied);
         // The minute tick finds the steps too; a lost wake costs a minute, a failed batch would cost more.
         if wake && let Err(error) = self.outbox_wake.wake().await {
             tracing::warn!(%error, "the outbox was not woken");
         }
+        fault::point(Point::BatchWoken);
+        for (message, rest) in &failed {
+            self.rest(message, *rest).await;
+        }
         let mut response = SqsBatchResponse::default();
-        response.batch_item_failures = failed;
+        response.batch_item_failures = failed.into_iter().map(|(message, _)| failure(message)).collect();
         response
     }
 
     async fn apply(&self, message: &SqsMessage) -> Result<Outcome> {
         let body = message.body.as_deref().ok_or_else(|| Error::Malformed { code: "malformed_event", detail: "a message without body".to_owned() })?;
-        self.applier.apply(&Envelope::parse(body.as_bytes())?).await
+        self.applier.apply(&Envelope::parse(body.as_bytes())?, receives(message)).await
     }
+
+    /// Where that fails, the queue's own visibility time-out is the rest.
+    async fn rest(&self, message: &SqsMessage, rest: Duration) {
+        let Some(handle) = message.receipt_handle.as_deref() else { return };
+        let seconds = i32::try_from(rest.as_secs()).unwrap_or(i32::MAX);
+        if let Err(error) = self.queue.delay(handle, seconds).await {
+            tracing::warn!(message.id = message.message_id, %error, "the message keeps the queue's own delay");
+        }
+    }
+}
+
+fn attribute<'a>(message: &'a SqsMessage, name: &str) -> &'a str {
+    message.attributes.get(name).map_or("", String::as_str)
+}
+
+/// How often the queue has handed the message out, this time included.
+fn receives(message: &SqsMessage) -> u32 {
+    attribute(message, "ApproximateReceiveCount").parse().unwrap_or(1)
+}
+
+fn failure(message: &SqsMessage) -> BatchItemFailure {
+    let mut failure = BatchItemFailure::default();
+    failure.item_identifier = message.message_id.clone().unwrap_or_default();
+    failure
 }

@@ -11,6 +11,7 @@ use shared::clock::Clock;
 use shared::config::{self, Env};
 use shared::events::model::Envelope;
 use shared::events::signature;
+use shared::fault::{self, Point};
 use shared::queue::Queue;
 use shared::secrets::{Role, Secrets};
 use shared::{Error, Result};
@@ -67,7 +68,9 @@ impl Webhook {
         }
         let text = std::str::from_utf8(body).map_err(|_| Error::Malformed { code: "malformed_event", detail: "the body is not UTF-8".to_owned() })?;
         let envelope = Envelope::parse(body)?;
+        fault::point(Point::IngestVerified);
         self.queue.send(envelope.message(text)).await?;
+        fault::point(Point::IngestQueued);
         Ok(envelope)
     }
 

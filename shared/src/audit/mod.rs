@@ -9,11 +9,13 @@ use crate::ids::{StripeEventId, SubscriptionId, TenantId};
 
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
+pub enum Actor<'a> {
     /// An event of Stripe.
     Stripe,
     /// The outbox.
     Outbox,
+    /// An operator, by the subject of their token.
+    Operator(&'a str),
 }
 
 /// One change.
@@ -24,7 +26,7 @@ pub struct Entry<'a> {
     /// Which, e.g. `TENANT_PROVISIONED` (docs/events.md, "Audit").
     pub event_type: &'static str,
     /// By whom.
-    pub actor: Actor,
+    pub actor: Actor<'a>,
     /// Whose; none for the catalogue.
     pub tenant: Option<&'a TenantId>,
     /// Which subscription.

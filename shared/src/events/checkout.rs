@@ -7,6 +7,7 @@ use tokio_postgres::Transaction;
 use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, store};
 use crate::audit::{self, Actor, Entry};
+use crate::fault::{self, Point};
 use crate::flags::{self, Flag};
 use crate::ids::{PlanId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::outbox;
@@ -33,15 +34,17 @@ struct Checkout {
 /// is paid now.
 pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
     let checkout = read(applier, event).await?;
+    fault::point(Point::ApplyRead);
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
     let tx = db.transaction().await?;
     store::lock_customer(&tx, checkout.customer.as_ref(), &event.id).await?;
+    fault::point(Point::ApplyLocked);
     if let Some(status) = store::claim(&tx, event, checkout.customer.as_ref(), now).await?.filter(|status| status.is_final()) {
         return Ok(Outcome { status, wake_outbox: false });
     }
-    let mut provisioning = Provisioning { tx: &tx, event, checkout: &checkout, now };
-    let verdict = provisioning.decide().await?;
+    fault::point(Point::ApplyClaimed);
+    let verdict = Provisioning { tx: &tx, event, checkout: &checkout, now }.decide().await?;
     let tenant = verdict.tenant.as_ref();
     store::finish(&tx, &event.id, verdict.status, verdict.reason, tenant, now).await?;
     if verdict.status != EventStatus::Waiting {
@@ -50,7 +53,9 @@ pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
         let reason = verdict.reason.map_or_else(|| format!("by {}", event.id), |reason| format!("{reason} ({})", event.id));
         store::finish_waiting_checkout(&tx, &checkout.id, others, &reason, tenant, now).await?;
     }
+    fault::point(Point::ApplyFinished);
     tx.commit().await?;
+    fault::point(Point::ApplyCommitted);
     tracing::info!(stripe.event_id = %event.id, tenant.id = tenant.map(TenantId::as_str), status = verdict.status.as_str(), "checkout applied");
     Ok(Outcome { status: verdict.status, wake_outbox: verdict.wake_outbox })
 }
@@ -66,7 +71,8 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
     let of_subscription = subscription.as_ref().map(Subscription::customer).transpose()?.flatten();
     let customer = session.customer()?.or(of_subscription).or_else(|| event.customer());
     let mut metadata = subscription.as_ref().map(|subscription| subscription.metadata.clone()).unwrap_or_default();
-    metadata.extend(session.metadata.clone());
+    // Blank is absent: it must not hide what the subscription says.
+    metadata.extend(session.metadata.iter().filter(|(_, value)| !value.trim().is_empty()).map(|(key, value)| (key.clone(), value.clone())));
     Ok(Checkout { id, session, subscription, customer, metadata })
 }
 
@@ -104,7 +110,7 @@ struct Bought<'a> {
 }
 
 impl Provisioning<'_> {
-    async fn decide(&mut self) -> Result<Verdict> {
+    async fn decide(&self) -> Result<Verdict> {
         let session = &self.checkout.session;
         match session.payment_status.as_str() {
             "paid" | "no_payment_required" => {}
@@ -136,6 +142,7 @@ impl Provisioning<'_> {
 
         let bought = self.bought(subscription, &prices, &known).await?;
         let (tenant, is_new) = self.tenant().await?;
+        fault::point(Point::ApplyTenantInserted);
         let term = subscription.period(bought.item)?;
         let twin = match &bought.plan {
             Some(plan) if status.is_live() => subscriptions::store::find_recent_twin(self.tx, &tenant, &plan.plan_id, self.now - TWIN_WINDOW).await?,
@@ -153,13 +160,16 @@ impl Provisioning<'_> {
             session: &self.checkout.id,
         };
         let (id, state) = subscriptions::store::insert_main(self.tx, &new, self.now).await?;
+        fault::point(Point::ApplySubscriptionInserted);
         self.audit("STRIPE_CHECKOUT_COMPLETED", &tenant, Some(&id), Some(state), None).await?;
         self.slots(&tenant, &id, bought.plan.as_ref()).await?;
+        fault::point(Point::ApplySlotsInserted);
         if let Some(twin) = twin {
             let detail = format!("{id} is a second live MAIN of one plan within a day; the first is {twin}");
             self.flag("bought_twice", &tenant, Some(&id), detail).await?;
         }
         let wake_outbox = is_new && self.first_login(&tenant).await?;
+        fault::point(Point::ApplyStepsInserted);
         Ok(Verdict { status: EventStatus::Applied, tenant: Some(tenant), wake_outbox, ..Verdict::default() })
     }
 

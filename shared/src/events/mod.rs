@@ -5,15 +5,26 @@
 
 mod checkout;
 pub mod model;
+pub mod replay;
 pub mod signature;
 mod store;
 
+use std::time::Duration;
+
 use crate::clock::Clock;
 use crate::db::Db;
+use crate::error::Service;
+use crate::fault::{self, Point};
 use crate::flags::{self, Flag};
 use crate::stripe::Stripe;
 use crate::{Error, Result};
-use model::{Envelope, EventStatus};
+use model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
+
+/// How long one event may take. What takes longer is tried again: a stalled service must not hold up the batch until the function's end.
+const EVENT_BUDGET: Duration = Duration::from_secs(25);
+
+/// How long its outcome, or a note on the try, may take to record after that.
+const RECORD_BUDGET: Duration = Duration::from_secs(5);
 
 /// What applying needs.
 pub struct Applier {
@@ -41,37 +52,51 @@ impl Outcome {
 }
 
 impl Applier {
-    /// Applies an event, or records why not. Repeating it is harmless.
+    /// Applies an event, or records why not. Repeating it is harmless. `receives` is how often the queue has handed it out, this time
+    /// included.
     ///
     /// # Errors
     /// Only what may pass (`Error::is_transient`) or could not even be recorded: the message must stay on its queue.
-    pub async fn apply(&self, event: &Envelope) -> Result<Outcome> {
-        // The connection goes back before Stripe is asked: a slow answer must not hold it.
-        let recorded = store::status(&*self.db.connection().await?, &event.id).await?;
-        if let Some(status) = recorded.filter(|status| status.is_final()) {
-            return Ok(Outcome::quiet(status));
+    pub async fn apply(&self, event: &Envelope, receives: u32) -> Result<Outcome> {
+        let error = match bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives))).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        if !error.is_transient() || receives >= GIVE_UP_RECEIVES {
+            return bounded(RECORD_BUDGET, self.record_failure(event, &error)).await;
         }
-        match self.try_apply(event).await {
-            Err(error) if !error.is_transient() => self.record_failure(event, &error).await,
-            outcome => outcome,
+        // A word that the consumer lives. Where the database is what is away, nothing can be noted, and nothing was counted either.
+        if let Err(unnoted) = bounded(RECORD_BUDGET, self.note_transient(event, &error)).await {
+            tracing::warn!(stripe.event_id = %event.id, error = %unnoted, "a try could not be noted");
         }
+        Err(error)
     }
 
-    async fn try_apply(&self, event: &Envelope) -> Result<Outcome> {
+    async fn try_apply(&self, event: &Envelope, receives: u32) -> Result<Outcome> {
+        {
+            // The connection goes back before Stripe is asked: a slow answer must not hold it.
+            let mut db = self.db.connection().await?;
+            if let Some(status) = store::status(&db, &event.id).await?.filter(|status| status.is_final()) {
+                return Ok(Outcome::quiet(status));
+            }
+            if receives > 1 && store::begin_again(&mut db, event, self.clock.now()).await? > MAX_LOST_TRIES {
+                return Err(Error::conflict("consumer_dies", format!("{MAX_LOST_TRIES} tries came to no word: their consumer died")));
+            }
+        }
+        fault::point(Point::ApplyBegun);
         if event.livemode != self.stripe.livemode()? {
-            return self.record(event, EventStatus::Ignored, "of the other mode (livemode)").await;
+            return self.record(event, EventStatus::Ignored, "of the other mode (livemode)", None).await;
         }
         match event.event_type.as_str() {
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" | "checkout.session.async_payment_failed" => {
                 checkout::apply(self, event).await
             }
-            _ => self.record(event, EventStatus::Waiting, "events of this type are not handled yet").await,
+            _ => self.record(event, EventStatus::Waiting, "events of this type are not handled yet", None).await,
         }
     }
 
-    /// Records an outcome that changes nothing else.
-    async fn record(&self, event: &Envelope, status: EventStatus, reason: &str) -> Result<Outcome> {
-        self.record_with(event, status, reason, None).await
+    async fn note_transient(&self, event: &Envelope, error: &Error) -> Result<()> {
+        store::record_transient(&mut *self.db.connection().await?, event, &error.to_string(), self.clock.now()).await
     }
 
     /// A permanent error: recorded with its text, so that others go on. Where it was a checkout somebody has paid, and a person must
@@ -80,10 +105,11 @@ impl Applier {
         tracing::error!(stripe.event_id = %event.id, code = error.code(), %error, "event failed");
         let reason = error.to_string();
         let flag = Flag { kind: error.code(), tenant: None, subscription: None, stripe_event: Some(&event.id), detail: reason.clone() };
-        self.record_with(event, EventStatus::Failed, &reason, event.event_type.starts_with("checkout.session.").then_some(flag)).await
+        self.record(event, EventStatus::Failed, &reason, event.event_type.starts_with("checkout.session.").then_some(flag)).await
     }
 
-    async fn record_with(&self, event: &Envelope, status: EventStatus, reason: &str, flag: Option<Flag<'_>>) -> Result<Outcome> {
+    /// Records an outcome that changes nothing else.
+    async fn record(&self, event: &Envelope, status: EventStatus, reason: &str, flag: Option<Flag<'_>>) -> Result<Outcome> {
         let now = self.clock.now();
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
@@ -97,4 +123,10 @@ impl Applier {
         tx.commit().await?;
         Ok(Outcome::quiet(status))
     }
+}
+
+/// Ends what a stalled service would hold for ever; dropping it rolls back.
+async fn bounded<T>(budget: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let in_time = tokio::time::timeout(budget, work).await;
+    in_time.unwrap_or_else(|_| Err(Error::unavailable(Service::Database, format!("no word within {} s", budget.as_secs()))))
 }

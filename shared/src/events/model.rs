@@ -1,5 +1,7 @@
 //! Stripe's event envelope, read leniently, and what becomes of an event.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,6 +11,19 @@ use crate::{Error, Result};
 
 /// What SQS takes with room for its own attributes: an event over it is queued without its object, and read from Stripe later.
 pub const QUEUE_LIMIT_BYTES: usize = 200 * 1024;
+
+/// How many tries may come to no word before the event is recorded as failed, so that its group goes on.
+pub const MAX_LOST_TRIES: i32 = 5;
+
+/// From which receive on an error that should have passed is recorded as failed: more than a day of tries, and before the queue's own
+/// 150 would send the message to the dead-letter queue, which is for what could not even be recorded.
+pub const GIVE_UP_RECEIVES: u32 = 120;
+
+/// How long a message rests after its nth receive failed: 1 minute, doubled each time, at most 15.
+#[must_use]
+pub fn redelivery_delay(receives: u32) -> Duration {
+    Duration::from_mins(1 << receives.saturating_sub(1).min(4)).min(Duration::from_mins(15))
+}
 
 /// The parts of an event that every API version has; what its object means is for its handler to say.
 #[derive(Debug, Clone)]
@@ -88,9 +103,15 @@ impl Envelope {
     /// The event without what makes it large.
     fn slimmed(&self) -> Value {
         let object = json!({"id": self.object["id"], "object": self.object["object"], "customer": self.customer().map(|id| id.to_string())});
+        let mut slim = Self { object, ..self.clone() }.whole();
+        slim["pulse_slim"] = json!(true);
+        slim
+    }
+
+    fn whole(&self) -> Value {
         json!({
             "id": self.id.as_str(), "type": self.event_type, "created": self.created.as_second(), "livemode": self.livemode,
-            "api_version": self.api_version, "data": {"object": object}, "pulse_slim": true,
+            "api_version": self.api_version, "data": {"object": self.object},
         })
     }
 
@@ -101,6 +122,13 @@ impl Envelope {
         let group = self.customer().map_or_else(|| self.id.to_string(), |customer| customer.to_string());
         // SQS takes 128 characters for either; ids are shorter today, and a longer one is still its own.
         Message { group: short(group), deduplication_id: short(self.id.to_string()), body }
+    }
+
+    /// The message of the event's nth replay: its own deduplication id, because the queue still remembers the event's.
+    #[must_use]
+    pub fn replay_message(&self, replay: i32) -> Message {
+        let body = if self.slim { self.slimmed() } else { self.whole() };
+        Message { deduplication_id: short(format!("{}:replay:{replay}", self.id)), ..self.message(&body.to_string()) }
     }
 }
 
@@ -214,6 +242,23 @@ mod tests {
         let slim = Envelope::parse(message.body.as_bytes()).expect("readable");
         assert!(slim.slim);
         assert_eq!((slim.id.as_str(), slim.object_id(), message.group.as_str()), ("evt_1", Some("in_1"), "cus_1"));
+    }
+
+    #[test]
+    fn a_message_rests_longer_each_time_up_to_a_quarter_of_an_hour_and_for_more_than_a_day() {
+        let minutes: Vec<u64> = [0, 1, 2, 3, 4, 5, 6, 1000].into_iter().map(|receives| redelivery_delay(receives).as_secs() / 60).collect();
+        assert_eq!(minutes, [1, 1, 2, 4, 8, 15, 15, 15]);
+        let total: Duration = (1..GIVE_UP_RECEIVES).map(redelivery_delay).sum();
+        assert!(total > Duration::from_hours(24), "{total:?}");
+    }
+
+    #[test]
+    fn each_replay_has_a_deduplication_id_of_its_own() {
+        let event = event(&json!({"object": "checkout.session", "id": "cs_1", "customer": "cus_1"}));
+        let envelope = parse(&event).expect("an event");
+        let (first, second) = (envelope.replay_message(1), envelope.replay_message(2));
+        assert_eq!((first.deduplication_id.as_str(), second.deduplication_id.as_str()), ("evt_1:replay:1", "evt_1:replay:2"));
+        assert_eq!((first.group.as_str(), Envelope::parse(first.body.as_bytes()).expect("an event").object), ("cus_1", event["data"]["object"].clone()));
     }
 
     #[test]

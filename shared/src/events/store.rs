@@ -1,7 +1,7 @@
 //! `stripe_events`.
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Row, Transaction};
 
 use super::model::{Envelope, EventStatus};
 use crate::Result;
@@ -50,6 +50,45 @@ pub async fn claim(tx: &Transaction<'_>, event: &Envelope, customer: Option<&Str
     EventStatus::parse(row.get(0)).map(Some)
 }
 
+/// Notes that a redelivered event is tried once more, and returns how many tries came to no word, this one included.
+///
+/// A commit of its own, before the try: a consumer that dies cannot note it after.
+pub async fn begin_again(db: &mut Client, event: &Envelope, now: Timestamp) -> Result<i32> {
+    let tx = db.transaction().await?;
+    claim(&tx, event, event.customer().as_ref(), now).await?;
+    let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2 WHERE event_id = $1 RETURNING lost_tries";
+    let lost: i32 = tx.query_one(count, &[&event.id.as_str(), &now]).await?.get(0);
+    tx.commit().await?;
+    Ok(lost)
+}
+
+/// Notes a try that failed for a reason that may pass: it came to a word, so its consumer lives.
+pub async fn record_transient(db: &mut Client, event: &Envelope, error: &str, now: Timestamp) -> Result<()> {
+    let tx = db.transaction().await?;
+    claim(&tx, event, event.customer().as_ref(), now).await?;
+    tx.execute(
+        "UPDATE stripe_events SET lost_tries = 0, transient_errors = transient_errors + 1, last_error = $2, updated_at = $3
+         WHERE event_id = $1 AND status IN ('waiting', 'failed')",
+        &[&event.id.as_str(), &error, &now],
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Locks an event that a person works on; none where it is not recorded.
+pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
+    let sql = "SELECT event_type, api_version, livemode, created_at, customer_id, object_id, tenant_id, status, status_reason, payload, replays
+               FROM stripe_events WHERE event_id = $1 FOR UPDATE";
+    Ok(tx.query_opt(sql, &[&id.as_str()]).await?)
+}
+
+/// Counts a replay.
+pub async fn count_replay(tx: &Transaction<'_>, id: &StripeEventId, now: Timestamp) -> Result<()> {
+    tx.execute("UPDATE stripe_events SET replays = replays + 1, updated_at = $2 WHERE event_id = $1", &[&id.as_str(), &now]).await?;
+    Ok(())
+}
+
 /// `PostgreSQL`'s jsonb has no NUL character. The copy here is for a person to read, so losing it costs nothing.
 fn stored(object: &serde_json::Value) -> serde_json::Value {
     let text = object.to_string();
@@ -66,7 +105,7 @@ pub async fn finish(
     now: Timestamp,
 ) -> Result<()> {
     tx.execute(
-        "UPDATE stripe_events SET status = $2, status_reason = $3, tenant_id = coalesce($4, tenant_id), updated_at = $5 WHERE event_id = $1",
+        "UPDATE stripe_events SET status = $2, status_reason = $3, tenant_id = coalesce($4, tenant_id), lost_tries = 0, updated_at = $5 WHERE event_id = $1",
         &[&id.as_str(), &status.as_str(), &reason, &tenant.map(TenantId::as_str), &now],
     )
     .await?;

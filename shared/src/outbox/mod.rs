@@ -8,15 +8,19 @@ pub(crate) mod store;
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Entry};
 use crate::clock::Clock;
 use crate::db::Db;
+use crate::fault::{self, Point};
 use crate::flags::{self, Flag};
+use crate::ids::TenantId;
 use crate::keycloak::{Ensured, Keycloak};
 use crate::{Error, Result};
+use deadpool_postgres::Transaction;
 use model::KeycloakUser;
 use store::Step;
 
@@ -58,13 +62,16 @@ impl Outbox {
         while began.elapsed() < budget {
             let claimed = store::claim_due(&*self.db.connection().await?, self.clock.now()).await?;
             let Some(step) = claimed else { break };
+            fault::point(Point::OutboxClaimed);
             match self.perform(&step).await {
                 Ok(effect) => {
+                    fault::point(Point::OutboxPerformed);
                     self.record_done(&step, effect).await?;
+                    fault::point(Point::OutboxCommitted);
                     summary.done += 1;
                 }
                 Err(error) => {
-                    let again = error.is_transient();
+                    let again = self.next_attempt(&step, &error).is_some();
                     tracing::warn!(step.id = step.id, step.kind, tenant.id = %step.tenant, attempts = step.attempts, again, %error, "outbox step failed");
                     self.record_error(&step, &error).await?;
                     if again { summary.retried += 1 } else { summary.failed += 1 }
@@ -74,11 +81,36 @@ impl Outbox {
         Ok(summary)
     }
 
+    /// Has an unfinished step tried at the next run, for another 72 hours, and with another mail address where one is given.
+    ///
+    /// # Errors
+    /// `Conflict` (`no_open_step`) where there is no such step, or it is done or dismissed.
+    pub async fn retry(&self, step: i64, email: Option<&str>, operator: &str) -> Result<()> {
+        let now = self.clock.now();
+        let mut db = self.db.connection().await?;
+        let tx = db.transaction().await?;
+        let changed = store::retry(&tx, step, email, now).await?;
+        let details = json!({"step_id": step, "email_changed": email.is_some()});
+        record_operation(tx, "PROVISIONING_RETRIED", changed, details, operator, now).await
+    }
+
+    /// Ends an unfinished step, and what waits for it, undone.
+    ///
+    /// # Errors
+    /// As `retry`.
+    pub async fn dismiss(&self, step: i64, note: &str, operator: &str) -> Result<()> {
+        let now = self.clock.now();
+        let mut db = self.db.connection().await?;
+        let tx = db.transaction().await?;
+        let changed = store::dismiss(&tx, step, now).await?;
+        record_operation(tx, "PROVISIONING_DISMISSED", changed, json!({"step_id": step, "note": note}), operator, now).await
+    }
+
     async fn perform(&self, step: &Step) -> Result<Effect> {
         match step.kind.as_str() {
             "keycloak_user" => {
                 let user: KeycloakUser = serde_json::from_value(step.payload.clone()).map_err(|error| Error::Internal(format!("payload: {error}")))?;
-                let (id, ensured) = self.keycloak.ensure_customer(&user, &step.tenant).await?;
+                let (id, ensured) = self.keycloak.ensure_customer(&user, &step.tenant, step.since).await?;
                 let audit = match ensured {
                     Ensured::Created => Some("USER_CREATED"),
                     Ensured::Completed => Some("USER_UPDATED"),
@@ -117,13 +149,20 @@ impl Outbox {
             };
             audit::store::insert(&tx, &entry).await?;
         }
+        fault::point(Point::OutboxRecorded);
         tx.commit().await?;
         Ok(())
     }
 
+    /// When to try again: never after a permanent error, nor once the step has been tried for long enough.
+    fn next_attempt(&self, step: &Step, error: &Error) -> Option<Timestamp> {
+        let next = self.clock.now() + model::backoff(step.attempts);
+        (error.is_transient() && next < step.since + model::GIVE_UP_AFTER).then_some(next)
+    }
+
     async fn record_error(&self, step: &Step, error: &Error) -> Result<()> {
         let now = self.clock.now();
-        let next = error.is_transient().then(|| now + model::backoff(step.attempts));
+        let next = self.next_attempt(step, error);
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
         if store::fail(&tx, step, &error.to_string(), next, now).await? && next.is_none() {
@@ -133,4 +172,31 @@ impl Outbox {
         tx.commit().await?;
         Ok(())
     }
+}
+
+async fn record_operation(
+    tx: Transaction<'_>,
+    event_type: &'static str,
+    changed: Option<(TenantId, Value)>,
+    details: Value,
+    operator: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let Some((tenant, previous)) = changed else {
+        return Err(Error::conflict("no_open_step", format!("there is no unfinished outbox step {}", details["step_id"])));
+    };
+    let entry = Entry {
+        at: now,
+        event_type,
+        actor: Actor::Operator(operator),
+        tenant: Some(&tenant),
+        subscription: None,
+        stripe_event: None,
+        previous_state: Some(previous),
+        new_state: None,
+        details: Some(details),
+    };
+    audit::store::insert(&tx, &entry).await?;
+    tx.commit().await?;
+    Ok(())
 }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// How long a worker may hold a step: longer than all time-outs of one step together.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
+/// How long a step is tried before a person must look: longer than any outage that mends itself.
+pub const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
+
 /// The user that a `keycloak_user` step makes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeycloakUser {

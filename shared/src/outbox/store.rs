@@ -25,6 +25,8 @@ pub struct Step {
     pub claim: i64,
     /// Tries, this one included.
     pub attempts: i32,
+    /// When its cause was committed, or a person had it tried again.
+    pub since: Timestamp,
 }
 
 /// Leaves the two steps of a new tenant's first login: the user, then the mail. `cause` makes a repeated commit the same steps.
@@ -50,7 +52,7 @@ async fn insert(tx: &Transaction<'_>, kind: &str, tenant: &TenantId, after: Opti
 pub async fn claim_due(db: &Client, now: Timestamp) -> Result<Option<Step>> {
     let row = db
         .query_opt(
-            "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, attempts = attempts + 1, updated_at = $1
+            "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2, attempts = attempts + 1, updated_at = $1
              WHERE step_id = (
                  SELECT due.step_id FROM outbox_steps due
                  LEFT JOIN outbox_steps before ON before.step_id = due.after_step_id
@@ -59,7 +61,7 @@ pub async fn claim_due(db: &Client, now: Timestamp) -> Result<Option<Step>> {
                  ORDER BY due.next_attempt_at, due.step_id
                  LIMIT 1
                  FOR UPDATE OF due SKIP LOCKED)
-             RETURNING step_id, kind, tenant_id, payload, claim, attempts,
+             RETURNING step_id, kind, tenant_id, payload, claim, attempts, coalesce(retried_at, created_at) AS since,
                        (SELECT result FROM outbox_steps before WHERE before.step_id = outbox_steps.after_step_id) AS before",
             &[&now, &(now + LEASE)],
         )
@@ -73,6 +75,7 @@ pub async fn claim_due(db: &Client, now: Timestamp) -> Result<Option<Step>> {
         before: row.get("before"),
         claim: row.get("claim"),
         attempts: row.get("attempts"),
+        since: row.get("since"),
     }))
 }
 
@@ -99,4 +102,33 @@ pub async fn fail(tx: &Transaction<'_>, step: &Step, error: &str, next_attempt: 
         )
         .await?;
     Ok(updated == 1)
+}
+
+/// Makes an unfinished step due now, with a new mail address where one is given, and its time anew. Returns its tenant and what it was.
+pub async fn retry(tx: &Transaction<'_>, id: i64, email: Option<&str>, now: Timestamp) -> Result<Option<(TenantId, Value)>> {
+    let row = tx
+        .query_opt(
+            "UPDATE outbox_steps new SET status = 'pending', next_attempt_at = $3, claimed_until = NULL, claim = new.claim + 1, retried_at = $3, updated_at = $3,
+                    payload = CASE WHEN $2::text IS NULL THEN new.payload ELSE jsonb_set(new.payload, '{email}', to_jsonb($2)) END
+             FROM (SELECT step_id, status, last_error FROM outbox_steps WHERE step_id = $1 AND status IN ('pending', 'failed') FOR UPDATE) old
+             WHERE new.step_id = old.step_id
+             RETURNING new.tenant_id, jsonb_build_object('status', old.status, 'last_error', old.last_error) AS old",
+            &[&id, &email, &now],
+        )
+        .await?;
+    row.map(|row| Ok((TenantId::parse(row.get("tenant_id"))?, row.get("old")))).transpose()
+}
+
+/// Ends an unfinished step, and those that wait for it, undone. Returns its tenant and what it was.
+pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<Option<(TenantId, Value)>> {
+    let row = tx
+        .query_opt(
+            "WITH old AS (SELECT step_id, tenant_id, status, last_error FROM outbox_steps WHERE step_id = $1 AND status IN ('pending', 'failed') FOR UPDATE),
+                  ended AS (UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL, updated_at = $2
+                            WHERE status IN ('pending', 'failed') AND (step_id IN (SELECT step_id FROM old) OR after_step_id IN (SELECT step_id FROM old)))
+             SELECT tenant_id, jsonb_build_object('status', status, 'last_error', last_error) AS old FROM old",
+            &[&id, &now],
+        )
+        .await?;
+    row.map(|row| Ok((TenantId::parse(row.get("tenant_id"))?, row.get("old")))).transpose()
 }

@@ -5,6 +5,7 @@
 
 #![recursion_limit = "256"] // Stripe's objects are long json! literals
 
+pub mod front;
 pub mod keycloak;
 mod server;
 pub mod stripe;

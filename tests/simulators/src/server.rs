@@ -41,6 +41,9 @@ struct Injected {
     queue: VecDeque<Fault>,
     latency: Duration,
     requests: Vec<(String, String)>,
+    /// Of a hundred requests, so many are answered 503, spread by a fixed sequence.
+    percent: u8,
+    sequence: u64,
 }
 
 struct Fault {
@@ -65,6 +68,10 @@ impl Faults {
         lock(&self.inner).latency = latency;
     }
 
+    pub(crate) fn set_percent(&self, percent: u8) {
+        lock(&self.inner).percent = percent;
+    }
+
     pub(crate) fn requests(&self) -> Vec<(String, String)> {
         lock(&self.inner).requests.clone()
     }
@@ -73,7 +80,12 @@ impl Faults {
         let mut inner = lock(&self.inner);
         inner.requests.push((method.to_owned(), path.to_owned()));
         let hit = inner.queue.iter().position(|fault| path.contains(&fault.path_part));
-        let fault = hit.and_then(|index| inner.queue.remove(index));
+        let mut fault = hit.and_then(|index| inner.queue.remove(index));
+        // Knuth's MMIX generator.
+        inner.sequence = inner.sequence.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if fault.is_none() && (inner.sequence >> 33) % 100 < u64::from(inner.percent) {
+            fault = Some(Fault { path_part: String::new(), status: StatusCode::SERVICE_UNAVAILABLE, after: false });
+        }
         (inner.latency, fault)
     }
 }

@@ -28,7 +28,10 @@ const INSTANCES: usize = 4;
 fn names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root.join("functions"))? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").exists() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
     }
     Ok(names)
 }
@@ -83,19 +86,14 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
     Ok(())
 }
 
-/// What a function is told. The rest is the owner's or a secret, and secrets come from Secrets Manager.
+/// What a function is not told: it is the owner's, or a secret, and secrets come from Secrets Manager.
+const KEPT_BACK: [&str; 8] =
+    ["DATABASE_URL", "KEYCLOAK_ADMIN_PASSWORD", "KEYCLOAK_CLIENT_SECRET", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SMTP_HOST", "SMTP_PORT", "MAIL_DIR"];
+/// What a developer's own environment may hold that has no place here.
+const REMOVED: [&str; 5] = ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE", "STRIPE_API_BASE"];
+
 fn settings(env: &Env) -> Vec<(String, String)> {
-    let kept_back = [
-        "DATABASE_URL",
-        "KEYCLOAK_ADMIN_PASSWORD",
-        "KEYCLOAK_CLIENT_SECRET",
-        "STRIPE_SECRET_KEY",
-        "STRIPE_WEBHOOK_SECRET",
-        "SMTP_HOST",
-        "SMTP_PORT",
-        "MAIL_DIR",
-    ];
-    let told = env.pairs().filter(|(name, _)| !kept_back.contains(name));
+    let told = env.pairs().filter(|(name, _)| !KEPT_BACK.contains(name));
     let more = [("DATABASE_SSLMODE", "disable"), ("DATABASE_OWNER", "pulse_owner"), ("NO_PROXY", "127.0.0.1,localhost"), ("no_proxy", "127.0.0.1,localhost")];
     told.chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
@@ -116,7 +114,7 @@ impl Function {
             match self.spawn(&supervisor) {
                 Ok(mut child) => {
                     let status = tokio::select! {
-                        status = child.wait() => format!("{status:?}"),
+                        status = child.wait() => status.map_or_else(|error| error.to_string(), |status| status.to_string()),
                         () = self.rebuilt(built) => "built anew".to_owned(),
                     };
                     self.note(&format!("instance ended ({status}), starting another"));
@@ -130,8 +128,7 @@ impl Function {
     fn spawn(&self, supervisor: &Supervisor) -> Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.program);
-        // A developer's own AWS settings have no place here.
-        for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"] {
+        for name in KEPT_BACK.iter().chain(&REMOVED) {
             command.env_remove(name);
         }
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));

@@ -21,6 +21,8 @@ use super::settings::random;
 
 /// An event source mapping polls a FIFO queue by several pollers; one group is never with two of them.
 const POLLERS: usize = 4;
+/// The wake queue's, as `template.yaml` limits them.
+const WAKE_POLLERS: usize = 2;
 /// Longer than any function may run.
 const INVOKE_LIMIT: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_mins(1);
@@ -39,7 +41,9 @@ pub fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) ->
     for _ in 0..POLLERS {
         tasks.spawn(pump.clone().poll(queues.stripe.clone(), "stripe-events", Answer::BatchItemFailures));
     }
-    tasks.spawn(pump.clone().poll(queues.provisioning.clone(), "provisioning", Answer::AllOrNothing));
+    for _ in 0..WAKE_POLLERS {
+        tasks.spawn(pump.clone().poll(queues.provisioning.clone(), "provisioning", Answer::AllOrNothing));
+    }
     tasks.spawn(pump.tick());
     Ok(())
 }

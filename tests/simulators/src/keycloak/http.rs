@@ -186,7 +186,7 @@ fn find<'r>(realm: &'r mut Realm, id: &str) -> Result<&'r mut User> {
 
 fn representation(user: &User) -> Value {
     let mut json = json!({
-        "id": user.id, "username": user.username, "enabled": user.enabled, "emailVerified": user.email_verified,
+        "id": user.id, "username": user.username, "enabled": user.enabled, "emailVerified": user.email_verified, "createdTimestamp": user.created,
         "totp": false, "requiredActions": user.required_actions, "disableableCredentialTypes": [], "notBefore": 0,
     });
     let optional = [("email", &user.email), ("firstName", &user.first_name), ("lastName", &user.last_name)];
@@ -255,7 +255,7 @@ fn unique(realm: &Realm, user: &User) -> Result<()> {
 }
 
 fn create_user(core: &Core, given: &Value) -> Result<Response> {
-    let mut user = User { id: uuid(), ..User::default() };
+    let mut user = User { id: uuid(), created: now().as_millisecond(), ..User::default() };
     apply(&mut user, given)?;
     if user.username.is_empty() {
         return Err(admin_error(StatusCode::BAD_REQUEST, "User name is missing"));

@@ -70,6 +70,8 @@ pub struct User {
     pub mails_sent: u32,
     /// The link of the last one.
     pub last_link: Option<String>,
+    /// In milliseconds; 0 for one that a test added.
+    pub created: i64,
 }
 
 /// A mailed link that still works.

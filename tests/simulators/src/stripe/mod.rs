@@ -348,6 +348,11 @@ impl Simulator {
         self.faults.set_latency(latency);
     }
 
+    /// Answers `percent` of a hundred API requests with 503, undone.
+    pub fn fail_percent(&self, percent: u8) {
+        self.faults.set_percent(percent);
+    }
+
     /// Answers the next `n` API requests with `status`, undone.
     pub fn fail_next(&self, n: usize, status: u16) {
         self.faults.fail("", n, status, false);

@@ -1,0 +1,81 @@
+//! Named points at which a test kills the process, to see that whoever comes next finds nothing half done.
+//!
+//! Compiled to nothing without the feature `fault-points`, which only the tests crate asks for; even then a point does nothing until
+//! the test's own worker has armed it.
+
+/// Every point, in the order in which a checkout passes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named for what has just happened")]
+pub enum Point {
+    IngestVerified,
+    IngestQueued,
+    ApplyBegun,
+    ApplyRead,
+    ApplyLocked,
+    ApplyClaimed,
+    ApplyTenantInserted,
+    ApplySubscriptionInserted,
+    ApplySlotsInserted,
+    ApplyStepsInserted,
+    ApplyFinished,
+    ApplyCommitted,
+    BatchApplied,
+    BatchWoken,
+    OutboxClaimed,
+    OutboxUserCreated,
+    OutboxRoleGranted,
+    OutboxMailSent,
+    OutboxPerformed,
+    OutboxRecorded,
+    OutboxCommitted,
+}
+
+impl Point {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::IngestVerified,
+        Self::IngestQueued,
+        Self::ApplyBegun,
+        Self::ApplyRead,
+        Self::ApplyLocked,
+        Self::ApplyClaimed,
+        Self::ApplyTenantInserted,
+        Self::ApplySubscriptionInserted,
+        Self::ApplySlotsInserted,
+        Self::ApplyStepsInserted,
+        Self::ApplyFinished,
+        Self::ApplyCommitted,
+        Self::BatchApplied,
+        Self::BatchWoken,
+        Self::OutboxClaimed,
+        Self::OutboxUserCreated,
+        Self::OutboxRoleGranted,
+        Self::OutboxMailSent,
+        Self::OutboxPerformed,
+        Self::OutboxRecorded,
+        Self::OutboxCommitted,
+    ];
+}
+
+#[cfg(feature = "fault-points")]
+static ARMED: std::sync::OnceLock<Point> = std::sync::OnceLock::new();
+
+/// Makes this process die at `point`.
+#[cfg(feature = "fault-points")]
+pub fn arm(point: Point) {
+    let _ = ARMED.set(point);
+}
+
+/// The process has come to `point`.
+#[cfg(feature = "fault-points")]
+pub fn point(point: Point) {
+    if ARMED.get() == Some(&point) {
+        // No destructor runs, no connection says goodbye: as when the machine is taken away.
+        std::process::abort();
+    }
+}
+
+/// The process has come to `point`.
+#[cfg(not(feature = "fault-points"))]
+#[inline(always)]
+pub fn point(_: Point) {}

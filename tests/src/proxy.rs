@@ -1,0 +1,152 @@
+//! The network between a function and one service, with faults that a test switches: real sockets, so that drivers meet what they meet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// The mode, and how often it was `Refuse`: connections of before such a time end, however short it was.
+type State = (Mode, u64);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    Refuse,
+    Stall,
+    CutAfter(u64),
+    CutBehind(&'static str),
+    FailPercent(u64),
+}
+
+/// Forwards connections to one service, as long as it is held; its port stays taken until the test's end.
+pub struct Proxy {
+    port: u16,
+    state: watch::Sender<State>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Proxy {
+    /// A proxy before `upstream` (host:port).
+    ///
+    /// # Panics
+    /// Where no port is free, or outside a runtime.
+    #[must_use]
+    pub fn start(upstream: String) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket for the runtime");
+        let listener = TcpListener::from_std(listener).expect("a runtime");
+        let port = listener.local_addr().expect("its address").port();
+        let (state, states) = watch::channel((Mode::Pass, 0));
+        let sent = Arc::new(AtomicU64::new(0));
+        tokio::spawn(accept(listener, upstream.into(), states, Arc::clone(&sent)));
+        Self { port, state, sent }
+    }
+
+    /// Where it listens on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many bytes clients have sent through it so far: where a sweep of cuts ends.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    /// Forwards everything again: what was stalled goes on, what was to be cut is not.
+    pub fn pass(&self) {
+        self.state.send_modify(|state| state.0 = Mode::Pass);
+    }
+
+    /// Closes every connection, old or new, at once: the service is stopped.
+    pub fn refuse(&self) {
+        self.state.send_modify(|state| *state = (Mode::Refuse, state.1 + 1));
+    }
+
+    /// Takes connections and forwards nothing in either direction: the service hangs.
+    pub fn stall(&self) {
+        self.state.send_modify(|state| state.0 = Mode::Stall);
+    }
+
+    /// Cuts each new connection once exactly so many bytes of its client have reached the service.
+    pub fn cut_after(&self, bytes: u64) {
+        self.state.send_modify(|state| state.0 = Mode::CutAfter(bytes));
+    }
+
+    /// Cuts each new connection once its client has said this (a commit): the service hears it, the answer is lost.
+    pub fn cut_behind(&self, word: &'static str) {
+        self.state.send_modify(|state| state.0 = Mode::CutBehind(word));
+    }
+
+    /// Closes each new connection at once with this chance: a service that restarts again and again. Every run has the same luck.
+    pub fn fail_percent(&self, percent: u64) {
+        self.state.send_modify(|state| state.0 = Mode::FailPercent(percent));
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: Arc<str>, states: watch::Receiver<State>, sent: Arc<AtomicU64>) {
+    let mut luck = 1_u64;
+    while let Ok((client, _)) = listener.accept().await {
+        let state = *states.borrow();
+        if let Mode::FailPercent(percent) = state.0 {
+            // Knuth's linear congruential generator; its upper bits are the random ones.
+            luck = luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if (luck >> 33) % 100 < percent {
+                continue;
+            }
+        }
+        let (upstream, states, sent) = (Arc::clone(&upstream), states.clone(), Arc::clone(&sent));
+        tokio::spawn(async move { carry(client, &upstream, state, states, &sent).await.ok() });
+    }
+}
+
+/// Carries one connection until either end, or the mode, ends it.
+async fn carry(mut client: TcpStream, upstream: &str, began: State, mut states: watch::Receiver<State>, sent: &AtomicU64) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut left = if let Mode::CutAfter(bytes) = began.0 { bytes } else { u64::MAX };
+    let (mut server, mut asked, mut answered) = (None, [0; 8192], [0; 8192]);
+    loop {
+        let going = states.wait_for(|(mode, refused)| *mode != Mode::Stall || *refused > began.1).await.map(|state| *state);
+        let Ok((mode, refused)) = going else { return Ok(()) };
+        if mode == Mode::Pass {
+            left = u64::MAX;
+        }
+        if mode == Mode::Refuse || refused > began.1 || left == 0 {
+            return Ok(());
+        }
+        let server = match &mut server {
+            Some(server) => server,
+            none => none.insert(TcpStream::connect(upstream).await?),
+        };
+        // Each write is a whole message, and somebody waits for it.
+        server.set_nodelay(true)?;
+        tokio::select! {
+            biased;
+            changed = states.changed() => if changed.is_err() { return Ok(()) },
+            read = server.read(&mut answered) => match read? {
+                0 => return Ok(()),
+                bytes => client.write_all(&answered[..bytes]).await?,
+            },
+            read = client.read(&mut asked) => {
+                let bytes = read?.min(usize::try_from(left).unwrap_or(usize::MAX));
+                if bytes == 0 {
+                    return Ok(());
+                }
+                let said = |word: &str| asked[..bytes].windows(word.len()).any(|said| said == word.as_bytes());
+                if mode != Mode::Pass && matches!(began.0, Mode::CutBehind(word) if said(word)) {
+                    left = bytes as u64;
+                }
+                server.write_all(&asked[..bytes]).await?;
+                sent.fetch_add(bytes as u64, Ordering::SeqCst);
+                left -= bytes as u64;
+                if left == 0 {
+                    // In order after the bytes, so that the service gets them all.
+                    server.shutdown().await?;
+                }
+            }
+        }
+    }
+}
