@@ -15,6 +15,7 @@ mod scenarios {
     mod checkout;
     mod concurrency;
     mod kills;
+    mod outages;
     mod redelivery;
     mod running_functions;
 }

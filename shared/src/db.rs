@@ -56,6 +56,19 @@ impl Db {
         *self.pool.write().await = fresh.clone();
         fresh.get().await.map_err(pool_error)
     }
+
+    /// Ends work on the database that does not come to a word within `budget`; a transaction in it is rolled back. Its connection may
+    /// hang for ever, and those that were made beside it as well: the next use makes new ones.
+    ///
+    /// # Errors
+    /// Those of `work`; `Upstream` at the end of the budget.
+    pub async fn bounded<T>(&self, budget: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        if let Ok(result) = tokio::time::timeout(budget, work).await {
+            return result;
+        }
+        self.pool.read().await.retain(|_, _| false);
+        Err(Error::unavailable(Service::Database, format!("no word within {} s", budget.as_secs())))
+    }
 }
 
 fn pool_error(error: PoolError) -> Error {

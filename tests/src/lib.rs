@@ -351,11 +351,7 @@ impl World {
 
     /// The same for a message that the queue hands out for the `receives`th time.
     pub async fn apply_received(&self, event: &Value, receives: u32) -> bool {
-        let mut batch = SqsEvent::default();
-        let mut message = sqs_message(&event.to_string(), "group");
-        message.attributes.insert("ApproximateReceiveCount".to_owned(), receives.to_string());
-        batch.records.push(message);
-        self.events.handle(batch).await.batch_item_failures.is_empty()
+        apply_by(&self.events, event, receives).await
     }
 
     /// Runs the outbox once and returns its summary.
@@ -398,6 +394,16 @@ impl World {
         let row = self.row(&format!("SELECT status, coalesce(status_reason, '') AS reason FROM stripe_events WHERE event_id = '{}'", text(&event["id"]))).await;
         (text(&row["status"]), text(&row["reason"]))
     }
+}
+
+/// Applies an event by this instance of the function, as a message that the queue hands out for the `receives`th time, and tells whether
+/// it may leave the queue.
+pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bool {
+    let mut batch = SqsEvent::default();
+    let mut message = sqs_message(&event.to_string(), "group");
+    message.attributes.insert("ApproximateReceiveCount".to_owned(), receives.to_string());
+    batch.records.push(message);
+    events.handle(batch).await.batch_item_failures.is_empty()
 }
 
 /// The string in a JSON value.

@@ -107,13 +107,11 @@ async fn accept(listener: TcpListener, upstream: Arc<str>, states: watch::Receiv
 async fn carry(mut client: TcpStream, upstream: &str, began: State, mut states: watch::Receiver<State>, sent: &AtomicU64) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let mut left = if let Mode::CutAfter(bytes) = began.0 { bytes } else { u64::MAX };
-    let (mut server, mut asked, mut answered) = (None, [0; 8192], [0; 8192]);
+    let (mut server, mut asked, mut answered) = (None, vec![0; 8192], vec![0; 8192]);
     loop {
         let going = states.wait_for(|(mode, refused)| *mode != Mode::Stall || *refused > began.1).await.map(|state| *state);
         let Ok((mode, refused)) = going else { return Ok(()) };
-        if mode == Mode::Pass {
-            left = u64::MAX;
-        }
+        left = if mode == Mode::Pass { u64::MAX } else { left };
         if mode == Mode::Refuse || refused > began.1 || left == 0 {
             return Ok(());
         }
@@ -121,7 +119,6 @@ async fn carry(mut client: TcpStream, upstream: &str, began: State, mut states: 
             Some(server) => server,
             none => none.insert(TcpStream::connect(upstream).await?),
         };
-        // Each write is a whole message, and somebody waits for it.
         server.set_nodelay(true)?;
         tokio::select! {
             biased;

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::error::Service;
 use crate::fault::{self, Point};
 use crate::flags::{self, Flag};
 use crate::stripe::Stripe;
@@ -58,15 +57,15 @@ impl Applier {
     /// # Errors
     /// Only what may pass (`Error::is_transient`) or could not even be recorded: the message must stay on its queue.
     pub async fn apply(&self, event: &Envelope, receives: u32) -> Result<Outcome> {
-        let error = match bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives))).await {
+        let error = match self.db.bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives))).await {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
         if !error.is_transient() || receives >= GIVE_UP_RECEIVES {
-            return bounded(RECORD_BUDGET, self.record_failure(event, &error)).await;
+            return self.db.bounded(RECORD_BUDGET, self.record_failure(event, &error)).await;
         }
         // A word that the consumer lives. Where the database is what is away, nothing can be noted, and nothing was counted either.
-        if let Err(unnoted) = bounded(RECORD_BUDGET, self.note_transient(event, &error)).await {
+        if let Err(unnoted) = self.db.bounded(RECORD_BUDGET, self.note_transient(event, &error)).await {
             tracing::warn!(stripe.event_id = %event.id, error = %unnoted, "a try could not be noted");
         }
         Err(error)
@@ -123,10 +122,4 @@ impl Applier {
         tx.commit().await?;
         Ok(Outcome::quiet(status))
     }
-}
-
-/// Ends what a stalled service would hold for ever; dropping it rolls back.
-async fn bounded<T>(budget: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let in_time = tokio::time::timeout(budget, work).await;
-    in_time.unwrap_or_else(|_| Err(Error::unavailable(Service::Database, format!("no word within {} s", budget.as_secs()))))
 }

@@ -24,6 +24,9 @@ use deadpool_postgres::Transaction;
 use model::KeycloakUser;
 use store::Step;
 
+/// How long the database may take over one step's claim or record: a hung one must not hold the worker for ever.
+const RECORD_BUDGET: Duration = Duration::from_secs(10);
+
 /// What the outbox needs.
 pub struct Outbox {
     /// As `pulse_system`.
@@ -60,20 +63,20 @@ impl Outbox {
         let began = Instant::now();
         let mut summary = Summary::default();
         while began.elapsed() < budget {
-            let claimed = store::claim_due(&*self.db.connection().await?, self.clock.now()).await?;
+            let claimed = self.db.bounded(RECORD_BUDGET, async { store::claim_due(&*self.db.connection().await?, self.clock.now()).await }).await?;
             let Some(step) = claimed else { break };
             fault::point(Point::OutboxClaimed);
             match self.perform(&step).await {
                 Ok(effect) => {
                     fault::point(Point::OutboxPerformed);
-                    self.record_done(&step, effect).await?;
+                    self.db.bounded(RECORD_BUDGET, self.record_done(&step, effect)).await?;
                     fault::point(Point::OutboxCommitted);
                     summary.done += 1;
                 }
                 Err(error) => {
                     let again = self.next_attempt(&step, &error).is_some();
                     tracing::warn!(step.id = step.id, step.kind, tenant.id = %step.tenant, attempts = step.attempts, again, %error, "outbox step failed");
-                    self.record_error(&step, &error).await?;
+                    self.db.bounded(RECORD_BUDGET, self.record_error(&step, &error)).await?;
                     if again { summary.retried += 1 } else { summary.failed += 1 }
                 }
             }
