@@ -344,7 +344,7 @@ async fn more_than_a_day_without_stripe_is_recorded_as_failed_and_applies_when_a
 /// Many customers at once, each with one checkout told several times and news of other types, while the database is away, then comes
 /// and goes.
 #[tokio::test]
-async fn two_hundred_events_of_twenty_customers_outlast_a_database_that_comes_and_goes() {
+async fn two_hundred_events_on_the_real_elasticmq_outlast_a_database_that_comes_and_goes() {
     let mut world = World::new().await;
     let database = world.behind("DATABASE_PORT").await;
     let customers: Vec<Vec<Value>> = (0..20)
