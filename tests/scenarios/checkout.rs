@@ -65,6 +65,9 @@ async fn a_paid_checkout_becomes_a_tenant_with_subscription_slots_login_and_mail
     let slots = "SELECT tier_id, slot_limit FROM subscription_tier_allocations WHERE tenant_id = 'acme-iot-corp' AND slots_used = 0 ORDER BY tier_id";
     assert_eq!(world.rows(slots).await, world.rows("SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = 'pro' ORDER BY tier_id").await);
     assert_eq!(world.recorded(&event).await, ("applied".to_owned(), String::new()));
+    assert_eq!(world.woken().await, 1, "the outbox is woken right after the commit");
+    assert!(world.apply(&event).await);
+    assert_eq!(world.woken().await, 1, "and not for nothing");
 
     assert_eq!(world.outbox().await, json!({"done": 2, "retried": 0, "failed": 0}));
     let users = world.keycloak.users();

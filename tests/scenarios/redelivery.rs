@@ -130,3 +130,30 @@ async fn a_person_dismisses_what_needs_nothing_and_nothing_else() {
     }
     assert_eq!(world.count("subscription_audit WHERE event_type = 'STRIPE_EVENT_DISMISSED'").await, 2);
 }
+
+/// A person dismisses an event while it is applied: one of the two wins, and the other sees that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_dismissed_while_it_is_applied_is_either_dismissed_or_applied() {
+    let world = World::new().await;
+    let applier = &world.events.applier;
+    for number in 0..12 {
+        let tenant = format!("raced-{number}");
+        let session = world.checkout("price_pro_month", &[("plan_id", "pro"), ("tenant_id", &tenant)]);
+        world.stripe.pay(&session, payer("x@x.example")).expect("paid");
+        let event = world.event("checkout.session.completed");
+        assert!(world.apply(&event).await);
+        assert_eq!(world.recorded(&event).await.0, "failed");
+        world.db.execute("INSERT INTO tenants (tenant_id, name) VALUES ($1, $1)", &[&tenant]).await.expect("mended");
+        let id = StripeEventId::parse(&text(&event["id"])).expect("an id");
+        let dismiss = async {
+            // Somewhere between the reads of Stripe and the commit.
+            tokio::time::sleep(Duration::from_millis(4 * number)).await;
+            replay::dismiss(&applier.db, &id, "by hand", "operator-1", applier.clock.now()).await
+        };
+        let (acknowledged, dismissed) = tokio::join!(world.apply(&event), dismiss);
+        assert!(acknowledged);
+        let made = world.count(&format!("subscriptions WHERE tenant_id = '{tenant}'")).await;
+        let expected = if dismissed.is_ok() { ("dismissed", 0) } else { ("applied", 1) };
+        assert_eq!((world.recorded(&event).await.0.as_str(), made), expected, "{dismissed:?}");
+    }
+}

@@ -333,13 +333,25 @@ impl World {
         stayed
     }
 
-    /// How many messages the queue holds, in flight or not.
+    /// How many messages the queue of events holds, in flight or not.
     ///
     /// # Panics
     /// Where the queue fails.
     pub async fn queued(&self) -> u32 {
+        self.messages("STRIPE_QUEUE_URL").await
+    }
+
+    /// How often the outbox was woken.
+    ///
+    /// # Panics
+    /// Where the queue fails.
+    pub async fn woken(&self) -> u32 {
+        self.messages("PROVISIONING_QUEUE_URL").await
+    }
+
+    async fn messages(&self, queue: &str) -> u32 {
         let names = [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
-        let ask = self.sqs.get_queue_attributes().queue_url(&self.settings["STRIPE_QUEUE_URL"]).set_attribute_names(Some(names.to_vec()));
+        let ask = self.sqs.get_queue_attributes().queue_url(&self.settings[queue]).set_attribute_names(Some(names.to_vec()));
         let answer = ask.send().await.expect("attributes");
         names.iter().filter_map(|name| answer.attributes()?.get(name)?.parse::<u32>().ok()).sum()
     }
