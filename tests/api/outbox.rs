@@ -142,7 +142,7 @@ async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard
     // Taken over by one that is itself overtaken while Keycloak answers.
     world.keycloak.set_latency(std::time::Duration::from_millis(150));
     let overtake = async {
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        while world.count("outbox_steps WHERE kind = 'keycloak_user' AND attempts = 2").await == 0 {}
         world.db.execute("UPDATE outbox_steps SET claim = claim + 1 WHERE kind = 'keycloak_user'", &[]).await.expect("overtaken");
     };
     let (_, ()) = tokio::join!(world.provisioning.handle(), overtake);

@@ -101,7 +101,7 @@ async fn a_slow_stripe_holds_no_transaction_and_no_other_customer() {
     // While Stripe thinks (two reads of 400 ms each), no connection of ours sits in a transaction.
     for _ in 0..6 {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let open = world.count("pg_stat_activity WHERE datname = current_database() AND usename = 'pulse_system' AND xact_start IS NOT NULL").await;
+        let open = world.count("pg_stat_activity WHERE datname = current_database() AND usename = 'pulse_system' AND state LIKE 'idle in transaction%'").await;
         assert_eq!(open, 0);
     }
     assert!(applying.await.expect("no panic").into_iter().all(|ok| ok));

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 async fn worker(world: &World, what: &str, point: Option<Point>, event: &str) -> Output {
     let point = point.map_or("none".to_owned(), |point| format!("{point:?}"));
     let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_worker"));
-    worker.args([what, &point]).envs(&world.settings).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    worker.args([what, &point]).envs(&world.settings).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut worker = worker.spawn().expect("a worker");
     let mut input = worker.stdin.take().expect("its input");
     input.write_all(event.as_bytes()).await.expect("written");
@@ -67,10 +67,26 @@ async fn story(world: &World, tenant: &str, killed: Option<Point>) -> Value {
         }
         let lived = worker(world, what, None, &event).await;
         assert!(lived.status.success(), "{killed:?}: {}", String::from_utf8_lossy(&lived.stderr));
+        let log = String::from_utf8_lossy(&lived.stdout);
+        assert!(!log.is_empty() || killed.is_some(), "{what} says what it did");
+        assert_log(&log);
     }
     assert_eq!(died, usize::from(killed.is_some()));
     assert_eq!(world.count(&format!("subscriptions WHERE stripe_checkout_session_id = '{session}'")).await, 1);
     end_state(world, tenant).await
+}
+
+/// Each line is JSON, and none holds anything personal or secret.
+fn assert_log(log: &str) {
+    for line in log.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(entry["level"].is_string() && entry["message"].is_string(), "{line}");
+        for private in
+            ["@", "Jane", "Main St", &tests::stack("STRIPE_SECRET_KEY"), &tests::stack("STRIPE_WEBHOOK_SECRET"), &tests::stack("KEYCLOAK_CLIENT_SECRET")]
+        {
+            assert!(!line.contains(private), "{line}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
