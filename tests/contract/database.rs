@@ -185,3 +185,19 @@ async fn a_rotated_database_password_is_read_again() {
     drop(first);
     drop(db.connection().await.expect("the second password"));
 }
+
+/// What does not come to a word in time is ended, and its connection, which may hang for ever, is not used again.
+#[tokio::test]
+async fn a_connection_that_gave_no_word_in_time_is_given_up() {
+    let world = World::new().await;
+    let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
+    let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, shared::secrets::Role::System).await.expect("the secret");
+    let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
+    let pid = async || db.connection().await.expect("a connection").query_one("SELECT pg_backend_pid()", &[]).await.expect("a number").get::<_, i32>(0);
+    let first = pid().await;
+    assert_eq!(pid().await, first, "kept while it is well");
+    let sleep = async { Ok(db.connection().await?.execute("SELECT pg_sleep(3)", &[]).await?) };
+    let error = db.bounded(std::time::Duration::from_millis(100), sleep).await.expect_err("too slow");
+    assert!(error.is_transient(), "{error}");
+    assert_ne!(pid().await, first);
+}

@@ -208,6 +208,19 @@ async fn null_address_details_and_metadata_do_not_lose_the_customer() {
     assert_eq!(world.count("tenants WHERE name = 'Jane Doe' AND tenant_id LIKE 'tenant-%'").await, 1);
 }
 
+/// `PostgreSQL` has no room for NUL, in text or in jsonb.
+#[tokio::test]
+async fn a_nul_character_does_not_lose_the_customer() {
+    let world = World::new().await;
+    let (_, event) = world.paid_checkout("Nul\0 Corp", "jane@acme.example");
+    world.receive(&[&event]).await;
+    assert_eq!(
+        world.row("SELECT tenant_id, name FROM tenants WHERE stripe_customer_id IS NOT NULL").await,
+        json!({"tenant_id": "nul-corp", "name": "Nul Corp"})
+    );
+    assert_eq!(world.row("SELECT payload->'metadata'->>'company_name' AS name FROM stripe_events").await, json!({"name": "Nul Corp"}));
+}
+
 /// Trap 17: an unpaid session waits; its payment may come, or fail, days later.
 #[tokio::test]
 async fn an_unpaid_checkout_gives_nothing_until_its_payment_succeeds() {
@@ -339,6 +352,7 @@ async fn what_cannot_be_understood_is_failed_flagged_and_others_go_on() {
         ("Two plans", &two_plans as &dyn Fn(&mut Value), "two_plans"),
         ("No period", &no_period, "stripe_shape"),
         ("No items", &|subscription: &mut Value| subscription["items"]["data"] = json!([]), "stripe_shape"),
+        ("Two pages", &|subscription: &mut Value| subscription["items"]["has_more"] = json!(true), "stripe_shape"),
         ("New status", &|subscription: &mut Value| subscription["status"] = json!("brand_new"), "unknown_stripe_status"),
     ] {
         let (session, event) = world.paid_checkout(company, "jane@acme.example");
@@ -350,7 +364,7 @@ async fn what_cannot_be_understood_is_failed_flagged_and_others_go_on() {
         assert_eq!(world.row(&format!("SELECT kind FROM flags WHERE stripe_event_id = '{}'", text(&event["id"]))).await, json!({"kind": code}));
         assert_eq!(world.recorded(&other).await.0, "applied", "{company}");
     }
-    assert_eq!(world.count("tenants WHERE name IN ('Two plans', 'No period', 'No items', 'New status')").await, 0, "nothing half done");
+    assert_eq!(world.count("tenants WHERE name IN ('Two plans', 'No period', 'No items', 'Two pages', 'New status')").await, 0, "nothing half done");
 }
 
 /// The period stood on the subscription before API version 2025-03-31.
@@ -402,8 +416,8 @@ async fn what_is_not_ours_is_ignored_and_what_is_not_handled_yet_waits() {
     let addon = world.event("checkout.session.completed");
     let created = world.event("customer.subscription.created");
     let invoice = world.event("invoice.paid");
-    let mut live = foreign.clone();
-    live["id"] = json!("evt_live");
+    // One that would provision, were it of this mode.
+    let (_, mut live) = world.paid_checkout("Live Mode", "jane@live.example");
     live["livemode"] = json!(true);
     let mut brand_new = created.clone();
     brand_new["id"] = json!("evt_new");
