@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 use stripe_events::StripeEvents;
 use tests::proxy::Proxy;
-use tests::{World, apply_by, text};
+use tests::{World, apply_by, keycloak, stack, text};
 
 /// What the path has made for the companies of this name, in one snapshot: half of it is neither of the two below.
 async fn made(world: &World, company: &str) -> Value {
@@ -445,4 +445,33 @@ async fn a_queue_that_is_away_after_the_commit_costs_no_event() {
     assert!(world.apply(&event).await);
     assert_eq!(made(&world, "Acme").await, once());
     assert_eq!(world.outbox().await["done"], 2);
+}
+
+/// The mail server that Keycloak sends by is stopped, hangs, or is cut in the middle of a mail.
+#[tokio::test]
+async fn a_mail_server_that_is_stopped_hung_or_cut_delays_the_mail_and_nothing_else() {
+    let mut world = World::new().await;
+    let ahead = movable(&mut world);
+    let mail = Proxy::start(format!("{}:{}", stack("SMTP_HOST"), stack("SMTP_PORT")));
+    world.keycloak = keycloak(Some(([127, 0, 0, 1], mail.port()).into())).await;
+    world.settings.insert("KEYCLOAK_URL".to_owned(), world.keycloak.base_url());
+    world.restart().await;
+    for fault in ["stopped", "hung", "cut"] {
+        let (_, event) = world.paid_checkout(fault, &format!("{fault}@mail.example"));
+        assert!(world.apply(&event).await);
+        match fault {
+            "stopped" => mail.refuse(),
+            "hung" => mail.stall(),
+            _ => mail.cut_after(60),
+        }
+        assert_eq!(world.outbox().await, json!({"done": 1, "retried": 1, "failed": 0}), "{fault}");
+        let step = world.row(&format!("SELECT status, last_error FROM outbox_steps WHERE tenant_id = '{fault}' AND kind = 'welcome_mail'")).await;
+        assert_eq!(step["status"], "pending", "{fault}");
+        assert!(text(&step["last_error"]).starts_with("Keycloak: "), "{step}");
+        mail.pass();
+        ahead.fetch_add(1000, Ordering::SeqCst);
+        assert_eq!(world.outbox().await, json!({"done": 1, "retried": 0, "failed": 0}), "{fault}");
+    }
+    assert!(world.keycloak.users().iter().all(|user| user.mails_sent == 1));
+    assert_eq!(world.keycloak.users().len(), 3);
 }

@@ -124,7 +124,7 @@ impl World {
     pub async fn new() -> Self {
         shared::telemetry::install_tls();
         let name = database().await;
-        let (stripe, keycloak) = (stripe().await, keycloak().await);
+        let (stripe, keycloak) = (stripe().await, keycloak(None).await);
         let sqs = aws_sdk_sqs::Client::new(&config::aws().await);
         let fifo = [(QueueAttributeName::FifoQueue, "true"), (QueueAttributeName::VisibilityTimeout, "30")];
         let events = queue(&sqs, &format!("{name}.fifo"), &fifo).await;
@@ -473,13 +473,17 @@ async fn stripe() -> Simulator {
     stripe
 }
 
-async fn keycloak() -> Fake {
+/// An embedded Keycloak; without a mail server it only counts its mails.
+///
+/// # Panics
+/// Where it does not start.
+pub async fn keycloak(smtp: Option<std::net::SocketAddr>) -> Fake {
     let options = simulators::keycloak::Options {
         listen: ([127, 0, 0, 1], 0).into(),
         realm: stack("KEYCLOAK_REALM"),
         client_id: stack("KEYCLOAK_CLIENT_ID"),
         client_secret: stack("KEYCLOAK_CLIENT_SECRET"),
-        smtp: None,
+        smtp,
     };
     Fake::start(options).await.expect("Keycloak")
 }
