@@ -1,6 +1,9 @@
 //! Applies `migrations/`, as the owner, on a direct connection (never through a proxy).
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::error::Service;
 use crate::{Error, Result};
@@ -40,6 +43,18 @@ pub async fn set_password(client: &Client, role: &str, password: &str) -> Result
         return Err(Error::refused(Service::Database, format!("{role:?} is no role of a function")));
     }
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
-    client.batch_execute(&format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'")).await?;
-    Ok(())
+    let alter = format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'");
+    // Two at once on one role: PostgreSQL refuses the second ("tuple concurrently updated") instead of letting it wait. The lock is of
+    // this database and the role of the whole cluster, hence the tries as well.
+    client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    let mut altered = client.batch_execute(&alter).await;
+    for _ in 0..5 {
+        if altered.as_ref().err().and_then(tokio_postgres::Error::code) != Some(&SqlState::INTERNAL_ERROR) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        altered = client.batch_execute(&alter).await;
+    }
+    client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
+    Ok(altered?)
 }
