@@ -1,12 +1,9 @@
 //! The outbox: once its step is committed, it is done at least once, visibly, and by one worker at a time.
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use serde_json::json;
-use shared::clock::Clock;
 use simulators::keycloak::User;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use tests::{World, text};
 
 async fn provisioned(world: &World, company: &str, email: &str) {
@@ -14,22 +11,10 @@ async fn provisioned(world: &World, company: &str, email: &str) {
     world.receive(&[&event]).await;
 }
 
-/// A clock that a test moves.
-fn movable(world: &mut World) -> Arc<AtomicI64> {
-    let ahead = Arc::new(AtomicI64::new(0));
-    let real = world.provisioning.outbox.clock.clone();
-    let moved = Arc::clone(&ahead);
-    world.provisioning.outbox.clock = Clock::from_fn(move || {
-        let now: Timestamp = real.now();
-        now + jiff::SignedDuration::from_secs(moved.load(Ordering::SeqCst))
-    });
-    ahead
-}
-
 #[tokio::test]
 async fn keycloak_away_leaves_the_tenant_and_a_pending_step_that_is_done_when_it_returns() {
     let mut world = World::new().await;
-    let ahead = movable(&mut world);
+    let ahead = world.move_outbox_clock();
     provisioned(&world, "Acme", "jane@acme.example").await;
     world.keycloak.stop().await;
     assert_eq!(world.outbox().await, json!({"done": 0, "retried": 1, "failed": 0}));
@@ -50,7 +35,7 @@ async fn keycloak_away_leaves_the_tenant_and_a_pending_step_that_is_done_when_it
 #[tokio::test]
 async fn a_lost_answer_at_any_call_makes_no_second_user() {
     let mut world = World::new().await;
-    let ahead = movable(&mut world);
+    let ahead = world.move_outbox_clock();
     for (number, path) in ["/users", "/role-mappings/realm"].into_iter().enumerate() {
         let email = format!("admin{number}@acme.example");
         provisioned(&world, &format!("Acme {number}"), &email).await;
@@ -129,7 +114,7 @@ async fn many_workers_at_once_do_each_step_once() {
 #[tokio::test]
 async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard() {
     let mut world = World::new().await;
-    let ahead = movable(&mut world);
+    let ahead = world.move_outbox_clock();
     provisioned(&world, "Acme", "jane@acme.example").await;
     // A worker that claimed the step and died.
     world
@@ -157,7 +142,7 @@ async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard
 #[tokio::test]
 async fn a_step_is_given_up_after_72_hours_and_a_person_retries_or_dismisses_it() {
     let mut world = World::new().await;
-    let ahead = movable(&mut world);
+    let ahead = world.move_outbox_clock();
     for company in ["Retried", "Dismissed"] {
         provisioned(&world, company, &format!("admin@{company}.example")).await;
     }

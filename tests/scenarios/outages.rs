@@ -1,11 +1,9 @@
 //! A service is stopped, hangs, or is cut in the middle of a word: whatever came through is applied afterwards, whole and once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use jiff::SignedDuration;
 use lambda_http::http::StatusCode;
 use serde_json::{Value, json};
 use shared::clock::Clock;
@@ -39,14 +37,6 @@ fn times(n: i64) -> Value {
 /// What a redelivery finds of the tries before it.
 async fn tries(world: &World, event: &Value) -> Value {
     world.row(&format!("SELECT status, lost_tries, transient_errors, last_error FROM stripe_events WHERE event_id = '{}'", text(&event["id"]))).await
-}
-
-/// A clock of the outbox that a test moves by seconds.
-fn movable(world: &mut World) -> Arc<AtomicI64> {
-    let ahead = Arc::new(AtomicI64::new(0));
-    let (real, moved) = (world.provisioning.outbox.clock.clone(), Arc::clone(&ahead));
-    world.provisioning.outbox.clock = Clock::from_fn(move || real.now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst)));
-    ahead
 }
 
 /// Cuts in even steps over a conversation of `whole` bytes.
@@ -112,7 +102,7 @@ async fn a_database_connection_cut_anywhere_in_an_apply_leaves_nothing_half_and_
 #[tokio::test]
 async fn a_database_connection_cut_anywhere_in_an_outbox_run_makes_one_user_and_at_most_a_second_mail() {
     let mut world = World::new().await;
-    let ahead = movable(&mut world);
+    let ahead = world.move_outbox_clock();
     let database = world.behind("DATABASE_PORT").await;
     let provisioned = async |world: &World, name: u64| {
         let (_, event) = world.paid_checkout(&format!("Run {name:07}"), &format!("{name:07}@run.example"));
@@ -245,7 +235,7 @@ async fn a_service_that_hangs_gives_the_batch_back_in_time_and_is_made_good_when
 #[tokio::test]
 async fn a_keycloak_cut_at_any_call_leaves_a_pending_step_with_its_reason_and_then_one_user() {
     let mut world = World::new().await;
-    let ahead = movable(&mut world);
+    let ahead = world.move_outbox_clock();
     let keycloak = world.behind("KEYCLOAK_URL").await;
     let provisioned = async |world: &World, name: &str| {
         let (_, event) = world.paid_checkout(name, &format!("{name}@call.example"));
@@ -451,7 +441,7 @@ async fn a_queue_that_is_away_after_the_commit_costs_no_event() {
 #[tokio::test]
 async fn a_mail_server_that_is_stopped_hung_or_cut_delays_the_mail_and_nothing_else() {
     let mut world = World::new().await;
-    let ahead = movable(&mut world);
+    let ahead = world.move_outbox_clock();
     let mail = Proxy::start(format!("{}:{}", stack("SMTP_HOST"), stack("SMTP_PORT")));
     world.keycloak = keycloak(Some(([127, 0, 0, 1], mail.port()).into())).await;
     world.settings.insert("KEYCLOAK_URL".to_owned(), world.keycloak.base_url());

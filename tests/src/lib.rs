@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use futures::future::join_all;
+use jiff::SignedDuration;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
@@ -176,6 +178,14 @@ impl World {
         let env = self.env(&[]);
         self.events = StripeEvents::start(&env, self.events.applier.clock.clone()).await.expect("stripe-events");
         self.provisioning = Provisioning::start(&env, self.provisioning.outbox.clock.clone()).await.expect("provisioning");
+    }
+
+    /// Lets a test move the outbox's clock: it is as many seconds ahead as the answer holds.
+    pub fn move_outbox_clock(&mut self) -> Arc<AtomicI64> {
+        let ahead = Arc::new(AtomicI64::new(0));
+        let (real, moved) = (self.provisioning.outbox.clock.clone(), Arc::clone(&ahead));
+        self.provisioning.outbox.clock = Clock::from_fn(move || real.now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst)));
+        ahead
     }
 
     /// Puts a proxy between this world's functions and what the setting names: `DATABASE_PORT`, `STRIPE_API_BASE` or `KEYCLOAK_URL`.
