@@ -3,12 +3,16 @@
 
 mod api {
     mod keycloak;
+    mod operations;
+    mod operator_plans;
     mod outbox;
     mod webhook;
 }
 mod contract {
+    mod access;
     mod database;
     mod errors;
+    mod openapi;
     mod settings;
 }
 mod scenarios {
@@ -18,4 +22,5 @@ mod scenarios {
     mod outages;
     mod redelivery;
     mod running_functions;
+    mod walkthroughs;
 }

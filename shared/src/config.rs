@@ -132,6 +132,45 @@ impl KeycloakSettings {
     }
 }
 
+/// Whose access tokens count.
+#[derive(Clone, Debug)]
+pub struct AuthSettings {
+    /// `JWT_ISSUER`: the `iss` of every token, as Keycloak writes it: its address and realm.
+    pub issuer: String,
+    /// `JWT_AUDIENCE`: must be among a token's `aud`.
+    pub audience: String,
+    /// `JWT_JWKS_URL`: where the issuer's keys are, by default where Keycloak has them.
+    pub jwks_url: String,
+}
+
+impl AuthSettings {
+    /// Reads `JWT_*`.
+    ///
+    /// # Errors
+    /// `Setting`.
+    pub fn from_env(env: &Env) -> Result<Self> {
+        let issuer = env.url("JWT_ISSUER")?;
+        let jwks_url = match env.optional("JWT_JWKS_URL")? {
+            Some(_) => env.url("JWT_JWKS_URL")?,
+            None => format!("{issuer}/protocol/openid-connect/certs"),
+        };
+        Ok(Self { issuer, audience: env.required("JWT_AUDIENCE")?, jwks_url })
+    }
+}
+
+/// `ALLOWED_ORIGINS`: the origins, separated by commas, whose pages may call, and to which a customer may be sent back.
+///
+/// # Errors
+/// `Setting` where one of them is no origin.
+pub fn allowed_origins(env: &Env) -> Result<Vec<axum::http::HeaderValue>> {
+    let origin = |text: &str| {
+        let parsed = reqwest::Url::parse(text).ok().filter(|url| is_url(text) && url.origin().ascii_serialization() == text);
+        let header = parsed.and_then(|_| axum::http::HeaderValue::from_str(text).ok());
+        header.ok_or_else(|| Error::Setting(format!("ALLOWED_ORIGINS: {text:?} is no origin, such as https://app.example.com")))
+    };
+    env.required("ALLOWED_ORIGINS")?.split(',').map(|text| origin(text.trim())).collect()
+}
+
 /// `STRIPE_API_BASE` where set (the local simulator), else Stripe's own address. Without a trailing slash or version.
 ///
 /// # Errors

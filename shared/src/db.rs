@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts, Transaction};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::RwLock;
@@ -13,6 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
 use crate::error::{Service, with_causes};
+use crate::ids::TenantId;
 use crate::secrets::Secrets;
 use crate::{Error, Result};
 
@@ -69,6 +70,16 @@ impl Db {
         self.pool.read().await.retain(|_, _| false);
         Err(Error::unavailable(Service::Database, format!("no word within {} s", budget.as_secs())))
     }
+}
+
+/// Begins a transaction that sees, as customers' role, this tenant's rows and no other's. The setting ends with the transaction.
+///
+/// # Errors
+/// `Database`.
+pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<Transaction<'a>> {
+    let tx = connection.transaction().await?;
+    tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant.as_str()]).await?;
+    Ok(tx)
 }
 
 fn pool_error(error: PoolError) -> Error {

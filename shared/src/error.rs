@@ -18,6 +18,8 @@ pub enum Service {
     Stripe,
     /// Keycloak's admin API.
     Keycloak,
+    /// The issuer of access tokens, for its keys.
+    Issuer,
 }
 
 impl fmt::Display for Service {
@@ -28,29 +30,58 @@ impl fmt::Display for Service {
             Self::Secrets => "secrets manager",
             Self::Stripe => "Stripe",
             Self::Keycloak => "Keycloak",
+            Self::Issuer => "token issuer",
         })
     }
+}
+
+/// Why what was asked cannot be; the sender, or a person, must change something first. Its status over HTTP is fixed (docs/api.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It cannot be read, or asks for what makes no sense here: 400.
+    Malformed,
+    /// No token, or none of ours: 401.
+    Unauthenticated,
+    /// Not this caller: 403.
+    Forbidden,
+    /// There is no such thing, as far as this caller may know: 404.
+    NotFound,
+    /// More than was paid for: 402.
+    PaymentRequired,
+    /// It contradicts what is: 409.
+    Conflict,
+    /// What is there has another version than the caller changed: 412.
+    Precondition,
+}
+
+/// One field of a request that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct FieldFault {
+    /// Where: `limits.users`, `[2].tier_id`, or the header's name.
+    pub field: String,
+    /// What is wrong, for a person.
+    pub message: String,
 }
 
 /// Everything that can go wrong. A domain reason is a stable `code`, not a variant. No message holds a secret or a mail address.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What came in cannot be read; the sender must mend it.
+    /// Trying again changes nothing until a person mends the cause.
     #[error("{detail}")]
-    Malformed {
+    Refused {
+        /// Its class.
+        why: Refusal,
         /// Stable reason.
         code: &'static str,
         /// For a person.
         detail: String,
     },
-    /// What is asked contradicts what is; trying again changes nothing until a person mends the cause.
-    #[error("{detail}")]
-    Conflict {
-        /// Stable reason.
-        code: &'static str,
-        /// For a person.
-        detail: String,
-    },
+    /// Fields of a request that cannot be taken, all of them: 422.
+    #[error("{}", invalid_message(.0))]
+    Invalid(Vec<FieldFault>),
+    /// The first request of this idempotency key has not ended yet: 409, and the same may be asked again.
+    #[error("a request with this Idempotency-Key is still running")]
+    InProgress,
     /// A service outside did not do its part.
     #[error("{service}: {detail}")]
     Upstream {
@@ -83,9 +114,35 @@ impl Error {
         Self::Upstream { service, transient: false, detail: detail.to_string() }
     }
 
+    /// What came in cannot be read, or asks for what makes no sense here.
+    pub fn malformed(code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::refusal(Refusal::Malformed, code, detail)
+    }
+
     /// What is asked contradicts what is.
     pub fn conflict(code: &'static str, detail: impl fmt::Display) -> Self {
-        Self::Conflict { code, detail: detail.to_string() }
+        Self::refusal(Refusal::Conflict, code, detail)
+    }
+
+    /// There is no such thing.
+    pub fn not_found(code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::refusal(Refusal::NotFound, code, detail)
+    }
+
+    /// One of the other classes.
+    pub fn refusal(why: Refusal, code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::Refused { why, code, detail: detail.to_string() }
+    }
+
+    /// One field that cannot be taken.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldFault { field: field.into(), message: message.into() }])
+    }
+
+    /// Whether this is a refusal of the class.
+    #[must_use]
+    pub fn is(&self, class: Refusal) -> bool {
+        matches!(self, Self::Refused { why, .. } if *why == class)
     }
 
     /// Whether the same work may succeed later with nothing mended by a person: then a message stays on its queue and a step is
@@ -96,8 +153,8 @@ impl Error {
             Self::Upstream { transient, .. } => *transient,
             Self::Database(error) => database_is_transient(error),
             // A wrong setting is mended by a deployment, and the message must outlive it.
-            Self::Setting(_) => true,
-            Self::Malformed { .. } | Self::Conflict { .. } | Self::Internal(_) => false,
+            Self::Setting(_) | Self::InProgress => true,
+            Self::Refused { .. } | Self::Invalid(_) | Self::Internal(_) => false,
         }
     }
 
@@ -105,12 +162,37 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Malformed { code, .. } | Self::Conflict { code, .. } => code,
+            Self::Refused { code, .. } => code,
+            Self::Invalid(_) => "invalid",
+            Self::InProgress => "request_in_progress",
             Self::Upstream { .. } => "upstream",
             Self::Database(_) => "database",
             Self::Setting(_) => "setting",
             Self::Internal(_) => "internal",
         }
+    }
+}
+
+fn invalid_message(faults: &[FieldFault]) -> String {
+    let faults: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.field, fault.message)).collect();
+    faults.join("; ")
+}
+
+/// Turns the violation of one constraint, where it is a caller's doing, into an error that says so.
+pub trait OnConstraint<T> {
+    /// The error of `refuse` where the statement broke the constraint of this name.
+    ///
+    /// # Errors
+    /// That, or the statement's own.
+    fn on_constraint(self, name: &str, refuse: impl FnOnce() -> Error) -> Result<T>;
+}
+
+impl<T> OnConstraint<T> for std::result::Result<T, tokio_postgres::Error> {
+    fn on_constraint(self, name: &str, refuse: impl FnOnce() -> Error) -> Result<T> {
+        self.map_err(|error| match error.as_db_error().and_then(tokio_postgres::error::DbError::constraint) {
+            Some(broken) if broken == name => refuse(),
+            _ => error.into(),
+        })
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use utoipa::openapi::{RefOr, Schema};
+
+use crate::fields::{self, Described, Faults};
 use crate::{Error, Result};
 
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident: $rule:expr;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident, $pattern:literal: $rule:expr;)+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -21,13 +24,45 @@ macro_rules! ids {
                     return Ok(Self(text.to_owned()));
                 }
                 let shown: String = text.chars().take(40).collect();
-                Err(Error::Malformed { code: "malformed_id", detail: format!("{shown:?} is not a {}", stringify!($name)) })
+                Err(Error::malformed("malformed_id", format!("{shown:?} is not a {}", stringify!($name))))
             }
 
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl deserr::Deserr<Faults> for $name {
+            fn deserialize_from_value<V: deserr::IntoValue>(value: deserr::Value<V>, location: deserr::ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+                fields::read_id(value, location, Self::parse, $pattern)
+            }
+        }
+
+        impl Described for $name {
+            fn schema() -> RefOr<Schema> {
+                fields::text().pattern(Some($pattern)).into()
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                <Self as Described>::schema()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
             }
         }
 
@@ -41,21 +76,23 @@ macro_rules! ids {
 
 ids! {
     /// A customer company: a slug such as `acme-iot-corp`.
-    TenantId: |t| (1..=63).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && !t.starts_with('-') && !t.ends_with('-');
+    TenantId, "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": |t| (1..=63).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && !t.starts_with('-') && !t.ends_with('-');
     /// `SUB-2026-0001`.
-    SubscriptionId: |t| t.len() <= 40 && t.strip_prefix("SUB-").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
+    SubscriptionId, "^SUB-[0-9-]{1,36}$": |t| t.len() <= 40 && t.strip_prefix("SUB-").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
     /// `pro`.
-    PlanId: |t| (1..=50).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+    PlanId, "^[a-z0-9_-]{1,50}$": |t| (1..=50).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+    /// A device, as its tenant names it: `DEV-001`. Another tenant may have the same.
+    DeviceId, "^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$": |t| (1..=100).contains(&t.len()) && t.starts_with(|c: char| c.is_ascii_alphanumeric()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
     /// Stripe's `evt_…`.
-    StripeEventId: |t| stripe(t, "evt_");
+    StripeEventId, "^evt_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "evt_");
     /// Stripe's `cus_…`.
-    StripeCustomerId: |t| stripe(t, "cus_");
+    StripeCustomerId, "^cus_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "cus_");
     /// Stripe's `cs_test_…` or `cs_live_…`.
-    StripeSessionId: |t| stripe(t, "cs_");
+    StripeSessionId, "^cs_[A-Za-z0-9_]{1,252}$": |t| stripe(t, "cs_");
     /// Stripe's `sub_…`.
-    StripeSubscriptionId: |t| stripe(t, "sub_");
+    StripeSubscriptionId, "^sub_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "sub_");
     /// Stripe's `price_…`; prices made from plans of old keep an id of the account's choice.
-    StripePriceId: |t| (1..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
+    StripePriceId, "^[!-~]{1,255}$": |t| (1..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
 }
 
 /// Letters, digits and underscores, at most 255 (Stripe's documented maximum): nothing that a path would read otherwise.

@@ -5,24 +5,31 @@
 //! type each (`stripe`, `keycloak`, `queue`, `secrets`). See `docs/architecture.md`.
 
 pub mod allocations;
+pub mod app;
 pub mod audit;
+pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod db;
 pub mod error;
 pub mod events;
 pub mod fault;
+pub mod fields;
 pub mod flags;
+pub mod http;
+pub mod idempotency;
 pub mod ids;
 pub mod keycloak;
 pub mod migrations;
 pub mod outbox;
 pub mod plans;
+pub mod prices;
 pub mod queue;
 pub mod secrets;
 pub mod stripe;
 pub mod subscriptions;
 pub mod telemetry;
 pub mod tenants;
+pub mod tiers;
 
 pub use error::{Error, Result};

@@ -25,7 +25,16 @@ const AUDIT_MONTHS_AHEAD: i32 = 12;
 pub async fn run(client: &mut Client) -> Result<usize> {
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let applied = async {
-        let report = embedded::migrations::runner().run_async(&mut *client).await.map_err(|error| Error::Internal(format!("migrations: {error:#}")))?;
+        let mut applied = embedded::migrations::runner().run_async(&mut *client).await;
+        for _ in 0..5 {
+            // Roles belong to the cluster: a migration of another of its databases may be changing the same one.
+            if !applied.as_ref().is_err_and(|error| format!("{error:#} {error:?}").contains("tuple concurrently updated")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            applied = embedded::migrations::runner().run_async(&mut *client).await;
+        }
+        let report = applied.map_err(|error| Error::Internal(format!("migrations: {error:#}")))?;
         client.execute("SELECT ensure_audit_partitions($1)", &[&AUDIT_MONTHS_AHEAD]).await?;
         Ok(report.applied_migrations().len())
     };
@@ -39,7 +48,7 @@ pub async fn run(client: &mut Client) -> Result<usize> {
 /// # Errors
 /// `Database`, or `Upstream` where the role is none of ours.
 pub async fn set_password(client: &Client, role: &str, password: &str) -> Result<()> {
-    if role != "pulse_system" {
+    if !["pulse_system", "pulse_operator", "pulse_app"].contains(&role) {
         return Err(Error::refused(Service::Database, format!("{role:?} is no role of a function")));
     }
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());

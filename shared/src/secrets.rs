@@ -17,6 +17,10 @@ use crate::{Error, Result};
 pub enum Role {
     /// Stripe's signing secrets; no database.
     Webhook,
+    /// Customers' routes.
+    Customer,
+    /// Operators' routes.
+    Operator,
     /// Events, outbox and the hourly run.
     System,
     /// Migrations.
@@ -29,8 +33,21 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
+            Self::Customer => "customer",
+            Self::Operator => "operator",
             Self::System => "system",
             Self::Owner => "owner",
+        }
+    }
+
+    /// Its user in the database. The owner's name is a setting, and `webhook` has none.
+    #[must_use]
+    pub fn database_user(self) -> Option<&'static str> {
+        match self {
+            Self::Webhook | Self::Owner => None,
+            Self::Customer => Some("pulse_app"),
+            Self::Operator => Some("pulse_operator"),
+            Self::System => Some("pulse_system"),
         }
     }
 }

@@ -163,14 +163,14 @@ async fn a_step_is_given_up_after_72_hours_and_a_person_retries_or_dismisses_it(
             .expect("a number")
     };
     let outbox = &world.provisioning.outbox;
-    outbox.retry(step("retried").await, Some("new@retried.example"), "operator-1").await.expect("retried");
-    outbox.dismiss(step("dismissed").await, "came by telephone", "operator-1").await.expect("dismissed");
+    shared::outbox::retry(&outbox.db, step("retried").await, Some("new@retried.example"), &tests::operator(), outbox.clock.now()).await.expect("retried");
+    shared::outbox::dismiss(&outbox.db, step("dismissed").await, "came by telephone", &tests::operator(), outbox.clock.now()).await.expect("dismissed");
     assert_eq!(world.outbox().await, json!({"done": 2, "retried": 0, "failed": 0}));
     assert_eq!(world.keycloak.users().into_iter().map(|user| user.username).collect::<Vec<_>>(), ["new@retried.example"]);
     assert_eq!(world.count("outbox_steps WHERE tenant_id = 'dismissed' AND status = 'dismissed'").await, 2, "and the mail that waited for it");
     for id in [step("retried").await, step("dismissed").await, 1_000_000] {
-        assert_eq!(outbox.retry(id, None, "operator-1").await.expect_err("not open").code(), "no_open_step");
-        assert_eq!(outbox.dismiss(id, "x", "operator-1").await.expect_err("not open").code(), "no_open_step");
+        assert_eq!(shared::outbox::retry(&outbox.db, id, None, &tests::operator(), outbox.clock.now()).await.expect_err("not open").code(), "no_open_step");
+        assert_eq!(shared::outbox::dismiss(&outbox.db, id, "x", &tests::operator(), outbox.clock.now()).await.expect_err("not open").code(), "no_open_step");
     }
     let audit = world
         .rows("SELECT event_type, tenant_id, actor_id, previous_state->>'status' AS before FROM subscription_audit WHERE actor_type = 'admin' ORDER BY id")

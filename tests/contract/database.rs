@@ -1,21 +1,23 @@
 //! What the database itself guarantees, and how the functions reach it.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use futures::future::join_all;
 use migrate::Migrate;
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::json;
+use shared::secrets::Role;
 use tests::{World, connect, stack};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::NoTls;
 
-async fn as_system(world: &World) -> tokio_postgres::Client {
+async fn as_role(world: &World, role: shared::secrets::Role) -> tokio_postgres::Client {
     let aws = shared::config::aws().await;
-    let secrets = shared::secrets::Secrets::read(&aws, &world.env(&[]), shared::secrets::Role::System).await.expect("the secret");
+    let secrets = shared::secrets::Secrets::read(&aws, &world.env(&[]), role).await.expect("the secret");
     let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
-    config.dbname(&world.settings["DATABASE_NAME"]).user("pulse_system").password(secrets.database_password().expect("a password"));
+    config.dbname(&world.settings["DATABASE_NAME"]).user(role.database_user().expect("a user")).password(secrets.database_password().expect("a password"));
     let (client, connection) = config.connect(NoTls).await.expect("a connection");
     tokio::spawn(connection);
     client
@@ -52,7 +54,7 @@ async fn audit_rows_stay_whoever_asks() {
     let world = World::new().await;
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     world.receive(&[&event]).await;
-    let system = as_system(&world).await;
+    let system = as_role(&world, Role::System).await;
     let partition = world.row("SELECT tableoid::regclass::text AS name FROM subscription_audit LIMIT 1").await["name"].as_str().expect("a name").to_owned();
     for table in ["subscription_audit", &partition] {
         for sql in [format!("UPDATE {table} SET event_type = 'X'"), format!("DELETE FROM {table}"), format!("TRUNCATE {table}")] {
@@ -66,27 +68,179 @@ async fn audit_rows_stay_whoever_asks() {
     assert_ne!(partition, "subscription_audit_other", "this month has a partition of its own");
 }
 
+/// Tables that are the same for every tenant. Another table without a tenant must be added here, by somebody who has thought of it.
+const CATALOGUE: [&str; 5] = ["device_tiers", "plan_tier_defaults", "refinery_schema_history", "stripe_prices", "subscription_plans"];
+
+const ROLES: [&str; 3] = ["pulse_app", "pulse_operator", "pulse_system"];
+
+/// Trap 35: a new table without a tenant, a forced policy for each role, or a true foreign key fails here.
 #[tokio::test]
-async fn the_functions_role_owns_nothing_and_every_table_of_tenants_forces_a_policy_on_everybody() {
+async fn every_table_has_a_tenant_and_a_forced_policy_for_each_role_or_is_the_catalogues() {
     let world = World::new().await;
-    let role = "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, (SELECT count(*) FROM pg_class WHERE relowner = r.oid) AS owns FROM pg_roles r WHERE rolname = 'pulse_system'";
-    assert_eq!(world.row(role).await, json!({"rolsuper": false, "rolbypassrls": false, "rolcreaterole": false, "rolcreatedb": false, "owns": 0}));
-    let tables = "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS forced, (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid) AS policies
-                  FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace
-                    AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id' AND NOT attisdropped)";
-    let tables = world.rows(tables).await;
-    assert!(tables.len() >= 8, "{tables:?}");
-    assert!(tables.iter().all(|table| table["forced"] == true && table["policies"].as_i64() >= Some(2)), "{tables:?}");
-    let system = as_system(&world).await;
+    let tables = "SELECT c.relname AS name, c.relrowsecurity AND c.relforcerowsecurity AS forced,
+                         EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id' AND NOT attisdropped) AS has_tenant,
+                         (SELECT coalesce(jsonb_agg(r.rolname ORDER BY r.rolname), '[]') FROM pg_policy p, unnest(p.polroles) AS of (role)
+                          JOIN pg_roles r ON r.oid = of.role WHERE p.polrelid = c.oid) AS policies,
+                         c.relname = 'tenants' OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f'
+                              AND confrelid IN ('tenants'::regclass, 'subscriptions'::regclass)) AS tenant_is_true
+                  FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace ORDER BY 1";
+    let mut catalogue = Vec::new();
+    for table in world.rows(tables).await {
+        let name = tests::text(&table["name"]);
+        if table["has_tenant"] == false {
+            catalogue.push(name);
+            continue;
+        }
+        assert_eq!((&table["forced"], &table["tenant_is_true"]), (&json!(true), &json!(true)), "{name}");
+        assert_eq!(table["policies"], json!(["pulse_app", "pulse_operator", "pulse_owner", "pulse_system"]), "{name}");
+    }
+    assert_eq!(catalogue, CATALOGUE);
+    // Partitions are reached through their parent only.
+    let open = "SELECT c.relname FROM pg_class c WHERE c.relispartition AND c.relkind = 'r'
+                AND (NOT c.relrowsecurity OR has_table_privilege('pulse_app', c.oid, 'SELECT') OR has_table_privilege('pulse_operator', c.oid, 'SELECT'))";
+    assert_eq!(world.rows(open).await, Vec::<serde_json::Value>::new());
+}
+
+/// What each role may do, as PostgreSQL has it. A change here is a change of what a function could do to somebody's rows.
+#[tokio::test]
+async fn every_role_has_its_reviewed_grants_and_owns_nothing() {
+    let world = World::new().await;
+    for role in ROLES {
+        let is = format!(
+            "SELECT rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb AS mighty, (SELECT count(*) FROM pg_class WHERE relowner = r.oid) AS owns,
+                    has_schema_privilege(oid, 'public', 'CREATE') AS creates FROM pg_roles r WHERE rolname = '{role}'"
+        );
+        assert_eq!(world.row(&is).await, json!({"mighty": false, "owns": 0, "creates": false}), "{role}");
+    }
+    let grants = "SELECT grantee, table_name AS name, string_agg(DISTINCT privilege_type, ' ' ORDER BY privilege_type) AS may, NULL AS columns
+                  FROM information_schema.role_table_grants WHERE grantee LIKE 'pulse^_%' ESCAPE '^' AND grantee <> 'pulse_owner' AND table_schema = 'public' GROUP BY 1, 2
+                  UNION ALL
+                  SELECT grantee, table_name, privilege_type, string_agg(column_name, ' ' ORDER BY column_name)
+                  FROM information_schema.column_privileges c WHERE grantee LIKE 'pulse^_%' ESCAPE '^' AND grantee <> 'pulse_owner' AND table_schema = 'public'
+                    AND NOT EXISTS (SELECT FROM information_schema.role_table_grants t
+                                    WHERE t.grantee = c.grantee AND t.table_name = c.table_name AND t.privilege_type = c.privilege_type) GROUP BY 1, 2, 3
+                  ORDER BY 1, 2, 3";
+    let mut list = String::new();
+    for grant in world.rows(grants).await {
+        let columns = grant["columns"].as_str().map(|columns| format!(" ({columns})")).unwrap_or_default();
+        writeln!(list, "{} {} {}{columns}", tests::text(&grant["grantee"]), tests::text(&grant["name"]), tests::text(&grant["may"])).expect("written");
+    }
+    tests::reviewed("tests/contract/grants.txt", &list);
+}
+
+/// Traps 35 and 50: as the customers' role, in SQL, for every table and verb.
+#[tokio::test]
+async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_without_a_tenant() {
+    let world = World::new().await;
+    for company in ["Acme", "Bolt"] {
+        let (_, event) = world.paid_checkout(company, &format!("jane@{}.example", company.to_lowercase()));
+        world.receive(&[&event]).await;
+    }
+    let api = world.api().await;
+    let plan = json!({"plan_id": "team", "name": "Team"});
+    api.send(tests::api::Who::Admin, "POST", "/api/v1/operator/plans", &[("idempotency-key", "k")], Some(plan)).await.expect(201);
+    let fill = "INSERT INTO flags (kind, tenant_id, detail) SELECT 'x', tenant_id, 'x' FROM tenants;
+                INSERT INTO stripe_customer_aliases SELECT 'cus_alias_' || tenant_id, tenant_id FROM tenants;
+                INSERT INTO idempotency_keys SELECT 'somebody', tenant_id, 'r', 'k', '', '{}', now() FROM tenants";
+    world.db.batch_execute(fill).await.expect("rows for both");
+    let tables = world
+        .rows(
+            "SELECT table_name AS name FROM information_schema.columns WHERE column_name = 'tenant_id' AND table_schema = 'public'
+                             AND table_name NOT LIKE 'subscription^_audit^_%' ESCAPE '^' ORDER BY 1",
+        )
+        .await;
+    let mut app = as_role(&world, Role::Customer).await;
+    for table in tables.iter().map(|table| tests::text(&table["name"])) {
+        let of = async |tenant: &str| world.count(&format!("{table} WHERE tenant_id = '{tenant}'")).await;
+        let (own, others) = (of("acme").await, of("bolt").await);
+        assert!(own > 0 && others > 0, "{table}: rows of both to look at");
+        for tenant in [None, Some(""), Some("nobody"), Some("acme")] {
+            let tx = app.transaction().await.expect("a transaction");
+            if let Some(tenant) = tenant {
+                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant]).await.expect("set");
+            }
+            let seen = tx.query_one(&format!("SELECT count(*), count(*) FILTER (WHERE tenant_id <> 'acme') FROM {table}"), &[]).await;
+            // No grant at all is as good as no row.
+            if let Ok(seen) = seen {
+                let expected = if tenant == Some("acme") { own } else { 0 };
+                assert_eq!((seen.get::<_, i64>(0), seen.get::<_, i64>(1)), (expected, 0), "{table} as {tenant:?}");
+            }
+            drop(tx);
+            let tx = app.transaction().await.expect("a transaction");
+            if let Some(tenant) = tenant {
+                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant]).await.expect("set");
+            }
+            let columns = world
+                .row(&format!(
+                    "SELECT string_agg(column_name, ' ') AS names FROM information_schema.column_privileges
+                WHERE grantee = 'pulse_app' AND privilege_type = 'UPDATE' AND table_name = '{table}'"
+                ))
+                .await;
+            if let Some(column) = columns["names"].as_str().and_then(|names| names.split(' ').next()) {
+                let changed = tx.execute(&format!("UPDATE {table} SET {column} = {column} WHERE tenant_id = 'bolt'"), &[]).await.expect("an update");
+                assert_eq!(changed, 0, "{table} as {tenant:?}");
+            }
+            drop(tx);
+            let tx = app.transaction().await.expect("a transaction");
+            if let Some(tenant) = tenant {
+                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant]).await.expect("set");
+            }
+            assert!(!matches!(tx.execute(&format!("DELETE FROM {table} WHERE tenant_id = 'bolt'"), &[]).await, Ok(1..)), "{table} as {tenant:?}");
+            drop(tx);
+        }
+    }
+    // A row for another tenant, and a limit of one's own.
     for sql in [
+        "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, actor_type, actor_id) VALUES (now(), 'X', 'bolt', 'customer', 'x')",
+        "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, actor_type, actor_id) VALUES (now(), 'X', NULL, 'customer', 'x')",
+        "INSERT INTO idempotency_keys VALUES ('s', 'bolt', 'r', 'k2', '', '{}', now())",
+        "UPDATE subscriptions SET device_limit = 100000",
+        "UPDATE subscriptions SET status = 'ACTIVE'",
+        "UPDATE subscriptions SET tenant_id = 'bolt'",
+        "UPDATE subscription_tier_allocations SET slot_limit = 100000",
+        "UPDATE tenants SET support_tier = 'business'",
+        "UPDATE tenants SET stripe_customer_id = 'cus_mine'",
+        "UPDATE tenants SET status = 'ACTIVE'",
         "UPDATE subscription_plans SET device_limit = 1",
-        "DELETE FROM tenants",
-        "DELETE FROM stripe_events",
-        "CREATE TABLE mine (x int)",
-        "SELECT ensure_audit_partitions(1)",
+        "SELECT * FROM subscription_audit",
+        "SELECT * FROM stripe_events",
+        "SELECT * FROM outbox_steps",
         "DELETE FROM subscriptions",
     ] {
-        assert!(system.execute(sql, &[]).await.is_err(), "{sql}");
+        let tx = app.transaction().await.expect("a transaction");
+        tx.execute("SELECT set_config('app.tenant_id', 'acme', true)", &[]).await.expect("set");
+        assert!(tx.execute(sql, &[]).await.is_err(), "{sql}");
+    }
+}
+
+/// Trap 35: what one request leaves on a pooled connection, an error included, shows the next one nothing.
+#[tokio::test]
+async fn a_pooled_connection_shows_the_next_request_nothing_also_after_an_error() {
+    let world = World::new().await;
+    let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
+    world.receive(&[&event]).await;
+    let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
+    let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, Role::Customer).await.expect("the secret");
+    let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_app", secrets).expect("a pool");
+    let acme = shared::ids::TenantId::parse("acme").expect("an id");
+    for ending in ["commit", "rollback", "error", "dropped"] {
+        let mut connection = db.connection().await.expect("a connection");
+        let tx = shared::db::begin(&mut connection, &acme).await.expect("a transaction");
+        assert_eq!(tx.query("SELECT FROM subscriptions", &[]).await.expect("rows").len(), 1);
+        match ending {
+            "commit" => tx.commit().await.expect("committed"),
+            "rollback" => tx.rollback().await.expect("rolled back"),
+            "error" => {
+                assert!(tx.execute("SELECT 1 / 0", &[]).await.is_err());
+                drop(tx);
+            }
+            _ => drop(tx),
+        }
+        drop(connection);
+        let connection = db.connection().await.expect("the same connection");
+        assert_eq!(connection.query("SELECT FROM subscriptions", &[]).await.expect("rows").len(), 0, "{ending}");
+        let left: Option<String> = connection.query_one("SELECT current_setting('app.tenant_id', true)", &[]).await.expect("a row").get(0);
+        assert!(left.is_none_or(|left| left.is_empty()), "{ending}");
     }
 }
 
@@ -102,7 +256,7 @@ async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
     // Roles belong to the cluster: here from two databases at once, many times.
     let (here, there) = (connect(&empty).await, connect(&world.settings["DATABASE_NAME"]).await);
     let aws = shared::config::aws().await;
-    let secrets = shared::secrets::Secrets::read(&aws, &env, shared::secrets::Role::System).await.expect("the secret");
+    let secrets = shared::secrets::Secrets::read(&aws, &env, Role::System).await.expect("the secret");
     let password = secrets.database_password().expect("a password");
     for _ in 0..20 {
         let both = tokio::join!(
@@ -155,7 +309,7 @@ async fn tls_is_used_and_the_certificate_and_its_name_are_checked() {
     let secure = [("DATABASE_SSLMODE", "verify-full"), ("DATABASE_PORT", port.as_str()), ("DATABASE_CA_FILE", ca_file)];
     let connect = async |settings: &[(&str, &str)]| {
         let env = world.env(settings);
-        let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, shared::secrets::Role::System).await.expect("the secret");
+        let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, Role::System).await.expect("the secret");
         let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
         db.connection().await.map(drop)
     };
@@ -184,7 +338,7 @@ async fn a_rotated_database_password_is_read_again() {
     world.db.batch_execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'first'")).await.expect("a role");
     manager.create_secret().name(format!("{prefix}system")).secret_string(secret("first")).send().await.expect("a secret");
     let env = world.env(&[("SECRETS_PREFIX", &prefix)]);
-    let secrets = shared::secrets::Secrets::read_with(&aws, &env, shared::secrets::Role::System, std::time::Duration::ZERO).await.expect("the secret");
+    let secrets = shared::secrets::Secrets::read_with(&aws, &env, Role::System, std::time::Duration::ZERO).await.expect("the secret");
     let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), name.as_str(), secrets).expect("a pool");
     let first = db.connection().await.expect("the first password");
     world.db.batch_execute(&format!("ALTER ROLE {name} PASSWORD 'second'")).await.expect("rotated");
@@ -200,7 +354,7 @@ async fn a_rotated_database_password_is_read_again() {
 async fn a_connection_that_gave_no_word_in_time_is_given_up() {
     let world = World::new().await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
-    let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, shared::secrets::Role::System).await.expect("the secret");
+    let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, Role::System).await.expect("the secret");
     let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
     let pid = async || db.connection().await.expect("a connection").query_one("SELECT pg_backend_pid()", &[]).await.expect("a number").get::<_, i32>(0);
     let first = pid().await;

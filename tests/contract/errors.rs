@@ -2,29 +2,39 @@
 
 use std::fmt::Write;
 
+use axum::response::IntoResponse;
 use shared::Error;
-use shared::error::Service;
+use shared::error::{Refusal, Service};
 use shared::ids::StripeSessionId;
 use tests::World;
 
-/// The reviewed list. A change here is a change of what happens to somebody's payment.
-const REVIEWED: &str = include_str!("errors.txt");
-
 #[tokio::test]
-async fn every_error_has_its_reviewed_class() {
+async fn every_error_has_its_reviewed_class_and_status() {
     let world = World::new().await;
     let mut list = String::new();
-    let mut add = |name: &str, error: &Error| {
-        writeln!(list, "{:<9} {name}", if error.is_transient() { "transient" } else { "permanent" }).expect("written");
+    let mut add = |name: &str, error: Error| {
+        let class = if error.is_transient() { "transient" } else { "permanent" };
+        writeln!(list, "{class} {} {name}", error.into_response().status().as_u16()).expect("written");
     };
-    add("Malformed", &Error::Malformed { code: "malformed_event", detail: String::new() });
-    add("Conflict", &Error::conflict("unknown_tenant", ""));
-    for service in [Service::Database, Service::Queue, Service::Secrets, Service::Stripe, Service::Keycloak] {
-        add(&format!("{service} unavailable"), &Error::unavailable(service, ""));
-        add(&format!("{service} refused"), &Error::refused(service, ""));
+    for (name, why) in [
+        ("Malformed", Refusal::Malformed),
+        ("Unauthenticated", Refusal::Unauthenticated),
+        ("PaymentRequired", Refusal::PaymentRequired),
+        ("Forbidden", Refusal::Forbidden),
+        ("NotFound", Refusal::NotFound),
+        ("Conflict", Refusal::Conflict),
+        ("Precondition", Refusal::Precondition),
+    ] {
+        add(name, Error::refusal(why, "code", ""));
     }
-    add("Setting", &Error::Setting(String::new()));
-    add("Internal", &Error::Internal(String::new()));
+    add("Invalid", Error::invalid("field", ""));
+    add("InProgress", Error::InProgress);
+    for service in [Service::Database, Service::Queue, Service::Secrets, Service::Stripe, Service::Keycloak, Service::Issuer] {
+        add(&format!("{service} unavailable"), Error::unavailable(service, ""));
+        add(&format!("{service} refused"), Error::refused(service, ""));
+    }
+    add("Setting", Error::Setting(String::new()));
+    add("Internal", Error::Internal(String::new()));
     // As PostgreSQL itself raises them.
     for (state, name) in [
         ("08006", "connection_failure"),
@@ -56,27 +66,28 @@ async fn every_error_has_its_reviewed_class() {
     ] {
         let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{state}'; END $$");
         let error = world.db.batch_execute(&raise).await.expect_err("raised");
-        add(&format!("PostgreSQL {state} {name}"), &error.into());
+        add(&format!("PostgreSQL {state} {name}"), error.into());
     }
     let conversion = world.db.query_one("SELECT 'text'", &[]).await.expect("a row").try_get::<_, i64>(0).expect_err("another type");
-    add("a value of another type than the code reads", &conversion.into());
+    add("a value of another type than the code reads", conversion.into());
     let closed = {
         let dead = tests::connect(&world.settings["DATABASE_NAME"]).await;
         let _ = dead.execute("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         dead.execute("SELECT 1", &[]).await.expect_err("a closed connection")
     };
-    add("a connection that was closed", &closed.into());
+    add("a connection that was closed", closed.into());
     // As the services answer, retries of the client included.
     let session = StripeSessionId::parse("cs_test_1").expect("an id");
     for status in [400, 401, 402, 403, 404, 409, 424, 429, 500, 502, 503, 504] {
         let tries = if matches!(status, 409 | 424 | 429 | 403 | 500..) { 3 } else { 1 };
         world.stripe.fail_next(tries, status);
-        add(&format!("Stripe answers {status}"), &world.events.applier.stripe.checkout_session(&session).await.expect_err("refused"));
+        add(&format!("Stripe answers {status}"), world.events.applier.stripe.checkout_session(&session).await.expect_err("refused"));
     }
     for status in [400, 401, 403, 404, 409, 429, 500, 502, 503] {
         world.keycloak.fail_next_on("/execute-actions-email", if status == 401 { 2 } else { 1 }, status);
-        add(&format!("Keycloak answers {status}"), &world.provisioning.outbox.keycloak.send_welcome_mail("somebody").await.expect_err("refused"));
+        add(&format!("Keycloak answers {status}"), world.provisioning.outbox.keycloak.send_welcome_mail("somebody").await.expect_err("refused"));
     }
-    assert_eq!(list, REVIEWED, "what happens now:\n{list}");
+    // A change of this list is a change of what happens to somebody's payment.
+    tests::reviewed("tests/contract/errors.txt", &list);
 }

@@ -129,14 +129,14 @@ async fn an_event_that_kills_its_consumer_is_recorded_as_failed_and_a_replay_app
     let id = shared::ids::StripeEventId::parse(&text(&event["id"])).expect("an id");
     let (applier, queue) = (&world.events.applier, &world.webhook.queue);
     for replay in 1..=2 {
-        shared::events::replay::replay(&applier.db, queue, &id, "operator-1", applier.clock.now()).await.expect("queued");
+        shared::events::replay::replay(&applier.db, queue, &id, &tests::operator(), applier.clock.now()).await.expect("queued");
         assert_eq!(world.row("SELECT replays FROM stripe_events WHERE status = 'failed'").await, json!({"replays": replay}));
     }
     assert_eq!(world.queued().await, 2, "no replay is taken for a duplicate");
     assert_eq!(world.drain().await, 0);
     assert_eq!(world.recorded(&event).await.0, "applied");
     assert_eq!(world.count("subscriptions WHERE created_by = 'stripe'").await, 2);
-    let again = shared::events::replay::replay(&applier.db, queue, &id, "operator-1", applier.clock.now()).await.expect_err("applied by now");
+    let again = shared::events::replay::replay(&applier.db, queue, &id, &tests::operator(), applier.clock.now()).await.expect_err("applied by now");
     assert_eq!(again.code(), "event_final");
     assert_eq!(world.count("subscription_audit WHERE event_type = 'STRIPE_EVENT_REPLAYED' AND actor_type = 'admin' AND actor_id = 'operator-1'").await, 2);
 }

@@ -118,15 +118,15 @@ async fn a_person_dismisses_what_needs_nothing_and_nothing_else() {
     let now = applier.clock.now();
     let id = |event: &serde_json::Value| StripeEventId::parse(&text(&event["id"])).expect("an id");
     for event in [&failed, &created] {
-        replay::dismiss(&applier.db, &id(event), "refunded by hand", "operator-1", now).await.expect("dismissed");
+        replay::dismiss(&applier.db, &id(event), "refunded by hand", &tests::operator(), now).await.expect("dismissed");
         assert_eq!(world.recorded(event).await, ("dismissed".to_owned(), "refunded by hand".to_owned()));
         assert!(world.apply(event).await);
         assert_eq!(world.recorded(event).await.0, "dismissed", "a redelivery leaves it so");
     }
     let unknown = StripeEventId::parse("evt_unknown").expect("an id");
     for (event, code) in [(&id(&good), "event_final"), (&id(&failed), "event_final"), (&unknown, "no_such_event")] {
-        assert_eq!(replay::dismiss(&applier.db, event, "x", "operator-1", now).await.expect_err("refused").code(), code);
-        assert_eq!(replay::replay(&applier.db, &world.webhook.queue, event, "operator-1", now).await.expect_err("refused").code(), code);
+        assert_eq!(replay::dismiss(&applier.db, event, "x", &tests::operator(), now).await.expect_err("refused").code(), code);
+        assert_eq!(replay::replay(&applier.db, &world.webhook.queue, event, &tests::operator(), now).await.expect_err("refused").code(), code);
     }
     assert_eq!(world.count("subscription_audit WHERE event_type = 'STRIPE_EVENT_DISMISSED'").await, 2);
 }
@@ -148,7 +148,7 @@ async fn an_event_dismissed_while_it_is_applied_is_either_dismissed_or_applied()
         let dismiss = async {
             // Somewhere between the reads of Stripe and the commit.
             tokio::time::sleep(Duration::from_millis(4 * number)).await;
-            replay::dismiss(&applier.db, &id, "by hand", "operator-1", applier.clock.now()).await
+            replay::dismiss(&applier.db, &id, "by hand", &tests::operator(), applier.clock.now()).await
         };
         let (acknowledged, dismissed) = tokio::join!(world.apply(&event), dismiss);
         assert!(acknowledged);

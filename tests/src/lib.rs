@@ -30,6 +30,7 @@ use webhook::Webhook;
 
 use crate::proxy::Proxy;
 
+pub mod api;
 pub mod proxy;
 
 /// A setting of the running stack.
@@ -144,6 +145,9 @@ impl World {
                 ("STRIPE_QUEUE_URL", events),
                 ("PROVISIONING_QUEUE_URL", wake),
                 ("KEYCLOAK_URL", keycloak.base_url()),
+                ("JWT_ISSUER", keycloak.issuer()),
+                ("JWT_AUDIENCE", stack("JWT_AUDIENCE")),
+                ("ALLOWED_ORIGINS", "https://app.pulse.example,http://localhost:3000".to_owned()),
                 ("KEYCLOAK_REALM", stack("KEYCLOAK_REALM")),
                 ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
             ]
@@ -428,6 +432,12 @@ pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bo
     events.handle(batch).await.batch_item_failures.is_empty()
 }
 
+/// Platform staff, as the audit knows them.
+#[must_use]
+pub fn operator() -> shared::audit::Person {
+    shared::audit::Person { id: "operator-1".to_owned(), ip: None }
+}
+
 /// The string in a JSON value.
 ///
 /// # Panics
@@ -504,6 +514,21 @@ async fn queue(sqs: &aws_sdk_sqs::Client, name: &str, attributes: &[(QueueAttrib
         create = create.attributes(attribute.clone(), *value);
     }
     create.send().await.expect("a queue").queue_url().expect("its URL").to_owned()
+}
+
+/// Holds what the code says now against a file that people review. `cargo xtask openapi` writes the file anew.
+///
+/// # Panics
+/// Where they differ.
+pub fn reviewed(file: &str, now: &str) {
+    let path = repository(file);
+    #[expect(clippy::disallowed_methods, reason = "a developer's switch")]
+    if std::env::var("PULSE_WRITE_REVIEWED").is_ok() {
+        std::fs::write(&path, now).expect("written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let changed = kept.lines().zip(now.lines()).find(|(kept, now)| kept != now);
+    assert!(kept == now, "{file} is stale; if the change is meant, run `cargo xtask openapi` and review it. First difference: {changed:?}");
 }
 
 /// Where a file of the repository is.

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use crate::stack::StackArgs;
 use crate::stack::settings::{Env, random};
+use crate::token::keycloak;
 use crate::ui::{Progress, seconds};
 use person::{Browser, decode_base64, find_link, find_mail};
 
@@ -216,9 +217,7 @@ impl Story<'_> {
 
     /// The user as Keycloak's admin API shows it.
     async fn keycloak_user(&self, tenant: &str) -> Result<()> {
-        let client = (self.env.get("KEYCLOAK_CLIENT_ID")?, self.env.get("KEYCLOAK_CLIENT_SECRET")?);
-        let form = [("grant_type", "client_credentials"), ("client_id", client.0), ("client_secret", client.1)];
-        let token = self.token(&form).await?;
+        let token = keycloak(self.env)?.service_token().await?;
         let users = format!("{}/admin/realms/{}/users", self.env.get("KEYCLOAK_URL")?, self.env.get("KEYCLOAK_REALM")?);
         let found = answer(self.http.get(&users).bearer_auth(&token).query(&[("email", self.email.as_str()), ("exact", "true")])).await?;
         let [user] = found.as_array().map(Vec::as_slice).unwrap_or_default() else { bail!("Keycloak has not one user of {}: {found}", self.email) };
@@ -245,8 +244,7 @@ impl Story<'_> {
     async fn log_in(&self, tenant: &str, link: &str) -> Result<()> {
         println!("\n6. The customer follows the link, sets a password and logs in");
         Browser::new()?.set_password(link, &self.password).await.context("setting the password")?;
-        let form = [("grant_type", "password"), ("client_id", "pulse-cli"), ("username", &self.email), ("password", &self.password)];
-        let token = self.token(&form).await.context("logging in with the new password")?;
+        let token = keycloak(self.env)?.log_in(&self.email, &self.password).await.context("logging in with the new password")?;
         let claims = decode_base64(token.split('.').nth(1).context("the token is no JWT")?);
         let claims: Value = serde_json::from_slice(&claims).context("claims of the token")?;
         ensure!(claims["tenant_id"] == tenant, "the token's tenant_id is {}", claims["tenant_id"]);
@@ -283,12 +281,6 @@ impl Story<'_> {
     fn stripe(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder> {
         let base = self.env.get("STRIPE_API_BASE").context("the demo pays by itself, which only the simulator allows: unset STRIPE_SECRET_KEY")?;
         Ok(self.http.request(method, format!("{base}/v1/{path}")).bearer_auth(self.env.get("STRIPE_SECRET_KEY")?))
-    }
-
-    async fn token(&self, form: &[(&str, &str)]) -> Result<String> {
-        let url = format!("{}/realms/{}/protocol/openid-connect/token", self.env.get("KEYCLOAK_URL")?, self.env.get("KEYCLOAK_REALM")?);
-        let token = answer(self.http.post(url).form(form)).await?;
-        text(&token, "access_token").map(str::to_owned)
     }
 }
 

@@ -96,6 +96,12 @@ pub fn running(state: &Path) -> Result<Option<Env>> {
     Env::read(&file).map(Some)
 }
 
+/// The settings of the stack that must be running in this folder.
+pub fn require_running(state: Option<&Path>) -> Result<Env> {
+    let Some(env) = running(&stack::state_folder(state))? else { bail!("no stack runs: start one with `cargo xtask dev`") };
+    Ok(env)
+}
+
 /// Runs this program again in the background, in a process group of its own, and waits until the stack is ready.
 pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> Result<Env> {
     if stack::try_lock(state)?.is_none() {

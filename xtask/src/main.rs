@@ -7,6 +7,7 @@ mod process;
 mod stack;
 mod stripe;
 mod test;
+mod token;
 mod tools;
 mod ui;
 
@@ -35,8 +36,15 @@ enum Command {
     /// Stripe's part, by hand
     #[command(subcommand)]
     Stripe(StripeCommand),
+    /// Print a bearer token of the running stack: it works for five minutes
+    Token(token::TokenArgs),
     /// Check many companies out at once, with a share of all outside calls failing, on a stack of its own
     Load(load::LoadArgs),
+    /// Write docs/openapi.json, and the reviewed lists of the tests, anew from the code; needs a running stack
+    Openapi {
+        #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+        state: Option<PathBuf>,
+    },
     /// Run everything that CI runs, on a stack of its own
     Test(test::TestArgs),
 }
@@ -87,7 +95,9 @@ async fn main() -> ExitCode {
         Command::Stripe(StripeCommand::Replay { event, state }) => stripe::replay(&event, state.as_deref()).await,
         Command::Stripe(StripeCommand::Dismiss { event, note, state }) => stripe::dismiss(&event, &note, state.as_deref()).await,
         Command::Stripe(StripeCommand::Redrive { state }) => stripe::redrive(state.as_deref()).await,
+        Command::Token(args) => token::run(&args).await,
         Command::Load(args) => load::run(&args).await,
+        Command::Openapi { state } => test::write_reviewed(state.as_deref()).await,
         Command::Test(args) => test::run(&args).await,
     };
     match outcome {

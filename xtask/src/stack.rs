@@ -183,6 +183,9 @@ impl Starting<'_> {
         if tools.java.is_some() {
             env.set("KEYCLOAK_ADMIN_PASSWORD", &self.credentials.keycloak_admin);
         }
+        env.set("JWT_ISSUER", format!("http://{host}:{}/realms/{REALM}", self.ports.keycloak));
+        env.set("JWT_AUDIENCE", "pulse-api");
+        env.set("ALLOWED_ORIGINS", "http://localhost:3000");
         env.set("QUEUE_KIND", if tools.java.is_some() { "elasticmq" } else { "moto" });
         if let Some(simulator) = &stripe {
             env.set("STRIPE_API_BASE", simulator.base_url().trim_end_matches('/'));

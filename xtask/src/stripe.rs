@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use shared::audit::Person;
 use shared::clock::Clock;
 use shared::config::DatabaseSettings;
 use shared::db::Db;
@@ -13,12 +14,13 @@ use shared::ids::StripeEventId;
 use shared::queue::Queue;
 use shared::secrets::{Role, Secrets};
 
+use crate::dev::require_running;
 use crate::stack::settings::Env;
 use crate::stack::shared_config;
 
 /// Signs the event with the running stack's secret, posts it, and prints the answer.
 pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Result<()> {
-    let env = running(state)?;
+    let env = require_running(state)?;
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut event: Value = serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))?;
     let fields = event.as_object_mut().with_context(|| format!("{} is not a JSON object", file.display()))?;
@@ -37,35 +39,32 @@ pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Re
     Ok(())
 }
 
-fn running(state: Option<&Path>) -> Result<Env> {
-    let Some(env) = crate::dev::running(&crate::stack::state_folder(state))? else { bail!("no stack runs: start one with `cargo xtask dev`") };
-    Ok(env)
-}
-
 /// Who did it, in the audit.
-const OPERATOR: &str = "xtask";
+fn operator() -> Person {
+    Person { id: "xtask".to_owned(), ip: None }
+}
 
 /// Puts a waiting or failed event on the queue again.
 pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
-    let env = running(state)?;
+    let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
-    shared::events::replay::replay(&database(&env).await?, &queue(&env, "STRIPE_QUEUE_URL").await?, &id, OPERATOR, Clock::system().now()).await?;
+    shared::events::replay::replay(&database(&env).await?, &queue(&env, "STRIPE_QUEUE_URL").await?, &id, &operator(), Clock::system().now()).await?;
     println!("{id} is on the queue again");
     Ok(())
 }
 
 /// Ends a waiting or failed event that needs nothing.
 pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()> {
-    let env = running(state)?;
+    let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
-    shared::events::replay::dismiss(&database(&env).await?, &id, note, OPERATOR, Clock::system().now()).await?;
+    shared::events::replay::dismiss(&database(&env).await?, &id, note, &operator(), Clock::system().now()).await?;
     println!("{id} is dismissed");
     Ok(())
 }
 
 /// Moves the dead letters back to the queue.
 pub async fn redrive(state: Option<&Path>) -> Result<()> {
-    let env = running(state)?;
+    let env = require_running(state)?;
     let moved = queue(&env, "STRIPE_DLQ_URL").await?.redrive(&queue(&env, "STRIPE_QUEUE_URL").await?).await?;
     println!("{moved} messages moved back");
     Ok(())

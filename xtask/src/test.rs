@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use simulators::tokens::Role;
 use tokio::process::Command;
 
 use crate::stack::{self, StackArgs};
@@ -35,6 +36,14 @@ pub async fn run(args: &TestArgs) -> Result<()> {
     };
     report.print(start.elapsed(), outcome.is_ok());
     outcome
+}
+
+/// `cargo xtask openapi`.
+pub async fn write_reviewed(state: Option<&Path>) -> Result<()> {
+    let env = crate::dev::require_running(state)?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--quiet", "--package", "tests", "--test", "pulse", "--", "reviewed", "checked_in"]);
+    status(cargo.envs(env.pairs()).env("PULSE_WRITE_REVIEWED", "1")).await
 }
 
 /// Begin of the names of tests that need the real server of that name.
@@ -111,6 +120,8 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
         }
         report.step("cargo test --workspace", cargo(&tests, Some(&env))).await?;
         report.step("demo", crate::demo::tell(&env)).await?;
+        // Last: it writes whatever fits the document into the stack's catalogue.
+        report.step("schemathesis docs/openapi.json", schemathesis(&env)).await?;
         report.step("cfn-lint template.yaml", status(Command::new(cfn_lint).arg("template.yaml"))).await
     };
     let outcome = tokio::select! {
@@ -136,6 +147,21 @@ async fn need_jdk() -> Result<Vec<String>> {
     let text = String::from_utf8_lossy(&output.stdout);
     let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
     Ok(names.filter(|name| NEED_JDK.iter().any(|need| name.contains(need))).map(str::to_owned).collect())
+}
+
+/// Holds the OpenAPI document against the running functions, as each role that its routes are for.
+async fn schemathesis(env: &stack::settings::Env) -> Result<()> {
+    let root = stack::root();
+    for (role, paths) in [(Role::OperatorAdmin, "^/(api/v1/operator/.*|health|openapi.json)$")] {
+        let token = crate::token::keycloak(env)?.token(role).await?;
+        let mut command = Command::new(root.join(".tools/python/bin/schemathesis"));
+        command.arg("--config-file").arg(root.join("xtask/stack/schemathesis.toml")).args(["run", "docs/openapi.json"]);
+        command.args(["--url", env.get("API_URL")?, "--include-path-regex", paths, "--header"]).arg(format!("Authorization: Bearer {token}"));
+        // Without its store of earlier examples: two runs ask the same.
+        command.env("HYPOTHESIS_STORAGE_DIRECTORY", stack::state_folder(Some(Path::new(".dev/test"))).join("hypothesis"));
+        status(&mut command).await?;
+    }
+    Ok(())
 }
 
 fn empty(state: &Path) -> Result<()> {

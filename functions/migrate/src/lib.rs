@@ -12,7 +12,7 @@ use shared::secrets::{Role, Secrets};
 /// What the function keeps between runs.
 pub struct Migrate {
     db: Db,
-    system: Arc<Secrets>,
+    roles: Vec<(&'static str, Arc<Secrets>)>,
 }
 
 impl Migrate {
@@ -25,8 +25,13 @@ impl Migrate {
         let owner = env.required("DATABASE_OWNER")?;
         let aws = config::aws().await;
         let secrets = Secrets::read(&aws, env, Role::Owner).await?;
-        let system = Secrets::read(&aws, env, Role::System).await?;
-        Ok(Self { db: Db::new(settings, owner, secrets)?, system })
+        let mut roles = Vec::new();
+        for role in [Role::System, Role::Operator, Role::Customer] {
+            if let Some(user) = role.database_user() {
+                roles.push((user, Secrets::read(&aws, env, role).await?));
+            }
+        }
+        Ok(Self { db: Db::new(settings, owner, secrets)?, roles })
     }
 
     /// Applies what is missing. Repeating it is harmless.
@@ -36,7 +41,9 @@ impl Migrate {
     pub async fn handle(&self) -> Result<Value> {
         let mut db = self.db.connection().await?;
         let applied = migrations::run(&mut db).await?;
-        migrations::set_password(&db, "pulse_system", &self.system.database_password()?).await?;
+        for (user, secrets) in &self.roles {
+            migrations::set_password(&db, user, &secrets.database_password()?).await?;
+        }
         tracing::info!(applied, "migrated");
         Ok(json!({"applied": applied}))
     }

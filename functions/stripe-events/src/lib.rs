@@ -89,7 +89,7 @@ impl StripeEvents {
     }
 
     async fn apply(&self, message: &SqsMessage) -> Result<Outcome> {
-        let body = message.body.as_deref().ok_or_else(|| Error::Malformed { code: "malformed_event", detail: "a message without body".to_owned() })?;
+        let body = message.body.as_deref().ok_or_else(|| Error::malformed("malformed_event", "a message without body"))?;
         self.applier.apply(&Envelope::parse(body.as_bytes())?, receives(message)).await
     }
 

@@ -9,6 +9,7 @@ use lambda_http::{Body, Request, RequestExt, Response};
 use serde_json::json;
 use shared::clock::Clock;
 use shared::config::{self, Env};
+use shared::error::Refusal;
 use shared::events::model::Envelope;
 use shared::events::signature;
 use shared::fault::{self, Point};
@@ -49,7 +50,7 @@ impl Webhook {
                 answer(StatusCode::OK, "application/json", &json!({"status": "ok"}), &request_id)
             }
             Err(error) => {
-                let status = if matches!(error, Error::Malformed { .. }) { StatusCode::BAD_REQUEST } else { StatusCode::SERVICE_UNAVAILABLE };
+                let status = if error.is(Refusal::Malformed) { StatusCode::BAD_REQUEST } else { StatusCode::SERVICE_UNAVAILABLE };
                 tracing::warn!(code = error.code(), %error, status = status.as_u16(), "delivery refused");
                 problem(status, &error, &request_id)
             }
@@ -66,7 +67,7 @@ impl Webhook {
             }
             self.verify(header, body)?;
         }
-        let text = std::str::from_utf8(body).map_err(|_| Error::Malformed { code: "malformed_event", detail: "the body is not UTF-8".to_owned() })?;
+        let text = std::str::from_utf8(body).map_err(|_| Error::malformed("malformed_event", "the body is not UTF-8"))?;
         let envelope = Envelope::parse(body)?;
         fault::point(Point::IngestVerified);
         self.queue.send(envelope.message(text)).await?;

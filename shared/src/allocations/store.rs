@@ -1,8 +1,8 @@
 //! `subscription_tier_allocations`.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio_postgres::Transaction;
 
 use crate::Result;
 use crate::ids::{PlanId, SubscriptionId, TenantId};

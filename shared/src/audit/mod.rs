@@ -1,11 +1,36 @@
 //! The append-only trail: one row a changed object, none for a no-op, in the transaction of the change.
 
+pub mod model;
 pub(crate) mod store;
+
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::ids::{StripeEventId, SubscriptionId, TenantId};
+use crate::Result;
+use crate::db::Db;
+use crate::http::{Page, Slice};
+use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
+use model::{AuditFilter, AuditRow};
+
+/// A page of the trail, newest first.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(db: &Db, filter: &AuditFilter, page: &Page<(Timestamp, i64)>) -> Result<Slice<AuditRow>> {
+    let rows = store::list(&db.connection().await?, filter, page).await?;
+    Ok(page.cut(rows, |row| (row.event_timestamp, row.id)))
+}
+
+/// Somebody who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The `sub` of their token.
+    pub id: String,
+    /// Where from, as API Gateway saw it; never what a client's header says.
+    pub ip: Option<IpAddr>,
+}
 
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +39,10 @@ pub enum Actor<'a> {
     Stripe,
     /// The outbox.
     Outbox,
-    /// An operator, by the subject of their token.
-    Operator(&'a str),
+    /// Platform staff.
+    Operator(&'a Person),
+    /// A tenant's own user.
+    Customer(&'a Person),
 }
 
 /// One change.
@@ -31,6 +58,8 @@ pub struct Entry<'a> {
     pub tenant: Option<&'a TenantId>,
     /// Which subscription.
     pub subscription: Option<&'a SubscriptionId>,
+    /// Which device.
+    pub device: Option<&'a DeviceId>,
     /// What made it happen.
     pub stripe_event: Option<&'a StripeEventId>,
     /// What was really replaced.
@@ -39,4 +68,12 @@ pub struct Entry<'a> {
     pub new_state: Option<Value>,
     /// Whatever else helps to understand it.
     pub details: Option<Value>,
+}
+
+impl<'a> Entry<'a> {
+    /// An entry of which only this is known yet.
+    #[must_use]
+    pub fn new(event_type: &'static str, actor: Actor<'a>, at: Timestamp) -> Self {
+        Self { at, event_type, actor, tenant: None, subscription: None, device: None, stripe_event: None, previous_state: None, new_state: None, details: None }
+    }
 }

@@ -1,8 +1,8 @@
 //! A checkout at Stripe: who paid becomes a customer (docs/events.md, "Checkout").
 
+use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tokio_postgres::Transaction;
 
 use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, store};
@@ -12,6 +12,7 @@ use crate::flags::{self, Flag};
 use crate::ids::{PlanId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::outbox;
 use crate::plans::{self, model::Plan};
+use crate::prices;
 use crate::stripe::{CheckoutSession, Item, Metadata, Subscription};
 use crate::subscriptions::{self, model::FirstStatus};
 use crate::tenants::{self, model::Profile};
@@ -121,7 +122,7 @@ impl Provisioning<'_> {
             return Ok(Verdict::of(EventStatus::Ignored, "a checkout in setup mode sells nothing"));
         }
         let prices = self.prices()?;
-        let known = plans::store::prices(self.tx, &prices).await?;
+        let known = prices::store::find(self.tx, &prices).await?;
         let ours = ["plan_id", "company_name", "tenant_id", "parent_subscription_id"].iter().any(|key| self.metadata(key).is_some());
         if !ours && known.is_empty() {
             return Ok(Verdict::of(EventStatus::Ignored, "not ours: neither our metadata nor one of our prices"));
@@ -195,12 +196,7 @@ impl Provisioning<'_> {
     }
 
     /// By price first, by metadata second; a plan that resolves by neither is none (docs/events.md, "Which plan").
-    async fn bought<'b>(
-        &self,
-        subscription: &'b Subscription,
-        prices: &[StripePriceId],
-        known: &[(StripePriceId, plans::model::PriceOf)],
-    ) -> Result<Bought<'b>> {
+    async fn bought<'b>(&self, subscription: &'b Subscription, prices: &[StripePriceId], known: &[(StripePriceId, prices::PriceOf)]) -> Result<Bought<'b>> {
         let items = &subscription.items.data;
         let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
             return Err(Error::conflict("stripe_shape", format!("Stripe subscription {} has no items, or more than one page of them", subscription.id)));
@@ -312,15 +308,13 @@ impl Provisioning<'_> {
         previous_state: Option<serde_json::Value>,
     ) -> Result<()> {
         let entry = Entry {
-            at: self.now,
-            event_type,
-            actor: Actor::Stripe,
             tenant: Some(tenant),
             subscription,
             stripe_event: Some(&self.event.id),
             previous_state,
             new_state,
             details: Some(json!({"checkout_session_id": self.checkout.id.as_str()})),
+            ..Entry::new(event_type, Actor::Stripe, self.now)
         };
         audit::store::insert(self.tx, &entry).await
     }

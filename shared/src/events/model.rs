@@ -68,7 +68,7 @@ impl Envelope {
     /// # Errors
     /// `Malformed` (`malformed_event`, `malformed_id`), naming the field.
     pub fn parse(body: &[u8]) -> Result<Self> {
-        let malformed = |detail: String| Error::Malformed { code: "malformed_event", detail };
+        let malformed = |detail: String| Error::malformed("malformed_event", detail);
         let raw: Raw = serde_json::from_slice(body).map_err(|error| malformed(format!("the body is not a Stripe event: {error}")))?;
         if !raw.data.object.is_object() {
             return Err(malformed("the body is not a Stripe event: data.object is not an object".to_owned()));

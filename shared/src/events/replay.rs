@@ -1,12 +1,13 @@
 //! What a person does with a recorded event: have it applied again, or say that it needs nothing.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 
 use super::model::{Envelope, EventStatus};
 use super::store;
-use crate::audit::{self, Actor, Entry};
+use crate::audit::{self, Actor, Entry, Person};
 use crate::db::Db;
 use crate::ids::{StripeEventId, TenantId};
 use crate::queue::Queue;
@@ -19,7 +20,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// `Conflict`: `no_such_event`, `event_final`; `Upstream` of the queue.
-pub async fn replay(db: &Db, queue: &Queue, id: &StripeEventId, operator: &str, now: Timestamp) -> Result<()> {
+pub async fn replay(db: &Db, queue: &Queue, id: &StripeEventId, operator: &Person, now: Timestamp) -> Result<()> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let (row, status) = lock_open(&tx, id).await?;
@@ -34,7 +35,7 @@ pub async fn replay(db: &Db, queue: &Queue, id: &StripeEventId, operator: &str, 
 ///
 /// # Errors
 /// `Conflict`: `no_such_event`, `event_final`.
-pub async fn dismiss(db: &Db, id: &StripeEventId, note: &str, operator: &str, now: Timestamp) -> Result<()> {
+pub async fn dismiss(db: &Db, id: &StripeEventId, note: &str, operator: &Person, now: Timestamp) -> Result<()> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let (row, status) = lock_open(&tx, id).await?;
@@ -77,20 +78,16 @@ async fn record(
     row: &Row,
     status: EventStatus,
     details: Value,
-    operator: &str,
+    operator: &Person,
     now: Timestamp,
 ) -> Result<()> {
     let tenant = row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?;
     let entry = Entry {
-        at: now,
-        event_type,
-        actor: Actor::Operator(operator),
         tenant: tenant.as_ref(),
-        subscription: None,
         stripe_event: Some(id),
         previous_state: Some(json!({"status": status.as_str(), "reason": row.get::<_, Option<&str>>("status_reason")})),
-        new_state: None,
         details: Some(details),
+        ..Entry::new(event_type, Actor::Operator(operator), now)
     };
     audit::store::insert(tx, &entry).await
 }

@@ -12,7 +12,7 @@ const TOLERANCE_SECONDS: i64 = 300;
 /// # Errors
 /// `Malformed`: `signature_malformed`, `signature_stale` or `signature_invalid`.
 pub fn verify(header: &str, body: &[u8], secrets: &[String], now_seconds: i64) -> Result<()> {
-    let refuse = |code, detail: &str| Err(Error::Malformed { code, detail: detail.to_owned() });
+    let refuse = |code, detail: &str| Err(Error::malformed(code, detail));
     let mut timestamp = None;
     let mut signatures = Vec::new();
     for (name, value) in header.split(',').filter_map(|part| part.trim().split_once('=')) {

@@ -1,7 +1,7 @@
 //! `flags`.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio_postgres::Transaction;
 
 use super::Flag;
 use crate::Result;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Entry};
+use crate::audit::{self, Actor, Entry, Person};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::fault::{self, Point};
@@ -84,31 +84,6 @@ impl Outbox {
         Ok(summary)
     }
 
-    /// Has an unfinished step tried at the next run, for another 72 hours, and with another mail address where one is given.
-    ///
-    /// # Errors
-    /// `Conflict` (`no_open_step`) where there is no such step, or it is done or dismissed.
-    pub async fn retry(&self, step: i64, email: Option<&str>, operator: &str) -> Result<()> {
-        let now = self.clock.now();
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
-        let changed = store::retry(&tx, step, email, now).await?;
-        let details = json!({"step_id": step, "email_changed": email.is_some()});
-        record_operation(tx, "PROVISIONING_RETRIED", changed, details, operator, now).await
-    }
-
-    /// Ends an unfinished step, and what waits for it, undone.
-    ///
-    /// # Errors
-    /// As `retry`.
-    pub async fn dismiss(&self, step: i64, note: &str, operator: &str) -> Result<()> {
-        let now = self.clock.now();
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
-        let changed = store::dismiss(&tx, step, now).await?;
-        record_operation(tx, "PROVISIONING_DISMISSED", changed, json!({"step_id": step, "note": note}), operator, now).await
-    }
-
     async fn perform(&self, step: &Step) -> Result<Effect> {
         match step.kind.as_str() {
             "keycloak_user" => {
@@ -139,17 +114,7 @@ impl Outbox {
             return Ok(());
         }
         if let Some(event_type) = effect.audit {
-            let entry = Entry {
-                at: now,
-                event_type,
-                actor: Actor::Outbox,
-                tenant: Some(&step.tenant),
-                subscription: None,
-                stripe_event: None,
-                previous_state: None,
-                new_state: None,
-                details: Some(effect.result),
-            };
+            let entry = Entry { tenant: Some(&step.tenant), details: Some(effect.result), ..Entry::new(event_type, Actor::Outbox, now) };
             audit::store::insert(&tx, &entry).await?;
         }
         fault::point(Point::OutboxRecorded);
@@ -177,28 +142,42 @@ impl Outbox {
     }
 }
 
+/// Has an unfinished step tried at the next run, for another 72 hours, and with another mail address where one is given.
+///
+/// # Errors
+/// `Conflict` (`no_open_step`) where there is no such step, or it is done or dismissed.
+pub async fn retry(db: &Db, step: i64, email: Option<&str>, operator: &Person, now: Timestamp) -> Result<()> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let changed = store::retry(&tx, step, email, now).await?;
+    let details = json!({"step_id": step, "email_changed": email.is_some()});
+    record_operation(tx, "PROVISIONING_RETRIED", changed, details, operator, now).await
+}
+
+/// Ends an unfinished step, and what waits for it, undone.
+///
+/// # Errors
+/// As `retry`.
+pub async fn dismiss(db: &Db, step: i64, note: &str, operator: &Person, now: Timestamp) -> Result<()> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let changed = store::dismiss(&tx, step, now).await?;
+    record_operation(tx, "PROVISIONING_DISMISSED", changed, json!({"step_id": step, "note": note}), operator, now).await
+}
+
 async fn record_operation(
     tx: Transaction<'_>,
     event_type: &'static str,
     changed: Option<(TenantId, Value)>,
     details: Value,
-    operator: &str,
+    operator: &Person,
     now: Timestamp,
 ) -> Result<()> {
     let Some((tenant, previous)) = changed else {
         return Err(Error::conflict("no_open_step", format!("there is no unfinished outbox step {}", details["step_id"])));
     };
-    let entry = Entry {
-        at: now,
-        event_type,
-        actor: Actor::Operator(operator),
-        tenant: Some(&tenant),
-        subscription: None,
-        stripe_event: None,
-        previous_state: Some(previous),
-        new_state: None,
-        details: Some(details),
-    };
+    let entry =
+        Entry { tenant: Some(&tenant), previous_state: Some(previous), details: Some(details), ..Entry::new(event_type, Actor::Operator(operator), now) };
     audit::store::insert(&tx, &entry).await?;
     tx.commit().await?;
     Ok(())

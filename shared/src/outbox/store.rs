@@ -1,8 +1,9 @@
 //! `outbox_steps`.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 
 use super::model::{KeycloakUser, LEASE};
 use crate::ids::TenantId;

@@ -1,8 +1,8 @@
 //! `subscriptions`.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio_postgres::Transaction;
 
 use super::model::{LIVE, Status};
 use crate::Result;

@@ -1,7 +1,7 @@
 //! `tenants` and `stripe_customer_aliases`.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio_postgres::Transaction;
 
 use super::model::Profile;
 use crate::Result;

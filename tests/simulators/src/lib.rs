@@ -1,4 +1,4 @@
-//! In-process stand-ins for Stripe and Keycloak, for the local stack and for tests.
+//! In-process stand-ins for Stripe and Keycloak, for the local stack and for tests, and tokens for either Keycloak.
 //!
 //! Each keeps state, answers over a real socket in the product's own shapes, and can be told to misbehave. One instance
 //! a test on port 0 is cheap. Nothing here knows a rule of ours: what the system makes of an answer is tested elsewhere.
@@ -9,3 +9,4 @@ pub mod front;
 pub mod keycloak;
 mod server;
 pub mod stripe;
+pub mod tokens;

@@ -66,8 +66,10 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
     for name in names(stack.root)? {
         let log = stack.supervisor.log(&name);
         remove(&log)?;
+        // Nothing calls it but a deployment.
+        let instances = if name == "migrate" { 1 } else { INSTANCES };
         let function = Arc::new(Function { program: folder.join(&name), name, port, settings: settings.clone(), log });
-        for _ in 0..INSTANCES {
+        for _ in 0..instances {
             tasks.spawn(function.clone().keep_running(stack.supervisor.clone()));
         }
     }
@@ -76,6 +78,8 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
         ("webhook", "webhook/stripe", 400),
         ("stripe-events", "2015-03-31/functions/stripe-events/invocations", 200),
         ("provisioning", "2015-03-31/functions/provisioning/invocations", 200),
+        ("operator-plans", "api/v1/operator/plans", 401),
+        ("operations", "api/v1/operator/audit", 405),
     ] {
         if let Err(error) = warm(port, path, status).await {
             let log = stack.supervisor.log(name);

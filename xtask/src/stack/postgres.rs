@@ -33,7 +33,10 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
 
     let mut owner = connect(&config(stack, "pulse_owner", &stack.credentials.owner, "pulse")).await?;
     shared::migrations::run(&mut owner).await.context("migrations")?;
-    shared::migrations::set_password(&owner, "pulse_system", &stack.credentials.system).await.context("password of pulse_system")?;
+    let passwords = &stack.credentials;
+    for (role, password) in [("pulse_system", &passwords.system), ("pulse_operator", &passwords.operator), ("pulse_app", &passwords.customer)] {
+        shared::migrations::set_password(&owner, role, password).await.with_context(|| format!("password of {role}"))?;
+    }
     let seed = stack.root.join("xtask/stack/dev-seed.sql");
     let sql = fs::read_to_string(&seed).with_context(|| format!("cannot read {}", seed.display()))?;
     owner.batch_execute(&sql).await.with_context(|| format!("seed {}", seed.display()))?;

@@ -15,7 +15,7 @@ use lettre::message::header::{ContentTransferEncoding, ContentType};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde_json::{Value, json};
 
-use super::{Core, Link, PUBLIC_CLIENT, Realm, User, pages, token, uuid};
+use super::{COMPOSITES, Core, Link, PUBLIC_CLIENT, Realm, User, pages, token, uuid};
 use crate::server::{lock, now, pairs};
 
 pub(super) fn router(core: Arc<Core>) -> Router {
@@ -76,7 +76,7 @@ fn public(core: &Core, method: &Method, path: &[&str], query: &[(String, String)
     let form = || pairs(str::from_utf8(body).unwrap_or_default());
     match (method.as_str(), path) {
         ("GET", [".well-known", "openid-configuration"]) => Ok(ok(&discovery(core))),
-        ("GET", ["protocol", "openid-connect", "certs"]) => Ok(ok(&core.key.jwks())),
+        ("GET", ["protocol", "openid-connect", "certs"]) => Ok(ok(&lock(&core.keys).jwks())),
         ("POST", ["protocol", "openid-connect", "token"]) => grant(core, headers, &form()),
         ("GET", ["login-actions", "action-token"]) => Ok(pages::action_token(core, query)),
         ("POST", ["login-actions", "required-action"]) => Ok(pages::required_action(core, query, &form())),
@@ -132,17 +132,23 @@ fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<
 
 fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
     let name = field(form, "username").to_lowercase();
-    let realm = lock(&core.realm);
-    let user = realm.users.iter().find(|user| user.username == name || user.email.as_ref() == Some(&name));
-    let refuse = |status, description| Err(oidc_error(status, "invalid_grant", description));
+    let Realm { users, failures, .. } = &mut *lock(&core.realm);
+    let user = users.iter().find(|user| user.username == name || user.email.as_ref() == Some(&name));
+    let refuse = |description| Err(oidc_error(StatusCode::BAD_REQUEST, "invalid_grant", description));
     let Some(user) = user else {
-        return refuse(StatusCode::UNAUTHORIZED, "Invalid user credentials");
+        return refuse("Invalid user credentials");
     };
     match &user.password {
-        Some(password) if password != field(form, "password") => refuse(StatusCode::UNAUTHORIZED, "Invalid user credentials"),
-        _ if !user.enabled => refuse(StatusCode::BAD_REQUEST, "Account disabled"),
-        Some(_) if user.required_actions.is_empty() => Ok(user.clone()),
-        _ => refuse(StatusCode::BAD_REQUEST, "Account is not fully set up"),
+        Some(password) if password != field(form, "password") => {
+            *failures.entry(user.id.clone()).or_default() += 1;
+            refuse("Invalid user credentials")
+        }
+        _ if !user.enabled => refuse("Account disabled"),
+        Some(_) if user.required_actions.is_empty() => {
+            failures.remove(&user.id);
+            Ok(user.clone())
+        }
+        _ => refuse("Account is not fully set up"),
     }
 }
 
@@ -150,7 +156,7 @@ fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
 fn authorize(core: &Core, headers: &HeaderMap) -> Result<()> {
     let refuse = |status: StatusCode| (status, json!({ "error": format!("HTTP {status}") }));
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let claims = given.and_then(|token| core.key.verify(token)).filter(|claims| claims["iss"] == core.issuer());
+    let claims = given.and_then(|token| lock(&core.keys).verify(token)).filter(|claims| claims["iss"] == core.issuer());
     match claims {
         None => Err(refuse(StatusCode::UNAUTHORIZED)),
         Some(claims) if claims["azp"] != core.options.client_id => Err(refuse(StatusCode::FORBIDDEN)),
@@ -172,6 +178,14 @@ async fn admin(core: &Core, method: &Method, path: &[&str], query: &[(String, St
         ("GET", ["users"]) => Ok(ok(&search(&lock(&core.realm), query))),
         ("GET", ["users", id]) => Ok(ok(&representation(find(&mut lock(&core.realm), id)?))),
         ("PUT", ["users", id]) => update_user(core, id, &body()?),
+        ("PUT", ["users", id, "reset-password"]) => reset_password(core, id, &body()?),
+        ("GET", ["attack-detection", "brute-force", "users", id]) => {
+            Ok(ok(&json!({ "numFailures": lock(&core.realm).failures.get(*id).unwrap_or(&0), "disabled": false })))
+        }
+        ("DELETE", ["attack-detection", "brute-force", "users", id]) => {
+            lock(&core.realm).failures.remove(*id);
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
         ("PUT", ["users", id, "execute-actions-email"]) => actions_email(core, id, query, &body()?).await,
         ("GET", ["users", id, "role-mappings", "realm"]) => roles(core, id, true),
         ("GET", ["users", id, "role-mappings", "realm", "available"]) => roles(core, id, false),
@@ -276,28 +290,45 @@ fn update_user(core: &Core, id: &str, given: &Value) -> Result<Response> {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+fn reset_password(core: &Core, id: &str, credential: &Value) -> Result<Response> {
+    let mut realm = lock(&core.realm);
+    let user = find(&mut realm, id)?;
+    if credential["value"].as_str().is_none_or(str::is_empty) {
+        return Err((StatusCode::BAD_REQUEST, json!({ "error": "No password provided" })));
+    }
+    user.required_actions.remove("UPDATE_PASSWORD");
+    apply(user, &json!({ "credentials": [credential] }))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 fn search(realm: &Realm, query: &[(String, String)]) -> Value {
     let exact = field(query, "exact") == "true";
     let matches = |wanted: &str, value: &str| {
         let wanted = wanted.to_lowercase();
         wanted.is_empty() || if exact { value == wanted } else { value.contains(&wanted) }
     };
+    let wanted: Vec<(&str, &str)> = field(query, "q").split_whitespace().filter_map(|term| term.split_once(':')).collect();
+    let has = |user: &User, name: &str, value: &str| user.attributes.get(name).is_some_and(|values| values.iter().any(|v| v.eq_ignore_ascii_case(value)));
     let users = realm.users.iter().filter(|user| {
         let email = user.email.as_deref().unwrap_or_default();
-        matches(field(query, "email"), email) && matches(field(query, "username"), &user.username)
+        matches(field(query, "email"), email) && matches(field(query, "username"), &user.username) && wanted.iter().all(|(name, value)| has(user, name, value))
     });
+    let mut users: Vec<&User> = users.collect();
+    users.sort_by_key(|user| &user.username);
     let first = field(query, "first").parse().unwrap_or(0);
     let max = field(query, "max").parse().unwrap_or(100);
-    users.skip(first).take(max).map(representation).collect()
+    users.into_iter().skip(first).take(max).map(representation).collect()
 }
 
 fn roles(core: &Core, id: &str, assigned: bool) -> Result<Response> {
     let mut realm = lock(&core.realm);
     let user = find(&mut realm, id)?;
     let of_user = core.roles.iter().filter(|(name, _)| user.roles.contains(*name) == assigned);
-    let roles: Value =
-        of_user.map(|(name, id)| json!({ "id": id, "name": name, "composite": false, "clientRole": false, "containerId": core.options.realm })).collect();
-    Ok(ok(&roles))
+    let roles = of_user.map(|(name, id)| {
+        let composite = COMPOSITES.iter().any(|(role, _)| role == name);
+        json!({ "id": id, "name": name, "composite": composite, "clientRole": false, "containerId": core.options.realm })
+    });
+    Ok(ok(&roles.collect()))
 }
 
 fn add_roles(core: &Core, id: &str, given: &Value) -> Result<Response> {

@@ -17,14 +17,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::server::{Faults, Server, basic, lock};
-use token::SigningKey;
+use token::{Keys, SigningKey};
 
 /// The public client of the password grant.
 pub const PUBLIC_CLIENT: &str = "pulse-cli";
 
 /// The realm's roles.
 pub const ROLES: [&str; 4] = ["customer", "operator", "operator_admin", "service"];
+
+/// Composite roles, and the role that each brings with it.
+const COMPOSITES: [(&str, &str); 1] = [("operator_admin", "operator")];
 
 /// How to start a [`Fake`].
 #[derive(Clone, Debug)]
@@ -83,6 +88,8 @@ struct Link {
 #[derive(Default)]
 struct Realm {
     users: Vec<User>,
+    /// Wrong passwords since the last log-in, by user id. They are counted only: nobody is locked out.
+    failures: HashMap<String, u32>,
     links: HashMap<String, Link>,
 }
 
@@ -91,7 +98,7 @@ struct Core {
     base_url: String,
     options: Options,
     basic: String,
-    key: SigningKey,
+    keys: Mutex<Keys>,
     /// Role name and id.
     roles: Vec<(&'static str, String)>,
     realm: Mutex<Realm>,
@@ -128,7 +135,7 @@ impl Fake {
             base_url: format!("http://{address}"),
             basic: basic(&options.client_id, &options.client_secret),
             options,
-            key: SigningKey::shared()?,
+            keys: Mutex::new(Keys::shared()?),
             roles: ROLES.iter().map(|role| (*role, uuid())).collect(),
             realm: Mutex::default(),
         });
@@ -178,6 +185,46 @@ impl Fake {
         let id = user.id.clone();
         lock(&self.core.realm).users.push(user);
         id
+    }
+
+    /// Makes a new key that signs from now on. The ones before it stay in the key set, so that their tokens stay good.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn rotate_key(&self) -> anyhow::Result<()> {
+        let key = SigningKey::generate()?;
+        lock(&self.core.keys).rotate(key);
+        Ok(())
+    }
+
+    /// Removes every key but the present one from the key set.
+    pub fn retire_old_keys(&self) {
+        lock(&self.core.keys).retire();
+    }
+
+    /// What the access token of a user with these realm roles and this tenant says. Each call is another user, unknown to the admin API.
+    #[must_use]
+    pub fn claims(&self, roles: &[&str], tenant: Option<&str>) -> Value {
+        let id = uuid();
+        let email = format!("{id}@pulse.example");
+        let user = User {
+            id,
+            username: email.clone(),
+            email: Some(email),
+            email_verified: true,
+            attributes: tenant.map(|tenant| ("tenant_id".to_owned(), vec![tenant.to_owned()])).into_iter().collect(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            ..User::default()
+        };
+        token::claims_of_user(&self.core, &user)
+    }
+
+    /// A token with any claims, signed by the present key.
+    ///
+    /// # Errors
+    /// When the claims cannot be signed.
+    pub fn sign(&self, claims: &Value) -> anyhow::Result<String> {
+        lock(&self.core.keys).sign(claims)
     }
 
     /// Delays every answer.

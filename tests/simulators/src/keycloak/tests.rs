@@ -56,20 +56,19 @@ fn between(page: &str, start: &str) -> String {
     rest.split('"').next().expect("the end").replace("&amp;", "&")
 }
 
-/// The claims of a token, checked as a resource server does: by discovery and key set.
-async fn verify(fake: &Fake, access: &str) -> Value {
+/// The claims of a good token, checked as a resource server does: by discovery and key set.
+async fn verify(fake: &Fake, access: &str) -> Option<Value> {
     let read = async |url: String| reqwest::get(url).await.expect("an answer").json::<Value>().await.expect("JSON");
     let discovery = read(format!("{}/.well-known/openid-configuration", fake.issuer())).await;
     let keys = read(discovery["jwks_uri"].as_str().expect("a URL").to_owned()).await;
-    let key = keys["keys"][0].clone();
+    let kid = jsonwebtoken::decode_header(access).expect("a header").kid.expect("a key id");
+    let key = keys["keys"].as_array().expect("keys").iter().find(|key| key["kid"] == kid)?;
     let field = |name: &str| key[name].as_str().expect("text").to_owned();
     let decoding = DecodingKey::from_rsa_components(&field("n"), &field("e")).expect("a key");
     let mut validation = Validation::new(Algorithm::RS256);
     validation.set_audience(&["pulse-api"]);
     validation.set_issuer(&[fake.issuer()]);
-    let decoded = jsonwebtoken::decode::<Value>(access, &decoding, &validation).expect("a valid token");
-    assert_eq!(decoded.header.kid, Some(field("kid")));
-    decoded.claims
+    Some(jsonwebtoken::decode::<Value>(access, &decoding, &validation).ok()?.claims)
 }
 
 #[tokio::test]
@@ -114,7 +113,7 @@ async fn a_provisioned_user_sets_a_password_and_gets_a_token_with_tenant_and_rol
     assert!(read(user.last_link.expect("a link")).await.contains("expired"));
 
     let (_, answer) = log_in().await;
-    let claims = verify(&fake, answer["access_token"].as_str().expect("a token")).await;
+    let claims = verify(&fake, answer["access_token"].as_str().expect("a token")).await.expect("a good token");
     assert_eq!(claims["tenant_id"], "t1");
     assert_eq!(claims["realm_access"]["roles"], json!(["customer", "default-roles-pulse"]));
 }
@@ -134,6 +133,96 @@ async fn strangers_and_faults_are_refused_in_keycloaks_words() {
     assert_eq!(fake.users().len(), 1);
     admin.token.push('x');
     assert_eq!(admin.call("GET", "/users", None).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_test_signs_the_claims_that_it_wants() {
+    let fake = fake(None).await;
+    let mut claims = fake.claims(&["customer"], Some("t1"));
+    assert_eq!((&claims["tenant_id"], &claims["realm_access"]["roles"]), (&json!("t1"), &json!(["customer", "default-roles-pulse"])));
+    assert_ne!(fake.claims(&["customer"], Some("t1"))["sub"], claims["sub"]);
+    assert_eq!(fake.claims(&["service"], None).get("tenant_id"), None);
+    assert_eq!(verify(&fake, &fake.sign(&claims).expect("a token")).await.as_ref(), Some(&claims));
+    claims["aud"] = json!(["other"]);
+    assert_eq!(verify(&fake, &fake.sign(&claims).expect("a token")).await, None);
+}
+
+#[tokio::test]
+async fn an_operator_admin_is_an_operator_too_in_every_token() {
+    let fake = fake(None).await;
+    let roles = json!(["default-roles-pulse", "operator", "operator_admin"]);
+    assert_eq!(fake.claims(&["operator_admin"], None)["realm_access"]["roles"], roles);
+    let password = Some("pass word".to_owned());
+    let own = BTreeSet::from(["operator_admin".to_owned()]);
+    let id = fake.add_user(User { username: "ada".to_owned(), enabled: true, password, roles: own, ..User::default() });
+    let form = [("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", "ada"), ("password", "pass word")];
+    let (_, answer) = token(&fake, &form).await;
+    let claims = verify(&fake, answer["access_token"].as_str().expect("a token")).await.expect("a good token");
+    assert_eq!(claims["realm_access"]["roles"], roles);
+    let (_, mapped) = Admin::new(&fake).await.call("GET", &format!("/users/{id}/role-mappings/realm"), None).await;
+    assert_eq!((&mapped[0]["name"], &mapped[0]["composite"], &mapped[1]), (&json!("operator_admin"), &json!(true), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_rotated_key_stays_published_until_it_is_retired() {
+    let fake = fake(None).await;
+    let admin = Admin::new(&fake).await;
+    let claims = fake.claims(&["operator"], None);
+    let old = fake.sign(&claims).expect("a token");
+    fake.rotate_key().expect("a key");
+    let new = fake.sign(&claims).expect("a token");
+    assert_ne!(jsonwebtoken::decode_header(&old).expect("a header").kid, jsonwebtoken::decode_header(&new).expect("a header").kid);
+    assert!(verify(&fake, &old).await.is_some() && verify(&fake, &new).await.is_some());
+    assert_eq!(admin.call("GET", "/users", None).await.0, 200);
+
+    fake.retire_old_keys();
+    assert_eq!((verify(&fake, &old).await, verify(&fake, &new).await), (None, Some(claims)));
+    assert_eq!(admin.call("GET", "/users", None).await.0, 401);
+    assert_eq!(Admin::new(&fake).await.call("GET", "/users", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_users_of_a_tenant_are_found_page_by_page() {
+    let fake = fake(None).await;
+    for (username, tenant) in [("b", "t1"), ("d", "t10"), ("c", "t1"), ("a", "t1"), ("e", "")] {
+        let attributes = BTreeMap::from([("tenant_id".to_owned(), vec![tenant.to_owned()])]);
+        let _ = fake.add_user(User { username: username.to_owned(), attributes, ..User::default() });
+    }
+    let admin = Admin::new(&fake).await;
+    let names = async |query: &str| {
+        let (_, found) = admin.call("GET", &format!("/users?{query}"), None).await;
+        found.as_array().expect("users").iter().map(|user| user["username"].as_str().expect("a name")).collect::<String>()
+    };
+    assert_eq!(names("q=tenant_id:t1&max=2&briefRepresentation=false").await, "ab");
+    assert_eq!(names("q=tenant_id:t1&first=2&max=2").await, "c");
+    assert_eq!(names("q=tenant_id:t").await, "");
+    assert_eq!(names("q=tenant_id:t1&username=b&exact=true").await, "b");
+}
+
+#[tokio::test]
+async fn disabling_a_user_and_resetting_its_password_change_nothing_else() {
+    let fake = fake(None).await;
+    let user = json!({
+        "username": "ada@example.com", "email": "ada@example.com", "firstName": "Ada", "lastName": "L", "enabled": true, "emailVerified": true,
+        "attributes": { "tenant_id": ["t1"] }, "requiredActions": ["UPDATE_PASSWORD"],
+    });
+    let admin = Admin::new(&fake).await;
+    assert_eq!(admin.call("POST", "/users", Some(user)).await.0, 201);
+    let path = format!("/users/{}", fake.users().remove(0).id);
+    let (_, mut expected) = admin.call("GET", &path, None).await;
+
+    assert_eq!(admin.call("PUT", &path, Some(json!({ "enabled": false }))).await.0, 204);
+    expected["enabled"] = json!(false);
+    assert_eq!(admin.call("GET", &path, None).await.1, expected);
+
+    let reset = format!("{path}/reset-password");
+    assert_eq!(admin.call("PUT", &reset, Some(json!({ "type": "password" }))).await.0, 400);
+    let credential = json!({ "type": "password", "value": "pass word", "temporary": false });
+    assert_eq!(admin.call("PUT", &reset, Some(credential)).await.0, 204);
+    expected["requiredActions"] = json!([]);
+    assert_eq!(admin.call("GET", &path, None).await.1, expected);
+    let form = [("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", "ada@example.com"), ("password", "pass word")];
+    assert_eq!(token(&fake, &form).await.1["error_description"], "Account disabled");
 }
 
 /// Takes one mail over SMTP and answers its lines.

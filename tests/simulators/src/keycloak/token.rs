@@ -1,5 +1,6 @@
-//! The realm's signing key and the tokens made with it.
+//! The realm's signing keys and the tokens made with them.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, ensure};
@@ -9,13 +10,13 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 
-use super::{Core, PUBLIC_CLIENT, User, uuid};
-use crate::server::now;
+use super::{COMPOSITES, Core, PUBLIC_CLIENT, User, uuid};
+use crate::server::{lock, now};
 
 /// Seconds an access token lives: Keycloak's default.
 pub(super) const LIFESPAN: i64 = 300;
 
-/// An RSA key; one a process, as making it is what costs at start.
+/// An RSA key.
 #[derive(Clone)]
 pub(super) struct SigningKey {
     id: String,
@@ -24,7 +25,8 @@ pub(super) struct SigningKey {
 }
 
 impl SigningKey {
-    pub fn shared() -> anyhow::Result<Self> {
+    /// One a process, as making it is what costs at start.
+    fn shared() -> anyhow::Result<Self> {
         static KEY: OnceLock<SigningKey> = OnceLock::new();
         if let Some(key) = KEY.get() {
             return Ok(key.clone());
@@ -33,7 +35,8 @@ impl SigningKey {
         Ok(KEY.get_or_init(|| key).clone())
     }
 
-    fn generate() -> anyhow::Result<Self> {
+    /// A new one.
+    pub fn generate() -> anyhow::Result<Self> {
         let pair = KeyPair::generate(KeySize::Rsa2048).context("no RSA key")?;
         let pkcs8 = pair.as_der().context("no DER")?;
         let encoding = EncodingKey::from_rsa_der(pkcs1(pkcs8.as_ref())?);
@@ -41,12 +44,11 @@ impl SigningKey {
         Ok(Self { id: uuid(), encoding, jwk })
     }
 
-    /// The key set, as the certs endpoint answers it.
-    pub fn jwks(&self) -> Value {
+    fn jwk(&self) -> Value {
         let mut jwk = json!(self.jwk);
         jwk["kid"] = json!(self.id);
         jwk["use"] = json!("sig");
-        json!({ "keys": [jwk] })
+        jwk
     }
 
     fn sign(&self, claims: &Value) -> anyhow::Result<String> {
@@ -54,12 +56,54 @@ impl SigningKey {
         Ok(jsonwebtoken::encode(&header, claims, &self.encoding)?)
     }
 
-    /// The claims of a token of ours that is not over.
-    pub fn verify(&self, token: &str) -> Option<Value> {
+    fn verify(&self, token: &str) -> Option<Value> {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.validate_aud = false;
         let key = DecodingKey::from_jwk(&self.jwk).ok()?;
         Some(jsonwebtoken::decode::<Value>(token, &key, &validation).ok()?.claims)
+    }
+}
+
+/// The realm's keys: one signs, those before it are still published, as Keycloak's passive keys are.
+pub(super) struct Keys {
+    active: SigningKey,
+    passive: Vec<SigningKey>,
+}
+
+impl Keys {
+    /// Those of a fake that starts: the process's key, never rotated.
+    pub fn shared() -> anyhow::Result<Self> {
+        Ok(Self { active: SigningKey::shared()?, passive: Vec::new() })
+    }
+
+    /// From now on `key` signs.
+    pub fn rotate(&mut self, key: SigningKey) {
+        self.passive.insert(0, std::mem::replace(&mut self.active, key));
+    }
+
+    /// Publishes only the key that signs.
+    pub fn retire(&mut self) {
+        self.passive.clear();
+    }
+
+    fn published(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.active).chain(&self.passive)
+    }
+
+    /// The key set, as the certs endpoint answers it.
+    pub fn jwks(&self) -> Value {
+        json!({ "keys": self.published().map(SigningKey::jwk).collect::<Value>() })
+    }
+
+    /// A token with these claims.
+    pub fn sign(&self, claims: &Value) -> anyhow::Result<String> {
+        self.active.sign(claims)
+    }
+
+    /// The claims of a token of a published key that is not over.
+    pub fn verify(&self, token: &str) -> Option<Value> {
+        let id = jsonwebtoken::decode_header(token).ok()?.kid?;
+        self.published().find(|key| key.id == id)?.verify(token)
     }
 }
 
@@ -89,16 +133,19 @@ pub(super) fn for_service(core: &Core) -> anyhow::Result<String> {
     let roles = ["manage-users", "view-users", "query-users"];
     claims["resource_access"] = json!({ "realm-management": { "roles": roles } });
     claims["preferred_username"] = json!(format!("service-account-{client}"));
-    core.key.sign(&claims)
+    lock(&core.keys).sign(&claims)
 }
 
 /// An access token for a person.
 pub(super) fn for_user(core: &Core, user: &User) -> anyhow::Result<String> {
+    lock(&core.keys).sign(&claims_of_user(core, user))
+}
+
+/// What a person's access token says.
+pub(super) fn claims_of_user(core: &Core, user: &User) -> Value {
     let mut claims = common(core, PUBLIC_CLIENT, &user.id);
-    let default = default_role(core);
-    let roles: Vec<&String> = user.roles.iter().chain([&default]).collect();
     claims["aud"] = json!(["pulse-api"]);
-    claims["realm_access"] = json!({ "roles": roles });
+    claims["realm_access"] = json!({ "roles": effective_roles(core, user) });
     claims["preferred_username"] = json!(user.username);
     claims["email_verified"] = json!(user.email_verified);
     if let Some(email) = &user.email {
@@ -107,7 +154,13 @@ pub(super) fn for_user(core: &Core, user: &User) -> anyhow::Result<String> {
     if let Some(tenant) = user.attributes.get("tenant_id").and_then(|values| values.first()) {
         claims["tenant_id"] = json!(tenant);
     }
-    core.key.sign(&claims)
+    claims
+}
+
+/// The user's own roles, those that they are composed of, and everyone's.
+fn effective_roles(core: &Core, user: &User) -> BTreeSet<String> {
+    let implied = COMPOSITES.iter().filter(|(role, _)| user.roles.contains(*role)).map(|(_, implied)| (*implied).to_owned());
+    user.roles.iter().cloned().chain(implied).chain([default_role(core)]).collect()
 }
 
 fn common(core: &Core, client: &str, subject: &str) -> Value {

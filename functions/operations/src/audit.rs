@@ -1,0 +1,32 @@
+//! The trail of changes.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::audit::{
+    self,
+    model::{AuditFilter, AuditRow},
+};
+use shared::http::{Operator, Page, Query};
+use utoipa::ToSchema;
+
+/// A page of the trail.
+#[derive(Serialize, ToSchema)]
+pub struct AuditList {
+    audit: Vec<AuditRow>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// Who changed what and when, newest first
+#[utoipa::path(get, path = "/api/v1/operator/audit", tag = "operations", operation_id = "list_audit", params(AuditFilter),
+    responses((status = 200, description = "A page", body = AuditList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<AuditFilter>) -> Result<Json<AuditList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = audit::list(app.operator_db()?, &filter, &page).await?;
+    Ok(Json(AuditList { count: slice.items.len(), audit: slice.items, next_cursor: slice.next_cursor }))
+}

@@ -1,0 +1,29 @@
+//! Whether the system can work.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use utoipa::ToSchema;
+
+/// How long the database may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// That it can.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// 200 while the database answers
+#[utoipa::path(get, path = "/health", tag = "operations", operation_id = "health", security(()),
+    responses((status = 200, description = "It answers", body = Health), (status = 503, description = "`unavailable`: it does not")))]
+pub async fn health(State(app): State<App>) -> Result<Json<Health>> {
+    let db = app.operator_db()?;
+    db.bounded(PATIENCE, async { Ok(db.connection().await?.simple_query("").await.map(drop)?) }).await?;
+    Ok(Json(Health { status: "ok" }))
+}

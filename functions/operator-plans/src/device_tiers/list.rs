@@ -1,0 +1,28 @@
+//! The catalogue's device tiers.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Operator, PageQuery, Query};
+use shared::tiers::{self, model::Tier};
+use utoipa::ToSchema;
+
+/// A page of device tiers.
+#[derive(Serialize, ToSchema)]
+pub struct TierList {
+    tiers: Vec<Tier>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// All device tiers, retired ones too, in their order
+#[utoipa::path(get, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id = "list_device_tiers", params(PageQuery),
+    responses((status = 200, description = "A page", body = TierList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(query): Query<PageQuery>) -> Result<Json<TierList>> {
+    let slice = tiers::list(app.operator_db()?, &query.page()?).await?;
+    Ok(Json(TierList { count: slice.items.len(), tiers: slice.items, next_cursor: slice.next_cursor }))
+}

@@ -1,0 +1,28 @@
+//! The catalogue's plans.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Operator, PageQuery, Query};
+use shared::plans::{self, model::Plan};
+use utoipa::ToSchema;
+
+/// A page of plans.
+#[derive(Serialize, ToSchema)]
+pub struct PlanList {
+    plans: Vec<Plan>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// All plans, retired ones too, in the order of the catalogue
+#[utoipa::path(get, path = "/api/v1/operator/plans", tag = "plans", operation_id = "list_plans", params(PageQuery),
+    responses((status = 200, description = "A page", body = PlanList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(query): Query<PageQuery>) -> Result<Json<PlanList>> {
+    let slice = plans::list(app.operator_db()?, &query.page()?).await?;
+    Ok(Json(PlanList { count: slice.items.len(), plans: slice.items, next_cursor: slice.next_cursor }))
+}

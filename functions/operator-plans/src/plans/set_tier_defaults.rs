@@ -1,0 +1,27 @@
+//! Another set of what a plan brings.
+
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::fields::List;
+use shared::http::{Admin, Body, IfMatch, Path, Updated};
+use shared::ids::PlanId;
+use shared::plans::{
+    self,
+    model::{TierDefault, TierDefaults},
+};
+
+/// Replaces the whole list; subscriptions that exist keep what they have until a sync
+#[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans", operation_id = "set_tier_defaults",
+    request_body = Vec<TierDefault>, params(("If-Match" = Option<String>, Header)),
+    responses((status = 200, description = "As they are now", body = Updated<TierDefaults>),
+        (status = 404, description = "`plan_not_found`, `tier_not_found`"), (status = 412, description = "`version_changed`")))]
+pub async fn set(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<PlanId>,
+    if_match: IfMatch,
+    Body(wanted): Body<List<TierDefault, 100>>,
+) -> Result<Updated<TierDefaults>> {
+    plans::set_tier_defaults(app.operator_db()?, &by, &id, &if_match, wanted, app.clock().now()).await.map(Updated::ok)
+}

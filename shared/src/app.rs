@@ -1,0 +1,94 @@
+//! What every HTTP function keeps between requests: the database as the roles it acts in, who may call, the time.
+
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+
+use crate::auth::Verifier;
+use crate::clock::Clock;
+use crate::config::{self, AuthSettings, DatabaseSettings, Env};
+use crate::db::Db;
+use crate::secrets::{Role, Secrets};
+use crate::{Error, Result};
+
+/// The state of an HTTP function. Cloned freely.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+struct Parts {
+    roles: Vec<(Role, Arc<Secrets>, Db)>,
+    verifier: Verifier,
+    clock: Clock,
+    origins: Vec<HeaderValue>,
+}
+
+impl App {
+    /// Reads the settings, and the secrets of the roles that the function acts in, all at once.
+    ///
+    /// # Errors
+    /// `Setting`, `Upstream`.
+    pub async fn start(env: &Env, clock: Clock, roles: &[Role]) -> Result<Self> {
+        let database = DatabaseSettings::from_env(env)?;
+        let verifier = Verifier::new(AuthSettings::from_env(env)?, clock.clone())?;
+        let origins = config::allowed_origins(env)?;
+        let aws = config::aws().await;
+        let mut reading = Vec::new();
+        for role in roles {
+            let user = role.database_user().ok_or_else(|| Error::Internal(format!("{} has no database user", role.name())))?;
+            let (aws, database) = (&aws, database.clone());
+            reading.push(async move {
+                let secrets = Secrets::read(aws, env, *role).await?;
+                Ok::<_, Error>((*role, secrets.clone(), Db::new(database, user, secrets)?))
+            });
+        }
+        let roles = futures::future::try_join_all(reading).await?;
+        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins })))
+    }
+
+    /// The database as operators' role.
+    ///
+    /// # Errors
+    /// `Internal` where the function was not started with it.
+    pub fn operator_db(&self) -> Result<&Db> {
+        self.role(Role::Operator).map(|(_, _, db)| db)
+    }
+
+    /// The database as customers' role: without a tenant it shows no row.
+    ///
+    /// # Errors
+    /// As `operator_db`.
+    pub fn tenant_db(&self) -> Result<&Db> {
+        self.role(Role::Customer).map(|(_, _, db)| db)
+    }
+
+    /// The secret of one of the function's roles.
+    ///
+    /// # Errors
+    /// As `operator_db`.
+    pub fn secrets(&self, role: Role) -> Result<&Arc<Secrets>> {
+        self.role(role).map(|(_, secrets, _)| secrets)
+    }
+
+    fn role(&self, role: Role) -> Result<&(Role, Arc<Secrets>, Db)> {
+        let found = self.0.roles.iter().find(|(known, ..)| *known == role);
+        found.ok_or_else(|| Error::Internal(format!("this function does not act as {}", role.name())))
+    }
+
+    /// Checks tokens.
+    #[must_use]
+    pub fn verifier(&self) -> &Verifier {
+        &self.0.verifier
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The origins whose pages may call.
+    #[must_use]
+    pub fn origins(&self) -> &[HeaderValue] {
+        &self.0.origins
+    }
+}

@@ -1,0 +1,278 @@
+//! What handlers take: who calls, and valid input. The order of refusals is the order of a handler's arguments: token and role first.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use deserr::Deserr;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use lambda_http::request::RequestContext;
+
+use super::{IDEMPOTENCY_KEY, Problem};
+use crate::app::App;
+use crate::audit::Person;
+use crate::auth::Claims;
+use crate::error::Refusal;
+use crate::fields::Faults;
+use crate::idempotency::Key;
+use crate::ids::TenantId;
+use crate::{Error, Result};
+
+/// Who called, once the token is checked: for the log line, which is written outside the handler.
+#[derive(Clone, Default)]
+pub(super) struct Caller(Arc<OnceLock<Claims>>);
+
+impl Caller {
+    pub(super) fn get(&self) -> Option<&Claims> {
+        self.0.get()
+    }
+}
+
+async fn claims(parts: &mut Parts, app: &App) -> Result<Claims> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+    let token = header.and_then(|header| header.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    let missing = || Error::refusal(Refusal::Unauthenticated, "missing_token", "A bearer token is required.");
+    let claims = app.verifier().verify(token.ok_or_else(missing)?).await?;
+    if let Some(caller) = parts.extensions.get::<Caller>() {
+        // The first extractor to check it wins; there is only one a handler.
+        let _ = caller.0.set(claims.clone());
+    }
+    Ok(claims)
+}
+
+fn person(claims: &Claims, parts: &Parts) -> Person {
+    let ip = match parts.extensions.get::<RequestContext>() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        _ => None,
+    };
+    Person { id: claims.subject.clone(), ip }
+}
+
+fn forbidden(code: &'static str, detail: &str) -> Error {
+    Error::refusal(Refusal::Forbidden, code, detail)
+}
+
+/// Somebody who may read as platform staff.
+#[derive(Debug, Clone)]
+pub struct Operator(pub Person);
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator
+where
+    App: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let claims = claims(parts, &App::from_ref(state)).await?;
+        if claims.has("operator") || claims.has("operator_admin") {
+            return Ok(Self(person(&claims, parts)));
+        }
+        Err(forbidden("operator_required", "This route needs the role operator."))
+    }
+}
+
+/// Somebody who may also write as platform staff.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Person);
+
+impl<S: Send + Sync> FromRequestParts<S> for Admin
+where
+    App: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let claims = claims(parts, &App::from_ref(state)).await?;
+        if claims.has("operator_admin") {
+            return Ok(Self(person(&claims, parts)));
+        }
+        Err(forbidden("operator_admin_required", "This route needs the role operator_admin."))
+    }
+}
+
+/// Somebody who acts for the tenant of their token.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    /// Who.
+    pub person: Person,
+    /// For whom.
+    pub tenant: TenantId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Customer
+where
+    App: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let claims = claims(parts, &App::from_ref(state)).await?;
+        if !claims.has("customer") {
+            return Err(forbidden("customer_required", "This route needs the role customer."));
+        }
+        let person = person(&claims, parts);
+        let tenant = claims.tenant.ok_or_else(|| forbidden("no_tenant", "The access token names no tenant."))?;
+        Ok(Self { person, tenant })
+    }
+}
+
+/// Another backend, which names the tenant that it asks for.
+#[derive(Debug, Clone)]
+pub struct Service(pub Person);
+
+impl<S: Send + Sync> FromRequestParts<S> for Service
+where
+    App: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let claims = claims(parts, &App::from_ref(state)).await?;
+        if claims.has("service") {
+            return Ok(Self(person(&claims, parts)));
+        }
+        Err(forbidden("service_required", "This route needs the role service."))
+    }
+}
+
+/// The parameters of a path. What is not well formed names nothing that exists: 404.
+#[derive(Debug, Clone)]
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Error::not_found("not_found", format!("There is no such thing here: {}", rejection.body_text()))),
+        }
+    }
+}
+
+/// The query string, every fault of it named.
+#[derive(Debug, Clone)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: Deserr<Faults>> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let axum::extract::Query(pairs) = pairs.map_err(|_| Error::malformed("malformed_query", "The query string cannot be read."))?;
+        let mut object = Map::new();
+        for (name, value) in pairs {
+            if object.insert(name.clone(), Value::String(value)).is_some() {
+                return Err(Error::invalid(name, "is given twice"));
+            }
+        }
+        Ok(Self(deserr::deserialize::<T, _, Faults>(Value::Object(object))?))
+    }
+}
+
+/// A JSON body, every fault of it named.
+#[derive(Debug, Clone)]
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: Deserr<Faults>> FromRequest<S> for Body<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> std::result::Result<Self, Response> {
+        read(&bytes(request, state).await?).map(Self).map_err(Error::into_response)
+    }
+}
+
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> std::result::Result<axum::body::Bytes, Response> {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let bytes = axum::body::Bytes::from_request(request, state).await;
+    let bytes = bytes.map_err(|rejection| Problem::new(rejection.status(), "body_too_large", "The body is too large.").into_response())?;
+    if media != "application/json" && !(media.starts_with("application/") && media.ends_with("+json")) && !bytes.is_empty() {
+        let detail = "The body must be application/json.";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail).into_response());
+    }
+    Ok(bytes)
+}
+
+/// No body at all is an empty object: a field that is required is then named as missing.
+fn read<T: Deserr<Faults>>(bytes: &[u8]) -> Result<T> {
+    let value = match bytes {
+        [] => Value::Object(Map::new()),
+        bytes => serde_json::from_slice(bytes)
+            .map_err(|error| Error::malformed("malformed_json", format!("The body is not JSON (line {}, column {}).", error.line(), error.column())))?,
+    };
+    Ok(deserr::deserialize::<T, Value, Faults>(value)?)
+}
+
+/// A JSON body with the key that makes a repetition the same request (docs/api.md, "Idempotency").
+#[derive(Debug, Clone)]
+pub struct Idempotent<T>(pub Option<Key>, pub T);
+
+impl<S: Send + Sync, T: Deserr<Faults>> FromRequest<S> for Idempotent<T>
+where
+    App: FromRef<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> std::result::Result<Self, Response> {
+        let caller = request.extensions().get::<Caller>().and_then(Caller::get).cloned();
+        let route = format!("{} {}", request.method(), request.uri().path());
+        let given = one_header(request.headers(), &IDEMPOTENCY_KEY).map_err(Error::into_response)?;
+        let bytes = bytes(request, state).await?;
+        let key = given.map(|given| {
+            let caller = caller.ok_or_else(|| Error::Internal("an idempotent route without a caller".to_owned()))?;
+            Key::new(&given, &caller.subject, caller.tenant.as_ref(), &route, &bytes)
+        });
+        let key = key.transpose().map_err(Error::into_response)?;
+        read(&bytes).map(|body| Self(key, body)).map_err(Error::into_response)
+    }
+}
+
+fn one_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>> {
+    let mut values = headers.get_all(name).iter();
+    let (first, second) = (values.next(), values.next());
+    match (first.map(|value| value.to_str()), second) {
+        (None, _) => Ok(None),
+        (Some(Ok(value)), None) => Ok(Some(value.to_owned())),
+        _ => Err(Error::invalid(name.as_str(), "must be given once, in ASCII")),
+    }
+}
+
+/// The versions of which a write may replace one; none given: any (RFC 9110, section 13.1.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IfMatch(Option<Vec<String>>);
+
+impl IfMatch {
+    /// Whether a resource of this version may be replaced.
+    ///
+    /// # Errors
+    /// `Refused` as `version_changed`.
+    pub fn check(&self, version: i64) -> Result<()> {
+        let tag = format!("\"{version}\"");
+        match &self.0 {
+            Some(tags) if !tags.iter().any(|given| *given == tag || given == "*") => {
+                let detail = format!("It has changed since you read it: it is at version {version} now. Read it again, and repeat what you meant.");
+                Err(Error::refusal(Refusal::Precondition, "version_changed", detail))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let values: Vec<&str> = parts.headers.get_all(IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()).collect();
+        if values.is_empty() {
+            return Ok(Self(None));
+        }
+        // A weak tag never matches here, nor does what is no tag: it stands as it is, and equals nothing.
+        Ok(Self(Some(values.iter().flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect())))
+    }
+}

@@ -1,0 +1,135 @@
+//! The OpenAPI document: what is the same for every route is added here, so that a route says only what is its own.
+
+use serde_json::{Value, json};
+use utoipa::openapi::OpenApi;
+
+use crate::error::FieldFault;
+
+/// The document's schema of a path parameter, by its name.
+fn path_parameter(name: &str) -> Value {
+    use crate::fields::Described;
+    use crate::ids::{DeviceId, PlanId, StripeEventId, StripeSessionId, SubscriptionId, TenantId};
+    let schema = match name {
+        "plan_id" => json!(<PlanId as Described>::schema()),
+        "tenant_id" => json!(<TenantId as Described>::schema()),
+        "subscription_id" => json!(<SubscriptionId as Described>::schema()),
+        "device_id" => json!(<DeviceId as Described>::schema()),
+        "event_id" => json!(<StripeEventId as Described>::schema()),
+        "session_id" => json!(<StripeSessionId as Described>::schema()),
+        "user_id" => json!({"type": "string", "minLength": 1, "maxLength": 100}),
+        _ => json!({"type": "integer", "format": "int64", "minimum": 1}),
+    };
+    json!({"name": name, "in": "path", "required": true, "schema": schema})
+}
+
+/// Puts the functions' documents together, with the answers that every route can give.
+#[must_use]
+pub fn document(parts: Vec<OpenApi>) -> Value {
+    let mut whole = OpenApi::default();
+    for part in parts {
+        whole.merge(part);
+    }
+    let mut document = serde_json::to_value(&whole).unwrap_or_default();
+    document["openapi"] = json!("3.1.0");
+    document["info"]["title"] = json!("Pulse Billing");
+    document["info"]["version"] = json!("1");
+    document["info"]["description"] = json!("Subscriptions, provisioning and entitlements of a multi-tenant IoT platform. Conventions: docs/api.md.");
+    document["info"]["license"] = json!({"name": "Apache-2.0", "identifier": "Apache-2.0"});
+    document["components"]["securitySchemes"]["token"] = json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"});
+    document["components"]["schemas"]["Problem"] = problem();
+    document["components"]["responses"]["Problem"] = json!({
+        "description": "A problem (RFC 9457).",
+        "headers": {"X-Request-Id": {"description": "Names the request.", "schema": {"type": "string"}}},
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    });
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for (path, item) in paths {
+            for (method, operation) in item.as_object_mut().into_iter().flatten() {
+                complete(path, method, operation);
+            }
+        }
+    }
+    document
+}
+
+/// What the parts of a route's request make possible.
+fn complete(path: &str, method: &str, operation: &mut Value) {
+    let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let mut parameters: Vec<Value> = names.map(path_parameter).collect();
+    parameters.extend(operation["parameters"].as_array().cloned().unwrap_or_default());
+    let has = |place: &str, name: &str| parameters.iter().any(|parameter| parameter["in"] == place && (name.is_empty() || parameter["name"] == name));
+    // An empty scheme says: no token.
+    let public = operation["security"] == json!([{}]);
+    let body = operation["requestBody"].is_object();
+    let mut statuses = vec![500, 503];
+    if public {
+        operation["security"] = json!([]);
+    } else {
+        statuses.extend([401, 403]);
+        if operation["security"].is_null() {
+            // The role that the caller needs, as OpenAPI 3.1 has it for schemes without scopes.
+            let role = match (path.starts_with("/api/v1/operator/"), method) {
+                (true, "get") => "operator",
+                (true, _) => "operator_admin",
+                _ => "customer",
+            };
+            operation["security"] = json!([{"token": [role]}]);
+        }
+    }
+    if has("path", "") {
+        statuses.push(404);
+    }
+    if has("query", "") || body {
+        statuses.extend([400, 422]);
+    }
+    if body {
+        statuses.extend([413, 415]);
+    }
+    if has("header", "If-Match") {
+        statuses.push(412);
+    }
+    if has("header", "Idempotency-Key") {
+        statuses.extend([409, 422]);
+    }
+    for status in statuses {
+        let answer = &mut operation["responses"][status.to_string()];
+        if answer.is_null() {
+            *answer = json!({"$ref": "#/components/responses/Problem"});
+        }
+    }
+    if let Some(responses) = operation["responses"].as_object_mut() {
+        for (status, answer) in responses {
+            if answer["content"].is_null() && answer["$ref"].is_null() && status.as_str() >= "400" {
+                answer["content"] = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+            }
+        }
+    }
+    for parameter in &mut parameters {
+        match parameter["name"].as_str() {
+            Some("Idempotency-Key") => parameter["schema"] = json!({"type": "string", "pattern": "^[!-~]{1,255}$"}),
+            Some("If-Match") => parameter["schema"] = json!({"type": "string", "examples": ["\"1\""]}),
+            _ => {}
+        }
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = json!(parameters);
+    }
+}
+
+fn problem() -> Value {
+    let fault = <FieldFault as utoipa::PartialSchema>::schema();
+    json!({
+        "type": "object",
+        "required": ["type", "title", "status", "code", "detail", "request_id"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "code": {"type": "string", "description": "Stable: for programs."},
+            "detail": {"type": "string", "description": "For a person."},
+            "request_id": {"type": "string"},
+            "errors": {"type": "array", "items": fault, "description": "Of a 422: each field that cannot be taken."},
+        },
+        "example": {"type": "about:blank", "title": "Not Found", "status": 404, "code": "plan_not_found", "detail": "Plan not found", "request_id": "JKJaXmPLvHcESHA="},
+    })
+}

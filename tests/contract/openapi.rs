@@ -1,0 +1,72 @@
+//! The OpenAPI document: what is checked in is what the code says, and every route of it is there, closed to those it is not for.
+
+use serde_json::Value;
+use tests::api::{Api, Who};
+use tests::{World, text};
+
+#[test]
+fn the_checked_in_document_is_what_the_code_says() {
+    tests::reviewed("docs/openapi.json", &format!("{}\n", serde_json::to_string_pretty(&tests::api::openapi()).expect("JSON")));
+}
+
+/// Method, path with something in each parameter, and the roles that may call; none where everybody may.
+fn operations() -> Vec<(String, String, Option<Vec<String>>)> {
+    let document = tests::api::openapi();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let mut filled = path.clone();
+            for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path") {
+                let value = if parameter["schema"]["type"] == "integer" { "1" } else { "SUB-2026-0001" };
+                filled = filled.replace(&format!("{{{}}}", text(&parameter["name"])), value);
+            }
+            let schemes = operation["security"].as_array().expect("security");
+            let roles = schemes.iter().filter_map(|scheme| scheme["token"].as_array()).flatten().map(text).collect();
+            all.push((method.to_uppercase(), filled, (!schemes.is_empty()).then_some(roles)));
+        }
+    }
+    assert!(all.len() >= 13, "{all:?}");
+    all
+}
+
+#[tokio::test]
+async fn every_route_refuses_the_anonymous_and_the_wrong_role() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let everyone = [("operator", Who::Operator), ("operator_admin", Who::Admin), ("service", Who::Service), ("customer", Who::Customer("acme"))];
+    for (method, path, roles) in operations() {
+        let call = async |who| api.send(who, &method, &path, &[], (method != "GET").then(|| Value::Object(serde_json::Map::new()))).await;
+        let Some(roles) = roles else {
+            assert_eq!(call(Who::Nobody).await.status, 200, "{method} {path}");
+            continue;
+        };
+        assert!(!roles.is_empty(), "{method} {path} names no role");
+        call(Who::Nobody).await.problem(401, "missing_token");
+        assert_eq!(call(Who::Nobody).await.header("www-authenticate"), "Bearer");
+        for (role, who) in everyone {
+            let allowed = roles.iter().any(|wanted| wanted == role) || (role == "operator_admin" && roles.iter().any(|wanted| wanted == "operator"));
+            let reply = call(who).await;
+            assert_eq!(reply.status == 403, !allowed, "{role}: {method} {path}: {}", reply.body);
+            assert_ne!(reply.status, 401, "{role}: {method} {path}");
+        }
+    }
+}
+
+/// On the running stack each function has only its own routes and its own roles: a route that no function has would be `{"message"}`.
+#[tokio::test]
+async fn every_route_reaches_its_function_at_the_stacks_address() {
+    let api = Api::of_stack();
+    for (method, path, roles) in operations() {
+        let reply = api.send(Who::Nobody, &method, &path, &[], None).await;
+        assert_eq!(reply.status, if roles.is_some() { 401 } else { 200 }, "{method} {path}: {}", reply.body);
+        assert!(!reply.header("x-request-id").is_empty(), "{method} {path}");
+    }
+    assert_eq!(api.get(Who::Nobody, "/api/v1/nowhere").await.expect(404), serde_json::json!({"message": "Not Found"}));
+}
+
+#[tokio::test]
+async fn the_served_document_is_the_checked_in_one() {
+    let world = World::new().await;
+    let served = world.api().await.get(Who::Nobody, "/openapi.json").await.expect(200);
+    assert!(served == tests::api::openapi(), "the function was built with another docs/openapi.json");
+}

@@ -1,0 +1,270 @@
+//! Bearer tokens of made-up people at a Keycloak, real or embedded: what `cargo xtask token` prints and what the end-to-end tests send.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aws_lc_rs::digest::{SHA256, digest};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+
+use crate::keycloak::PUBLIC_CLIENT;
+
+/// How often a refused attempt is repeated, and after what time: enough for a dozen calls at once, each of which waits for all before it.
+const RETRIES: usize = 50;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Who sends the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role<'a> {
+    /// Platform staff that reads.
+    Operator,
+    /// Platform staff that reads and writes.
+    OperatorAdmin,
+    /// Another backend.
+    Service,
+    /// A customer of this tenant.
+    Customer(&'a str),
+}
+
+impl Role<'_> {
+    /// The realm role.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::OperatorAdmin => "operator_admin",
+            Self::Service => "service",
+            Self::Customer(_) => "customer",
+        }
+    }
+
+    /// Name and mail address of the one user with this role.
+    #[must_use]
+    pub fn username(self) -> String {
+        match self {
+            Self::Operator => "dev-operator@pulse.example".to_owned(),
+            Self::OperatorAdmin => "dev-operator-admin@pulse.example".to_owned(),
+            Self::Service => "dev-service@pulse.example".to_owned(),
+            // Keycloak takes 64 characters before the @, and a tenant's id alone may have 63: as many as a part of a host name.
+            Self::Customer(tenant) => format!("dev-customer@{tenant}.pulse.example"),
+        }
+    }
+}
+
+/// A realm, and the backend's client in it, whose service account manages users.
+#[derive(Clone, Copy)]
+pub struct Keycloak<'a> {
+    /// `http://host:port`.
+    pub base_url: &'a str,
+    /// The realm's name.
+    pub realm: &'a str,
+    /// The backend's client.
+    pub client_id: &'a str,
+    /// Its secret.
+    pub client_secret: &'a str,
+}
+
+impl Keycloak<'_> {
+    /// An access token of the user with this role, who is made where there is none. Any number of calls may run at once.
+    ///
+    /// # Errors
+    /// When Keycloak cannot be reached or goes on refusing.
+    pub async fn token(&self, role: Role<'_>) -> Result<String> {
+        let users = Users { http: http()?, realm: format!("{}/admin/realms/{}", self.base_url, self.realm), token: self.service_token().await? };
+        // Of calls at once for one user, Keycloak lets one through and refuses the others: to make it, to give it its role and even to log it in.
+        for _ in 0..RETRIES {
+            if let Ok(token) = self.attempt(&users, role).await {
+                return Ok(token);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.attempt(&users, role).await
+    }
+
+    async fn attempt(&self, users: &Users, role: Role<'_>) -> Result<String> {
+        let password = self.password(role);
+        let id = users.ensure(role, &password).await?;
+        users.ensure_role(&id, role.name()).await?;
+        let outcome = self.log_in(&role.username(), &password).await;
+        if outcome.is_err() {
+            users.mend_password(&id, &password).await?;
+        }
+        outcome
+    }
+
+    /// An access token of the client's service account.
+    ///
+    /// # Errors
+    /// When Keycloak cannot be reached or refuses.
+    pub async fn service_token(&self) -> Result<String> {
+        let form = [("grant_type", "client_credentials"), ("client_id", self.client_id), ("client_secret", self.client_secret)];
+        self.grant(&form).await
+    }
+
+    /// An access token of the user with this name or mail address.
+    ///
+    /// # Errors
+    /// When Keycloak cannot be reached or refuses.
+    pub async fn log_in(&self, username: &str, password: &str) -> Result<String> {
+        self.grant(&[("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", username), ("password", password)]).await
+    }
+
+    async fn grant(&self, form: &[(&str, &str)]) -> Result<String> {
+        let url = format!("{}/realms/{}/protocol/openid-connect/token", self.base_url, self.realm);
+        let answer: Value = good(http()?.post(url).form(form)).await?.json().await?;
+        answer["access_token"].as_str().map(str::to_owned).context("Keycloak answers without an access token")
+    }
+
+    /// The same at each call, so that calls that run at once agree, and guessed by nobody without the client's secret.
+    fn password(&self, role: Role<'_>) -> String {
+        hex::encode(digest(&SHA256, format!("{} {}", self.client_secret, role.username()).as_bytes()))
+    }
+}
+
+/// The realm's users by the admin REST API.
+struct Users {
+    http: Client,
+    realm: String,
+    token: String,
+}
+
+impl Users {
+    /// The id of the role's user, who exists from now on.
+    async fn ensure(&self, role: Role<'_>, password: &str) -> Result<String> {
+        let username = role.username();
+        if let Some(id) = self.find(&username).await? {
+            return Ok(id);
+        }
+        // Complete in Keycloak's eyes: who lacks a part of the profile may not log in before it is filled in.
+        let mut user = json!({
+            "username": username, "email": username, "emailVerified": true, "enabled": true, "firstName": "Dev", "lastName": role.name(),
+            "credentials": [credential(password)],
+        });
+        if let Role::Customer(tenant) = role {
+            user["attributes"] = json!({ "tenant_id": [tenant] });
+        }
+        good(self.call(Method::POST, "/users").json(&user)).await?;
+        self.find(&username).await?.context("Keycloak does not find a user that it made")
+    }
+
+    async fn find(&self, username: &str) -> Result<Option<String>> {
+        let call = self.call(Method::GET, "/users").query(&[("username", username), ("exact", "true")]);
+        let found: Value = good(call).await?.json().await?;
+        Ok(found[0]["id"].as_str().map(str::to_owned))
+    }
+
+    /// The service account may not read roles by name: it picks from those that the user could get.
+    async fn ensure_role(&self, id: &str, name: &str) -> Result<()> {
+        let mappings = format!("/users/{id}/role-mappings/realm");
+        if let Some(role) = self.role(&format!("{mappings}/available"), name).await? {
+            good(self.call(Method::POST, &mappings).json(&[role])).await?;
+        }
+        ensure!(self.role(&mappings, name).await?.is_some(), "the realm has no role {name}");
+        Ok(())
+    }
+
+    async fn role(&self, path: &str, name: &str) -> Result<Option<Value>> {
+        let roles: Vec<Value> = good(self.call(Method::GET, path)).await?.json().await?;
+        Ok(roles.into_iter().find(|role| role["name"] == name))
+    }
+
+    /// Sets the password where it was wrong: somebody changed it, or the client had another secret when the user was made. What Keycloak
+    /// answers to a log-in does not tell, its count of failures does.
+    async fn mend_password(&self, id: &str, password: &str) -> Result<()> {
+        let failures = format!("/attack-detection/brute-force/users/{id}");
+        let counted: Value = good(self.call(Method::GET, &failures)).await?.json().await?;
+        if counted["numFailures"] != 0 {
+            good(self.call(Method::PUT, &format!("/users/{id}/reset-password")).json(&credential(password))).await?;
+            // Two within a second lock the user for a minute.
+            good(self.call(Method::DELETE, &failures)).await?;
+        }
+        Ok(())
+    }
+
+    fn call(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.realm)).bearer_auth(&self.token)
+    }
+}
+
+fn credential(password: &str) -> Value {
+    json!({ "type": "password", "value": password, "temporary": false })
+}
+
+/// One a use: a kept connection ends with the runtime of the test that opened it.
+fn http() -> Result<Client> {
+    Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().context("HTTP client")
+}
+
+/// A good answer; the text of a bad one in the error.
+async fn good(call: RequestBuilder) -> Result<Response> {
+    let answer = call.send().await?;
+    let (url, status) = (answer.url().clone(), answer.status());
+    if !status.is_success() {
+        bail!("{url} answers {status}: {}", answer.text().await?);
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keycloak::{Fake, Options, User};
+
+    async fn fake() -> Fake {
+        let options = Options {
+            listen: ([127, 0, 0, 1], 0).into(),
+            realm: "pulse".to_owned(),
+            client_id: "pulse-backend".to_owned(),
+            client_secret: "secret".to_owned(),
+            smtp: None,
+        };
+        Fake::start(options).await.expect("a fake")
+    }
+
+    fn claims(token: &str) -> Value {
+        jsonwebtoken::dangerous::insecure_decode(token).expect("a token").claims
+    }
+
+    #[tokio::test]
+    async fn everyone_gets_a_token_of_their_role_by_calls_at_once_and_again() {
+        let fake = fake().await;
+        let base_url = fake.base_url();
+        let keycloak = Keycloak { base_url: &base_url, realm: "pulse", client_id: "pulse-backend", client_secret: "secret" };
+        let longest = "t".repeat(63);
+        for role in [Role::Operator, Role::OperatorAdmin, Role::Service, Role::Customer("acme"), Role::Customer(&longest)] {
+            let users = fake.users().len();
+            let (one, other) = tokio::join!(keycloak.token(role), keycloak.token(role));
+            for token in [one, other, keycloak.token(role).await] {
+                let claims = claims(&token.expect("a token"));
+                assert_eq!(claims["aud"], json!(["pulse-api"]));
+                assert!(claims["realm_access"]["roles"].as_array().expect("roles").contains(&json!(role.name())));
+                let tenant = if let Role::Customer(tenant) = role { json!(tenant) } else { Value::Null };
+                assert_eq!(claims["tenant_id"], tenant);
+            }
+            assert_eq!(fake.users().len(), users + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_with_another_password_gets_ours() {
+        let fake = fake().await;
+        let base_url = fake.base_url();
+        let keycloak = Keycloak { base_url: &base_url, realm: "pulse", client_id: "pulse-backend", client_secret: "secret" };
+        let _ = fake.add_user(User { username: Role::Service.username(), enabled: true, password: Some("theirs".to_owned()), ..User::default() });
+        let (one, other) = tokio::join!(keycloak.token(Role::Service), keycloak.token(Role::Service));
+        assert_eq!(claims(&one.expect("a token"))["sub"], claims(&other.expect("a token"))["sub"]);
+        let resets = |fake: &Fake| fake.requests().iter().filter(|(_, path)| path.ends_with("/reset-password")).count();
+        let before = resets(&fake);
+        keycloak.token(Role::Service).await.expect("a token");
+        assert!(before > 0 && resets(&fake) == before);
+    }
+
+    #[tokio::test]
+    async fn keycloaks_words_are_in_the_error() {
+        let fake = fake().await;
+        let base_url = fake.base_url();
+        let keycloak = Keycloak { base_url: &base_url, realm: "pulse", client_id: "pulse-backend", client_secret: "wrong" };
+        let error = keycloak.token(Role::Operator).await.expect_err("no token");
+        assert!(error.to_string().contains("Invalid client or Invalid client credentials"), "{error:#}");
+    }
+}

@@ -1,0 +1,249 @@
+//! A caller of the HTTP functions: of a world's own, all behind one router, or of the running stack's at its address.
+
+use std::collections::HashMap;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use lambda_http::request::RequestContext;
+use serde_json::{Value, json};
+use shared::app::App;
+use shared::clock::Clock;
+use shared::config::Env;
+use shared::secrets::Role;
+use simulators::keycloak::Fake;
+use simulators::tokens;
+use tokio::sync::Mutex;
+use tower::ServiceExt as _;
+use utoipa::OpenApi as _;
+
+use crate::{World, stack};
+
+/// Where a world's requests come from, as API Gateway would say.
+pub const SOURCE_IP: &str = "203.0.113.7";
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Who<'a> {
+    /// Without a token.
+    Nobody,
+    /// `operator`.
+    Operator,
+    /// `operator_admin`.
+    Admin,
+    /// `service`.
+    Service,
+    /// `customer` of a tenant.
+    Customer(&'a str),
+    /// Whoever has this token.
+    Token(&'a str),
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body; null where it is empty or no JSON.
+    pub body: Value,
+}
+
+impl Reply {
+    /// A header's text; empty where it is missing.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body of an answer of this status.
+    ///
+    /// # Panics
+    /// Where it has another.
+    #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "an assertion")]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// Asserts a problem of this status and code, and returns its detail.
+    ///
+    /// # Panics
+    /// Where it is another, or not one that docs/api.md describes.
+    #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "an assertion")]
+    pub fn problem(&self, status: u16, code: &str) -> String {
+        assert_eq!((self.status, &self.body["code"]), (status, &json!(code)), "{}", self.body);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        assert!(!self.header("x-request-id").is_empty());
+        assert_eq!(self.body["request_id"], self.header("x-request-id"));
+        crate::text(&self.body["detail"])
+    }
+
+    /// The fields that a 422 names.
+    ///
+    /// # Panics
+    /// Where it is none.
+    #[must_use]
+    #[track_caller]
+    pub fn faults(&self) -> Vec<String> {
+        self.problem(422, "invalid");
+        let faults = self.body["errors"].as_array().expect("errors");
+        faults.iter().map(|fault| format!("{} {}", crate::text(&fault["field"]), crate::text(&fault["message"]))).collect()
+    }
+}
+
+enum Target {
+    Router(axum::Router, Fake),
+    Stack(reqwest::Client),
+}
+
+/// A caller.
+pub struct Api {
+    target: Target,
+    tokens: Mutex<HashMap<String, String>>,
+}
+
+/// Every HTTP function's routes.
+pub fn routes() -> axum::Router<App> {
+    axum::Router::new().merge(operator_plans::routes()).merge(operations::routes())
+}
+
+/// The OpenAPI document, as the code has it.
+#[must_use]
+pub fn openapi() -> Value {
+    shared::http::openapi::document(vec![operator_plans::Api::openapi(), operations::Api::openapi()])
+}
+
+impl World {
+    /// Its HTTP functions.
+    ///
+    /// # Panics
+    /// Where they do not start.
+    pub async fn api(&self) -> Api {
+        self.api_with(&self.env(&[]), Clock::system()).await
+    }
+
+    /// The same with other settings, or another clock.
+    ///
+    /// # Panics
+    /// Where they do not start.
+    pub async fn api_with(&self, env: &Env, clock: Clock) -> Api {
+        let app = App::start(env, clock, &[Role::Operator, Role::Customer]).await.expect("the HTTP functions");
+        Api { target: Target::Router(shared::http::serve(routes(), app), self.keycloak.clone()), tokens: Mutex::default() }
+    }
+}
+
+impl Api {
+    /// The running stack's functions, with its Keycloak's tokens.
+    ///
+    /// # Panics
+    /// Never, where reqwest works.
+    #[must_use]
+    pub fn of_stack() -> Self {
+        shared::telemetry::install_tls();
+        let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30)).build().expect("a client");
+        Self { target: Target::Stack(http), tokens: Mutex::default() }
+    }
+
+    async fn token(&self, who: Who<'_>) -> Option<String> {
+        if let Who::Token(token) = who {
+            return Some(token.to_owned());
+        }
+        if who == Who::Nobody {
+            return None;
+        }
+        let mut tokens = self.tokens.lock().await;
+        if let Some(token) = tokens.get(&format!("{who:?}")) {
+            return Some(token.clone());
+        }
+        let token = match &self.target {
+            Target::Router(_, keycloak) => {
+                let (roles, tenant): (&[&str], _) = match who {
+                    Who::Operator => (&["operator"], None),
+                    Who::Admin => (&["operator_admin"], None),
+                    Who::Service => (&["service"], None),
+                    Who::Customer(tenant) => (&["customer"], Some(tenant)),
+                    Who::Nobody | Who::Token(_) => (&[], None),
+                };
+                keycloak.sign(&keycloak.claims(roles, tenant)).expect("a token")
+            }
+            Target::Stack(_) => {
+                let role = match who {
+                    Who::Operator => tokens::Role::Operator,
+                    Who::Service => tokens::Role::Service,
+                    Who::Customer(tenant) => tokens::Role::Customer(tenant),
+                    _ => tokens::Role::OperatorAdmin,
+                };
+                let (base_url, realm) = (stack("KEYCLOAK_URL"), stack("KEYCLOAK_REALM"));
+                let (client_id, client_secret) = (stack("KEYCLOAK_CLIENT_ID"), stack("KEYCLOAK_CLIENT_SECRET"));
+                let keycloak = tokens::Keycloak { base_url: &base_url, realm: &realm, client_id: &client_id, client_secret: &client_secret };
+                keycloak.token(role).await.expect("a token")
+            }
+        };
+        tokens.insert(format!("{who:?}"), token.clone());
+        Some(token)
+    }
+
+    /// `GET`.
+    pub async fn get(&self, who: Who<'_>, path: &str) -> Reply {
+        self.send(who, "GET", path, &[], None).await
+    }
+
+    /// A write, as `operator_admin`.
+    pub async fn write(&self, method: &str, path: &str, body: Value) -> Reply {
+        self.send(Who::Admin, method, path, &[], Some(body)).await
+    }
+
+    /// Any request with a JSON body.
+    pub async fn send(&self, who: Who<'_>, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Reply {
+        let json = [("content-type", "application/json")];
+        let all: Vec<_> = headers.iter().copied().chain(body.is_some().then_some(json).into_iter().flatten()).collect();
+        self.raw(who, method, path, &all, body.map(|body| body.to_string()).unwrap_or_default()).await
+    }
+
+    /// Any request.
+    ///
+    /// # Panics
+    /// Where there is no answer.
+    pub async fn raw(&self, who: Who<'_>, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Reply {
+        let token = self.token(who).await;
+        let (status, headers, bytes) = match &self.target {
+            Target::Router(router, _) => {
+                let mut request = Request::builder().method(method).uri(path);
+                for (name, value) in headers {
+                    request = request.header(*name, *value);
+                }
+                if let Some(token) = token {
+                    request = request.header("authorization", format!("Bearer {token}"));
+                }
+                let mut request = request.body(Body::from(body.into())).expect("a request");
+                request.extensions_mut().insert(gateway_context());
+                let answer = router.clone().oneshot(request).await.expect("an answer");
+                let (parts, body) = answer.into_parts();
+                (parts.status.as_u16(), parts.headers, axum::body::to_bytes(body, usize::MAX).await.expect("a body"))
+            }
+            Target::Stack(http) => {
+                let mut request = http.request(method.parse().expect("a method"), format!("{}{path}", stack("API_URL"))).body(body.into());
+                for (name, value) in headers {
+                    request = request.header(*name, *value);
+                }
+                if let Some(token) = token {
+                    request = request.bearer_auth(token);
+                }
+                let answer = request.send().await.expect("an answer");
+                (answer.status().as_u16(), answer.headers().clone(), answer.bytes().await.expect("a body"))
+            }
+        };
+        Reply { status, headers, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+    }
+}
+
+fn gateway_context() -> RequestContext {
+    let mut context = lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext::default();
+    context.request_id = Some(crate::unique());
+    context.http.source_ip = Some(SOURCE_IP.to_owned());
+    RequestContext::ApiGatewayV2(context)
+}

@@ -1,0 +1,58 @@
+//! `token`: a bearer token for calling the API of the running stack by hand.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use shared::ids::TenantId;
+use simulators::tokens::{Keycloak, Role};
+
+use crate::stack::settings::Env;
+
+/// Arguments of `token`.
+#[derive(clap::Args)]
+pub struct TokenArgs {
+    /// Whose token
+    role: Who,
+    /// The customer's tenant
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+    state: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Who {
+    /// Platform staff that reads
+    Operator,
+    /// Platform staff that reads and writes
+    OperatorAdmin,
+    /// Another backend
+    Service,
+    /// A customer of the tenant named by --tenant
+    Customer,
+}
+
+/// Prints the token and nothing else.
+pub async fn run(args: &TokenArgs) -> Result<()> {
+    let role = match (args.role, args.tenant.as_deref()) {
+        (Who::Customer, None) => bail!("a customer acts for a tenant: name one with --tenant ID"),
+        (Who::Customer, Some(tenant)) => Role::Customer(TenantId::parse(tenant).map(|_| tenant)?),
+        (_, Some(_)) => bail!("only a customer acts for a tenant: leave --tenant out"),
+        (Who::Operator, None) => Role::Operator,
+        (Who::OperatorAdmin, None) => Role::OperatorAdmin,
+        (Who::Service, None) => Role::Service,
+    };
+    let env = crate::dev::require_running(args.state.as_deref())?;
+    println!("{}", keycloak(&env)?.token(role).await?);
+    Ok(())
+}
+
+/// The Keycloak of a stack.
+pub fn keycloak(env: &Env) -> Result<Keycloak<'_>> {
+    Ok(Keycloak {
+        base_url: env.get("KEYCLOAK_URL")?,
+        realm: env.get("KEYCLOAK_REALM")?,
+        client_id: env.get("KEYCLOAK_CLIENT_ID")?,
+        client_secret: env.get("KEYCLOAK_CLIENT_SECRET")?,
+    })
+}
