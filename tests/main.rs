@@ -2,10 +2,17 @@
 //! The numbers in comments ("trap 3") are those of docs/traps.md.
 
 mod api {
+    mod allocations;
+    mod devices;
+    mod flags;
     mod keycloak;
     mod operations;
     mod operator_plans;
     mod outbox;
+    mod provisioning;
+    mod subscriptions;
+    mod tenants;
+    mod users;
     mod webhook;
 }
 mod contract {
@@ -18,6 +25,7 @@ mod contract {
 mod scenarios {
     mod checkout;
     mod concurrency;
+    mod families;
     mod kills;
     mod outages;
     mod redelivery;

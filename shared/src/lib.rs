@@ -11,8 +11,10 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod devices;
 pub mod error;
 pub mod events;
+pub mod families;
 pub mod fault;
 pub mod fields;
 pub mod flags;
@@ -31,5 +33,6 @@ pub mod subscriptions;
 pub mod telemetry;
 pub mod tenants;
 pub mod tiers;
+pub mod users;
 
 pub use error::{Error, Result};

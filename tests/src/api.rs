@@ -108,13 +108,26 @@ pub struct Api {
 
 /// Every HTTP function's routes.
 pub fn routes() -> axum::Router<App> {
-    axum::Router::new().merge(operator_plans::routes()).merge(operations::routes())
+    axum::Router::new()
+        .merge(allocations::routes())
+        .merge(device_tier::routes())
+        .merge(operations::routes())
+        .merge(operator_plans::routes())
+        .merge(subscriptions::routes())
+        .merge(tenants::routes())
 }
 
 /// The OpenAPI document, as the code has it.
 #[must_use]
 pub fn openapi() -> Value {
-    shared::http::openapi::document(vec![operator_plans::Api::openapi(), operations::Api::openapi()])
+    shared::http::openapi::document(vec![
+        allocations::Api::openapi(),
+        device_tier::Api::openapi(),
+        operations::Api::openapi(),
+        operator_plans::Api::openapi(),
+        subscriptions::Api::openapi(),
+        tenants::Api::openapi(),
+    ])
 }
 
 impl World {

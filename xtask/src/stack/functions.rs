@@ -80,6 +80,10 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
         ("provisioning", "2015-03-31/functions/provisioning/invocations", 200),
         ("operator-plans", "api/v1/operator/plans", 401),
         ("operations", "api/v1/operator/audit", 405),
+        ("tenants", "api/v1/operator/tenants", 401),
+        ("subscriptions", "api/v1/operator/subscriptions", 401),
+        ("allocations", "api/v1/operator/subscriptions/SUB-1/sync-tier-allocations", 401),
+        ("device-tier", "api/v1/operator/devices", 401),
     ] {
         if let Err(error) = warm(port, path, status).await {
             let log = stack.supervisor.log(name);

@@ -1,0 +1,10 @@
+//! The Lambda binary of `device-tier`.
+
+use std::process::ExitCode;
+
+use shared::secrets::Role;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    shared::telemetry::exit(shared::http::run(device_tier::routes(), &[Role::Operator, Role::Customer]).await)
+}

@@ -1,0 +1,10 @@
+//! The Lambda binary of `subscriptions`.
+
+use std::process::ExitCode;
+
+use shared::secrets::Role;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    shared::telemetry::exit(shared::http::run(subscriptions::routes(), &[Role::Operator]).await)
+}
