@@ -19,6 +19,7 @@ mod contract {
     mod access;
     mod database;
     mod errors;
+    mod lists;
     mod openapi;
     mod settings;
 }

@@ -6,8 +6,9 @@ use axum::http::HeaderValue;
 
 use crate::auth::Verifier;
 use crate::clock::Clock;
-use crate::config::{self, AuthSettings, DatabaseSettings, Env};
+use crate::config::{self, AuthSettings, DatabaseSettings, Env, KeycloakSettings};
 use crate::db::Db;
+use crate::keycloak::Keycloak;
 use crate::secrets::{Role, Secrets};
 use crate::{Error, Result};
 
@@ -20,10 +21,12 @@ struct Parts {
     verifier: Verifier,
     clock: Clock,
     origins: Vec<HeaderValue>,
+    keycloak: Option<Keycloak>,
 }
 
 impl App {
-    /// Reads the settings, and the secrets of the roles that the function acts in, all at once.
+    /// Reads the settings, and the secrets of the roles that the function acts in, all at once. An operators' function that is told where
+    /// Keycloak is can also keep its users.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.
@@ -42,7 +45,12 @@ impl App {
             });
         }
         let roles = futures::future::try_join_all(reading).await?;
-        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins })))
+        let operator = roles.iter().find(|(role, ..)| *role == Role::Operator);
+        let keycloak = match (env.optional("KEYCLOAK_URL")?, operator) {
+            (Some(_), Some((_, secrets, _))) => Some(Keycloak::new(KeycloakSettings::from_env(env)?, secrets.clone())?),
+            _ => None,
+        };
+        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak })))
     }
 
     /// The database as operators' role.
@@ -67,6 +75,14 @@ impl App {
     /// As `operator_db`.
     pub fn secrets(&self, role: Role) -> Result<&Arc<Secrets>> {
         self.role(role).map(|(_, secrets, _)| secrets)
+    }
+
+    /// Keycloak's users, by the operators' secret.
+    ///
+    /// # Errors
+    /// `Internal` where the function was not told where it is.
+    pub fn keycloak(&self) -> Result<&Keycloak> {
+        self.0.keycloak.as_ref().ok_or_else(|| Error::Internal("this function does not know where Keycloak is".to_owned()))
     }
 
     fn role(&self, role: Role) -> Result<&(Role, Arc<Secrets>, Db)> {

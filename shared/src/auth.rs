@@ -140,8 +140,9 @@ impl Verifier {
         let _one_at_a_time = self.fetching.lock().await;
         let now = self.held();
         if now.asked != held.asked {
-            // Another asked while this one waited.
-            return Ok(now.find(kid));
+            // Another asked while this one waited; in vain, where there are no keys still.
+            let unread = || Error::unavailable(Service::Issuer, "the issuer's keys could not be read");
+            return if now.read.is_some() { Ok(now.find(kid)) } else { Err(unread()) };
         }
         self.replace(Keys { asked: Some(Instant::now()), ..held });
         match self.fetch().await {

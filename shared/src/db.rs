@@ -8,6 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::RwLock;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -80,6 +81,50 @@ pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<
     let tx = connection.transaction().await?;
     tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant.as_str()]).await?;
     Ok(tx)
+}
+
+/// The WHERE of a list: only the conditions that are asked for, so that each has its index.
+#[derive(Default)]
+pub struct Conditions {
+    sql: Vec<String>,
+    params: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+impl Conditions {
+    /// Adds a condition on one value, which stands for its `?`.
+    pub fn and(&mut self, sql: &str, value: impl ToSql + Sync + Send + 'static) {
+        self.params.push(Box::new(value));
+        self.sql.push(sql.replacen('?', &format!("${}", self.params.len()), 1));
+    }
+
+    /// The same with two.
+    pub fn and_two(&mut self, sql: &str, first: impl ToSql + Sync + Send + 'static, second: impl ToSql + Sync + Send + 'static) {
+        self.params.push(Box::new(first));
+        self.params.push(Box::new(second));
+        let count = self.params.len();
+        self.sql.push(sql.replacen('?', &format!("${}", count - 1), 1).replacen('?', &format!("${count}"), 1));
+    }
+
+    /// The column is this, where something is asked for.
+    pub fn equal(&mut self, column: &str, value: Option<impl ToSql + Sync + Send + 'static>) {
+        if let Some(value) = value {
+            self.and(&format!("{column} = ?"), value);
+        }
+    }
+
+    /// The clause, and the one that cuts the page.
+    pub fn finish(&mut self, limit: i64, offset: i64) -> (String, String) {
+        let clause = if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) };
+        self.params.push(Box::new(limit));
+        self.params.push(Box::new(offset));
+        (clause, format!("LIMIT ${} OFFSET ${}", self.params.len() - 1, self.params.len()))
+    }
+
+    /// The values, in order.
+    #[must_use]
+    pub fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.params.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
+    }
 }
 
 fn pool_error(error: PoolError) -> Error {

@@ -178,24 +178,6 @@ fn invalid_message(faults: &[FieldFault]) -> String {
     faults.join("; ")
 }
 
-/// Turns the violation of one constraint, where it is a caller's doing, into an error that says so.
-pub trait OnConstraint<T> {
-    /// The error of `refuse` where the statement broke the constraint of this name.
-    ///
-    /// # Errors
-    /// That, or the statement's own.
-    fn on_constraint(self, name: &str, refuse: impl FnOnce() -> Error) -> Result<T>;
-}
-
-impl<T> OnConstraint<T> for std::result::Result<T, tokio_postgres::Error> {
-    fn on_constraint(self, name: &str, refuse: impl FnOnce() -> Error) -> Result<T> {
-        self.map_err(|error| match error.as_db_error().and_then(tokio_postgres::error::DbError::constraint) {
-            Some(broken) if broken == name => refuse(),
-            _ => error.into(),
-        })
-    }
-}
-
 /// An error with everything that caused it, on one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -283,10 +283,19 @@ impl Deserr<Faults> for JsonObject {
         if text.len() > Self::MAX_BYTES {
             return Err(Faults::one(location, format!("must be at most {} bytes as JSON, not {}", Self::MAX_BYTES, text.len())));
         }
-        if text.contains("\\u0000") {
+        if object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) {
             return Err(Faults::one(location, "must not contain control characters"));
         }
         Ok(Self(object))
+    }
+}
+
+fn has_nul(value: &Json) -> bool {
+    match value {
+        Json::String(text) => text.contains('\0'),
+        Json::Array(items) => items.iter().any(has_nul),
+        Json::Object(object) => object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }
 
@@ -657,6 +666,27 @@ macro_rules! words {
         impl $crate::fields::Described for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
                 $crate::fields::text().enum_values(Some([$($word),+])).into()
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <Self as $crate::fields::Described>::schema()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                let word = String::deserialize(deserializer)?;
+                Self::parse(&word).map_err(serde::de::Error::custom)
             }
         }
     )+};

@@ -1,5 +1,6 @@
-//! Keycloak's admin API, as far as provisioning needs it (Keycloak's "Admin REST API"), by the service account of one client.
+//! Keycloak's admin API, as far as provisioning and operators need it (Keycloak's "Admin REST API"), by the service account of one client.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,15 +8,17 @@ use jiff::Timestamp;
 use reqwest::header::LOCATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::config::KeycloakSettings;
-use crate::error::{Service, with_causes};
+use crate::error::{FieldFault, Service, with_causes};
 use crate::fault::{self, Point};
 use crate::ids::TenantId;
 use crate::outbox::model::KeycloakUser;
 use crate::secrets::Secrets;
+use crate::users;
 use crate::{Error, Result};
 
 /// How long the link of a welcome mail works.
@@ -33,6 +36,31 @@ pub enum Ensured {
     Completed,
     /// One that lacked nothing.
     Unchanged,
+}
+
+/// A user of the realm, of a tenant or not.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields of Keycloak's UserRepresentation")]
+pub struct Account {
+    pub id: String,
+    pub username: String,
+    pub email: Option<String>,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub enabled: bool,
+    /// In milliseconds; imported users have none.
+    pub created_timestamp: Option<i64>,
+    #[serde(default)]
+    attributes: HashMap<String, Vec<String>>,
+}
+
+impl Account {
+    /// Whose user it is. Platform staff is no tenant's.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.attributes.get("tenant_id")?.first().and_then(|id| TenantId::parse(id).ok())
+    }
 }
 
 /// The admin API of one realm.
@@ -71,18 +99,7 @@ impl Keycloak {
     /// # Errors
     /// `Conflict` (`user_of_another_tenant`); `Upstream`.
     pub async fn ensure_customer(&self, user: &KeycloakUser, tenant: &TenantId, since: Timestamp) -> Result<(String, Ensured)> {
-        let email = user.email.to_lowercase();
-        let (found, mut ensured) = match self.find(&email).await? {
-            Some(found) => (found, Ensured::Unchanged),
-            None => match self.create(user, &email, tenant).await? {
-                Some(id) => (json!({"id": id, "attributes": {"tenant_id": [tenant.as_str()]}}), Ensured::Created),
-                // Made by another between the two calls.
-                None => {
-                    (self.find(&email).await?.ok_or_else(|| Error::unavailable(Service::Keycloak, "a user that exists cannot be found"))?, Ensured::Unchanged)
-                }
-            },
-        };
-        let id = found["id"].as_str().ok_or_else(|| Error::refused(Service::Keycloak, "a user without id"))?.to_owned();
+        let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
         match found["attributes"]["tenant_id"][0].as_str() {
             Some(theirs) if theirs != tenant.as_str() => {
                 return Err(Error::conflict("user_of_another_tenant", format!("the admin's mail address is already a user of tenant {theirs}")));
@@ -104,6 +121,50 @@ impl Keycloak {
         Ok((id, ensured))
     }
 
+    /// The same for an operator, who may not take over anybody: a user who is not of this tenant is left alone, also one of no tenant.
+    ///
+    /// # Errors
+    /// `Conflict` (`user_exists`); `Invalid` where Keycloak does not take a field; `Upstream`.
+    pub async fn create_customer(&self, user: &KeycloakUser, tenant: &TenantId) -> Result<(String, Ensured)> {
+        let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
+        if found["attributes"]["tenant_id"][0] != tenant.as_str() {
+            return Err(users::user_exists());
+        }
+        if self.grant_customer_role(&id).await? && ensured == Ensured::Unchanged {
+            ensured = Ensured::Completed;
+        }
+        Ok((id, ensured))
+    }
+
+    /// The user of this id, which must be one that may stand in a path.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn account(&self, user_id: &str) -> Result<Option<Account>> {
+        let answer = self.try_call(Method::GET, &format!("/users/{user_id}"), |call| call).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        accept("GET /users/{user_id}", answer).await?.json().await.map(Some).map_err(unreachable)
+    }
+
+    /// The users of a tenant by user name, after the first so many.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn accounts(&self, tenant: &TenantId, first: i64, max: i64) -> Result<Vec<Account>> {
+        let (tenant, first, max) = (format!("tenant_id:{tenant}"), first.to_string(), max.to_string());
+        self.read("/users", &[("q", &tenant), ("first", &first), ("max", &max), ("briefRepresentation", "false")]).await
+    }
+
+    /// Lets the user log in, or not any more. Nothing else of it changes.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn set_enabled(&self, user_id: &str, enabled: bool) -> Result<()> {
+        self.call(Method::PUT, &format!("/users/{user_id}"), |call| call.json(&json!({"enabled": enabled}))).await.map(drop)
+    }
+
     /// Sends the mail that lets the user set a password.
     ///
     /// # Errors
@@ -113,6 +174,23 @@ impl Keycloak {
         self.call(Method::PUT, &path, |call| call.query(&[("lifespan", WELCOME_LINK_SECONDS)]).json(&["UPDATE_PASSWORD"])).await?;
         fault::point(Point::OutboxMailSent);
         Ok(())
+    }
+
+    /// The user of this mail address and its id, made for the tenant where there was none.
+    async fn find_or_create(&self, user: &KeycloakUser, tenant: &TenantId) -> Result<(Value, String, Ensured)> {
+        let email = user.email.to_lowercase();
+        let (found, ensured) = match self.find(&email).await? {
+            Some(found) => (found, Ensured::Unchanged),
+            None => match self.create(user, &email, tenant).await? {
+                Some(id) => (json!({"id": id, "attributes": {"tenant_id": [tenant.as_str()]}}), Ensured::Created),
+                // Made by another between the two calls.
+                None => {
+                    (self.find(&email).await?.ok_or_else(|| Error::unavailable(Service::Keycloak, "a user that exists cannot be found"))?, Ensured::Unchanged)
+                }
+            },
+        };
+        let id = found["id"].as_str().ok_or_else(|| Error::refused(Service::Keycloak, "a user without id"))?.to_owned();
+        Ok((found, id, ensured))
     }
 
     async fn find(&self, email: &str) -> Result<Option<Value>> {
@@ -157,7 +235,7 @@ impl Keycloak {
         Ok(true)
     }
 
-    async fn read(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
+    async fn read<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<T>> {
         let answer = self.call(Method::GET, path, |call| call.query(query)).await?;
         answer.json().await.map_err(unreachable)
     }
@@ -214,11 +292,33 @@ fn unreachable(error: reqwest::Error) -> Error {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Refusal {
     error: Option<String>,
-    #[serde(rename = "errorMessage")]
     error_message: Option<String>,
+    /// Of the user's profile, where one is to blame.
+    field: Option<String>,
+    /// Where several are.
+    errors: Vec<Refusal>,
+}
+
+impl Refusal {
+    /// The fields that are to blame, by our names. What was sent is not quoted.
+    fn faults(&self) -> Vec<FieldFault> {
+        let all = if self.errors.is_empty() { std::slice::from_ref(self) } else { &self.errors };
+        let fault = |refusal: &Self| {
+            let field = match refusal.field.as_deref()? {
+                // The user name is the address.
+                "email" | "username" => "email",
+                "firstName" => "first_name",
+                "lastName" => "last_name",
+                _ => return None,
+            };
+            let why = refusal.error_message.as_deref().unwrap_or_default();
+            Some(FieldFault { field: field.to_owned(), message: format!("is not taken by Keycloak ({why})") })
+        };
+        all.iter().filter_map(fault).collect()
+    }
 }
 
 /// Turns a refusal into an error. What is wrong with the request stays wrong; rights, overload and faults of the server pass.
@@ -228,6 +328,10 @@ async fn accept(what: &str, answer: Response) -> Result<Response> {
         return Ok(answer);
     }
     let said: Refusal = answer.json().await.unwrap_or_default();
+    let faults = if status == StatusCode::BAD_REQUEST { said.faults() } else { Vec::new() };
+    if !faults.is_empty() {
+        return Err(Error::Invalid(faults));
+    }
     let said = said.error_message.or(said.error).unwrap_or_default();
     let permanent = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::CONFLICT);
     Err(Error::Upstream { service: Service::Keycloak, transient: !permanent, detail: format!("{what} answered {status}: {said}") })

@@ -1,4 +1,4 @@
-//! Stripe's API: reads of the state that entitlements depend on.
+//! Stripe's API: reads of the state that entitlements depend on, and the end of a subscription.
 //!
 //! Requests, their paths and the pinned API version are async-stripe's; the transport is ours (pooled connections, time-outs,
 //! retries, key rotation), and so are the answers' types: only the fields that a rule needs, absent and `null` alike, both payload
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use stripe_billing::subscription::RetrieveSubscription;
+use stripe_billing::subscription::{CancelSubscription, RetrieveSubscription};
 use stripe_checkout::checkout_session::RetrieveCheckoutSession;
 use stripe_client_core::{RequestBuilder, StripeRequest};
 
@@ -22,15 +22,15 @@ use crate::ids::{StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscri
 use crate::secrets::Secrets;
 use crate::{Error, Result};
 
-/// Tries of one read before its message goes back to the queue, and how long each may take.
+/// Tries of one request before its message goes back to the queue, or its step waits, and how long each may take.
 const ATTEMPTS: u32 = 3;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How long all of them may take together: two reads fit into what one event has (`events::EVENT_BUDGET`), so that a stalled Stripe is
 /// what is noted, and not the event's own end.
-const READ_BUDGET: Duration = Duration::from_secs(11);
+const REQUEST_BUDGET: Duration = Duration::from_secs(11);
 
-/// Reads Stripe in one account and mode.
+/// Stripe in one account and mode.
 pub struct Stripe {
     http: reqwest::Client,
     base: String,
@@ -38,7 +38,7 @@ pub struct Stripe {
 }
 
 impl Stripe {
-    /// A client of the API at `base` (without `/v1`). Connects at the first read.
+    /// A client of the API at `base` (without `/v1`). Connects at the first request.
     ///
     /// # Errors
     /// `Setting` where the secret key is missing or malformed.
@@ -73,22 +73,42 @@ impl Stripe {
         self.read(RetrieveSubscription::new(id.as_str()).build()).await
     }
 
+    /// Ends a subscription at once. One that has ended already is success, whoever ended it: a try whose answer was lost may have.
+    ///
+    /// Stripe answers 404 for a subscription that is canceled, as for one that it does not know, so a refusal is read back. There is no
+    /// idempotency key: Stripe has them for POST only, and a DELETE that is repeated changes nothing.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn cancel_subscription(&self, id: &StripeSubscriptionId) -> Result<()> {
+        let Err(refusal) = self.send(Method::DELETE, &CancelSubscription::new(id.as_str()).build()).await else { return Ok(()) };
+        if refusal.is_transient() {
+            return Err(refusal);
+        }
+        match self.subscription(id).await {
+            Ok(found) if found.status == "canceled" => Ok(()),
+            Err(unknown) if unknown.is_transient() => Err(unknown),
+            _ => Err(refusal),
+        }
+    }
+
     async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
-        let what = request.path.clone();
-        let answer = self.send(request).await?;
-        serde_json::from_slice(&answer).map_err(|error| Error::conflict("stripe_shape", format!("Stripe's answer to {what}: {error}")))
+        let answer = self.send(Method::GET, &request).await?;
+        serde_json::from_slice(&answer).map_err(|error| Error::conflict("stripe_shape", format!("Stripe's answer to {}: {error}", request.path)))
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Bytes> {
-        let in_time = tokio::time::timeout(READ_BUDGET, self.send_patiently(&request)).await;
-        in_time.unwrap_or_else(|_| Err(Error::unavailable(Service::Stripe, format!("{} was not answered within {} s", request.path, READ_BUDGET.as_secs()))))
+    async fn send(&self, method: Method, request: &RequestBuilder) -> Result<Bytes> {
+        let in_time = tokio::time::timeout(REQUEST_BUDGET, self.send_patiently(&method, request)).await;
+        let late = || format!("{method} {} was not answered within {} s", request.path, REQUEST_BUDGET.as_secs());
+        in_time.unwrap_or_else(|_| Err(Error::unavailable(Service::Stripe, late())))
     }
 
-    async fn send_patiently(&self, request: &RequestBuilder) -> Result<Bytes> {
+    /// A request of ours may be repeated: a read changes nothing, and neither does the second DELETE.
+    async fn send_patiently(&self, method: &Method, request: &RequestBuilder) -> Result<Bytes> {
         let mut attempt = 1;
         let mut refreshed = false;
         loop {
-            let error = match self.try_send(request).await {
+            let error = match self.try_send(method, request).await {
                 Ok(answer) => return Ok(answer),
                 Err((Some(StatusCode::UNAUTHORIZED), error)) => {
                     if refreshed || !self.secrets.refresh().await? {
@@ -102,18 +122,18 @@ impl Stripe {
             if attempt == ATTEMPTS || !error.is_transient() {
                 return Err(error);
             }
-            tracing::warn!(%error, attempt, "Stripe read failed");
+            tracing::warn!(%error, attempt, "Stripe request failed");
             tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt * attempt))).await;
             attempt += 1;
         }
     }
 
-    async fn try_send(&self, request: &RequestBuilder) -> std::result::Result<Bytes, (Option<StatusCode>, Error)> {
+    async fn try_send(&self, method: &Method, request: &RequestBuilder) -> std::result::Result<Bytes, (Option<StatusCode>, Error)> {
         let query = request.query.as_deref().filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
         let url = format!("{}/v1{}{query}", self.base, request.path);
         let unreachable = |error: reqwest::Error| (None, Error::unavailable(Service::Stripe, with_causes(&error.without_url())));
         let key = self.secrets.stripe_secret_key().map_err(|error| (None, error))?;
-        let call = self.http.get(url).bearer_auth(key).header("Stripe-Version", stripe_shared::version::VERSION.as_str());
+        let call = self.http.request(method.clone(), url).bearer_auth(key).header("Stripe-Version", stripe_shared::version::VERSION.as_str());
         let answer = call.send().await.map_err(unreachable)?;
         let status = answer.status();
         if status.is_success() {
@@ -121,7 +141,7 @@ impl Stripe {
         }
         let request_id = answer.headers().get("request-id").and_then(|id| id.to_str().ok()).unwrap_or("none").to_owned();
         let said = answer.json::<ErrorAnswer>().await.map(|body| body.error.message.unwrap_or_default()).unwrap_or_default();
-        let detail = format!("{} answered {status}: {said} (request {request_id})", request.path);
+        let detail = format!("{method} {} answered {status}: {said} (request {request_id})", request.path);
         Err((Some(status), Error::Upstream { service: Service::Stripe, transient: status_is_transient(status), detail }))
     }
 }

@@ -1,9 +1,11 @@
 //! The outbox: once its step is committed, it is done at least once, visibly, and by one worker at a time.
 
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
+use shared::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use simulators::keycloak::User;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tests::{World, text};
 
 async fn provisioned(world: &World, company: &str, email: &str) {
@@ -157,24 +159,231 @@ async fn a_step_is_given_up_after_72_hours_and_a_person_retries_or_dismisses_it(
     world.keycloak.restart().await.expect("back");
     ahead.fetch_add(3600, Ordering::SeqCst);
     assert_eq!(world.outbox().await, json!({"done": 0, "retried": 0, "failed": 0}), "a failed step waits for a person");
-    let step = async |tenant: &str| {
-        world.row(&format!("SELECT step_id FROM outbox_steps WHERE tenant_id = '{tenant}' AND kind = 'keycloak_user'")).await["step_id"]
-            .as_i64()
-            .expect("a number")
+    let api = world.api().await;
+    let act = async |tenant: &str, action: &str, body: Value| {
+        let step = world.row(&format!("SELECT step_id FROM outbox_steps WHERE tenant_id = '{tenant}' AND kind = 'keycloak_user'")).await;
+        api.write("POST", &format!("/api/v1/operator/provisioning/{}/{action}", step["step_id"]), body).await
     };
-    let outbox = &world.provisioning.outbox;
-    shared::outbox::retry(&outbox.db, step("retried").await, Some("new@retried.example"), &tests::operator(), outbox.clock.now()).await.expect("retried");
-    shared::outbox::dismiss(&outbox.db, step("dismissed").await, "came by telephone", &tests::operator(), outbox.clock.now()).await.expect("dismissed");
+    act("retried", "retry", json!({"email": "new@retried.example"})).await.expect(200);
+    act("dismissed", "dismiss", json!({"note": "came by telephone"})).await.expect(200);
     assert_eq!(world.outbox().await, json!({"done": 2, "retried": 0, "failed": 0}));
     assert_eq!(world.keycloak.users().into_iter().map(|user| user.username).collect::<Vec<_>>(), ["new@retried.example"]);
     assert_eq!(world.count("outbox_steps WHERE tenant_id = 'dismissed' AND status = 'dismissed'").await, 2, "and the mail that waited for it");
-    for id in [step("retried").await, step("dismissed").await, 1_000_000] {
-        assert_eq!(shared::outbox::retry(&outbox.db, id, None, &tests::operator(), outbox.clock.now()).await.expect_err("not open").code(), "no_open_step");
-        assert_eq!(shared::outbox::dismiss(&outbox.db, id, "x", &tests::operator(), outbox.clock.now()).await.expect_err("not open").code(), "no_open_step");
+    for tenant in ["retried", "dismissed"] {
+        act(tenant, "retry", json!({})).await.problem(409, "step_final");
+        act(tenant, "dismiss", json!({"note": "x"})).await.problem(409, "step_final");
     }
-    let audit = world
-        .rows("SELECT event_type, tenant_id, actor_id, previous_state->>'status' AS before FROM subscription_audit WHERE actor_type = 'admin' ORDER BY id")
-        .await;
-    let row = |event_type: &str, tenant: &str| json!({"event_type": event_type, "tenant_id": tenant, "actor_id": "operator-1", "before": "failed"});
+    let audit =
+        world.rows("SELECT event_type, tenant_id, previous_state->>'status' AS before FROM subscription_audit WHERE actor_type = 'admin' ORDER BY id").await;
+    let row = |event_type: &str, tenant: &str| json!({"event_type": event_type, "tenant_id": tenant, "before": "failed"});
     assert_eq!(audit, [row("PROVISIONING_RETRIED", "retried"), row("PROVISIONING_DISMISSED", "dismissed")]);
+}
+
+/// A company that paid, whose login is made, and the step that ends its subscription at Stripe.
+struct Cancelled<'a> {
+    world: &'a World,
+    tenant: TenantId,
+    subscription: SubscriptionId,
+    stripe: StripeSubscriptionId,
+}
+
+impl<'a> Cancelled<'a> {
+    async fn new(world: &'a World, tenant: &str) -> Self {
+        provisioned(world, tenant, &format!("jane@{tenant}.example")).await;
+        let row = world.row(&format!("SELECT subscription_id, stripe_subscription_id FROM subscriptions WHERE tenant_id = '{tenant}'")).await;
+        assert_eq!(world.outbox().await["done"], 2);
+        let this = Self {
+            world,
+            tenant: TenantId::parse(tenant).expect("an id"),
+            subscription: SubscriptionId::parse(&text(&row["subscription_id"])).expect("an id"),
+            stripe: StripeSubscriptionId::parse(&text(&row["stripe_subscription_id"])).expect("an id"),
+        };
+        this.ask(&this.stripe).await;
+        this
+    }
+
+    /// Leaves the step.
+    async fn ask(&self, stripe: &StripeSubscriptionId) {
+        let outbox = &self.world.provisioning.outbox;
+        let mut db = outbox.db.connection().await.expect("a connection");
+        let tx = db.transaction().await.expect("a transaction");
+        shared::outbox::insert_stripe_cancel(&tx, &self.tenant, &self.subscription, stripe, outbox.clock.now()).await.expect("inserted");
+        tx.commit().await.expect("committed");
+    }
+
+    async fn step(&self) -> Value {
+        let sql = "SELECT status, attempts, result, last_error FROM outbox_steps WHERE kind = 'stripe_cancel' AND tenant_id = ";
+        self.world.row(&format!("{sql}'{}'", self.tenant)).await
+    }
+
+    /// How often Stripe has ended it, and how it stands there.
+    fn at_stripe(&self) -> (usize, String) {
+        let ended = |event: &&Value| event["type"] == "customer.subscription.deleted" && event["data"]["object"]["id"] == self.stripe.as_str();
+        let status = text(&self.world.stripe.object(self.stripe.as_str()).expect("a subscription")["status"]);
+        (self.world.stripe.events().iter().filter(ended).count(), status)
+    }
+
+    /// How often Stripe was asked for it.
+    fn asked(&self, method: &str) -> usize {
+        let path = format!("/v1/subscriptions/{}", self.stripe);
+        self.world.stripe.requests().iter().filter(|request| **request == (method.to_owned(), path.clone())).count()
+    }
+}
+
+fn summary(done: u32, retried: u32, failed: u32) -> Value {
+    json!({"done": done, "retried": retried, "failed": failed})
+}
+
+#[tokio::test]
+async fn a_cancellation_ends_the_subscription_at_stripe_once_however_often_it_is_asked_for() {
+    let world = World::new().await;
+    let acme = Cancelled::new(&world, "acme").await;
+    acme.ask(&acme.stripe).await;
+    assert_eq!(world.outbox().await, summary(1, 0, 0), "the same step");
+    assert_eq!(acme.step().await, json!({"status": "done", "attempts": 1, "result": {"status": "canceled"}, "last_error": null}));
+    assert_eq!((acme.at_stripe(), acme.asked("DELETE")), ((1, "canceled".to_owned()), 1));
+    let audit = world.row("SELECT tenant_id, subscription_id, actor_type, actor_id FROM subscription_audit WHERE event_type = 'STRIPE_SUBSCRIPTION_CANCELLED'");
+    assert_eq!(audit.await, json!({"tenant_id": "acme", "subscription_id": acme.subscription, "actor_type": "system", "actor_id": "outbox"}));
+    acme.ask(&acme.stripe).await;
+    assert_eq!(world.outbox().await, summary(0, 0, 0), "done is done");
+    assert_eq!(acme.asked("DELETE"), 1);
+}
+
+/// By a person at the Dashboard, or by a worker that died before it could say so.
+#[tokio::test]
+async fn a_subscription_that_has_ended_already_makes_the_step_done() {
+    let world = World::new().await;
+    let acme = Cancelled::new(&world, "acme").await;
+    let read = acme.asked("GET");
+    world.stripe.cancel(acme.stripe.as_str()).expect("ended");
+    for times in 1..=2 {
+        assert_eq!(world.outbox().await, summary(1, 0, 0));
+        assert_eq!((acme.asked("DELETE"), acme.asked("GET") - read), (times, times), "refused, then read back");
+        world.db.execute("UPDATE outbox_steps SET status = 'pending', next_attempt_at = now() WHERE kind = 'stripe_cancel'", &[]).await.expect("unsaid");
+    }
+    assert_eq!(acme.at_stripe(), (1, "canceled".to_owned()));
+}
+
+/// Trap 22: the write succeeded, its answer was lost; or it never came, which looks the same.
+#[tokio::test]
+async fn a_cancellation_whose_answer_is_lost_is_made_once_and_found_done() {
+    let mut world = World::new().await;
+    let ahead = world.move_outbox_clock();
+    let stripe = world.behind("STRIPE_API_BASE").await;
+    let wait = || ahead.fetch_add(1000, Ordering::SeqCst);
+    // Lost once: the same run finds it done. Lost at each try of a run: the next one does.
+    for (tenant, losses, first) in [("once", 1, summary(1, 0, 0)), ("thrice", 3, summary(0, 1, 0))] {
+        let company = Cancelled::new(&world, tenant).await;
+        for _ in 0..losses {
+            world.stripe.lose_answer_on("/v1/subscriptions/", 502);
+        }
+        assert_eq!(world.outbox().await, first, "{tenant}");
+        wait();
+        world.outbox().await;
+        assert_eq!((company.step().await["status"].clone(), company.at_stripe()), (json!("done"), (1, "canceled".to_owned())), "{tenant}");
+    }
+    let company = Cancelled::new(&world, "cut").await;
+    stripe.refuse();
+    stripe.cut_behind("DELETE");
+    assert_eq!(world.outbox().await, summary(0, 1, 0));
+    stripe.pass();
+    wait();
+    assert_eq!(world.outbox().await, summary(1, 0, 0));
+    assert_eq!(company.at_stripe(), (1, "canceled".to_owned()));
+    assert_eq!(world.count("subscription_audit WHERE event_type = 'STRIPE_SUBSCRIPTION_CANCELLED'").await, 3);
+}
+
+#[tokio::test]
+async fn a_stripe_that_is_away_leaves_a_pending_step_that_is_done_when_it_returns() {
+    let mut world = World::new().await;
+    let ahead = world.move_outbox_clock();
+    let acme = Cancelled::new(&world, "acme").await;
+    world.stripe.stop().await;
+    assert_eq!(world.outbox().await, summary(0, 1, 0));
+    let step = acme.step().await;
+    assert_eq!((&step["status"], &step["attempts"]), (&json!("pending"), &json!(1)));
+    assert!(text(&step["last_error"]).starts_with("Stripe: "), "{step}");
+    world.stripe.restart().await.expect("back");
+    ahead.store(6, Ordering::SeqCst);
+    // Refused, but not known to have ended either: asked again.
+    world.stripe.fail_next_on("/v1/subscriptions/", 1, 404);
+    world.stripe.fail_next_on("/v1/subscriptions/", 3, 503);
+    assert_eq!(world.outbox().await, summary(0, 1, 0));
+    ahead.store(60, Ordering::SeqCst);
+    assert_eq!(world.outbox().await, summary(1, 0, 0));
+    assert_eq!(acme.at_stripe(), (1, "canceled".to_owned()));
+}
+
+/// Trap 52: as with a key of another account, to which no subscription of this one exists.
+#[tokio::test]
+async fn a_404_for_a_subscription_that_has_not_ended_fails_the_step_for_a_person_to_see() {
+    let world = World::new().await;
+    let acme = Cancelled::new(&world, "acme").await;
+    world.stripe.fail_next_on("/v1/subscriptions/", 1, 404);
+    assert_eq!(world.outbox().await, summary(0, 0, 1), "one that is refused, and read back as active");
+    assert_eq!(acme.at_stripe(), (0, "active".to_owned()));
+    acme.ask(&acme.stripe).await;
+    assert_eq!(world.outbox().await, summary(1, 0, 0), "asked for once more, the step that was given up is due again");
+
+    acme.ask(&StripeSubscriptionId::parse("sub_none").expect("an id")).await;
+    assert_eq!(world.outbox().await, summary(0, 0, 1), "one that Stripe does not know");
+    let step = world.row("SELECT status, last_error FROM outbox_steps WHERE dedup_key = 'stripe_cancel:sub_none'").await;
+    assert_eq!(step["status"], "failed");
+    assert!(text(&step["last_error"]).starts_with("Stripe: DELETE /subscriptions/sub_none answered 404"), "{step}");
+    let flags = world.rows("SELECT kind, tenant_id FROM flags").await;
+    assert_eq!(flags, vec![json!({"kind": "step_failed", "tenant_id": "acme"}); 2]);
+    assert_eq!(world.count("subscription_audit WHERE event_type = 'STRIPE_SUBSCRIPTION_CANCELLED'").await, 1);
+}
+
+/// A user that belongs to nobody yet, of whom two new companies say that it is their admin: it becomes one's, and the other is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_companies_that_claim_one_user_at_once_one_gets_it() {
+    let mut world = World::new().await;
+    let ahead = world.move_outbox_clock();
+    // Claims take their time, so that two begin before either has committed, and Keycloak takes its, so that they would overlap.
+    world
+        .db
+        .batch_execute(
+            "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+             CREATE TRIGGER be_slow BEFORE UPDATE OF claim ON outbox_steps FOR EACH ROW EXECUTE FUNCTION be_slow()",
+        )
+        .await
+        .expect("slow");
+    world.keycloak.set_latency(Duration::from_millis(50));
+    let email = "shared@acme.example";
+    let id = world.keycloak.add_user(User { username: email.to_owned(), email: Some(email.to_owned()), enabled: true, ..User::default() });
+    provisioned(&world, "One", email).await;
+    provisioned(&world, "Other", "Shared@acme.example").await;
+    let steps = "SELECT tenant_id, status FROM outbox_steps WHERE kind = 'keycloak_user' ORDER BY status";
+    for _ in 0..5 {
+        assert!(join_all((0..4).map(|_| world.provisioning.handle())).await.iter().all(Result::is_ok));
+        let done = world.rows(&format!("SELECT * FROM ({steps}) s WHERE status = 'done'")).await;
+        assert!(done.len() <= 1, "{done:?}");
+        ahead.fetch_add(20, Ordering::SeqCst);
+    }
+    let steps = world.rows(steps).await;
+    assert_eq!((&steps[0]["status"], &steps[1]["status"]), (&json!("done"), &json!("failed")));
+    let user = world.keycloak.users().into_iter().find(|user| user.id == id).expect("still there");
+    assert_eq!((user.attributes["tenant_id"][0].as_str(), user.mails_sent), (text(&steps[0]["tenant_id"]).as_str(), 1));
+    assert_eq!(world.row("SELECT kind, tenant_id FROM flags").await, json!({"kind": "step_failed", "tenant_id": steps[1]["tenant_id"]}));
+    assert_eq!(world.count("outbox_steps WHERE kind = 'keycloak_user' AND attempts = 1").await, 2, "to give way is no try");
+}
+
+/// A step of an address that a worker holds waits for it, and keeps nobody else from being served.
+#[tokio::test]
+async fn a_held_mail_address_holds_up_no_other() {
+    let mut world = World::new().await;
+    let ahead = world.move_outbox_clock();
+    for (company, email) in [("Held", "jane@acme.example"), ("Waits", "Jane@Acme.example"), ("Goes on", "joe@acme.example")] {
+        provisioned(&world, company, email).await;
+    }
+    let until = "now() + interval '120 seconds'";
+    let hold = format!(
+        "UPDATE outbox_steps SET claim = 1, attempts = 1, claimed_until = {until}, next_attempt_at = {until} WHERE tenant_id = 'held' AND kind = 'keycloak_user'"
+    );
+    world.db.execute(&hold, &[]).await.expect("held by a worker that died");
+    assert_eq!(world.outbox().await, summary(2, 0, 0));
+    assert_eq!(world.count("outbox_steps WHERE status = 'done' AND tenant_id = 'goes-on'").await, 2);
+    ahead.store(121, Ordering::SeqCst);
+    assert_eq!(world.outbox().await, summary(2, 0, 1), "in turn, and the second is told whose it is");
 }

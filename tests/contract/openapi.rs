@@ -65,7 +65,7 @@ async fn every_route_reaches_its_function_at_the_stacks_address() {
 }
 
 #[tokio::test]
-async fn the_served_document_is_the_checked_in_one() {
+async fn the_served_document_is_the_repositorys() {
     let world = World::new().await;
     let served = world.api().await.get(Who::Nobody, "/openapi.json").await.expect(200);
     assert!(served == tests::api::openapi(), "the function was built with another docs/openapi.json");

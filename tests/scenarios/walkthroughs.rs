@@ -54,3 +54,68 @@ async fn an_operator_keeps_the_catalogue() {
     let update = ours.iter().find(|row| row["event_type"] == "PLAN_UPDATED").expect("a row");
     assert_eq!((&update["previous_state"]["device_limit"], &update["new_state"]["device_limit"]), (&json!(50), &json!(75)));
 }
+
+/// docs/subscriptions.md, "By hand": a customer who pays by wire transfer, from nothing to a device with a tier, then adjusted.
+#[tokio::test]
+async fn an_operator_serves_a_customer_who_pays_by_wire_transfer() {
+    let api = Api::of_stack();
+    let tenant = unique("offline-corp");
+    let subscriptions = "/api/v1/operator/subscriptions";
+    let body = json!({"tenant_id": tenant, "name": "Offline Corp", "industry": "Manufacturing", "support_tier": "business"});
+    let made = api.write("POST", "/api/v1/operator/tenants", body).await.expect(201);
+    assert_eq!(
+        (&made["tenant_id"], &made["industry"], &made["support_tier"], &made["status"]),
+        (&json!(tenant), &json!("Manufacturing"), &json!("business"), &json!("ACTIVE"))
+    );
+
+    let email = format!("admin@{tenant}.example");
+    let user = api.write("POST", "/api/v1/operator/users", json!({"tenant_id": tenant, "email": email})).await.expect(201);
+    let mail = api.send(Who::Admin, "POST", &format!("/api/v1/operator/users/{}/send-welcome-email", text(&user["id"])), &[], None).await.expect(200);
+    assert_eq!(mail, json!({"status": "ok", "message": "Password-set email sent"}));
+
+    let body = json!({"tenant_id": tenant, "subscription_type": "MAIN", "device_limit": 100, "plan_id": "pro", "term_days": 365});
+    let created = api.write("POST", subscriptions, body).await.expect(201);
+    let listed = api.get(Who::Operator, &format!("{subscriptions}?tenant_id={tenant}")).await.expect(200);
+    let id = text(&listed["subscriptions"][0]["subscription_id"]);
+    assert_eq!((&listed["count"], &created["subscription_id"], &created["status"]), (&json!(1), &json!(id), &json!("ACTIVE")));
+
+    let sync = api.send(Who::Admin, "POST", &format!("{subscriptions}/{id}/sync-tier-allocations"), &[], None).await.expect(200);
+    let plans = [(1, 200), (2, 50), (3, 10)].map(|(tier, slots)| json!({"tier_id": tier, "slot_limit": slots}));
+    assert_eq!((&sync["status"], &sync["plan_id"], &sync["allocations_synced"]), (&json!("ok"), &json!("pro"), &json!(plans)));
+    let list = api.get(Who::Operator, &format!("{subscriptions}/{id}/tier-allocations")).await.expect(200);
+    let available: Vec<_> = list["allocations"].as_array().expect("a list").iter().map(|row| row["slots_available"].clone()).collect();
+    assert_eq!((&list["tenant_id"], &list["plan_id"], available), (&json!(tenant), &json!("pro"), vec![json!(200), json!(50), json!(10)]));
+
+    let put = api.write("PUT", &format!("{subscriptions}/{id}/tier-allocations/2"), json!({"slot_limit": 75})).await.expect(200);
+    assert_eq!((&put["status"], &put["changes"]), (&json!("ok"), &json!({"slot_limit": {"old": 50, "new": 75}})));
+    api.write("POST", "/api/v1/operator/devices", json!({"tenant_id": tenant, "device_id": "DEV-001"})).await.expect(201);
+    let body = json!({"device_id": "DEV-001", "tenant_id": tenant, "tier_id": 2});
+    let set = api.write("PUT", "/api/v1/operator/devices/tier", body).await.expect(200);
+    assert_eq!(set, json!({"status": "ok", "device_id": "DEV-001", "old_tier_id": null, "new_tier_id": 2}));
+    let reconciled = api.send(Who::Admin, "POST", &format!("{subscriptions}/{id}/reconcile-tiers"), &[], None).await.expect(200);
+    assert_eq!((&reconciled["corrections"], &reconciled["message"]), (&json!([]), &json!("All slot counts are accurate")));
+
+    let trail = api.get(Who::Operator, &format!("/api/v1/operator/audit?tenant_id={tenant}")).await.expect(200);
+    let rows = trail["audit"].as_array().expect("rows");
+    let types: Vec<String> = rows.iter().rev().map(|row| text(&row["event_type"])).collect();
+    let expected = [
+        "TENANT_CREATED",
+        "USER_CREATED",
+        "WELCOME_EMAIL_SENT",
+        "SUBSCRIPTION_CREATED",
+        "TIER_ALLOCATIONS_SYNCED",
+        "TIER_ALLOCATION_UPDATED",
+        "DEVICE_REGISTERED",
+        "OPERATOR_TIER_ASSIGNMENT",
+    ];
+    assert_eq!(types, expected);
+    let actor = &rows[0]["actor_id"];
+    assert!(rows.iter().all(|row| row["actor_type"] == "admin" && row["actor_id"] == *actor && row["ip_address"] == "127.0.0.1"), "{rows:?}");
+    let of = |event_type: &str| rows.iter().find(|row| row["event_type"] == event_type).expect("a row");
+    assert_eq!(of("TIER_ALLOCATION_UPDATED")["previous_state"], json!({"slot_limit": 50, "slots_used": 0}));
+    assert_eq!(of("TIER_ALLOCATION_UPDATED")["new_state"], json!({"slot_limit": 75, "slots_used": 0}));
+    let assignment = of("OPERATOR_TIER_ASSIGNMENT");
+    let states = (&assignment["previous_state"], &assignment["new_state"], &assignment["device_id"]);
+    assert_eq!(states, (&json!({"tier_id": null}), &json!({"tier_id": 2}), &json!("DEV-001")));
+    assert_eq!(of("SUBSCRIPTION_CREATED")["new_state"]["subscription_id"], json!(id));
+}

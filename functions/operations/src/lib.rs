@@ -1,20 +1,39 @@
 //! What operators look at and act on when something is wrong (docs/operations.md), and what monitors and tools ask.
 
 mod audit;
+mod flags;
 mod health;
 mod openapi;
+mod provisioning;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use shared::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.
 pub fn routes() -> Router<App> {
-    Router::new().route("/health", get(health::health)).route("/openapi.json", get(openapi::openapi)).route("/api/v1/operator/audit", get(audit::list))
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/openapi.json", get(openapi::openapi))
+        .route("/api/v1/operator/audit", get(audit::list))
+        .route("/api/v1/operator/flags", get(flags::list::list))
+        .route("/api/v1/operator/flags/{flag_id}/resolve", post(flags::resolve::resolve))
+        .route("/api/v1/operator/provisioning", get(provisioning::list::list))
+        .route("/api/v1/operator/provisioning/{step_id}/retry", post(provisioning::retry::retry))
+        .route("/api/v1/operator/provisioning/{step_id}/dismiss", post(provisioning::dismiss::dismiss))
 }
 
 /// What they are documented as.
 #[derive(OpenApi)]
-#[openapi(paths(health::health, openapi::openapi, audit::list))]
+#[openapi(paths(
+    health::health,
+    openapi::openapi,
+    audit::list,
+    flags::list::list,
+    flags::resolve::resolve,
+    provisioning::list::list,
+    provisioning::retry::retry,
+    provisioning::dismiss::dismiss
+))]
 pub struct Api;

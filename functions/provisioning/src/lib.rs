@@ -9,6 +9,7 @@ use shared::db::Db;
 use shared::keycloak::Keycloak;
 use shared::outbox::{Outbox, Summary};
 use shared::secrets::{Role, Secrets};
+use shared::stripe::Stripe;
 
 /// How long a run takes new steps. The function's time-out in template.yaml leaves room for the last one's own time-outs.
 const BUDGET: Duration = Duration::from_secs(40);
@@ -27,9 +28,11 @@ impl Provisioning {
     pub async fn start(env: &Env, clock: Clock) -> Result<Self> {
         let settings = DatabaseSettings::from_env(env)?;
         let keycloak = KeycloakSettings::from_env(env)?;
+        let stripe = config::stripe_api_base(env)?;
         let secrets = Secrets::read(&config::aws().await, env, Role::System).await?;
         let db = Db::new(settings, "pulse_system", secrets.clone())?;
-        Ok(Self { outbox: Outbox { db, keycloak: Keycloak::new(keycloak, secrets)?, clock } })
+        let keycloak = Keycloak::new(keycloak, secrets.clone())?;
+        Ok(Self { outbox: Outbox { db, keycloak, stripe: Stripe::new(stripe, secrets)?, clock } })
     }
 
     /// Takes the steps that are due. What woke it does not matter.

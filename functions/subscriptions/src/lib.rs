@@ -1,15 +1,24 @@
-//! subscriptions.
+//! Subscriptions, for operators: everything that Stripe's news does to one, by hand and audited (docs/subscriptions.md).
+
+mod create;
+mod end;
+mod get;
+mod list;
+mod update;
 
 use axum::Router;
+use axum::routing::get;
 use shared::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.
 pub fn routes() -> Router<App> {
     Router::new()
+        .route("/api/v1/operator/subscriptions", get(list::list).post(create::create))
+        .route("/api/v1/operator/subscriptions/{subscription_id}", get(get::get).patch(update::update).delete(end::end))
 }
 
 /// What they are documented as.
 #[derive(OpenApi)]
-#[openapi(paths())]
+#[openapi(paths(list::list, create::create, get::get, update::update, end::end))]
 pub struct Api;

@@ -1,15 +1,36 @@
-//! tenants.
+//! Customer companies and their users, for operators (docs/tenants.md).
+//!
+//! One endpoint a file; each says what it takes, calls one operation of `shared`, and answers.
+
+mod tenants;
+mod users;
 
 use axum::Router;
+use axum::routing::{get, patch, post};
 use shared::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.
 pub fn routes() -> Router<App> {
     Router::new()
+        .route("/api/v1/operator/tenants", get(tenants::list::list).post(tenants::create::create))
+        .route("/api/v1/operator/tenants/{tenant_id}", get(tenants::get::get).patch(tenants::update::update).delete(tenants::delete::delete))
+        .route("/api/v1/operator/users", get(users::list::list).post(users::create::create))
+        .route("/api/v1/operator/users/{user_id}", patch(users::update::update))
+        .route("/api/v1/operator/users/{user_id}/send-welcome-email", post(users::send_welcome_email::send))
 }
 
 /// What they are documented as.
 #[derive(OpenApi)]
-#[openapi(paths())]
+#[openapi(paths(
+    tenants::list::list,
+    tenants::create::create,
+    tenants::get::get,
+    tenants::update::update,
+    tenants::delete::delete,
+    users::list::list,
+    users::create::create,
+    users::update::update,
+    users::send_welcome_email::send
+))]
 pub struct Api;

@@ -2,9 +2,16 @@
 
 use std::process::ExitCode;
 
+use shared::config::{Env, KeycloakSettings};
 use shared::secrets::Role;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(shared::http::run(tenants::routes(), &[Role::Operator]).await)
+    shared::telemetry::exit(run().await)
+}
+
+async fn run() -> Result<(), lambda_http::Error> {
+    // Other functions go without Keycloak; this one must not start without it.
+    KeycloakSettings::from_env(&Env::process())?;
+    shared::http::run(tenants::routes(), &[Role::Operator]).await
 }

@@ -1,6 +1,8 @@
 //! `subscription_tier_allocations`.
 
-use deadpool_postgres::Transaction;
+use std::collections::BTreeMap;
+
+use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -21,4 +23,95 @@ pub async fn insert_plan_defaults(tx: &Transaction<'_>, tenant: &TenantId, subsc
         )
         .await?;
     Ok(row.get(0))
+}
+
+/// An allocation with its tier's names.
+pub struct AllocationRow {
+    pub id: i64,
+    pub tier_id: i32,
+    pub name: String,
+    pub display_name: String,
+    pub slot_limit: i32,
+    pub slots_used: i32,
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A subscription's allocations, by the tiers' order.
+pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<AllocationRow>> {
+    let sql = "SELECT a.id, a.tier_id, t.name, t.display_name, a.slot_limit, a.slots_used, a.version, a.created_at, a.updated_at
+               FROM subscription_tier_allocations a JOIN device_tiers t ON t.tier_id = a.tier_id
+               WHERE a.subscription_id = $1 ORDER BY t.sort_order, t.tier_id";
+    let row = |row: &tokio_postgres::Row| AllocationRow {
+        id: row.get("id"),
+        tier_id: row.get("tier_id"),
+        name: row.get("name"),
+        display_name: row.get("display_name"),
+        slot_limit: row.get("slot_limit"),
+        slots_used: row.get("slots_used"),
+        version: row.get("version"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    };
+    Ok(db.query(sql, &[&id.as_str()]).await?.iter().map(row).collect())
+}
+
+/// How many devices of a root's family hold each tier.
+pub async fn count_devices(db: &impl GenericClient, root: &SubscriptionId) -> Result<BTreeMap<i32, i64>> {
+    let sql = "SELECT d.tier_id, count(*) FROM devices d JOIN subscriptions s ON s.subscription_id = d.subscription_id
+               WHERE (s.subscription_id = $1 OR s.parent_subscription_id = $1) AND d.tier_id IS NOT NULL GROUP BY d.tier_id";
+    Ok(db.query(sql, &[&root.as_str()]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// How many devices are on each member of a root's family.
+pub async fn count_members(db: &impl GenericClient, root: &SubscriptionId) -> Result<Vec<(SubscriptionId, i64)>> {
+    let sql = "SELECT s.subscription_id, count(d.device_id) FROM subscriptions s LEFT JOIN devices d ON d.subscription_id = s.subscription_id
+               WHERE s.subscription_id = $1 OR s.parent_subscription_id = $1 GROUP BY s.subscription_id ORDER BY s.subscription_id";
+    db.query(sql, &[&root.as_str()]).await?.iter().map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).collect()
+}
+
+/// What a plan brings, by tier.
+pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<(i32, i32)>> {
+    let rows = tx.query("SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id", &[&plan.as_str()]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Sets how many slots a member brings; the version tells of another limit only.
+pub async fn set_limit(tx: &Transaction<'_>, tenant: &TenantId, id: &SubscriptionId, tier: i32, slot_limit: i32, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (subscription_id, tier_id) DO UPDATE SET slot_limit = excluded.slot_limit, version = a.version + 1, updated_at = excluded.updated_at
+         WHERE a.slot_limit <> excluded.slot_limit",
+        &[&tenant.as_str(), &id.as_str(), &tier, &slot_limit, &now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes an allocation whose family is locked.
+pub async fn save(tx: &Transaction<'_>, id: i64, slot_limit: i32, slots_used: i32, new_version: bool, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations SET slot_limit = $2, slots_used = $3, version = version + $4::integer, updated_at = $5 WHERE id = $1";
+    tx.execute(sql, &[&id, &slot_limit, &slots_used, &i32::from(new_version), &now]).await?;
+    Ok(())
+}
+
+/// Removes an allocation whose family is locked.
+pub async fn delete(tx: &Transaction<'_>, id: i64) -> Result<()> {
+    tx.execute("DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
+    Ok(())
+}
+
+/// Corrects how many slots a family uses.
+pub async fn set_used(tx: &Transaction<'_>, root: &SubscriptionId, tier: i32, used: i64, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations SET slots_used = $3::bigint, updated_at = $4 WHERE subscription_id = $1 AND tier_id = $2";
+    tx.execute(sql, &[&root.as_str(), &tier, &used, &now]).await?;
+    Ok(())
+}
+
+/// Corrects how many devices are on a subscription.
+pub async fn set_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i64, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3 WHERE subscription_id = $1";
+    tx.execute(sql, &[&id.as_str(), &devices, &now]).await?;
+    Ok(())
 }

@@ -1,11 +1,34 @@
 //! `flags`.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
+use tokio_postgres::Row;
 
 use super::Flag;
+use super::model::{FlagFilter, FlagRow};
 use crate::Result;
+use crate::fields::Text;
+use crate::http::Page;
 use crate::ids::{StripeEventId, SubscriptionId, TenantId};
+
+const FLAG: &str =
+    "SELECT flag_id, kind, tenant_id, subscription_id, stripe_event_id, detail, created_at, resolved_at, resolved_by, resolution_note FROM flags";
+
+fn flag(row: &Row) -> Result<FlagRow> {
+    let text = |column| row.get::<_, Option<&str>>(column);
+    Ok(FlagRow {
+        flag_id: row.get("flag_id"),
+        kind: row.get("kind"),
+        tenant_id: text("tenant_id").map(TenantId::parse).transpose()?,
+        subscription_id: text("subscription_id").map(SubscriptionId::parse).transpose()?,
+        stripe_event_id: text("stripe_event_id").map(StripeEventId::parse).transpose()?,
+        detail: row.get("detail"),
+        created_at: row.get("created_at"),
+        resolved_at: row.get("resolved_at"),
+        resolved_by: row.get("resolved_by"),
+        resolution_note: row.get("resolution_note"),
+    })
+}
 
 /// Raises a flag, unless its event has raised it before.
 pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
@@ -20,6 +43,50 @@ pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Res
             &flag.detail,
             &now,
         ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A page of the flags that the filter lets through, newest first, and one more.
+pub async fn list(db: &impl GenericClient, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<FlagRow>> {
+    let (at, id) = page.after.unzip();
+    let sql = format!(
+        "{FLAG}
+         WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR tenant_id = $2) AND ($3::text IS NULL OR subscription_id = $3)
+           AND ($4::boolean IS NULL OR (resolved_at IS NOT NULL) = $4)
+           AND ($5::timestamptz IS NULL OR (created_at, flag_id) < ($5, $6::bigint))
+         ORDER BY created_at DESC, flag_id DESC LIMIT $7 OFFSET $8"
+    );
+    let rows = db
+        .query(
+            &sql,
+            &[
+                &filter.kind.as_ref().map(Text::as_str),
+                &filter.tenant_id.as_ref().map(TenantId::as_str),
+                &filter.subscription_id.as_ref().map(SubscriptionId::as_str),
+                &filter.status.resolved(),
+                &at,
+                &id,
+                &page.fetch(),
+                &page.offset,
+            ],
+        )
+        .await?;
+    rows.iter().map(flag).collect()
+}
+
+/// The flag of this number, and nobody else ends it before this transaction does.
+pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
+    let row = tx.query_opt(&format!("{FLAG} WHERE flag_id = $1 FOR UPDATE"), &[&id]).await?;
+    row.as_ref().map(flag).transpose()
+}
+
+/// Writes how a locked flag ended.
+pub async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Result<()> {
+    tx.execute(
+        "UPDATE flags SET resolved_at = $2, resolved_by = $3, resolution_note = $4 WHERE flag_id = $1",
+        &[&flag.flag_id, &flag.resolved_at, &flag.resolved_by, &flag.resolution_note],
     )
     .await?;
     Ok(())

@@ -78,11 +78,8 @@ async fn frame(State(_): State<App>, mut request: Request, next: Next) -> Respon
         next.run(request).instrument(span).await
     };
     if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let allow = answer.headers().get(axum::http::header::ALLOW).cloned();
-        answer = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.").into_response();
-        if let Some(allow) = allow {
-            answer.headers_mut().insert(axum::http::header::ALLOW, allow);
-        }
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.");
+        answer.extensions_mut().insert(problem);
     }
     let problem = answer.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
@@ -161,8 +158,9 @@ impl IntoResponse for Problem {
 /// The status of an error over HTTP. What our own parts or those outside did wrong is told in general words; the log has the rest.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let cause: Arc<str> = self.to_string().into();
         let code = self.code();
+        // What a caller wrote has no place in the log: of a refusal the code is enough.
+        let cause = (!matches!(self, Self::Refused { .. } | Self::Invalid(_))).then(|| Arc::from(self.to_string()));
         let mut problem = match self {
             Self::Refused { why, detail, .. } => Problem::new(refusal_status(why), code, detail),
             Self::Invalid(faults) => {
@@ -177,13 +175,13 @@ impl IntoResponse for Error {
                 Problem::new(StatusCode::BAD_GATEWAY, "upstream", format!("{service} failed or did not answer. Try again later."))
             }
             Self::Database(_) | Self::Upstream { .. } if self.is_transient() => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available at this moment. Nothing was changed; try again.")
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available at this moment. Try again.")
             }
             Self::Setting(_) | Self::Database(_) | Self::Upstream { .. } | Self::Internal(_) => {
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side. Nothing was changed.")
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side.")
             }
         };
-        problem.cause = Some(cause);
+        problem.cause = cause;
         problem.into_response()
     }
 }
@@ -248,6 +246,15 @@ impl<T: Versioned + Serialize> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
         let location = HeaderValue::from_str(&self.location).unwrap_or_else(|_| HeaderValue::from_static("/"));
         (StatusCode::CREATED, [(LOCATION, location)], Tagged(self.resource)).into_response()
+    }
+}
+
+/// 201 with what was made, where it has neither a version nor a place of its own.
+pub struct Made<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Made<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::CREATED, axum::Json(self.0)).into_response()
     }
 }
 

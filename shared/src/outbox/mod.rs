@@ -6,22 +6,29 @@
 pub mod model;
 pub(crate) mod store;
 
+pub use store::insert_stripe_cancel;
+
 use std::time::{Duration, Instant};
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Entry, Person};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::fault::{self, Point};
+use crate::fields::Note;
 use crate::flags::{self, Flag};
-use crate::ids::TenantId;
+use crate::http::{Page, Slice};
+use crate::ids::SubscriptionId;
 use crate::keycloak::{Ensured, Keycloak};
+use crate::stripe::Stripe;
+use crate::users::model::Email;
 use crate::{Error, Result};
-use deadpool_postgres::Transaction;
-use model::KeycloakUser;
+use model::{KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel};
 use store::Step;
 
 /// How long the database may take over one step's claim or record: a hung one must not hold the worker for ever.
@@ -33,6 +40,8 @@ pub struct Outbox {
     pub db: Db,
     /// Where users live.
     pub keycloak: Keycloak,
+    /// Where subscriptions are paid.
+    pub stripe: Stripe,
     /// The time.
     pub clock: Clock,
 }
@@ -52,6 +61,8 @@ pub struct Summary {
 struct Effect {
     result: Value,
     audit: Option<&'static str>,
+    /// Whose change it is, where it is one subscription's.
+    subscription: Option<SubscriptionId>,
 }
 
 impl Outbox {
@@ -85,24 +96,30 @@ impl Outbox {
     }
 
     async fn perform(&self, step: &Step) -> Result<Effect> {
-        match step.kind.as_str() {
-            "keycloak_user" => {
-                let user: KeycloakUser = serde_json::from_value(step.payload.clone()).map_err(|error| Error::Internal(format!("payload: {error}")))?;
+        match StepKind::parse(&step.kind)? {
+            StepKind::KeycloakUser => {
+                let user: KeycloakUser = payload(step)?;
                 let (id, ensured) = self.keycloak.ensure_customer(&user, &step.tenant, step.since).await?;
                 let audit = match ensured {
                     Ensured::Created => Some("USER_CREATED"),
                     Ensured::Completed => Some("USER_UPDATED"),
                     Ensured::Unchanged => None,
                 };
-                Ok(Effect { result: json!({"user_id": id}), audit })
+                Ok(Effect { result: json!({"user_id": id}), audit, subscription: None })
             }
-            "welcome_mail" => {
+            StepKind::WelcomeMail => {
                 let user = step.before.as_ref().and_then(|before| before["user_id"].as_str());
                 let user = user.ok_or_else(|| Error::Internal("the step before it left no user".to_owned()))?;
                 self.keycloak.send_welcome_mail(user).await?;
-                Ok(Effect { result: json!({"user_id": user}), audit: Some("WELCOME_EMAIL_SENT") })
+                Ok(Effect { result: json!({"user_id": user}), audit: Some("WELCOME_EMAIL_SENT"), subscription: None })
             }
-            other => Err(Error::Internal(format!("steps of kind {other:?} are not handled yet"))),
+            StepKind::StripeCancel => {
+                let cancel: StripeCancel = payload(step)?;
+                self.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
+                let result = json!({"status": "canceled"});
+                Ok(Effect { result, audit: Some("STRIPE_SUBSCRIPTION_CANCELLED"), subscription: Some(cancel.subscription_id) })
+            }
+            StepKind::StripeAddonQuantity => Err(Error::Internal(format!("steps of kind {} are not handled yet", step.kind))),
         }
     }
 
@@ -114,7 +131,12 @@ impl Outbox {
             return Ok(());
         }
         if let Some(event_type) = effect.audit {
-            let entry = Entry { tenant: Some(&step.tenant), details: Some(effect.result), ..Entry::new(event_type, Actor::Outbox, now) };
+            let entry = Entry {
+                tenant: Some(&step.tenant),
+                subscription: effect.subscription.as_ref(),
+                details: Some(effect.result),
+                ..Entry::new(event_type, Actor::Outbox, now)
+            };
             audit::store::insert(&tx, &entry).await?;
         }
         fault::point(Point::OutboxRecorded);
@@ -142,43 +164,66 @@ impl Outbox {
     }
 }
 
+fn payload<T: DeserializeOwned>(step: &Step) -> Result<T> {
+    T::deserialize(&step.payload).map_err(|error| Error::Internal(format!("payload: {error}")))
+}
+
+/// A page of steps, newest first.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(db: &Db, filter: &StepFilter, page: &Page<i64>) -> Result<Slice<StepRow>> {
+    let rows = store::list(&db.connection().await?, filter, page).await?;
+    Ok(page.cut(rows, |row| row.step_id))
+}
+
 /// Has an unfinished step tried at the next run, for another 72 hours, and with another mail address where one is given.
 ///
 /// # Errors
-/// `Conflict` (`no_open_step`) where there is no such step, or it is done or dismissed.
-pub async fn retry(db: &Db, step: i64, email: Option<&str>, operator: &Person, now: Timestamp) -> Result<()> {
+/// `step_not_found`; `Conflict` (`step_final`); `Invalid` where a mail address is given that the step has no use for.
+pub async fn retry(db: &Db, by: &Person, id: i64, email: Option<Email>, now: Timestamp) -> Result<StepRow> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let changed = store::retry(&tx, step, email, now).await?;
-    let details = json!({"step_id": step, "email_changed": email.is_some()});
-    record_operation(tx, "PROVISIONING_RETRIED", changed, details, operator, now).await
+    let before = lock_open(&tx, id).await?;
+    if email.is_some() && before.kind != StepKind::KeycloakUser {
+        return Err(Error::invalid("email", format!("makes no sense for a step of kind {}", before.kind.as_str())));
+    }
+    let details = json!({"step_id": id, "email_changed": email.is_some()});
+    let step = store::retry(&tx, id, email.map(Email::into_string).as_deref(), now).await?;
+    record(&tx, "PROVISIONING_RETRIED", by, &before, details, now).await?;
+    tx.commit().await?;
+    Ok(step)
 }
 
 /// Ends an unfinished step, and what waits for it, undone.
 ///
 /// # Errors
-/// As `retry`.
-pub async fn dismiss(db: &Db, step: i64, note: &str, operator: &Person, now: Timestamp) -> Result<()> {
+/// `step_not_found`; `Conflict` (`step_final`).
+pub async fn dismiss(db: &Db, by: &Person, id: i64, note: &Note, now: Timestamp) -> Result<StepRow> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let changed = store::dismiss(&tx, step, now).await?;
-    record_operation(tx, "PROVISIONING_DISMISSED", changed, json!({"step_id": step, "note": note}), operator, now).await
+    let before = lock_open(&tx, id).await?;
+    let step = store::dismiss(&tx, id, now).await?;
+    record(&tx, "PROVISIONING_DISMISSED", by, &before, json!({"step_id": id, "note": note.as_str()}), now).await?;
+    tx.commit().await?;
+    Ok(step)
 }
 
-async fn record_operation(
-    tx: Transaction<'_>,
-    event_type: &'static str,
-    changed: Option<(TenantId, Value)>,
-    details: Value,
-    operator: &Person,
-    now: Timestamp,
-) -> Result<()> {
-    let Some((tenant, previous)) = changed else {
-        return Err(Error::conflict("no_open_step", format!("there is no unfinished outbox step {}", details["step_id"])));
+async fn lock_open(tx: &Transaction<'_>, id: i64) -> Result<StepRow> {
+    let step = store::lock(tx, id).await?.ok_or_else(|| Error::not_found("step_not_found", "Outbox step not found"))?;
+    if step.status.is_final() {
+        return Err(Error::conflict("step_final", format!("Outbox step is already {}", step.status.as_str())));
+    }
+    Ok(step)
+}
+
+/// The step's own payload stays out of the audit: a mail address must not stand where nothing is ever deleted.
+async fn record(tx: &Transaction<'_>, event_type: &'static str, by: &Person, before: &StepRow, details: Value, now: Timestamp) -> Result<()> {
+    let entry = Entry {
+        tenant: Some(&before.tenant_id),
+        previous_state: Some(json!({"status": before.status, "last_error": before.last_error})),
+        details: Some(details),
+        ..Entry::new(event_type, Actor::Operator(by), now)
     };
-    let entry =
-        Entry { tenant: Some(&tenant), previous_state: Some(previous), details: Some(details), ..Entry::new(event_type, Actor::Operator(operator), now) };
-    audit::store::insert(&tx, &entry).await?;
-    tx.commit().await?;
-    Ok(())
+    audit::store::insert(tx, &entry).await
 }

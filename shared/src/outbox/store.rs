@@ -1,12 +1,13 @@
 //! `outbox_steps`.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
-use super::model::{KeycloakUser, LEASE};
-use crate::ids::TenantId;
+use super::model::{self, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel};
+use crate::http::Page;
+use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::{Error, Result};
 
 /// A claimed step.
@@ -49,8 +50,95 @@ async fn insert(tx: &Transaction<'_>, kind: &str, tenant: &TenantId, after: Opti
     Ok(row.get(0))
 }
 
-/// Claims the step that has been due longest, and whose predecessor is done. One statement: a worker that dies holds it for the lease.
+/// Leaves the step that ends a Stripe subscription at once. A second request for the same is the same step; one that was given up or
+/// dismissed is then due again.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_stripe_cancel(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    subscription: &SubscriptionId,
+    stripe: &StripeSubscriptionId,
+    now: Timestamp,
+) -> Result<()> {
+    let payload = StripeCancel { stripe_subscription_id: stripe.clone(), subscription_id: subscription.clone() };
+    let payload = serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
+    tx.execute(
+        "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
+         VALUES ('stripe_cancel', $1, 'stripe_cancel:' || $2::text, $3, $4, $4, $4)
+         ON CONFLICT (dedup_key) DO UPDATE SET status = 'pending', next_attempt_at = $4, claimed_until = NULL, claim = step.claim + 1, retried_at = $4,
+                                               updated_at = $4
+         WHERE step.status IN ('failed', 'dismissed')",
+        &[&tenant.as_str(), &stripe.as_str(), &payload, &now],
+    )
+    .await?;
+    Ok(())
+}
+
+const STEP: &str = "step_id, kind, tenant_id, status, attempts, next_attempt_at, last_error, after_step_id, payload, result, created_at, updated_at";
+
+fn step(row: &Row) -> Result<StepRow> {
+    Ok(StepRow {
+        step_id: row.get("step_id"),
+        kind: StepKind::parse(row.get("kind"))?,
+        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        status: StepStatus::parse(row.get("status"))?,
+        attempts: row.get("attempts"),
+        next_attempt_at: row.get("next_attempt_at"),
+        last_error: row.get("last_error"),
+        after_step_id: row.get("after_step_id"),
+        payload: row.get("payload"),
+        result: row.get("result"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+/// A page of the steps that the filter lets through, newest first, and one more.
+pub async fn list(db: &impl GenericClient, filter: &StepFilter, page: &Page<i64>) -> Result<Vec<StepRow>> {
+    let sql = format!(
+        "SELECT {STEP} FROM outbox_steps
+         WHERE ($1::text IS NULL OR tenant_id = $1) AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)
+           AND ($4::bigint IS NULL OR step_id < $4)
+         ORDER BY step_id DESC LIMIT $5 OFFSET $6"
+    );
+    let rows = db
+        .query(
+            &sql,
+            &[
+                &filter.tenant_id.as_ref().map(TenantId::as_str),
+                &filter.kind.map(StepKind::as_str),
+                &filter.status.map(StepStatus::as_str),
+                &page.after,
+                &page.fetch(),
+                &page.offset,
+            ],
+        )
+        .await?;
+    rows.iter().map(step).collect()
+}
+
+/// The step of this number, and nobody else writes it before this transaction ends.
+pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
+    let row = tx.query_opt(&format!("SELECT {STEP} FROM outbox_steps WHERE step_id = $1 FOR UPDATE"), &[&id]).await?;
+    row.as_ref().map(step).transpose()
+}
+
+/// Claims the step that has been due longest, and whose predecessor is done. A worker that dies holds it for the lease.
+///
+/// A user of one mail address is never made by two steps at once: the second would overwrite whose it is. A claim gives way to another
+/// for the same address, and of two at the same instant at least one does.
 pub async fn claim_due(db: &Client, now: Timestamp) -> Result<Option<Step>> {
+    while let Some(step) = claim_first(db, now).await? {
+        if !give_way(db, &step, now).await? {
+            return Ok(Some(step));
+        }
+    }
+    Ok(None)
+}
+
+async fn claim_first(db: &Client, now: Timestamp) -> Result<Option<Step>> {
     let row = db
         .query_opt(
             "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2, attempts = attempts + 1, updated_at = $1
@@ -80,6 +168,25 @@ pub async fn claim_due(db: &Client, now: Timestamp) -> Result<Option<Step>> {
     }))
 }
 
+/// Gives a claimed step back, for a few seconds, where another claim holds its mail address. A statement of its own, because it must see
+/// what was committed since the claim's began: of two claims, the one that committed last sees the other.
+async fn give_way(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
+    if step.kind != StepKind::KeycloakUser.as_str() {
+        return Ok(false);
+    }
+    let given = db
+        .execute(
+            "UPDATE outbox_steps mine SET claimed_until = NULL, next_attempt_at = $3, attempts = attempts - 1, updated_at = $4
+             WHERE step_id = $1 AND claim = $2 AND EXISTS (
+                 SELECT FROM outbox_steps held
+                 WHERE held.kind = 'keycloak_user' AND held.status = 'pending' AND held.next_attempt_at > $4 AND held.claimed_until > $4
+                   AND held.step_id <> mine.step_id AND lower(held.payload->>'email') = lower(mine.payload->>'email'))",
+            &[&step.id, &step.claim, &(now + model::pause(step.id)), &now],
+        )
+        .await?;
+    Ok(given == 1)
+}
+
 /// Records that a step is done. False where another worker holds it by now: that one's word counts.
 pub async fn finish(tx: &Transaction<'_>, step: &Step, result: &Value, now: Timestamp) -> Result<bool> {
     let updated = tx
@@ -105,31 +212,25 @@ pub async fn fail(tx: &Transaction<'_>, step: &Step, error: &str, next_attempt: 
     Ok(updated == 1)
 }
 
-/// Makes an unfinished step due now, with a new mail address where one is given, and its time anew. Returns its tenant and what it was.
-pub async fn retry(tx: &Transaction<'_>, id: i64, email: Option<&str>, now: Timestamp) -> Result<Option<(TenantId, Value)>> {
-    let row = tx
-        .query_opt(
-            "UPDATE outbox_steps new SET status = 'pending', next_attempt_at = $3, claimed_until = NULL, claim = new.claim + 1, retried_at = $3, updated_at = $3,
-                    payload = CASE WHEN $2::text IS NULL THEN new.payload ELSE jsonb_set(new.payload, '{email}', to_jsonb($2)) END
-             FROM (SELECT step_id, status, last_error FROM outbox_steps WHERE step_id = $1 AND status IN ('pending', 'failed') FOR UPDATE) old
-             WHERE new.step_id = old.step_id
-             RETURNING new.tenant_id, jsonb_build_object('status', old.status, 'last_error', old.last_error) AS old",
-            &[&id, &email, &now],
-        )
-        .await?;
-    row.map(|row| Ok((TenantId::parse(row.get("tenant_id"))?, row.get("old")))).transpose()
+/// Makes a locked step due now, with a new mail address where one is given, and its time anew. A worker that has it is heard no more.
+pub async fn retry(tx: &Transaction<'_>, id: i64, email: Option<&str>, now: Timestamp) -> Result<StepRow> {
+    let sql = format!(
+        "UPDATE outbox_steps SET status = 'pending', next_attempt_at = $3, claimed_until = NULL, claim = claim + 1, retried_at = $3, updated_at = $3,
+                payload = CASE WHEN $2::text IS NULL THEN payload ELSE jsonb_set(payload, '{{email}}', to_jsonb($2)) END
+         WHERE step_id = $1 RETURNING {STEP}"
+    );
+    step(&tx.query_one(&sql, &[&id, &email, &now]).await?)
 }
 
-/// Ends an unfinished step, and those that wait for it, undone. Returns its tenant and what it was.
-pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<Option<(TenantId, Value)>> {
-    let row = tx
-        .query_opt(
-            "WITH old AS (SELECT step_id, tenant_id, status, last_error FROM outbox_steps WHERE step_id = $1 AND status IN ('pending', 'failed') FOR UPDATE),
-                  ended AS (UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL, updated_at = $2
-                            WHERE status IN ('pending', 'failed') AND (step_id IN (SELECT step_id FROM old) OR after_step_id IN (SELECT step_id FROM old)))
-             SELECT tenant_id, jsonb_build_object('status', status, 'last_error', last_error) AS old FROM old",
-            &[&id, &now],
-        )
-        .await?;
-    row.map(|row| Ok((TenantId::parse(row.get("tenant_id"))?, row.get("old")))).transpose()
+/// Ends a locked step, and those that wait for it, undone.
+pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<StepRow> {
+    tx.execute(
+        "UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL, updated_at = $2
+         WHERE after_step_id = $1 AND status IN ('pending', 'failed')",
+        &[&id, &now],
+    )
+    .await?;
+    let sql =
+        format!("UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL, updated_at = $2 WHERE step_id = $1 RETURNING {STEP}");
+    step(&tx.query_one(&sql, &[&id, &now]).await?)
 }

@@ -128,7 +128,7 @@ pub async fn set_tier_defaults(
     Ok(after)
 }
 
-fn not_found() -> Error {
+pub(crate) fn not_found() -> Error {
     Error::not_found("plan_not_found", "Plan not found")
 }
 

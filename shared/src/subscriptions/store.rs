@@ -1,12 +1,134 @@
 //! `subscriptions`.
 
+use deadpool_postgres::GenericClient;
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tokio_postgres::Row;
 
-use super::model::{LIVE, Status};
+use super::model::{LIVE, Status, Subscription, SubscriptionFilter, SubscriptionType};
 use crate::Result;
+use crate::db::Conditions;
+use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
+
+/// The columns of a `Subscription`, of a table called `s`.
+pub const COLUMNS: &str = "s.subscription_id, s.tenant_id, s.subscription_type, s.parent_subscription_id, s.status, s.plan_id, s.device_limit,
+    s.active_device_count, s.term_start, s.term_end, s.grace_end, s.description, s.stripe_subscription_id, s.hold_reason, s.held_by, s.held_at,
+    s.created_by, s.version, s.created_at, s.updated_at";
+
+/// Reads them.
+pub fn subscription(row: &Row) -> Result<Subscription> {
+    Ok(Subscription {
+        subscription_id: SubscriptionId::parse(row.get("subscription_id"))?,
+        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        subscription_type: SubscriptionType::parse(row.get("subscription_type"))?,
+        parent_subscription_id: row.get::<_, Option<&str>>("parent_subscription_id").map(SubscriptionId::parse).transpose()?,
+        status: Status::parse(row.get("status"))?,
+        plan_id: row.get::<_, Option<&str>>("plan_id").map(PlanId::parse).transpose()?,
+        device_limit: row.get("device_limit"),
+        active_device_count: row.get("active_device_count"),
+        term_start: row.get("term_start"),
+        term_end: row.get("term_end"),
+        grace_end: row.get("grace_end"),
+        description: row.get("description"),
+        stripe_subscription_id: row.get::<_, Option<&str>>("stripe_subscription_id").map(StripeSubscriptionId::parse).transpose()?,
+        hold_reason: row.get("hold_reason"),
+        held_by: row.get("held_by"),
+        held_at: row.get("held_at"),
+        created_by: row.get("created_by"),
+        version: row.get("version"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+/// The next id.
+pub async fn next_id(tx: &Transaction<'_>, now: Timestamp) -> Result<SubscriptionId> {
+    SubscriptionId::parse(tx.query_one("SELECT generate_subscription_id($1)", &[&now]).await?.get(0))
+}
+
+/// Inserts a subscription that no checkout made.
+pub async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
+    tx.execute(
+        "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, plan_id, device_limit, term_start, term_end,
+                                    description, created_by, version, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        &[
+            &new.subscription_id.as_str(),
+            &new.tenant_id.as_str(),
+            &new.subscription_type.as_str(),
+            &new.parent_subscription_id.as_ref().map(SubscriptionId::as_str),
+            &new.status.as_str(),
+            &new.plan_id.as_ref().map(PlanId::as_str),
+            &new.device_limit,
+            &new.term_start,
+            &new.term_end,
+            &new.description,
+            &new.created_by,
+            &new.version,
+            &new.created_at,
+            &new.updated_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes what may change of a subscription whose family is locked. Counts are not among it.
+pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<()> {
+    tx.execute(
+        "UPDATE subscriptions SET status = $2, plan_id = $3, device_limit = $4, term_end = $5, grace_end = $6, description = $7,
+                hold_reason = $8, held_by = $9, held_at = $10, version = $11, updated_at = $12
+         WHERE subscription_id = $1",
+        &[
+            &subscription.subscription_id.as_str(),
+            &subscription.status.as_str(),
+            &subscription.plan_id.as_ref().map(PlanId::as_str),
+            &subscription.device_limit,
+            &subscription.term_end,
+            &subscription.grace_end,
+            &subscription.description,
+            &subscription.hold_reason,
+            &subscription.held_by,
+            &subscription.held_at,
+            &subscription.version,
+            &subscription.updated_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A listed subscription: its tenant's name, and its root's status beside its own.
+pub async fn list(
+    db: &impl GenericClient,
+    filter: &SubscriptionFilter,
+    page: &Page<(Timestamp, SubscriptionId)>,
+    now: Timestamp,
+) -> Result<Vec<(Subscription, String, Status)>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("s.tenant_id", filter.tenant_id.as_ref().map(|id| id.as_str().to_owned()));
+    conditions.equal("s.subscription_type", filter.subscription_type.map(|kind| kind.as_str().to_owned()));
+    conditions.equal("s.status", filter.status.map(|status| status.as_str().to_owned()));
+    conditions.equal("s.plan_id", filter.plan_id.as_ref().map(|id| id.as_str().to_owned()));
+    conditions.equal("s.stripe_subscription_id", filter.stripe_subscription_id.as_ref().map(|id| id.as_str().to_owned()));
+    if let Some(days) = filter.expiring_days {
+        conditions.and("s.status = ?", "ACTIVE".to_owned());
+        conditions.and("s.term_end <= ?", now + SignedDuration::from_hours(24 * days.0.get()));
+    }
+    if let Some((term_end, id)) = &page.after {
+        conditions.and_two("(s.term_end, s.subscription_id) > (?, ?)", *term_end, id.as_str().to_owned());
+    }
+    let (clause, limits) = conditions.finish(page.fetch(), page.offset);
+    let sql = format!(
+        "SELECT {COLUMNS}, t.name AS tenant_name, coalesce(r.status, s.status) AS root_status
+         FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id LEFT JOIN subscriptions r ON r.subscription_id = s.parent_subscription_id
+         {clause} ORDER BY s.term_end, s.subscription_id {limits}"
+    );
+    let rows = db.query(&sql, &conditions.params()).await?;
+    rows.iter().map(|row| Ok((subscription(row)?, row.get("tenant_name"), Status::parse(row.get("root_status"))?))).collect()
+}
 
 /// A MAIN subscription as a paid checkout makes it.
 #[derive(Debug, Clone)]

@@ -83,7 +83,7 @@ async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Res
     prices::assign(tx, &of, Interval::Year, tier.addon_stripe_annual_price_id.as_ref(), now).await
 }
 
-fn not_found() -> Error {
+pub(crate) fn not_found() -> Error {
     Error::not_found("tier_not_found", "Device tier not found")
 }
 

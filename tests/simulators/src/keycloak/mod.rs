@@ -187,6 +187,14 @@ impl Fake {
         id
     }
 
+    /// Changes a user as somebody in Keycloak's own console would.
+    ///
+    /// # Panics
+    /// Where there is no such user.
+    pub fn update_user(&self, id: &str, change: impl FnOnce(&mut User)) {
+        change(lock(&self.core.realm).users.iter_mut().find(|user| user.id == id).expect("a user of this id"));
+    }
+
     /// Makes a new key that signs from now on. The ones before it stay in the key set, so that their tokens stay good.
     ///
     /// # Errors

@@ -134,6 +134,10 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         ("POST", "price", []) => create_price(store, params)?,
         ("POST", "checkout.session", []) => create_session(store, params)?,
         ("POST", "checkout.session", [id, "expire"]) => store.expire(id)?,
+        ("DELETE", "subscription", [id]) => {
+            only(params, "", &["expand"])?;
+            store.cancel(id)?
+        }
         _ => return Err(unrecognized()),
     };
     for path in params["expand"].as_object().into_iter().flatten() {

@@ -266,6 +266,14 @@ impl Simulator {
         Ok(self.state(|state| state.expire(session_id))?)
     }
 
+    /// Cancels a subscription at once, as the API and the Dashboard do.
+    ///
+    /// # Errors
+    /// When there is no such subscription, or it has ended.
+    pub fn cancel(&self, subscription_id: &str) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.cancel(subscription_id))?)
+    }
+
     /// The event of that id.
     #[must_use]
     pub fn event(&self, id: &str) -> Option<Value> {

@@ -313,6 +313,14 @@ fn invoice_line(stamp: Stamp, sale: &Sale, line: &Line) -> Value {
     })
 }
 
+/// Ends a subscription at once, as a call of the API does.
+pub(super) fn mark_canceled(subscription: &mut Value, stamp: Stamp) {
+    subscription["status"] = json!("canceled");
+    subscription["canceled_at"] = json!(stamp.created());
+    subscription["ended_at"] = json!(stamp.created());
+    subscription["cancellation_details"]["reason"] = json!("cancellation_requested");
+}
+
 /// Settles an invoice in full.
 pub(super) fn mark_paid(invoice: &mut Value, stamp: Stamp) {
     invoice["status"] = json!("paid");

@@ -388,4 +388,14 @@ impl State {
         }
         Ok(session)
     }
+
+    /// Ends a subscription at once. One that has ended is none any more for Stripe, though it can still be read.
+    pub fn cancel(&mut self, id: &str) -> Result<Value> {
+        let subscription = self.find("subscription", id).filter(|subscription| text(subscription, "status") != "canceled").cloned();
+        let mut subscription = subscription.ok_or_else(|| ApiError::missing("subscription", id, "id").status(404))?;
+        objects::mark_canceled(&mut subscription, self.stamp());
+        self.store(subscription.clone());
+        self.emit("customer.subscription.deleted", &subscription);
+        Ok(subscription)
+    }
 }

@@ -102,6 +102,35 @@ async fn a_bank_debit_confirms_or_fails_later() {
 }
 
 #[tokio::test]
+async fn a_cancelled_subscription_has_ended_and_cannot_be_cancelled_again() {
+    let simulator = simulator().await;
+    let id = simulator.create_checkout(CheckoutParams::subscription("price_pro")).expect("a session");
+    let session = simulator.pay(&id, payer()).expect("paid");
+    let path = format!("subscriptions/{}", objects::text(&session, "subscription"));
+    simulator.set_now("2027-01-31T10:00:00Z".parse().expect("a timestamp"));
+    let delete = async |path: &str| {
+        let url = format!("{}v1/{path}", simulator.base_url());
+        let answer = reqwest::Client::new().delete(url).bearer_auth(KEY).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    assert_eq!(delete(&format!("{path}?prorate=true")).await.1["error"]["param"], "prorate", "not simulated");
+    let (status, canceled) = delete(&path).await;
+    assert_eq!(status, 200);
+    let typed: stripe_shared::Subscription = miniserde::json::from_str(&canceled.to_string()).expect("a subscription");
+    assert_eq!((typed.status.as_str(), typed.canceled_at, typed.ended_at), ("canceled", Some(1_801_389_600), Some(1_801_389_600)));
+    assert_eq!(get(&simulator, &path).await.1, canceled, "it can still be read");
+    let event = simulator.events().pop().expect("an event");
+    assert_eq!((&event["type"], &event["data"]["object"]), (&json!("customer.subscription.deleted"), &canceled));
+    for path in [path.as_str(), "subscriptions/sub_none"] {
+        let (status, refused) = delete(path).await;
+        let id = path.trim_start_matches("subscriptions/");
+        let error = json!({"type": "invalid_request_error", "code": "resource_missing", "param": "id", "message": format!("No such subscription: '{id}'")});
+        assert_eq!((status, &refused["error"]), (404, &error));
+    }
+    assert_eq!(types(&simulator).iter().filter(|kind| *kind == "customer.subscription.deleted").count(), 1);
+}
+
+#[tokio::test]
 async fn an_idempotency_key_answers_again_and_refuses_another_body() {
     let simulator = simulator().await;
     let form = [("email", "ada@example.com"), ("metadata[tenant_id]", "t1")];

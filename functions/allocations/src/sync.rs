@@ -1,0 +1,21 @@
+//! The plan's slots.
+
+use axum::Json;
+use axum::extract::State;
+use shared::Result;
+use shared::allocations::{
+    self,
+    model::{AllocationsSynced, Try},
+};
+use shared::app::App;
+use shared::http::{Admin, Path, Query};
+use shared::ids::SubscriptionId;
+
+/// Gives the subscription the slots that its plan brings now
+#[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/sync-tier-allocations", tag = "tier allocations",
+    operation_id = "sync_allocations", params(Try),
+    responses((status = 200, description = "What the plan brings", body = AllocationsSynced), (status = 400, description = "`no_plan`"),
+        (status = 404, description = "`subscription_not_found`, `no_tier_defaults`")))]
+pub async fn sync(State(app): State<App>, Admin(by): Admin, Path(id): Path<SubscriptionId>, Query(how): Query<Try>) -> Result<Json<AllocationsSynced>> {
+    allocations::sync(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now()).await.map(Json)
+}

@@ -1,0 +1,32 @@
+//! Every tenant's devices.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::devices::{
+    self,
+    model::{Device, DeviceFilter},
+};
+use shared::http::{Operator, Page, Query};
+use utoipa::ToSchema;
+
+/// A page of devices.
+#[derive(Serialize, ToSchema)]
+pub struct DeviceList {
+    devices: Vec<Device>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// Devices by any filter, by tenant and id
+#[utoipa::path(get, path = "/api/v1/operator/devices", tag = "devices", operation_id = "list_devices", params(DeviceFilter),
+    responses((status = 200, description = "A page", body = DeviceList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<DeviceFilter>) -> Result<Json<DeviceList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = devices::list(app.operator_db()?, &filter, &page).await?;
+    Ok(Json(DeviceList { count: slice.items.len(), devices: slice.items, next_cursor: slice.next_cursor }))
+}

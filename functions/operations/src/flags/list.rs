@@ -1,0 +1,32 @@
+//! What waits for a person, and what did.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::flags::{
+    self,
+    model::{FlagFilter, FlagRow},
+};
+use shared::http::{Operator, Page, Query};
+use utoipa::ToSchema;
+
+/// A page of flags.
+#[derive(Serialize, ToSchema)]
+pub struct FlagList {
+    flags: Vec<FlagRow>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// What a person should look at, newest first; only what is open, unless `status` says otherwise
+#[utoipa::path(get, path = "/api/v1/operator/flags", tag = "operations", operation_id = "list_flags", params(FlagFilter),
+    responses((status = 200, description = "A page", body = FlagList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<FlagFilter>) -> Result<Json<FlagList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = flags::list(app.operator_db()?, &filter, &page).await?;
+    Ok(Json(FlagList { count: slice.items.len(), flags: slice.items, next_cursor: slice.next_cursor }))
+}

@@ -1,0 +1,4 @@
+//! Flags.
+
+pub mod list;
+pub mod resolve;

@@ -1,0 +1,20 @@
+//! The end of a step that needs nothing.
+
+use axum::Json;
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Admin, Body, Path};
+use shared::outbox::{
+    self,
+    model::{Dismissal, StepRow},
+};
+
+/// Ends an unfinished step, and what waits for it, undone
+#[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/dismiss", tag = "operations", operation_id = "dismiss_provisioning",
+    request_body = Dismissal,
+    responses((status = 200, description = "As it is now", body = StepRow), (status = 404, description = "`step_not_found`"),
+        (status = 409, description = "`step_final`: it is done or dismissed")))]
+pub async fn dismiss(State(app): State<App>, Admin(by): Admin, Path(id): Path<i64>, Body(dismissal): Body<Dismissal>) -> Result<Json<StepRow>> {
+    outbox::dismiss(app.operator_db()?, &by, id, &dismissal.note, app.clock().now()).await.map(Json)
+}

@@ -1,0 +1,32 @@
+//! What is to be done outside, and how it went.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Operator, Page, Query};
+use shared::outbox::{
+    self,
+    model::{StepFilter, StepRow},
+};
+use utoipa::ToSchema;
+
+/// A page of steps.
+#[derive(Serialize, ToSchema)]
+pub struct StepList {
+    steps: Vec<StepRow>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// Steps of the outbox, newest first, whatever their status
+#[utoipa::path(get, path = "/api/v1/operator/provisioning", tag = "operations", operation_id = "list_provisioning", params(StepFilter),
+    responses((status = 200, description = "A page", body = StepList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<StepFilter>) -> Result<Json<StepList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = outbox::list(app.operator_db()?, &filter, &page).await?;
+    Ok(Json(StepList { count: slice.items.len(), steps: slice.items, next_cursor: slice.next_cursor }))
+}

@@ -1,0 +1,5 @@
+//! Outbox steps.
+
+pub mod dismiss;
+pub mod list;
+pub mod retry;

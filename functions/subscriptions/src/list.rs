@@ -1,0 +1,29 @@
+//! Every tenant's subscriptions.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Operator, Page, Query};
+use shared::subscriptions::{self, Listed, model::SubscriptionFilter};
+use utoipa::ToSchema;
+
+/// A page of subscriptions.
+#[derive(Serialize, ToSchema)]
+pub struct SubscriptionList {
+    subscriptions: Vec<Listed>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// Subscriptions by any filter, those that end first first
+#[utoipa::path(get, path = "/api/v1/operator/subscriptions", tag = "subscriptions", operation_id = "list_subscriptions", params(SubscriptionFilter),
+    responses((status = 200, description = "A page", body = SubscriptionList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<SubscriptionFilter>) -> Result<Json<SubscriptionList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = subscriptions::list(app.operator_db()?, &filter, &page, app.clock().now()).await?;
+    Ok(Json(SubscriptionList { count: slice.items.len(), subscriptions: slice.items, next_cursor: slice.next_cursor }))
+}

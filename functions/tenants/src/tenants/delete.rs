@@ -1,0 +1,28 @@
+//! The end of a tenant.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Admin, IfMatch, Path};
+use shared::ids::TenantId;
+use shared::tenants;
+use utoipa::ToSchema;
+
+/// What was deleted.
+#[derive(Serialize, ToSchema)]
+pub struct Deletion {
+    status: &'static str,
+    tenant_id: TenantId,
+}
+
+/// Marks a tenant without a live subscription as deleted; its id is never given to another
+#[utoipa::path(delete, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants", operation_id = "delete_tenant",
+    params(("If-Match" = Option<String>, Header)),
+    responses((status = 200, description = "It is deleted, now or before", body = Deletion), (status = 404, description = "`tenant_not_found`"),
+        (status = 409, description = "`live_subscription`"), (status = 412, description = "`version_changed`")))]
+pub async fn delete(State(app): State<App>, Admin(by): Admin, Path(id): Path<TenantId>, if_match: IfMatch) -> Result<Json<Deletion>> {
+    tenants::delete(app.operator_db()?, &by, &id, &if_match, app.clock().now()).await?;
+    Ok(Json(Deletion { status: "ok", tenant_id: id }))
+}

@@ -1,0 +1,32 @@
+//! The tenants.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Operator, Page, Query};
+use shared::tenants::{
+    self,
+    model::{Tenant, TenantFilter},
+};
+use utoipa::ToSchema;
+
+/// A page of tenants.
+#[derive(Serialize, ToSchema)]
+pub struct TenantList {
+    tenants: Vec<Tenant>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// Tenants by id, deleted ones too; of several filters all must hold
+#[utoipa::path(get, path = "/api/v1/operator/tenants", tag = "tenants", operation_id = "list_tenants", params(TenantFilter),
+    responses((status = 200, description = "A page", body = TenantList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<TenantFilter>) -> Result<Json<TenantList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = tenants::list(app.operator_db()?, &filter, &page).await?;
+    Ok(Json(TenantList { count: slice.items.len(), tenants: slice.items, next_cursor: slice.next_cursor }))
+}

@@ -1,0 +1,7 @@
+//! Tenants.
+
+pub mod create;
+pub mod delete;
+pub mod get;
+pub mod list;
+pub mod update;

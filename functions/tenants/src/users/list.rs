@@ -1,0 +1,33 @@
+//! The users of a tenant.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Operator, Page, Query};
+use shared::users::{
+    self,
+    model::{User, UserFilter},
+};
+use utoipa::ToSchema;
+
+/// A page of users.
+#[derive(Serialize, ToSchema)]
+pub struct UserList {
+    users: Vec<User>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// A tenant's users by user name
+#[utoipa::path(get, path = "/api/v1/operator/users", tag = "users", operation_id = "list_users", params(UserFilter),
+    responses((status = 200, description = "A page", body = UserList), (status = 404, description = "`tenant_not_found`"),
+        (status = 502, description = "`upstream`")))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<UserFilter>) -> Result<Json<UserList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor)?;
+    let slice = users::list(app.operator_db()?, app.keycloak()?, &filter.tenant_id, &page).await?;
+    Ok(Json(UserList { count: slice.items.len(), users: slice.items, next_cursor: slice.next_cursor }))
+}

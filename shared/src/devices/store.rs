@@ -1,0 +1,103 @@
+//! `devices`.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::model::{Device, DeviceFilter, DeviceStatus};
+use crate::Result;
+use crate::db::Conditions;
+use crate::http::Page;
+use crate::ids::{DeviceId, SubscriptionId, TenantId};
+
+const DEVICE: &str =
+    "SELECT d.tenant_id, d.device_id, d.name, d.site_id, d.subscription_id, d.tier_id, t.name AS tier_name, t.display_name AS tier_display_name,
+       d.status, d.last_seen_at, d.registered_at, d.decommissioned_at
+FROM devices d LEFT JOIN device_tiers t ON t.tier_id = d.tier_id";
+
+fn device(row: &Row) -> Result<Device> {
+    Ok(Device {
+        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        device_id: DeviceId::parse(row.get("device_id"))?,
+        name: row.get("name"),
+        site_id: row.get("site_id"),
+        subscription_id: row.get::<_, Option<&str>>("subscription_id").map(SubscriptionId::parse).transpose()?,
+        tier_id: row.get("tier_id"),
+        tier_name: row.get("tier_name"),
+        tier_display_name: row.get("tier_display_name"),
+        status: DeviceStatus::parse(row.get("status"))?,
+        last_seen_at: row.get("last_seen_at"),
+        registered_at: row.get("registered_at"),
+        decommissioned_at: row.get("decommissioned_at"),
+    })
+}
+
+/// A page by tenant and id, and one more.
+pub async fn list(db: &impl GenericClient, filter: &DeviceFilter, page: &Page<(TenantId, DeviceId)>) -> Result<Vec<Device>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("d.tenant_id", filter.tenant_id.as_ref().map(|id| id.as_str().to_owned()));
+    conditions.equal("d.subscription_id", filter.subscription_id.as_ref().map(|id| id.as_str().to_owned()));
+    conditions.equal("d.tier_id", filter.tier_id.map(|tier| tier.0.get_i32()));
+    conditions.equal("d.status", filter.status.map(|status| status.as_str().to_owned()));
+    if let Some((tenant, id)) = &page.after {
+        conditions.and_two("(d.tenant_id, d.device_id) > (?, ?)", tenant.as_str().to_owned(), id.as_str().to_owned());
+    }
+    let (clause, limits) = conditions.finish(page.fetch(), page.offset);
+    let rows = db.query(&format!("{DEVICE} {clause} ORDER BY d.tenant_id, d.device_id {limits}"), &conditions.params()).await?;
+    rows.iter().map(device).collect()
+}
+
+/// How many devices are on a subscription, and the first of them by id.
+pub async fn on(db: &impl GenericClient, id: &SubscriptionId, first: i64) -> Result<(i64, Vec<Device>)> {
+    let count = db.query_one("SELECT count(*) FROM devices WHERE subscription_id = $1", &[&id.as_str()]).await?.get(0);
+    let rows = db.query(&format!("{DEVICE} WHERE d.subscription_id = $1 ORDER BY d.device_id LIMIT $2"), &[&id.as_str(), &first]).await?;
+    Ok((count, rows.iter().map(device).collect::<Result<_>>()?))
+}
+
+/// A tenant's device in use.
+pub async fn find(db: &impl GenericClient, tenant: &TenantId, id: &DeviceId) -> Result<Option<Device>> {
+    let sql = format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE'");
+    db.query_opt(&sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+}
+
+/// The same, and nobody else changes it before this transaction ends.
+pub async fn lock(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId) -> Result<Option<Device>> {
+    let sql = format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE' FOR NO KEY UPDATE OF d");
+    tx.query_opt(&sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+}
+
+/// Up to two tenants that have a device of this id in use.
+pub async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<TenantId>> {
+    let rows = tx.query("SELECT tenant_id FROM devices WHERE device_id = $1 AND status = 'ACTIVE' LIMIT 2", &[&id.as_str()]).await?;
+    rows.iter().map(|row| TenantId::parse(row.get(0))).collect()
+}
+
+/// Registers a device, one that was decommissioned anew. False where one of this id is in use.
+pub async fn insert(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, name: Option<&str>, site: Option<&str>, now: Timestamp) -> Result<bool> {
+    let inserted = tx
+        .execute(
+            "INSERT INTO devices AS d (tenant_id, device_id, name, site_id, status, registered_at, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, 'ACTIVE', $5, $5, $5)
+             ON CONFLICT (tenant_id, device_id) DO UPDATE
+             SET name = excluded.name, site_id = excluded.site_id, status = 'ACTIVE', registered_at = excluded.registered_at, decommissioned_at = NULL,
+                 updated_at = excluded.updated_at
+             WHERE d.status = 'DECOMMISSIONED'",
+            &[&tenant.as_str(), &id.as_str(), &name, &site, &now],
+        )
+        .await?;
+    Ok(inserted == 1)
+}
+
+/// Puts a locked device on a subscription.
+pub async fn assign(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, to: &SubscriptionId, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE devices SET subscription_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = $2";
+    tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &to.as_str(), &now]).await?;
+    Ok(())
+}
+
+/// Gives a locked device a tier, or none.
+pub async fn set_tier(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, tier: Option<i32>, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = $2";
+    tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &tier, &now]).await?;
+    Ok(())
+}

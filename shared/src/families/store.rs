@@ -1,0 +1,103 @@
+//! Locks families, and keeps their counts: `subscriptions` and `subscription_tier_allocations`.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+
+use super::model::{Allocation, Family};
+use crate::Result;
+use crate::ids::{SubscriptionId, TenantId};
+use crate::subscriptions::model::{LIVE, Status, Subscription};
+use crate::subscriptions::store::{COLUMNS, subscription};
+
+/// Locks the family of this subscription; none where there is no such subscription, or row-level security hides it.
+pub async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Family>> {
+    Ok(lock_all(tx, &[id]).await?.pop())
+}
+
+/// Locks the families of these subscriptions, by their roots' ids; each once.
+pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
+    let sql = "SELECT subscription_id FROM subscriptions
+               WHERE subscription_id IN (SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id = ANY($1))
+               ORDER BY subscription_id FOR NO KEY UPDATE";
+    let rows = tx.query(sql, &[&ids]).await?;
+    let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    // Only now, with the lock held, do the rows say what stays true.
+    read(tx, &roots).await
+}
+
+/// Locks every family of a tenant that could take a device: those with a live root.
+pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Family>> {
+    let live = LIVE.map(Status::as_str);
+    let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status = ANY($2)
+               ORDER BY subscription_id FOR NO KEY UPDATE";
+    let rows = tx.query(sql, &[&tenant.as_str(), &live.as_slice()]).await?;
+    let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    read(tx, &roots).await
+}
+
+/// The families of these roots, unlocked.
+pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>> {
+    let members =
+        format!("SELECT {COLUMNS} FROM subscriptions s WHERE subscription_id = ANY($1) OR (parent_subscription_id = ANY($1)) ORDER BY subscription_id");
+    let allocations = "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.version
+                       FROM subscription_tier_allocations a JOIN subscriptions s ON s.subscription_id = a.subscription_id
+                       WHERE s.subscription_id = ANY($1) OR s.parent_subscription_id = ANY($1) ORDER BY a.tier_id";
+    // At once: PostgreSQL answers both in one round trip.
+    let params: [&(dyn ToSql + Sync); 1] = [&roots];
+    let (members, allocations) = futures::try_join!(db.query(&members, &params), db.query(allocations, &params))?;
+    let members: Vec<Subscription> = members.iter().map(subscription).collect::<Result<_>>()?;
+    let allocations: Vec<Allocation> = allocations
+        .iter()
+        .map(|row| {
+            Ok(Allocation {
+                id: row.get("id"),
+                subscription: SubscriptionId::parse(row.get("subscription_id"))?,
+                tier: row.get("tier_id"),
+                slot_limit: row.get("slot_limit"),
+                slots_used: row.get("slots_used"),
+                version: row.get("version"),
+            })
+        })
+        .collect::<Result<_>>()?;
+    let family = |root: &&Subscription| {
+        let addons: Vec<Subscription> =
+            members.iter().filter(|member| member.parent_subscription_id.as_ref() == Some(&root.subscription_id)).cloned().collect();
+        let of_family = |id: &SubscriptionId| *id == root.subscription_id || addons.iter().any(|addon| addon.subscription_id == *id);
+        let allocations = allocations.iter().filter(|held| of_family(&held.subscription)).cloned().collect();
+        Family { root: (*root).clone(), addons, allocations }
+    };
+    Ok(members.iter().filter(|member| member.parent_subscription_id.is_none()).collect::<Vec<_>>().iter().map(family).collect())
+}
+
+/// The root's id of a subscription.
+pub async fn root_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<SubscriptionId>> {
+    let sql = "SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id = $1";
+    db.query_opt(sql, &[&id.as_str()]).await?.map(|row| SubscriptionId::parse(row.get(0))).transpose()
+}
+
+/// Counts devices that came to a member (or left it, below 0).
+pub async fn add_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i32, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscriptions SET active_device_count = active_device_count + $2, updated_at = $3 WHERE subscription_id = $1";
+    tx.execute(sql, &[&id.as_str(), &devices, &now]).await?;
+    Ok(())
+}
+
+/// Counts slots of a tier that the family of this root took (or freed, below 0). An operator may have set the count by hand to less than
+/// the devices: it never falls below 0.
+pub async fn add_slots(tx: &Transaction<'_>, root: &SubscriptionId, tier: i32, slots: i32, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations SET slots_used = greatest(slots_used + $3, 0), updated_at = $4 WHERE subscription_id = $1 AND tier_id = $2";
+    tx.execute(sql, &[&root.as_str(), &tier, &slots, &now]).await?;
+    Ok(())
+}
+
+/// Makes sure that the root has a row to count a tier's slots in.
+pub async fn ensure_row(tx: &Transaction<'_>, root: &Subscription, tier: i32, now: Timestamp) -> Result<()> {
+    let sql =
+        "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at) VALUES ($1, $2, $3, 0, $4, $4)
+               ON CONFLICT (subscription_id, tier_id) DO NOTHING";
+    tx.execute(sql, &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &tier, &now]).await?;
+    Ok(())
+}
