@@ -4,11 +4,13 @@
 mod api {
     mod allocations;
     mod devices;
+    mod entitlements;
     mod flags;
     mod keycloak;
     mod operations;
     mod operator_plans;
     mod outbox;
+    mod own_devices;
     mod provisioning;
     mod subscriptions;
     mod tenants;

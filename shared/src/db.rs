@@ -9,11 +9,11 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::RwLock;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
-use crate::error::{Service, with_causes};
+use crate::error::{Refusal, Service, with_causes};
 use crate::ids::TenantId;
 use crate::secrets::Secrets;
 use crate::{Error, Result};
@@ -76,11 +76,16 @@ impl Db {
 /// Begins a transaction that sees, as customers' role, this tenant's rows and no other's. The setting ends with the transaction.
 ///
 /// # Errors
-/// `Database`.
+/// `Refused` as forbidden (`tenant_deleted`) where the tenant is gone, or never was; `Database`.
 pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<Transaction<'a>> {
     let tx = connection.transaction().await?;
-    tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant.as_str()]).await?;
-    Ok(tx)
+    // Two statements in one message, so that they run in this order in one round trip. A tenant's id is a slug: nothing in it ends a literal.
+    let set = format!("SELECT set_config('app.tenant_id', '{tenant}', true); SELECT 1 FROM tenants WHERE tenant_id = '{tenant}' AND status = 'ACTIVE'");
+    let rows = tx.simple_query(&set).await?.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count();
+    if rows == 2 {
+        return Ok(tx);
+    }
+    Err(Error::refusal(Refusal::Forbidden, "tenant_deleted", "The access token's tenant does not exist, or no longer does."))
 }
 
 /// The WHERE of a list: only the conditions that are asked for, so that each has its index.

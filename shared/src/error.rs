@@ -76,6 +76,18 @@ pub enum Error {
         /// For a person.
         detail: String,
     },
+    /// More than was paid for, in numbers: 402.
+    #[error("{detail}")]
+    Exceeded {
+        /// Stable reason.
+        code: &'static str,
+        /// For a person.
+        detail: String,
+        /// What may be had.
+        limit: i64,
+        /// What is had.
+        used: i64,
+    },
     /// Fields of a request that cannot be taken, all of them: 422.
     #[error("{}", invalid_message(.0))]
     Invalid(Vec<FieldFault>),
@@ -134,6 +146,11 @@ impl Error {
         Self::Refused { why, code, detail: detail.to_string() }
     }
 
+    /// More than was paid for, in numbers.
+    pub fn exceeded(code: &'static str, detail: impl fmt::Display, used: i64, limit: i64) -> Self {
+        Self::Exceeded { code, detail: detail.to_string(), limit, used }
+    }
+
     /// One field that cannot be taken.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldFault { field: field.into(), message: message.into() }])
@@ -154,7 +171,7 @@ impl Error {
             Self::Database(error) => database_is_transient(error),
             // A wrong setting is mended by a deployment, and the message must outlive it.
             Self::Setting(_) | Self::InProgress => true,
-            Self::Refused { .. } | Self::Invalid(_) | Self::Internal(_) => false,
+            Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Internal(_) => false,
         }
     }
 
@@ -162,7 +179,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Refused { code, .. } => code,
+            Self::Refused { code, .. } | Self::Exceeded { code, .. } => code,
             Self::Invalid(_) => "invalid",
             Self::InProgress => "request_in_progress",
             Self::Upstream { .. } => "upstream",

@@ -185,6 +185,12 @@ impl<const MIN: i64, const MAX: i64> Int<MIN, MAX> {
         Self(0)
     };
 
+    /// One, where the bounds have it.
+    pub const ONE: Self = {
+        assert!(MIN <= 1 && MAX >= 1);
+        Self(1)
+    };
+
     /// The number where it is within bounds.
     #[must_use]
     pub const fn new(number: i64) -> Option<Self> {

@@ -203,21 +203,31 @@ async fn every_refusal_of_a_change_says_why() {
     assert_eq!(patch(&main, json!({"notes": "only a word"})).await.problem(400, "no_fields"), "No updates provided");
     patch(&main, json!({"plan_id": "none"})).await.problem(404, "plan_not_found");
     patch(&addon, json!({"term_end": days_from_now(9)})).await.problem(400, "addon_term");
-    assert_eq!(patch(&main, json!({"term_end": "2020-01-01T00:00:00Z"})).await.faults(), ["term_end must be after term_start"]);
+    assert_eq!(patch(&main, json!({"term_end": "2020-01-01T00:00:00Z"})).await.faults(), ["term_end needs a term_end after term_start"]);
     let started =
         json!({"tenant_id": "acme", "subscription_type": "MAIN", "device_limit": 1, "term_start": "2024-01-01T00:00:00Z", "term_end": "2025-01-01T00:00:00Z"});
     let over = api.write("POST", SUBSCRIPTIONS, started).await.expect(201);
-    assert_eq!(patch(&over, json!({"status": "TRIAL"})).await.faults(), ["status an TRIAL subscription needs a term_end in the future"]);
-    assert_eq!(patch(&over, json!({"term_end": "2025-02-01T00:00:00Z"})).await.faults(), ["term_end an ACTIVE subscription needs a term_end in the future"]);
+    assert_eq!(patch(&over, json!({"status": "TRIAL"})).await.faults(), ["status needs a term_end in the future: the subscription is TRIAL"]);
+    assert_eq!(
+        patch(&over, json!({"term_end": "2025-02-01T00:00:00Z"})).await.faults(),
+        ["term_end needs a term_end in the future: the subscription is ACTIVE"]
+    );
     patch(&over, json!({"device_limit": 2})).await.expect(200);
     patch(&over, json!({"status": "ACTIVE", "term_end": days_from_now(1)})).await.expect(200);
     assert_eq!(patch(&main, json!({"status": null, "device_limit": -1, "colour": 1})).await.faults().len(), 3);
     api.send(Who::Admin, "PATCH", &path(&main), &[("if-match", "\"7\"")], Some(json!({"device_limit": 2}))).await.problem(412, "version_changed");
+    let two_ends = json!({"tenant_id": "acme", "subscription_type": "ADDON", "device_limit": 1, "parent_subscription_id": main["subscription_id"],
+                          "term_days": 1, "term_end": days_from_now(1)});
+    assert_eq!(api.write("POST", SUBSCRIPTIONS, two_ends).await.faults(), ["term_days cannot be combined with term_end"]);
     // A later ADDON cannot begin after its parent's new end.
     let later = json!({"tenant_id": "acme", "subscription_type": "ADDON", "device_limit": 1, "parent_subscription_id": main["subscription_id"], "term_start": days_from_now(100)});
     let later = api.write("POST", SUBSCRIPTIONS, later).await.expect(201);
     let fault = patch(&main, json!({"term_end": days_from_now(50)})).await.faults().remove(0);
     assert!(fault.starts_with("term_end must be after") && fault.contains(&text(&later["subscription_id"])), "{fault}");
+    // Nor be brought back once its parent ends before it begins.
+    api.send(Who::Admin, "DELETE", &path(&later), &[], None).await.expect(200);
+    patch(&main, json!({"term_end": days_from_now(50)})).await.expect(200);
+    assert_eq!(patch(&later, json!({"status": "ACTIVE"})).await.faults(), ["status needs a term_end after term_start"]);
 }
 
 /// Trap 28, and the rule of the seeds: a plan change takes the new plan's slots, and what is used stays and is shown.
@@ -270,6 +280,9 @@ async fn a_parents_term_moves_its_addons_and_its_end_ends_them() {
     let seen = api.get(Who::Operator, &path(&addon)).await.expect(200);
     assert_eq!((&seen["status"], &seen["effective_status"]), (&json!("ACTIVE"), &json!("SUSPENDED")));
     api.write("PATCH", &path(&main), json!({"status": "ACTIVE"})).await.expect(200);
+    let detail = api.send(Who::Admin, "DELETE", &path(&main), &[], None).await.problem(409, "stripe_managed");
+    assert!(detail.contains(&text(&by_stripe["subscription_id"])), "it would be charged for ever: {detail}");
+    api.write("PATCH", &path(&by_stripe), json!({"hold": true, "hold_reason": "ends with its parent, cancelled by hand"})).await.expect(200);
     let reply = api.send(Who::Admin, "DELETE", &path(&main), &[], None).await.expect(200);
     let expired = [&main, &addon, &by_stripe].map(|of| of["subscription_id"].clone());
     assert_eq!((&reply["status"], &reply["expired"]), (&json!("ok"), &json!(expired)));
@@ -277,6 +290,10 @@ async fn a_parents_term_moves_its_addons_and_its_end_ends_them() {
     // Once more changes nothing.
     assert_eq!(api.send(Who::Admin, "DELETE", &path(&main), &[], None).await.expect(200)["expired"], json!([]));
     assert_eq!(audit(&world, &main).await, ["SUBSCRIPTION_CREATED", "TERM_EXTENDED", "STATUS_SUSPENDED", "STATUS_ACTIVE", "STATUS_EXPIRED"]);
+    // A deleted tenant's stays dead.
+    world.db.execute("UPDATE tenants SET status = 'DELETED'", &[]).await.expect("deleted");
+    api.write("PATCH", &path(&main), json!({"status": "ACTIVE", "term_end": days_from_now(600)})).await.problem(409, "tenant_deleted");
+    world.db.execute("UPDATE tenants SET status = 'ACTIVE'", &[]).await.expect("back");
     // Brought back to life, an ADDON takes its parent's present term.
     api.write("PATCH", &path(&main), json!({"status": "ACTIVE", "term_end": days_from_now(600)})).await.expect(200);
     let revived = api.write("PATCH", &path(&addon), json!({"status": "ACTIVE"})).await.expect(200);
@@ -293,7 +310,7 @@ async fn devices_keep_a_subscription_from_ending_unless_forced_and_stay_assigned
     api.write("POST", "/api/v1/operator/devices", json!({"tenant_id": "acme", "device_id": "DEV-1", "subscription_id": addon["subscription_id"]}))
         .await
         .expect(201);
-    let detail = "1 devices are still assigned. Move them first, or use force=true to leave them assigned.";
+    let detail = "Devices are still assigned: 1. Move them first, or end it by DELETE with force=true, which leaves them assigned.";
     for of in [&main, &addon] {
         assert_eq!(api.send(Who::Admin, "DELETE", &path(of), &[], None).await.problem(409, "devices_assigned"), detail);
         assert_eq!(api.write("PATCH", &path(of), json!({"status": "EXPIRED"})).await.problem(409, "devices_assigned"), detail);

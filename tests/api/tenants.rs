@@ -52,7 +52,8 @@ async fn subscribe(db: &impl GenericClient, tenant: &str, status: &str) -> Strin
 
 /// Until a request stands before a lock.
 async fn somebody_waits(world: &World) {
-    while world.count("pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await == 0 {
+    // Of another role's session its locks are seen, and not what it waits for.
+    while world.count("pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()").await == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -184,12 +185,12 @@ async fn of_two_editors_the_second_with_an_old_etag_is_told_and_those_without_le
     let api = world.api().await;
     add(&api, "acme").await;
     let path = format!("{TENANTS}/acme");
-    let patch = async |tag: &str, body: Value| api.send(Who::Admin, "PATCH", &path, &[("if-match", tag)], Some(body)).await;
-    let both = join_all([patch("\"1\"", json!({"name": "A"})), patch("\"1\"", json!({"name": "B"}))]).await;
+    let change = async |tag: &str, body: Value| api.send(Who::Admin, "PATCH", &path, &[("if-match", tag)], Some(body)).await;
+    let both = join_all([change("\"1\"", json!({"name": "A"})), change("\"1\"", json!({"name": "B"}))]).await;
     let mut statuses: Vec<u16> = both.iter().map(|reply| reply.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 412]);
-    let detail = patch("\"1\"", json!({"city": "Oslo"})).await.problem(412, "version_changed");
+    let detail = change("\"1\"", json!({"city": "Oslo"})).await.problem(412, "version_changed");
     assert!(detail.contains("version 2"), "{detail}");
     api.send(Who::Admin, "DELETE", &path, &[("if-match", "\"1\"")], None).await.problem(412, "version_changed");
     assert_eq!(api.get(Who::Operator, &path).await.expect(200)["city"], Value::Null);
@@ -205,12 +206,12 @@ async fn of_two_editors_the_second_with_an_old_etag_is_told_and_those_without_le
         let before = rows.iter().find(|other| other["new_state"] == row["previous_state"]);
         assert!(before.is_some(), "what it replaced was there: {row}");
     }
-    assert_eq!(rows.iter().filter(|row| row["new_state"] == api_now(&rows)).count(), 1);
-    assert_eq!(api.get(Who::Operator, &path).await.expect(200), api_now(&rows));
+    assert_eq!(rows.iter().filter(|row| row["new_state"] == latest(&rows)).count(), 1);
+    assert_eq!(api.get(Who::Operator, &path).await.expect(200), latest(&rows));
 }
 
 /// The state of the highest version.
-fn api_now(rows: &[Value]) -> Value {
+fn latest(rows: &[Value]) -> Value {
     rows.iter().max_by_key(|row| row["new_state"]["version"].as_i64()).expect("rows")["new_state"].clone()
 }
 
@@ -321,7 +322,8 @@ async fn a_search_finds_beginnings_of_words_and_takes_any_character() {
         ("mül söh", vec!["team-12e45"]),
         ("müller & söhne", vec!["team-12e45"]),
         ("o'brien", vec!["team-12e45"]),
-        ("a/b", vec!["team-12e45"]),
+        ("a/b", vec!["acme-2", "team-12e45"]),
+        ("a/b tes", vec!["team-12e45"]),
         ("1.5", vec!["x1"]),
         (r"c:\temp", vec!["x1"]),
         ("cme", vec![]),
@@ -347,12 +349,12 @@ async fn a_search_finds_beginnings_of_words_and_takes_any_character() {
     assert_eq!(api.get(Who::Operator, &format!("{TENANTS}?q=%00")).await.faults(), ["q must not contain control characters"]);
 }
 
-/// The operators' role reads the list by the indexes that it was given.
+/// Under row-level security too: the owner is subject to a policy like the operators'.
 #[tokio::test]
 async fn a_search_among_many_tenants_reads_an_index() {
     let world = World::new().await;
     let fill = "INSERT INTO tenants (tenant_id, name, contact_email) SELECT 'many-' || n, 'Company ' || md5(n::text), n || '@many.example' FROM generate_series(1, 5000) n;
-                ANALYZE tenants; SET ROLE pulse_operator";
+                ANALYZE tenants";
     world.db.batch_execute(fill).await.expect("filled");
     let plan = async |condition: &str| {
         let rows = world.db.query(&format!("EXPLAIN SELECT * FROM tenants t WHERE {condition}"), &[]).await.expect("a plan");

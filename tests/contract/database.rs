@@ -140,6 +140,7 @@ async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_witho
     let plan = json!({"plan_id": "team", "name": "Team"});
     api.send(tests::api::Who::Admin, "POST", "/api/v1/operator/plans", &[("idempotency-key", "k")], Some(plan)).await.expect(201);
     let fill = "INSERT INTO flags (kind, tenant_id, detail) SELECT 'x', tenant_id, 'x' FROM tenants;
+                INSERT INTO devices (tenant_id, device_id, registered_at) SELECT tenant_id, 'D', now() FROM tenants;
                 INSERT INTO stripe_customer_aliases SELECT 'cus_alias_' || tenant_id, tenant_id FROM tenants;
                 INSERT INTO idempotency_keys SELECT 'somebody', tenant_id, 'r', 'k', '', '{}', now() FROM tenants";
     world.db.batch_execute(fill).await.expect("rows for both");

@@ -27,6 +27,7 @@ async fn every_error_has_its_reviewed_class_and_status() {
     ] {
         add(name, Error::refusal(why, "code", ""));
     }
+    add("Exceeded", Error::exceeded("code", "", 1, 1));
     add("Invalid", Error::invalid("field", ""));
     add("InProgress", Error::InProgress);
     for service in [Service::Database, Service::Queue, Service::Secrets, Service::Stripe, Service::Keycloak, Service::Issuer] {

@@ -294,3 +294,34 @@ async fn a_familys_capacity_is_what_a_naive_model_counts() {
     }
     assert_counts_are_true(&world).await;
 }
+
+/// The same race through the running functions, four instances of the one that decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn through_the_running_functions_ten_of_64_get_the_last_slots_and_places() {
+    let api = Api::of_stack();
+    let tenant = format!("race-{}", shared::clock::Clock::system().now().as_microsecond());
+    api.write("POST", "/api/v1/operator/tenants", json!({"tenant_id": tenant, "name": "Race"})).await.expect(201);
+    let main = subscription(&api, &tenant, "MAIN", 64, None).await;
+    allocate(&api, &main, 1, 10).await.expect(201);
+    let who = Who::Customer(&tenant);
+    for n in 0..64 {
+        api.send(who, "POST", "/api/v1/customer/devices", &[], Some(json!({"device_id": format!("D-{n}")}))).await.expect(201);
+    }
+    let replies = join_all((0..64).map(|n| {
+        let api = &api;
+        async move { api.send(who, "PUT", &format!("/api/v1/customer/devices/D-{n}/tier"), &[], Some(json!({"tier_id": 1}))).await }
+    }))
+    .await;
+    let count = |status: u16| replies.iter().filter(|reply| reply.status == status).count();
+    assert_eq!((count(200), count(402)), (10, 54), "{:?}", replies.iter().map(|reply| reply.status).collect::<Vec<_>>());
+    let seen = api.get(Who::Operator, &format!("{SUBSCRIPTIONS}/{main}/tier-allocations")).await.expect(200);
+    assert_eq!((&seen["allocations"][0]["slots_used"], &seen["allocations"][0]["actual_count"]), (&json!(10), &json!(10)));
+    api.write("PATCH", &format!("{SUBSCRIPTIONS}/{main}"), json!({"device_limit": 74})).await.expect(200);
+    let replies = join_all((0..64).map(|n| {
+        let api = &api;
+        async move { api.send(who, "POST", "/api/v1/customer/devices", &[], Some(json!({"device_id": format!("N-{n}")}))).await.status }
+    }))
+    .await;
+    assert_eq!(replies.iter().filter(|status| **status == 201).count(), 10);
+    assert_eq!(replies.iter().filter(|status| **status == 402).count(), 54);
+}

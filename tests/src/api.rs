@@ -110,6 +110,7 @@ pub struct Api {
 pub fn routes() -> axum::Router<App> {
     axum::Router::new()
         .merge(allocations::routes())
+        .merge(billing::routes())
         .merge(device_tier::routes())
         .merge(operations::routes())
         .merge(operator_plans::routes())
@@ -122,6 +123,7 @@ pub fn routes() -> axum::Router<App> {
 pub fn openapi() -> Value {
     shared::http::openapi::document(vec![
         allocations::Api::openapi(),
+        billing::Api::openapi(),
         device_tier::Api::openapi(),
         operations::Api::openapi(),
         operator_plans::Api::openapi(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::header::LOCATION;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::stack::StackArgs;
@@ -59,9 +59,10 @@ pub async fn tell(env: &Env) -> Result<()> {
     story.outbox(&tenant).await?;
     story.keycloak_user(&tenant).await?;
     let link = story.welcome_mail().await?;
-    story.log_in(&tenant, &link).await?;
+    let token = story.log_in(&tenant, &link).await?;
+    story.device(&token).await?;
     story.audit(&tenant).await?;
-    println!("\nDone in {}: a paid checkout became a customer who can log in.", seconds(start.elapsed()));
+    println!("\nDone in {}: a paid checkout became a customer who logs in and uses what was paid for.", seconds(start.elapsed()));
     Ok(())
 }
 
@@ -241,7 +242,7 @@ impl Story<'_> {
     }
 
     /// The customer sets a password and gets a token that names the tenant.
-    async fn log_in(&self, tenant: &str, link: &str) -> Result<()> {
+    async fn log_in(&self, tenant: &str, link: &str) -> Result<String> {
         println!("\n6. The customer follows the link, sets a password and logs in");
         Browser::new()?.set_password(link, &self.password).await.context("setting the password")?;
         let token = keycloak(self.env)?.log_in(&self.email, &self.password).await.context("logging in with the new password")?;
@@ -255,12 +256,30 @@ impl Story<'_> {
             println!("   claim             {claim} = {}", claims[claim]);
         }
         println!("   claim             realm_access.roles = {roles}");
+        Ok(token)
+    }
+
+    /// The customer registers a device and gives it a tier.
+    async fn device(&self, token: &str) -> Result<()> {
+        println!("\n7. The customer registers a device and gives it a tier");
+        let api = format!("{}/api/v1/customer", self.env.get("API_URL")?);
+        let call = |request: reqwest::RequestBuilder| answer(request.bearer_auth(token));
+        let device = call(self.http.post(format!("{api}/devices")).json(&json!({"device_id": "DEV-001", "name": "First pump"}))).await?;
+        println!("   device            {} on {}", text(&device, "device_id")?, text(&device, "subscription_id")?);
+        let tier = call(self.http.put(format!("{api}/devices/DEV-001/tier")).json(&json!({"tier_id": 2}))).await?;
+        println!("   tier              {}", text(&tier, "tier_name")?);
+        let entitled = call(self.http.get(format!("{api}/entitlements"))).await?;
+        for slots in entitled["tiers"].as_array().into_iter().flatten() {
+            println!("   slots             {}: {} of {}", text(slots, "name")?, slots["used"], slots["limit"]);
+        }
+        let used = entitled["tiers"].as_array().into_iter().flatten().find(|slots| slots["tier_id"] == 2).map(|slots| slots["used"].clone());
+        ensure!(used == Some(json!(1)) && entitled["devices"]["used"] == 1, "the use is not counted: {entitled}");
         Ok(())
     }
 
     /// What the audit says.
     async fn audit(&self, tenant: &str) -> Result<()> {
-        println!("\n7. The audit");
+        println!("\n8. The audit");
         let query = "SELECT to_char(event_timestamp AT TIME ZONE 'UTC', 'HH24:MI:SS') AS at, event_type, actor_type, actor_id, subscription_id, stripe_event_id
                      FROM subscription_audit WHERE tenant_id = $1 ORDER BY event_timestamp, id";
         let rows = self.database.query(query, &[&tenant]).await?;

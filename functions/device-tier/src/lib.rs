@@ -1,5 +1,6 @@
 //! Devices, their tiers and their subscriptions (docs/subscriptions.md, "Devices").
 
+mod customer;
 mod operator;
 
 use axum::Router;
@@ -10,6 +11,12 @@ use utoipa::OpenApi;
 /// Every route of this function.
 pub fn routes() -> Router<App> {
     Router::new()
+        .route("/api/v1/customer/device-tiers", get(customer::list_tiers::list_tiers))
+        .route("/api/v1/customer/devices", get(customer::list::list).post(customer::register::register))
+        .route("/api/v1/customer/devices/tier-assignments", post(customer::assign_many::assign_many))
+        .route("/api/v1/customer/devices/{device_id}", get(customer::get::get).delete(customer::decommission::decommission))
+        .route("/api/v1/customer/devices/{device_id}/tier", put(customer::assign_tier::assign_tier).delete(customer::remove_tier::remove_tier))
+        .route("/api/v1/customer/devices/{device_id}/subscription", post(customer::move_device::move_device))
         .route("/api/v1/operator/devices", get(operator::list::list).post(operator::register::register))
         .route("/api/v1/operator/devices/tier", put(operator::override_tier::override_tier))
         .route("/api/v1/operator/devices/{device_id}/subscription", post(operator::move_device::move_device))
@@ -17,5 +24,19 @@ pub fn routes() -> Router<App> {
 
 /// What they are documented as.
 #[derive(OpenApi)]
-#[openapi(paths(operator::list::list, operator::register::register, operator::override_tier::override_tier, operator::move_device::move_device))]
+#[openapi(paths(
+    customer::list_tiers::list_tiers,
+    customer::list::list,
+    customer::register::register,
+    customer::assign_many::assign_many,
+    customer::get::get,
+    customer::decommission::decommission,
+    customer::assign_tier::assign_tier,
+    customer::remove_tier::remove_tier,
+    customer::move_device::move_device,
+    operator::list::list,
+    operator::register::register,
+    operator::override_tier::override_tier,
+    operator::move_device::move_device
+))]
 pub struct Api;

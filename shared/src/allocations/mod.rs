@@ -156,6 +156,9 @@ pub async fn delete(db: &Db, by: &Person, id: &SubscriptionId, tier_id: i32, if_
         }
     }
     let needed = is_root && family.addons.iter().any(|addon| family.allocation(&addon.subscription_id, tier_id).is_some());
+    if needed && held.slot_limit == 0 {
+        return Ok(());
+    }
     if needed {
         store::save(&tx, held.id, 0, 0, held.slot_limit != 0, now).await?;
     } else {

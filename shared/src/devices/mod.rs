@@ -3,6 +3,7 @@
 //! Every operation locks the device first, then its family or families (`crate::families`), then decides and counts.
 
 pub mod model;
+pub mod own;
 pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
@@ -13,7 +14,7 @@ use crate::audit::{self, Actor, Entry, Person};
 use crate::db::Db;
 use crate::error::Refusal;
 use crate::families::{self, model::Family};
-use crate::fields::{Change, Text};
+use crate::fields::{Change, Note, Text};
 use crate::http::{Page, Slice};
 use crate::idempotency::{self, Key};
 use crate::ids::{DeviceId, SubscriptionId, TenantId};
@@ -98,7 +99,7 @@ fn takes_a_device(family: &Family, id: &SubscriptionId) -> Result<()> {
 
 fn full(used: i64, capacity: i64) -> Error {
     let detail = format!("No room for another device. Used: {used}/{capacity}. Upgrade your plan or remove a device.");
-    Error::refusal(Refusal::PaymentRequired, "device_limit_reached", detail)
+    Error::exceeded("device_limit_reached", detail, used, capacity)
 }
 
 /// Gives a device a tier, or takes it, whatever the limits say. It is counted all the same.
@@ -156,29 +157,34 @@ pub async fn move_to(db: &Db, by: &Person, id: &DeviceId, wanted: Move, now: Tim
         None => only_tenant_of(&tx, id).await?,
     };
     let device = store::lock(&tx, &tenant, id).await?.ok_or_else(not_found)?;
-    let to = &wanted.subscription_id;
-    let moved = Moved { device_id: id.clone(), subscription_id: to.clone(), previous_subscription_id: device.subscription_id.clone() };
+    let moved = move_locked(&tx, Actor::Operator(by), &device, &wanted.subscription_id, wanted.notes.as_ref(), now).await?;
+    tx.commit().await?;
+    Ok(moved)
+}
+
+/// Moves a locked device, whoever asks.
+async fn move_locked(tx: &Transaction<'_>, by: Actor<'_>, device: &Device, to: &SubscriptionId, notes: Option<&Note>, now: Timestamp) -> Result<Moved> {
+    let moved = Moved { device_id: device.device_id.clone(), subscription_id: to.clone(), previous_subscription_id: device.subscription_id.clone() };
     if device.subscription_id.as_ref() == Some(to) {
         return Ok(moved);
     }
     let ids: Vec<&SubscriptionId> = device.subscription_id.iter().chain([to]).collect();
-    let families = families::store::lock_all(&tx, &ids).await?;
+    let families = families::store::lock_all(tx, &ids).await?;
     let of = |id: &SubscriptionId| families.iter().find(|family| family.member(id).is_some());
     let target = of(to).ok_or_else(subscriptions::not_found)?;
     let source = device.subscription_id.as_ref().and_then(of);
-    if target.root.tenant_id != tenant {
+    if target.root.tenant_id != device.tenant_id {
         return Err(Error::malformed("subscription_of_another_tenant", "Subscription belongs to different tenant"));
     }
     let status = target.member(to).map(|member| target.effective_status(member));
     if let Some(status) = status.filter(|status| !status.is_live()) {
         return Err(Error::malformed("subscription_not_live", format!("Cannot assign to {} subscription", status.as_str())));
     }
-    relocate(&tx, &device, source, target, to, now).await?;
-    let details = json!({"device_id": id, "from_subscription": device.subscription_id, "to_subscription": to, "tier_id": device.tier_id,
-                         "notes": wanted.notes.as_ref().map(Text::as_str)});
-    let states = Some((json!({"subscription_id": device.subscription_id}), json!({"subscription_id": to})));
-    record(&tx, "DEVICE_REASSIGNED", Actor::Operator(by), &device, states, details, now).await?;
-    tx.commit().await?;
+    relocate(tx, device, source, target, to, now).await?;
+    let details = json!({"device_id": device.device_id, "from_subscription": device.subscription_id, "to_subscription": to, "tier_id": device.tier_id,
+                         "notes": notes.map(Text::as_str)});
+    let places = Some((json!({"subscription_id": device.subscription_id}), json!({"subscription_id": to})));
+    record(tx, "DEVICE_REASSIGNED", by, device, places, details, now).await?;
     Ok(moved)
 }
 

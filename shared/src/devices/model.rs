@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::fields::{Change, Note, Param, Text, TierId};
+use crate::fields::{Change, List, Note, Param, Text, TierId};
 use crate::http::{Cursor, Limit, Offset};
 use crate::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::{request, words};
@@ -62,6 +62,43 @@ request! {
         cursor: Option<Cursor> = None,
     }
 
+    /// A device to register for one's own tenant.
+    pub struct OwnDevice {
+        device_id: DeviceId,
+        name: Option<Text<1, 200>> = None,
+        site_id: Option<Text<1, 100>> = None,
+        /// Where it goes; absent: a live MAIN, else TRIAL, else TEMPORARY, with room, and of these the one that ends last.
+        subscription_id: Option<SubscriptionId> = None,
+    }
+
+    /// Which of one's own devices.
+    pub struct OwnDeviceFilter {
+        subscription_id: Option<SubscriptionId> = None,
+        tier_id: Option<Param<TierId>> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+
+    /// A tier for a device, while there is a slot.
+    pub struct TierAssignment {
+        tier_id: TierId,
+    }
+
+    /// Another of one's own subscriptions for a device.
+    pub struct OwnMove {
+        subscription_id: SubscriptionId,
+    }
+
+    /// A tier for many devices.
+    pub struct Bulk {
+        /// `null` takes it from them.
+        tier_id: Option<TierId>,
+        device_ids: List<DeviceId, 500>,
+        /// Nothing is done where one of them is refused.
+        all_or_nothing: bool = false,
+    }
+
     /// A tier for a device, whatever the limits say.
     pub struct Override {
         device_id: DeviceId,
@@ -100,4 +137,50 @@ pub struct Moved {
     pub device_id: DeviceId,
     pub subscription_id: SubscriptionId,
     pub previous_subscription_id: Option<SubscriptionId>,
+}
+
+impl From<OwnDeviceFilter> for DeviceFilter {
+    fn from(own: OwnDeviceFilter) -> Self {
+        let OwnDeviceFilter { subscription_id, tier_id, limit, offset, cursor } = own;
+        Self { tenant_id: None, subscription_id, tier_id, status: Some(DeviceStatus::Active), limit, offset, cursor }
+    }
+}
+
+/// What a device's tier is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields' names")]
+pub struct TierChange {
+    pub status: &'static str,
+    pub device_id: DeviceId,
+    pub tier_id: Option<i32>,
+    /// As people call it.
+    pub tier_name: Option<String>,
+}
+
+/// What became of many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Assignments {
+    /// Whether it was done; not in a dry run, and not where all was wanted and one was refused.
+    pub applied: bool,
+    /// Whether it was only tried.
+    pub dry_run: bool,
+    /// How many change, or would.
+    pub changed: usize,
+    /// How many cannot.
+    pub refused: usize,
+    /// One a device, in the order of the request.
+    pub results: Vec<DeviceResult>,
+}
+
+/// What became of one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeviceResult {
+    /// Which.
+    pub device_id: DeviceId,
+    /// `assigned`, `removed`, `unchanged` or `refused`.
+    pub status: &'static str,
+    /// Why it was refused, for programs.
+    pub code: Option<String>,
+    /// And for people.
+    pub detail: Option<String>,
 }

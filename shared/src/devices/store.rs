@@ -101,3 +101,25 @@ pub async fn set_tier(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, ti
     tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &tier, &now]).await?;
     Ok(())
 }
+
+/// The devices among these that are in use, locked by their ids.
+pub async fn lock_many(tx: &Transaction<'_>, tenant: &TenantId, ids: &[DeviceId]) -> Result<Vec<Device>> {
+    let ids: Vec<&str> = ids.iter().map(DeviceId::as_str).collect();
+    let sql = format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = ANY($2) AND d.status = 'ACTIVE' ORDER BY d.device_id FOR NO KEY UPDATE OF d");
+    tx.query(&sql, &[&tenant.as_str(), &ids]).await?.iter().map(device).collect()
+}
+
+/// Gives locked devices a tier, or none.
+pub async fn set_tiers(tx: &Transaction<'_>, tenant: &TenantId, ids: &[&DeviceId], tier: Option<i32>, now: Timestamp) -> Result<()> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    tx.execute("UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = ANY($2)", &[&tenant.as_str(), &ids, &tier, &now]).await?;
+    Ok(())
+}
+
+/// Takes a locked device out of use.
+pub async fn decommission(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE devices SET status = 'DECOMMISSIONED', decommissioned_at = $3, subscription_id = NULL, tier_id = NULL, updated_at = $3
+               WHERE tenant_id = $1 AND device_id = $2";
+    tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &now]).await?;
+    Ok(())
+}

@@ -96,6 +96,14 @@ impl Family {
         self.allocation(&self.root.subscription_id, tier).map_or(0, |held| i64::from(held.slots_used))
     }
 
+    /// Counts slots that one decision took or freed, for the next decision under the same lock.
+    pub fn count(&mut self, tier: i32, slots: i32) {
+        let root = self.root.subscription_id.clone();
+        if let Some(held) = self.allocations.iter_mut().find(|held| held.subscription == root && held.tier == tier) {
+            held.slots_used = (held.slots_used + slots).max(0);
+        }
+    }
+
     /// Whether one more device can have the tier.
     #[must_use]
     pub fn has_free_slot(&self, tier: i32) -> bool {

@@ -121,11 +121,31 @@ where
     }
 }
 
-/// Another backend, which names the tenant that it asks for.
+/// Who may ask what a tenant is entitled to: its own customer, or another backend, which names the tenant.
 #[derive(Debug, Clone)]
-pub struct Service(pub Person);
+pub enum Consumer {
+    /// Of this tenant.
+    Customer(TenantId),
+    /// With the role `service`.
+    Service,
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for Service
+impl Consumer {
+    /// Whose entitlements are asked for.
+    ///
+    /// # Errors
+    /// `Invalid` where a service names no tenant; forbidden where a customer names another one.
+    pub fn tenant(&self, named: Option<TenantId>) -> Result<TenantId> {
+        match (self, named) {
+            (Self::Service, Some(tenant)) => Ok(tenant),
+            (Self::Service, None) => Err(Error::invalid("tenant_id", "is required: a service asks for a tenant")),
+            (Self::Customer(own), Some(other)) if *own != other => Err(forbidden("another_tenant", "A customer asks for their own tenant only.")),
+            (Self::Customer(own), _) => Ok(own.clone()),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Consumer
 where
     App: FromRef<S>,
 {
@@ -133,10 +153,12 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let claims = claims(parts, &App::from_ref(state)).await?;
-        if claims.has("service") {
-            return Ok(Self(person(&claims, parts)));
+        match claims.tenant {
+            _ if claims.has("service") => Ok(Self::Service),
+            Some(tenant) if claims.has("customer") => Ok(Self::Customer(tenant)),
+            None if claims.has("customer") => Err(forbidden("no_tenant", "The access token names no tenant.")),
+            _ => Err(forbidden("customer_required", "This route needs the role customer, or service.")),
         }
-        Err(forbidden("service_required", "This route needs the role service."))
     }
 }
 

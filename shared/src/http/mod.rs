@@ -6,7 +6,7 @@ mod extract;
 pub mod openapi;
 mod page;
 
-pub use extract::{Admin, Body, Customer, Idempotent, IfMatch, Operator, Path, Query, Service};
+pub use extract::{Admin, Body, Consumer, Customer, Idempotent, IfMatch, Operator, Path, Query};
 pub use page::{Cursor, Limit, Offset, Page, PageQuery, Slice};
 
 use std::sync::Arc;
@@ -121,13 +121,15 @@ struct Problem {
     code: &'static str,
     detail: String,
     faults: Arc<Vec<crate::error::FieldFault>>,
+    /// Limit and use, where one is exceeded.
+    numbers: Option<(i64, i64)>,
     /// For the log only.
     cause: Option<Arc<str>>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), faults: Arc::default(), cause: None }
+        Self { status, code, detail: detail.into(), faults: Arc::default(), numbers: None, cause: None }
     }
 
     fn body(&self, request_id: &str) -> Value {
@@ -135,6 +137,9 @@ impl Problem {
         let mut body = json!({
             "type": "about:blank", "title": title, "status": self.status.as_u16(), "code": self.code, "detail": self.detail, "request_id": request_id,
         });
+        if let Some((limit, used)) = self.numbers {
+            (body["limit"], body["used"], body["remaining"]) = (json!(limit), json!(used), json!((limit - used).max(0)));
+        }
         if !self.faults.is_empty() {
             body["errors"] = json!(*self.faults);
         }
@@ -160,9 +165,10 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let code = self.code();
         // What a caller wrote has no place in the log: of a refusal the code is enough.
-        let cause = (!matches!(self, Self::Refused { .. } | Self::Invalid(_))).then(|| Arc::from(self.to_string()));
+        let cause = (!matches!(self, Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_))).then(|| Arc::from(self.to_string()));
         let mut problem = match self {
             Self::Refused { why, detail, .. } => Problem::new(refusal_status(why), code, detail),
+            Self::Exceeded { detail, limit, used, .. } => Problem { numbers: Some((limit, used)), ..Problem::new(StatusCode::PAYMENT_REQUIRED, code, detail) },
             Self::Invalid(faults) => {
                 let fields = if faults.len() == 1 { "1 field" } else { &format!("{} fields", faults.len()) };
                 Problem {

@@ -61,19 +61,20 @@ pub async fn insert_stripe_cancel(
     subscription: &SubscriptionId,
     stripe: &StripeSubscriptionId,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<bool> {
     let payload = StripeCancel { stripe_subscription_id: stripe.clone(), subscription_id: subscription.clone() };
     let payload = serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
-    tx.execute(
-        "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
+    let asked = tx
+        .execute(
+            "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
          VALUES ('stripe_cancel', $1, 'stripe_cancel:' || $2::text, $3, $4, $4, $4)
          ON CONFLICT (dedup_key) DO UPDATE SET status = 'pending', next_attempt_at = $4, claimed_until = NULL, claim = step.claim + 1, retried_at = $4,
                                                updated_at = $4
          WHERE step.status IN ('failed', 'dismissed')",
-        &[&tenant.as_str(), &stripe.as_str(), &payload, &now],
-    )
-    .await?;
-    Ok(())
+            &[&tenant.as_str(), &stripe.as_str(), &payload, &now],
+        )
+        .await?;
+    Ok(asked == 1)
 }
 
 const STEP: &str = "step_id, kind, tenant_id, status, attempts, next_attempt_at, last_error, after_step_id, payload, result, created_at, updated_at";

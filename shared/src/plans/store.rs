@@ -161,3 +161,20 @@ pub async fn replace_tier_defaults(tx: &Transaction<'_>, id: &PlanId, defaults: 
     .await?;
     Ok(())
 }
+
+/// What these plans limit, by name.
+pub async fn limits(db: &impl GenericClient, ids: impl Iterator<Item = &PlanId>) -> Result<BTreeMap<PlanId, BTreeMap<String, i64>>> {
+    let ids: Vec<&str> = ids.map(PlanId::as_str).collect();
+    let rows = db.query("SELECT plan_id, limits FROM subscription_plans WHERE plan_id = ANY($1)", &[&ids]).await?;
+    rows.iter()
+        .map(|row| {
+            let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
+            Ok((PlanId::parse(row.get("plan_id"))?, limits))
+        })
+        .collect()
+}
+
+/// Whether any plan limits something of this name.
+pub async fn any_limits(db: &impl GenericClient, name: &str) -> Result<bool> {
+    Ok(db.query_one("SELECT EXISTS (SELECT FROM subscription_plans WHERE jsonb_exists(limits, $1))", &[&name]).await?.get(0))
+}

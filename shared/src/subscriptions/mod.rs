@@ -136,6 +136,7 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewSubscriptio
     if !is_addon && new.parent_subscription_id.is_some() {
         return Err(Error::invalid("parent_subscription_id", "is only for an ADDON"));
     }
+    model::only_one_end(&new)?;
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     if let Some(made) = idempotency::earlier(&tx, key, now).await? {
@@ -228,6 +229,11 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatc
     }
     if after.status == Status::Expired && before.status != Status::Expired {
         refuse_devices(&family, id)?;
+        refuse_stripes_addons(&family, id)?;
+    }
+    if after.status.is_live() && !before.status.is_live() {
+        // A deleted tenant's stays dead; and this one is not deleted before the commit.
+        tenants::store::share(&tx, &before.tenant_id).await?;
     }
     (after.version, after.updated_at) = (before.version + 1, now);
     store::save(&tx, &after).await?;
@@ -297,10 +303,18 @@ pub async fn end(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, 
     if !ending.force.0 {
         refuse_devices(&family, id)?;
     }
+    refuse_stripes_addons(&family, id)?;
     let mut held = before.clone();
     match (ending.mode, &before.stripe_subscription_id) {
         (Some(_), None) => return Err(Error::invalid("mode", "is only for a subscription that Stripe manages")),
         (Some(Mode::Stripe), Some(stripe)) => {
+            if before.hold_reason.is_some() {
+                // Under a hold Stripe's word would not end it.
+                (held.hold_reason, held.held_by, held.held_at) = (None, None, None);
+                (held.version, held.updated_at) = (before.version + 1, now);
+                store::save(&tx, &held).await?;
+                record(&tx, "UPDATED", by, Some(&before), &held, explained(ending.reason.as_ref(), None, json!({})), now).await?;
+            }
             ask_stripe(&tx, by, &before, stripe, ending.reason.as_ref(), now).await?;
             ended.stripe_cancellation = true;
             tx.commit().await?;
@@ -337,7 +351,9 @@ async fn ask_stripe(
     reason: Option<&Note>,
     now: Timestamp,
 ) -> Result<()> {
-    outbox::insert_stripe_cancel(tx, &before.tenant_id, &before.subscription_id, stripe, now).await?;
+    if !outbox::insert_stripe_cancel(tx, &before.tenant_id, &before.subscription_id, stripe, now).await? {
+        return Ok(());
+    }
     let entry = Entry {
         tenant: Some(&before.tenant_id),
         subscription: Some(&before.subscription_id),
@@ -354,8 +370,17 @@ fn refuse_devices(family: &Family, id: &SubscriptionId) -> Result<()> {
     if devices == 0 {
         return Ok(());
     }
-    let detail = format!("{devices} devices are still assigned. Move them first, or use force=true to leave them assigned.");
+    let detail = format!("Devices are still assigned: {devices}. Move them first, or end it by DELETE with force=true, which leaves them assigned.");
     Err(Error::conflict("devices_assigned", detail))
+}
+
+/// A MAIN takes its ADDONs with it; one that Stripe charges for must be ended there, or it would be charged for ever.
+fn refuse_stripes_addons(family: &Family, id: &SubscriptionId) -> Result<()> {
+    let charged = family.addons.iter().find(|addon| addon.status != Status::Expired && addon.is_stripe_managed());
+    match charged.filter(|_| family.root.subscription_id == *id) {
+        Some(addon) => Err(Error::conflict("stripe_managed", format!("Stripe manages its ADDON {}: end that first, with mode=stripe.", addon.subscription_id))),
+        None => Ok(()),
+    }
 }
 
 fn set(note: &Change<Note>) -> Option<Note> {

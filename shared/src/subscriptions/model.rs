@@ -197,15 +197,26 @@ update! {
     }
 }
 
+/// Refuses a request that names two ends.
+///
+/// # Errors
+/// `Invalid`.
+pub fn only_one_end(new: &NewSubscription) -> Result<()> {
+    match (new.term_end, new.term_days) {
+        (Some(_), Some(_)) => Err(Error::invalid("term_days", "cannot be combined with term_end")),
+        _ => Ok(()),
+    }
+}
+
 /// The term of a new subscription that has no parent.
 ///
 /// # Errors
 /// `Invalid`, naming the field; `term_required`.
 pub fn first_term(new: &NewSubscription, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
+    only_one_end(new)?;
     let start = new.term_start.map_or(now, Instant::get);
     let end = match (new.term_end, new.term_days) {
-        (Some(_), Some(_)) => return Err(Error::invalid("term_days", "cannot be combined with term_end")),
-        (Some(end), None) => end.get(),
+        (Some(end), _) => end.get(),
         (None, Some(days)) => start + SignedDuration::from_hours(24 * days.get()),
         (None, None) if new.subscription_type == SubscriptionType::Trial => start + TRIAL,
         (None, None) => return Err(Error::malformed("term_required", "term_end or term_days required for non-TRIAL subscriptions")),
@@ -275,16 +286,20 @@ impl SubscriptionUpdate {
         self.term_end.apply(&mut after.term_end, Instant::get);
         self.status.apply(&mut after.status, |status| status);
         self.description.apply(&mut after.description, |text| text.map(Description::into_string));
-        if after.term_end <= after.term_start {
-            return Err(Error::invalid("term_end", "must be after term_start"));
-        }
+        let mut checks_term = checks_term;
         if before.subscription_type == SubscriptionType::Addon && !before.status.is_live() && after.status.is_live() && after.stripe_subscription_id.is_none() {
             // Its parent's term may have moved while it was over.
-            after.term_end = root_end;
+            (after.term_end, checks_term) = (root_end, true);
+        }
+        let field = if status_named { "status" } else { "term_end" };
+        if after.term_end <= after.term_start {
+            return Err(Error::invalid(
+                if before.subscription_type == SubscriptionType::Addon { field } else { "term_end" },
+                "needs a term_end after term_start",
+            ));
         }
         if checks_term && matches!(after.status, Status::Active | Status::Trial) && after.term_end <= now {
-            let field = if status_named { "status" } else { "term_end" };
-            return Err(Error::invalid(field, format!("an {} subscription needs a term_end in the future", after.status.as_str())));
+            return Err(Error::invalid(field, format!("needs a term_end in the future: the subscription is {}", after.status.as_str())));
         }
         after.grace_end = match (after.status, grace_end) {
             (Status::Grace, Some(end)) if end <= now => return Err(Error::invalid("grace_end", "must be in the future")),
@@ -367,7 +382,7 @@ mod tests {
 
     use super::*;
 
-    fn new(kind: &str, more: serde_json::Value) -> NewSubscription {
+    fn new(kind: &str, more: &serde_json::Value) -> NewSubscription {
         let mut body = serde_json::json!({"tenant_id": "acme", "subscription_type": kind, "device_limit": 1});
         more.as_object().into_iter().flatten().for_each(|(name, value)| body[name] = value.clone());
         deserr::deserialize::<_, _, crate::fields::Faults>(body).map_err(Error::from).expect("a request")
@@ -380,7 +395,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_term_of_days_is_that_many_days_long_and_never_empty(start in 946_684_800_i64..7_000_000_000, days in 1_i64..=3660) {
-            let term = first_term(&new("MAIN", serde_json::json!({"term_start": at(start).to_string(), "term_days": days})), at(0)).expect("a term");
+            let term = first_term(&new("MAIN", &serde_json::json!({"term_start": at(start).to_string(), "term_days": days})), at(0)).expect("a term");
             prop_assert_eq!(term.1.duration_since(term.0), SignedDuration::from_hours(24 * days));
             prop_assert_eq!(term.0, at(start));
         }
@@ -388,9 +403,9 @@ mod tests {
         #[test]
         fn a_term_ends_after_it_begins_or_is_refused(start in 946_684_800_i64..7_000_000_000, length in -100_000_i64..100_000) {
             let given = serde_json::json!({"term_start": at(start).to_string(), "term_end": at(start + length).to_string()});
-            let term = first_term(&new("TEMPORARY", given), at(0));
+            let term = first_term(&new("TEMPORARY", &given), at(0));
             prop_assert_eq!(term.is_ok(), length > 0);
-            prop_assert_eq!(first_term(&new("TRIAL", serde_json::json!({})), at(start)).expect("a term"), (at(start), at(start) + TRIAL));
+            prop_assert_eq!(first_term(&new("TRIAL", &serde_json::json!({})), at(start)).expect("a term"), (at(start), at(start) + TRIAL));
         }
 
         #[test]

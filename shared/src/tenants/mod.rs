@@ -1,6 +1,7 @@
 //! Customer companies: how one gets its id, who its Stripe customers are, and what operators change of them.
 
 pub mod model;
+pub mod organization;
 pub(crate) mod store;
 
 use deadpool_postgres::Transaction;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
-use crate::fields::{JsonObject, Name, Param, Text};
+use crate::fields::{Change, JsonObject, Name, Param, Text};
 use crate::http::{Cursor, Limit, Offset, Versioned};
 use crate::ids::{StripeCustomerId, SubscriptionId, TenantId};
 use crate::stripe::{CustomerDetails, Metadata};
@@ -15,7 +15,7 @@ use crate::users::model::Email;
 use crate::{request, update, words};
 
 /// A line of a company's profile.
-type Line = Text<1, 200>;
+pub type Line = Text<1, 200>;
 /// What support a company has.
 type SupportTier = Text<1, 50>;
 
@@ -88,7 +88,7 @@ request! {
         country: Option<Line> = None,
         data_residency_region: Option<Line> = None,
         /// `standard` where absent.
-        support_tier: Option<SupportTier> = None,
+        support_tier: Change<SupportTier> = Change::Keep,
         /// Whose payments are this tenant's. A customer belongs to one tenant.
         stripe_customer_id: Option<StripeCustomerId> = None,
         /// The operators' own words.
@@ -138,6 +138,8 @@ impl Tenant {
     /// A tenant at its first version.
     #[must_use]
     pub fn from_new(new: NewTenant, now: Timestamp) -> Self {
+        let mut support_tier = STANDARD.to_owned();
+        new.support_tier.apply(&mut support_tier, SupportTier::into_string);
         Self {
             tenant_id: new.tenant_id,
             name: new.name.into_string(),
@@ -156,7 +158,7 @@ impl Tenant {
             postal_code: new.postal_code.map(Line::into_string),
             country: new.country.map(Line::into_string),
             data_residency_region: new.data_residency_region.map(Line::into_string),
-            support_tier: new.support_tier.map_or_else(|| STANDARD.to_owned(), SupportTier::into_string),
+            support_tier,
             stripe_customer_id: new.stripe_customer_id,
             metadata: new.metadata.into_map(),
             version: 1,

@@ -266,3 +266,35 @@ pub async fn insert_alias(tx: &Transaction<'_>, id: &TenantId, customer: &Stripe
         .await?;
     Ok(inserted == 1)
 }
+
+/// Writes what a customer may change of a locked tenant: those columns only, which are all that customers' role may write.
+pub async fn save_profile(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
+    tx.execute(
+        "UPDATE tenants SET name = $2, legal_name = $3, contact_email = $4, contact_name = $5, billing_email = $6, phone = $7, industry = $8, company_size = $9,
+                address_line1 = $10, address_line2 = $11, city = $12, state_province = $13, postal_code = $14, country = $15, data_residency_region = $16,
+                version = $17, updated_at = $18
+         WHERE tenant_id = $1",
+        &[
+            &tenant.tenant_id.as_str(),
+            &tenant.name,
+            &tenant.legal_name,
+            &tenant.contact_email,
+            &tenant.contact_name,
+            &tenant.billing_email,
+            &tenant.phone,
+            &tenant.industry,
+            &tenant.company_size,
+            &tenant.address_line1,
+            &tenant.address_line2,
+            &tenant.city,
+            &tenant.state_province,
+            &tenant.postal_code,
+            &tenant.country,
+            &tenant.data_residency_region,
+            &tenant.version,
+            &tenant.updated_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}

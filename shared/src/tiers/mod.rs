@@ -8,20 +8,33 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Entry, Person};
-use crate::db::Db;
+use crate::db::{Db, begin};
 use crate::error::{Error, Result};
-use crate::http::{IfMatch, Page, Slice};
+use crate::http::{Customer, IfMatch, Page, Slice};
 use crate::idempotency::{self, Key};
 use crate::prices::{self, Interval, PriceOf};
-use model::{NewTier, Tier, TierUpdate};
+use model::{NewTier, OfferedTier, Tier, TierUpdate};
 
 /// A page of all tiers, retired ones too, in their order.
 ///
 /// # Errors
 /// `Database`.
 pub async fn list(db: &Db, page: &Page<(i32, i32)>) -> Result<Slice<Tier>> {
-    let tiers = store::list(&db.connection().await?, page).await?;
+    let tiers = store::list(&db.connection().await?, page, false).await?;
     Ok(page.cut(tiers, |tier| (tier.sort_order, tier.tier_id)))
+}
+
+/// A page of the tiers that devices can be given, as customers see them.
+///
+/// # Errors
+/// `Database`.
+pub async fn offered(db: &Db, caller: &Customer, page: &Page<(i32, i32)>) -> Result<Slice<OfferedTier>> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tiers = store::list(&tx, page, true).await?;
+    tx.commit().await?;
+    let slice = page.cut(tiers, |tier| (tier.sort_order, tier.tier_id));
+    Ok(Slice { items: slice.items.into_iter().map(OfferedTier::from).collect(), next_cursor: slice.next_cursor })
 }
 
 /// One tier.

@@ -40,6 +40,27 @@ impl Versioned for Tier {
     }
 }
 
+/// A device tier as customers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
+pub struct OfferedTier {
+    pub tier_id: i32,
+    pub name: String,
+    pub display_name: String,
+    pub description: String,
+    pub features: Map<String, Value>,
+    /// Of one extra slot, in cents.
+    pub addon_monthly_price_cents: Option<i64>,
+    pub addon_annual_price_cents: Option<i64>,
+}
+
+impl From<Tier> for OfferedTier {
+    fn from(tier: Tier) -> Self {
+        let Tier { tier_id, name, display_name, description, features, addon_monthly_price_cents, addon_annual_price_cents, .. } = tier;
+        Self { tier_id, name, display_name, description, features, addon_monthly_price_cents, addon_annual_price_cents }
+    }
+}
+
 request! {
     /// A tier to add.
     pub struct NewTier {

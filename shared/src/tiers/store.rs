@@ -40,10 +40,10 @@ fn tier(row: &Row) -> Result<Tier> {
 }
 
 /// A page in the tiers' order, and one more.
-pub async fn list(db: &impl GenericClient, page: &Page<(i32, i32)>) -> Result<Vec<Tier>> {
+pub async fn list(db: &impl GenericClient, page: &Page<(i32, i32)>, active_only: bool) -> Result<Vec<Tier>> {
     let (sort_order, id) = page.after.unzip();
-    let sql = format!("{TIER} WHERE $1::integer IS NULL OR (t.sort_order, t.tier_id) > ($1, $2::integer) ORDER BY t.sort_order, t.tier_id LIMIT $3 OFFSET $4");
-    db.query(&sql, &[&sort_order, &id, &page.fetch(), &page.offset]).await?.iter().map(tier).collect()
+    let sql = format!("{TIER} WHERE ($1::integer IS NULL OR (t.sort_order, t.tier_id) > ($1, $2::integer)) AND (t.is_active OR NOT $5::boolean) ORDER BY t.sort_order, t.tier_id LIMIT $3 OFFSET $4");
+    db.query(&sql, &[&sort_order, &id, &page.fetch(), &page.offset, &active_only]).await?.iter().map(tier).collect()
 }
 
 /// The tier of this number, retired ones too.
@@ -105,4 +105,9 @@ pub async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
     )
     .await?;
     Ok(())
+}
+
+/// Whether there is a tier of this name.
+pub async fn exists(db: &impl GenericClient, name: &str) -> Result<bool> {
+    Ok(db.query_one("SELECT EXISTS (SELECT FROM device_tiers WHERE name = $1)", &[&name]).await?.get(0))
 }

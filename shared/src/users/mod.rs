@@ -87,8 +87,12 @@ async fn begin(db: &Db, key: Option<&Key>, tenant: &TenantId, now: Timestamp) ->
 /// # Errors
 /// `user_not_found`; `Upstream`.
 pub async fn set_enabled(db: &Db, keycloak: &Keycloak, by: &Person, id: &UserId, enabled: bool, now: Timestamp) -> Result<User> {
-    let user = find(db, keycloak, id).await?;
+    let mut user = find(db, keycloak, id).await?;
     let recorded = store::is_enabled(&db.connection().await?, &user).await?;
+    if user.enabled != recorded {
+        // Perhaps another request has changed it since it was read.
+        user = find(db, keycloak, id).await?;
+    }
     if user.enabled != enabled {
         keycloak.set_enabled(&user.id, enabled).await?;
     } else if recorded == enabled {

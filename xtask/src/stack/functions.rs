@@ -83,6 +83,7 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
         ("tenants", "api/v1/operator/tenants", 401),
         ("subscriptions", "api/v1/operator/subscriptions", 401),
         ("allocations", "api/v1/operator/subscriptions/SUB-1/sync-tier-allocations", 401),
+        ("billing", "api/v1/customer/entitlements/check", 401),
         ("device-tier", "api/v1/operator/devices", 401),
     ] {
         if let Err(error) = warm(port, path, status).await {

@@ -1,0 +1,19 @@
+//! What may be had, and what is.
+
+use axum::Json;
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::entitlements::{
+    self,
+    model::{Entitlements, ForTenant},
+};
+use shared::http::{Consumer, Query};
+
+/// The pooled limits and use of every family of subscriptions, and of all together
+#[utoipa::path(get, path = "/api/v1/customer/entitlements", tag = "entitlements", operation_id = "get_entitlements", params(ForTenant),
+    security(("token" = ["customer", "service"])), responses((status = 200, description = "All of them", body = Entitlements)))]
+pub async fn entitlements(State(app): State<App>, caller: Consumer, Query(of): Query<ForTenant>) -> Result<Json<Entitlements>> {
+    let tenant = caller.tenant(of.tenant_id)?;
+    entitlements::get(app.tenant_db()?, &tenant).await.map(Json)
+}

@@ -1,0 +1,27 @@
+//! The end of an own device.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::devices::own;
+use shared::http::{Customer, Path};
+use shared::ids::DeviceId;
+use utoipa::ToSchema;
+
+/// That it is out of use.
+#[derive(Serialize, ToSchema)]
+pub struct Decommissioned {
+    /// `ok`.
+    status: &'static str,
+    device_id: DeviceId,
+}
+
+/// Takes a device out of use; its place and its slot are free
+#[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}", tag = "own devices", operation_id = "decommission_own_device",
+    responses((status = 200, description = "Out of use", body = Decommissioned), (status = 404, description = "`device_not_found`")))]
+pub async fn decommission(State(app): State<App>, caller: Customer, Path(id): Path<DeviceId>) -> Result<Json<Decommissioned>> {
+    own::decommission(app.tenant_db()?, &caller, &id, app.clock().now()).await?;
+    Ok(Json(Decommissioned { status: "ok", device_id: id }))
+}

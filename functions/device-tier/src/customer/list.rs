@@ -1,0 +1,32 @@
+//! Own devices.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::devices::{
+    model::{Device, OwnDeviceFilter},
+    own,
+};
+use shared::http::{Customer, Page, Query};
+use utoipa::ToSchema;
+
+/// A page of own devices.
+#[derive(Serialize, ToSchema)]
+pub struct OwnDevices {
+    devices: Vec<Device>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// Own devices in use, by id
+#[utoipa::path(get, path = "/api/v1/customer/devices", tag = "own devices", operation_id = "list_own_devices", params(OwnDeviceFilter),
+    responses((status = 200, description = "A page", body = OwnDevices)))]
+pub async fn list(State(app): State<App>, caller: Customer, Query(filter): Query<OwnDeviceFilter>) -> Result<Json<OwnDevices>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = own::list(app.tenant_db()?, &caller, &filter.into(), &page).await?;
+    Ok(Json(OwnDevices { count: slice.items.len(), devices: slice.items, next_cursor: slice.next_cursor }))
+}

@@ -1,0 +1,28 @@
+//! The tiers on offer.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Customer, PageQuery, Query};
+use shared::tiers::{self, model::OfferedTier};
+use utoipa::ToSchema;
+
+/// A page of tiers.
+#[derive(Serialize, ToSchema)]
+pub struct OfferedTiers {
+    tiers: Vec<OfferedTier>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// The device tiers that devices can be given, in their order
+#[utoipa::path(get, path = "/api/v1/customer/device-tiers", tag = "own devices", operation_id = "list_offered_tiers", params(PageQuery),
+    responses((status = 200, description = "A page", body = OfferedTiers)))]
+pub async fn list_tiers(State(app): State<App>, caller: Customer, Query(query): Query<PageQuery>) -> Result<Json<OfferedTiers>> {
+    let slice = tiers::offered(app.tenant_db()?, &caller, &query.page()?).await?;
+    Ok(Json(OfferedTiers { count: slice.items.len(), tiers: slice.items, next_cursor: slice.next_cursor }))
+}
