@@ -3,6 +3,7 @@
 
 mod api {
     mod allocations;
+    mod billing;
     mod devices;
     mod entitlements;
     mod flags;

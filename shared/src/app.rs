@@ -10,6 +10,7 @@ use crate::config::{self, AuthSettings, DatabaseSettings, Env, KeycloakSettings}
 use crate::db::Db;
 use crate::keycloak::Keycloak;
 use crate::secrets::{Role, Secrets};
+use crate::stripe::Stripe;
 use crate::{Error, Result};
 
 /// The state of an HTTP function. Cloned freely.
@@ -22,11 +23,13 @@ struct Parts {
     clock: Clock,
     origins: Vec<HeaderValue>,
     keycloak: Option<Keycloak>,
+    /// With the key that pages show its forms with.
+    stripe: Option<(Stripe, String)>,
 }
 
 impl App {
     /// Reads the settings, and the secrets of the roles that the function acts in, all at once. An operators' function that is told where
-    /// Keycloak is can also keep its users.
+    /// Keycloak is can also keep its users; a customers' function that is told Stripe's publishable key can also open checkouts.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.
@@ -50,7 +53,18 @@ impl App {
             (Some(_), Some((_, secrets, _))) => Some(Keycloak::new(KeycloakSettings::from_env(env)?, secrets.clone())?),
             _ => None,
         };
-        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak })))
+        let customer = roles.iter().find(|(role, ..)| *role == Role::Customer);
+        let stripe = match (config::stripe_publishable_key(env)?, customer) {
+            (Some(publishable), Some((_, secrets, _))) => {
+                let stripe = Stripe::new(config::stripe_api_base(env)?, secrets.clone())?;
+                if stripe.livemode()? != publishable.starts_with("pk_live_") {
+                    return Err(Error::Setting("STRIPE_PUBLISHABLE_KEY is of another mode than the secret STRIPE_SECRET_KEY".to_owned()));
+                }
+                Some((stripe, publishable))
+            }
+            _ => None,
+        };
+        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak, stripe })))
     }
 
     /// The database as operators' role.
@@ -83,6 +97,26 @@ impl App {
     /// `Internal` where the function was not told where it is.
     pub fn keycloak(&self) -> Result<&Keycloak> {
         self.0.keycloak.as_ref().ok_or_else(|| Error::Internal("this function does not know where Keycloak is".to_owned()))
+    }
+
+    /// Stripe, by the customers' secret.
+    ///
+    /// # Errors
+    /// `Internal` where the function was not told its publishable key.
+    pub fn stripe(&self) -> Result<&Stripe> {
+        self.stripe_with_key().map(|(stripe, _)| stripe)
+    }
+
+    /// The key that pages show Stripe's forms with.
+    ///
+    /// # Errors
+    /// As `stripe`.
+    pub fn publishable_key(&self) -> Result<&str> {
+        self.stripe_with_key().map(|(_, key)| key.as_str())
+    }
+
+    fn stripe_with_key(&self) -> Result<&(Stripe, String)> {
+        self.0.stripe.as_ref().ok_or_else(|| Error::Internal("this function does not know Stripe's publishable key".to_owned()))
     }
 
     fn role(&self, role: Role) -> Result<&(Role, Arc<Secrets>, Db)> {

@@ -182,6 +182,19 @@ pub fn stripe_api_base(env: &Env) -> Result<String> {
     Ok(env.url("STRIPE_API_BASE")?.trim_end_matches('/').to_owned())
 }
 
+/// `STRIPE_PUBLISHABLE_KEY`: what pages show Stripe's forms with. Not secret; a function without it does not call Stripe for customers.
+///
+/// # Errors
+/// `Setting` where it is no publishable key: a secret one would be told to everybody.
+pub fn stripe_publishable_key(env: &Env) -> Result<Option<String>> {
+    let Some(key) = env.optional("STRIPE_PUBLISHABLE_KEY")? else { return Ok(None) };
+    if ["pk_test_", "pk_live_"].iter().any(|prefix| key.starts_with(prefix)) {
+        return Ok(Some(key));
+    }
+    // Not quoted: it may be a secret that was put into the wrong place.
+    Err(Error::Setting("STRIPE_PUBLISHABLE_KEY is not a key that starts with pk_".to_owned()))
+}
+
 /// The URL of a queue.
 ///
 /// # Errors
@@ -224,6 +237,15 @@ mod tests {
         assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_POOL_SIZE", "0")))), "DATABASE_POOL_SIZE is not a number of connections: \"0\"");
         assert_eq!(message(queue_url(&env(&[("STRIPE_QUEUE_URL", "queue")]), "STRIPE_QUEUE_URL")), "STRIPE_QUEUE_URL is not an http(s) URL: \"queue\"");
         assert_eq!(message(KeycloakSettings::from_env(&env(&[("KEYCLOAK_URL", "ftp://x")]))), "KEYCLOAK_URL is not an http(s) URL: \"ftp://x\"");
+    }
+
+    #[test]
+    fn a_secret_key_is_never_published_nor_quoted() {
+        let of = |key: &str| stripe_publishable_key(&env(&[("STRIPE_PUBLISHABLE_KEY", key)]));
+        assert_eq!(of("pk_test_1").expect("read").as_deref(), Some("pk_test_1"));
+        assert_eq!(message(of("sk_test_1")), "STRIPE_PUBLISHABLE_KEY is not a key that starts with pk_");
+        assert_eq!(message(of(" ")), "STRIPE_PUBLISHABLE_KEY is empty");
+        assert_eq!(stripe_publishable_key(&env(&[])).expect("read"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod allocations;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod billing;
 pub mod clock;
 pub mod config;
 pub mod db;

@@ -311,6 +311,7 @@ async fn a_device_tier_is_added_read_and_changed() {
     assert_eq!(changed.header("etag"), "\"2\"");
     let changed = changed.expect(200);
     assert_eq!((&changed["is_active"], &changed["features"], &changed["addon_monthly_price_cents"]), (&json!(false), &json!({}), &Value::Null));
+    api.send(Who::Admin, "PUT", &format!("{TIERS}/4"), &[("if-match", "\"1\"")], Some(json!({"sort_order": 1}))).await.problem(412, "version_changed");
     assert_eq!(api.write("PUT", &format!("{TIERS}/99"), json!({"sort_order": 1})).await.problem(404, "tier_not_found"), "Device tier not found");
     api.get(Who::Operator, &format!("{TIERS}/99")).await.problem(404, "tier_not_found");
     assert_eq!(api.write("PUT", &format!("{TIERS}/4"), json!({})).await.problem(400, "no_fields"), "No fields to update");

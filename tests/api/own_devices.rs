@@ -1,5 +1,7 @@
 //! `device-tier`, the customers' routes: own devices, inside what was paid for.
 
+use std::fmt::Write;
+
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::api::{Api, Reply, Who};
@@ -342,7 +344,7 @@ async fn customers_see_the_tiers_on_offer_only() {
 
 /// What each status allows, for every type.
 #[tokio::test]
-async fn only_a_live_subscription_takes_something_new() {
+async fn what_each_status_allows_is_the_reviewed_table() {
     let world = World::new().await;
     let api = world.api().await;
     let main = tenant(&world, &api, "acme", 50).await;
@@ -362,7 +364,7 @@ async fn only_a_live_subscription_takes_something_new() {
             let new = api.send(ACME, "POST", DEVICES, &[], Some(json!({"device_id": format!("{kind}-{status}-new"), "subscription_id": of}))).await.status;
             let tier = assign(&api, &held, 1).await.status;
             let moved = api.send(ACME, "POST", &format!("{DEVICES}/{held}/subscription"), &[], Some(json!({"subscription_id": main}))).await.status;
-            table += &format!("{kind} {status}: device {new}, tier {tier}, leave {moved}\n");
+            writeln!(table, "{kind} {status}: device {new}, tier {tier}, leave {moved}").expect("written");
         }
     }
     tests::reviewed("tests/api/allowed.txt", &table);

@@ -32,6 +32,7 @@ fn operations() -> Vec<(String, String, Option<Vec<String>>)> {
 #[tokio::test]
 async fn every_route_refuses_the_anonymous_and_the_wrong_role() {
     let world = World::new().await;
+    world.db.execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')", &[]).await.expect("a tenant");
     let api = world.api().await;
     let everyone = [("operator", Who::Operator), ("operator_admin", Who::Admin), ("service", Who::Service), ("customer", Who::Customer("acme"))];
     for (method, path, roles) in operations() {

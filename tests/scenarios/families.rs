@@ -257,12 +257,11 @@ async fn one_life(world: &World, api: &Api, seed: u64) {
             }
             5 | 6 if naive.devices.contains_key(&device) => {
                 let reply = api.write("POST", &format!("{DEVICES}/{device}/subscription"), json!({"subscription_id": id, "tenant_id": name})).await;
-                match naive.refuses_move(&device, &id) {
-                    Some(code) => assert_eq!(reply.body["code"], code, "{said}"),
-                    None => {
-                        assert_eq!(reply.status, 200, "{said}: {}", reply.body);
-                        naive.devices.get_mut(&device).expect("there").0 = id;
-                    }
+                if let Some(code) = naive.refuses_move(&device, &id) {
+                    assert_eq!(reply.body["code"], code, "{said}");
+                } else {
+                    assert_eq!(reply.status, 200, "{said}: {}", reply.body);
+                    naive.devices.get_mut(&device).expect("there").0 = id;
                 }
             }
             7 => {
@@ -273,13 +272,13 @@ async fn one_life(world: &World, api: &Api, seed: u64) {
             _ => {}
         }
         let root = naive.root(&ids[dice.roll(ids.len())]);
-        let seen = api.get(Who::Operator, &format!("{SUBSCRIPTIONS}/{root}/tier-allocations")).await.expect(200);
-        for row in seen["allocations"].as_array().expect("a list") {
+        let shown = api.get(Who::Operator, &format!("{SUBSCRIPTIONS}/{root}/tier-allocations")).await.expect(200);
+        for row in shown["allocations"].as_array().expect("a list") {
             let tier = row["tier_id"].as_i64().expect("a tier");
             let (limit, used) = (naive.limit(&root, tier), naive.used(&root, tier));
             let expected = json!([limit, used, used, (limit - used).max(0), used > limit]);
-            let shown = json!([row["effective_limit"], row["slots_used"], row["actual_count"], row["slots_available"], row["over_limit"]]);
-            assert_eq!(shown, expected, "{said}, tier {tier} of {root}");
+            let numbers = json!([row["effective_limit"], row["slots_used"], row["actual_count"], row["slots_available"], row["over_limit"]]);
+            assert_eq!(numbers, expected, "{said}, tier {tier} of {root}");
         }
     }
 }

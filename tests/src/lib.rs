@@ -142,6 +142,7 @@ impl World {
                 ("DATABASE_OWNER", "pulse_owner".to_owned()),
                 ("SECRETS_PREFIX", stack("SECRETS_PREFIX")),
                 ("STRIPE_API_BASE", stripe.base_url().trim_end_matches('/').to_owned()),
+                ("STRIPE_PUBLISHABLE_KEY", "pk_test_tests".to_owned()),
                 ("STRIPE_QUEUE_URL", events),
                 ("PROVISIONING_QUEUE_URL", wake),
                 ("KEYCLOAK_URL", keycloak.base_url()),

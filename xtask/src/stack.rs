@@ -191,6 +191,7 @@ impl Starting<'_> {
             env.set("STRIPE_API_BASE", simulator.base_url().trim_end_matches('/'));
         }
         env.set("STRIPE_SECRET_KEY", self.stripe_key());
+        env.set("STRIPE_PUBLISHABLE_KEY", "pk_test_local");
         env.set("STRIPE_WEBHOOK_SECRET", self.webhook_secret());
         env.set("STRIPE_QUEUE_URL", &queues.stripe);
         env.set("STRIPE_DLQ_URL", &queues.dead_letters);

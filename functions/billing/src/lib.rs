@@ -1,5 +1,6 @@
-//! What a customer's company has and may use, and its profile (docs/billing.md).
+//! What a customer's company has, may use, buys and pays by, and its profile (docs/billing.md).
 
+mod billing;
 mod check;
 mod entitlements;
 mod get_organization;
@@ -13,6 +14,11 @@ use utoipa::OpenApi;
 /// Every route of this function.
 pub fn routes() -> Router<App> {
     Router::new()
+        .route("/api/v1/customer/billing/config", get(billing::config::config))
+        .route("/api/v1/customer/billing/status", get(billing::status::status))
+        .route("/api/v1/customer/billing/checkout", post(billing::checkout::open))
+        .route("/api/v1/customer/billing/checkout/{session_id}", get(billing::checkout_status::get))
+        .route("/api/v1/customer/billing/portal", post(billing::portal::open))
         .route("/api/v1/customer/entitlements", get(entitlements::entitlements))
         .route("/api/v1/customer/entitlements/check", post(check::check))
         .route("/api/v1/customer/organization", get(get_organization::get).put(update_organization::update))
@@ -20,5 +26,15 @@ pub fn routes() -> Router<App> {
 
 /// What they are documented as.
 #[derive(OpenApi)]
-#[openapi(paths(entitlements::entitlements, check::check, get_organization::get, update_organization::update))]
+#[openapi(paths(
+    billing::config::config,
+    billing::status::status,
+    billing::checkout::open,
+    billing::checkout_status::get,
+    billing::portal::open,
+    entitlements::entitlements,
+    check::check,
+    get_organization::get,
+    update_organization::update
+))]
 pub struct Api;

@@ -63,9 +63,9 @@ pub async fn register(db: &Db, caller: &Customer, key: Option<&Key>, new: OwnDev
             takes_a_device(&family, &id)?;
             id
         }
-        None => place_for(&tx, &caller.tenant).await?.ok_or_else(|| {
-            Error::refusal(Refusal::PaymentRequired, "no_live_subscription", "There is no live subscription for the device. Buy one first.")
-        })?,
+        None => place_for(&tx, &caller.tenant)
+            .await?
+            .ok_or_else(|| Error::refusal(Refusal::PaymentRequired, "no_live_subscription", "There is no live subscription for the device. Buy one first."))?,
     };
     store::assign(&tx, &caller.tenant, &new.device_id, &on, now).await?;
     families::store::add_devices(&tx, &on, 1, now).await?;

@@ -40,7 +40,8 @@ pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Fa
 
 /// Every family of a tenant whose root has not expired, unlocked.
 pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<Family>> {
-    let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status <> 'EXPIRED' ORDER BY subscription_id";
+    let sql =
+        "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status <> 'EXPIRED' ORDER BY subscription_id";
     let rows = db.query(sql, &[&tenant.as_str()]).await?;
     let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     read(db, &roots).await

@@ -51,7 +51,7 @@ async fn insert(tx: &Transaction<'_>, kind: &str, tenant: &TenantId, after: Opti
 }
 
 /// Leaves the step that ends a Stripe subscription at once. A second request for the same is the same step; one that was given up or
-/// dismissed is then due again.
+/// dismissed is then due again. False where it was asked for already.
 ///
 /// # Errors
 /// `Database`.

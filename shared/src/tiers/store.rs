@@ -42,7 +42,9 @@ fn tier(row: &Row) -> Result<Tier> {
 /// A page in the tiers' order, and one more.
 pub async fn list(db: &impl GenericClient, page: &Page<(i32, i32)>, active_only: bool) -> Result<Vec<Tier>> {
     let (sort_order, id) = page.after.unzip();
-    let sql = format!("{TIER} WHERE ($1::integer IS NULL OR (t.sort_order, t.tier_id) > ($1, $2::integer)) AND (t.is_active OR NOT $5::boolean) ORDER BY t.sort_order, t.tier_id LIMIT $3 OFFSET $4");
+    let sql = format!(
+        "{TIER} WHERE ($1::integer IS NULL OR (t.sort_order, t.tier_id) > ($1, $2::integer)) AND (t.is_active OR NOT $5::boolean) ORDER BY t.sort_order, t.tier_id LIMIT $3 OFFSET $4"
+    );
     db.query(&sql, &[&sort_order, &id, &page.fetch(), &page.offset, &active_only]).await?.iter().map(tier).collect()
 }
 

@@ -18,6 +18,7 @@ use crate::server::{escape, lock, pairs};
 pub(super) fn router(core: Arc<Core>) -> Router {
     Router::new()
         .route("/pay/{session}", get(pay_page).post(pay))
+        .route("/pay/portal/{session}", get(portal_page))
         .route("/pay/{session}/settle", post(settle))
         .route("/pay/{session}/fail", post(fail))
         .fallback(api)
@@ -25,9 +26,10 @@ pub(super) fn router(core: Arc<Core>) -> Router {
 }
 
 /// Collections of the API: path, object, filters of its list.
-const COLLECTIONS: [(&str, &str, &[&str]); 6] = [
+const COLLECTIONS: [(&str, &str, &[&str]); 7] = [
     ("customers", "customer", &["email"]),
     ("prices", "price", &["active", "currency", "product", "type"]),
+    ("billing_portal/sessions", "billing_portal.session", &[]),
     ("checkout/sessions", "checkout.session", &["customer", "payment_intent", "status", "subscription"]),
     ("subscriptions", "subscription", &["customer", "status"]),
     ("invoices", "invoice", &["customer", "status"]),
@@ -35,6 +37,7 @@ const COLLECTIONS: [(&str, &str, &[&str]); 6] = [
 ];
 
 const CUSTOMER_PARAMS: [&str; 7] = ["address", "description", "email", "expand", "metadata", "name", "phone"];
+const PORTAL_PARAMS: [&str; 3] = ["customer", "expand", "return_url"];
 const PRICE_PARAMS: [&str; 9] = ["active", "currency", "expand", "lookup_key", "metadata", "nickname", "product", "recurring", "unit_amount"];
 const SESSION_PARAMS: [&str; 17] = [
     "billing_address_collection",
@@ -65,7 +68,10 @@ async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: H
         let encoded = if method == Method::POST { str::from_utf8(&body).unwrap_or_default() } else { uri.query().unwrap_or_default() };
         let asked = pairs(encoded);
         let key = header("idempotency-key").filter(|_| method == Method::POST);
-        let fingerprint = format!("{} {asked:?}", uri.path());
+        // Parameters are compared, not their order.
+        let mut parameters = asked.clone();
+        parameters.sort();
+        let fingerprint = format!("{} {parameters:?}", uri.path());
         if let Some((first, answer)) = key.and_then(|key| store.answered.get(key)) {
             if *first != fingerprint {
                 let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
@@ -73,6 +79,13 @@ async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: H
             }
             replayed = true;
             return Ok(answer.clone());
+        }
+        if let Some(key) = key {
+            replayed = store.failed.contains(key);
+            if replayed || store.failing.take_if(|part| uri.path().contains(part.as_str())).is_some() {
+                store.failed.insert(key.to_owned());
+                return Err(ApiError { kind: "api_error", ..ApiError::invalid("An unknown error occurred").status(500) });
+            }
         }
         let answer = dispatch(&mut store, &method, uri.path(), &nest(&asked)?)?;
         // As at Stripe, what was refused before it began is not remembered.
@@ -118,6 +131,8 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
     });
     let (kind, filters, rest) = found.ok_or_else(unrecognized)?;
     let mut answer = match (method.as_str(), kind, rest.as_slice()) {
+        // Stripe opens portal sessions only: they cannot be read again.
+        ("GET", "billing_portal.session", _) => return Err(unrecognized()),
         ("GET", _, []) => list(store, path, kind, filters, params)?,
         ("GET", "checkout.session", [id, "line_items"]) => {
             existing(store, kind, id)?;
@@ -132,6 +147,10 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
             store.create_customer(params)
         }
         ("POST", "price", []) => create_price(store, params)?,
+        ("POST", "billing_portal.session", []) => {
+            only(params, "", &PORTAL_PARAMS)?;
+            store.create_portal(params)?
+        }
         ("POST", "checkout.session", []) => create_session(store, params)?,
         ("POST", "checkout.session", [id, "expire"]) => store.expire(id)?,
         ("DELETE", "subscription", [id]) => {
@@ -355,6 +374,20 @@ async fn pay(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes)
         }
         Err(error) => error.into_response(),
     }
+}
+
+/// The portal leads back; what else customers do there, tests and the Dashboard's calls do.
+async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
+    let store = lock(&core.state);
+    let Some(session) = store.find("billing_portal.session", &id) else {
+        return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session.")).into_response();
+    };
+    let back = match text(session, "return_url") {
+        "" => String::new(),
+        url => format!("<p><a href=\"{}\">Back</a>", escape(url)),
+    };
+    Html(format!("<!doctype html><title>Billing portal (simulator)</title><h1>Billing portal of {}</h1>{back}", escape(text(session, "customer"))))
+        .into_response()
 }
 
 async fn settle(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {

@@ -2,7 +2,7 @@
 //!
 //! Shapes follow Stripe's API reference at [`API_VERSION`]; a test holds them against the generated types. Parameters
 //! that are not simulated are refused as unknown rather than ignored, so that nobody relies on what does not happen.
-//! The handle does what a payer, the clock or an outage would do. Not here: portal, proration, tax, renewals.
+//! The handle does what a payer, the clock or an outage would do. Not here: what is done in the portal, proration, tax, renewals.
 
 mod delivery;
 mod http;
@@ -374,6 +374,12 @@ impl Simulator {
     /// Carries out the next request whose path contains `path_part`, then loses its answer.
     pub fn lose_answer_on(&self, path_part: &str, status: u16) {
         self.faults.fail(path_part, 1, status, true);
+    }
+
+    /// Fails at the next request with an idempotency key whose path contains `path_part`, and, as Stripe does with what had begun, keeps
+    /// that failure for the key.
+    pub fn fail_for_key_on(&self, path_part: &str) {
+        self.state(|state| state.failing = Some(path_part.to_owned()));
     }
 
     /// Method and path of every API request so far.

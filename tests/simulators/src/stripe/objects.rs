@@ -65,6 +65,14 @@ pub(super) fn customer(id: &str, stamp: Stamp, params: &Value) -> Value {
     })
 }
 
+pub(super) fn portal_session(id: &str, stamp: Stamp, url: &str, params: &Value) -> Value {
+    json!({
+        "id": id, "object": "billing_portal.session", "configuration": "bpc_1Simulator", "created": stamp.created(),
+        "customer": params["customer"], "customer_account": null, "flow": null, "livemode": stamp.livemode, "locale": null,
+        "on_behalf_of": null, "return_url": params["return_url"], "url": url,
+    })
+}
+
 pub(super) fn price(id: &str, stamp: Stamp, params: &Value) -> Value {
     let amount = text(params, "unit_amount").parse::<i64>().unwrap_or_default();
     let recurring = params["recurring"].as_object().map(|given| {

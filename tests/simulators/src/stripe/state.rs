@@ -1,6 +1,6 @@
 //! The stored objects and what a payment does to them. No sockets here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -77,6 +77,9 @@ pub(super) struct State {
     pub deliveries: Vec<Delivery>,
     /// Idempotency key → what was asked, and its answer.
     pub answered: HashMap<String, (String, Value)>,
+    /// Where the next request with an idempotency key fails, and keys whose failure is kept.
+    pub failing: Option<String>,
+    pub failed: HashSet<String>,
     seed: u64,
     last_id: u64,
     objects: HashMap<String, Value>,
@@ -94,6 +97,8 @@ impl State {
             webhook_url,
             deliveries: Vec::new(),
             answered: HashMap::new(),
+            failing: None,
+            failed: HashSet::new(),
             // Random, so that ids of two instances on one database never meet.
             seed: RandomState::new().hash_one(0),
             last_id: 0,
@@ -181,6 +186,20 @@ impl State {
         let customer = objects::customer(&id, self.stamp(), params);
         self.store(customer.clone());
         customer
+    }
+
+    pub fn create_portal(&mut self, params: &Value) -> Result<Value> {
+        let Some(customer) = params["customer"].as_str() else {
+            return Err(ApiError::invalid("Missing required param: customer.").code("parameter_missing", "customer"));
+        };
+        if self.find("customer", customer).is_none() {
+            return Err(ApiError::missing("customer", customer, "customer"));
+        }
+        let id = self.id("bps_1", 23);
+        let url = format!("{}pay/portal/{id}", self.base);
+        let session = objects::portal_session(&id, self.stamp(), &url, params);
+        self.store(session.clone());
+        Ok(session)
     }
 
     pub fn create_price(&mut self, params: &Value) -> Value {

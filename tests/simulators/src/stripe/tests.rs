@@ -145,6 +145,41 @@ async fn an_idempotency_key_answers_again_and_refuses_another_body() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_compares_parameters_and_not_their_order() {
+    let simulator = simulator().await;
+    let (_, first) = post(&simulator, "customers", "k1", &[("name", "Ada"), ("email", "ada@example.com")]).await;
+    assert_eq!(post(&simulator, "customers", "k1", &[("email", "ada@example.com"), ("name", "Ada")]).await, (StatusCode::OK, first));
+}
+
+#[tokio::test]
+async fn a_failure_is_kept_for_its_key_and_for_no_other() {
+    let simulator = simulator().await;
+    let form = [("email", "ada@example.com")];
+    simulator.fail_for_key_on("/customers");
+    for _ in 0..2 {
+        let (status, failed) = post(&simulator, "customers", "k1", &form).await;
+        assert_eq!((status.as_u16(), &failed["error"]["type"]), (500, &json!("api_error")));
+    }
+    assert_eq!(post(&simulator, "customers", "k2", &form).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_portal_opens_for_a_customer_and_leads_back() {
+    let simulator = simulator().await;
+    let (_, customer) = post(&simulator, "customers", "c", &[("email", "ada@example.com")]).await;
+    let id = objects::text(&customer, "id");
+    let (status, session) = post(&simulator, "billing_portal/sessions", "p", &[("customer", id), ("return_url", "https://app.example/billing")]).await;
+    assert_eq!((status, &session["object"], &session["customer"]), (StatusCode::OK, &json!("billing_portal.session"), &customer["id"]));
+    let page = reqwest::get(objects::text(&session, "url")).await.expect("a page").text().await.expect("text");
+    assert!(page.contains("href=\"https://app.example/billing\""), "{page}");
+    let (status, refused) = post(&simulator, "billing_portal/sessions", "q", &[("customer", "cus_none")]).await;
+    let error = json!({"type": "invalid_request_error", "code": "resource_missing", "param": "customer", "message": "No such customer: 'cus_none'"});
+    assert_eq!((status.as_u16(), &refused["error"]), (400, &error));
+    assert_eq!(post(&simulator, "billing_portal/sessions", "r", &[]).await.1["error"]["code"], "parameter_missing");
+    assert_eq!(get(&simulator, &format!("billing_portal/sessions/{}", objects::text(&session, "id"))).await.0, 404);
+}
+
+#[tokio::test]
 async fn errors_have_stripes_shape() {
     let simulator = simulator().await;
     let (status, body) = get(&simulator, "subscriptions/sub_none").await;

@@ -1,0 +1,15 @@
+//! The offer.
+
+use axum::Json;
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::billing::{self, model::BillingConfig};
+use shared::http::Customer;
+
+/// The plans on sale, and Stripe's key for pages
+#[utoipa::path(get, path = "/api/v1/customer/billing/config", tag = "billing", operation_id = "get_billing_config",
+    responses((status = 200, description = "All of them", body = BillingConfig)))]
+pub async fn config(State(app): State<App>, caller: Customer) -> Result<Json<BillingConfig>> {
+    billing::config(&app, &caller).await.map(Json)
+}

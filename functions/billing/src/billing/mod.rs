@@ -1,0 +1,7 @@
+//! What a company buys and pays by.
+
+pub mod checkout;
+pub mod checkout_status;
+pub mod config;
+pub mod portal;
+pub mod status;

@@ -1,0 +1,15 @@
+//! How the company stands.
+
+use axum::Json;
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::billing::{self, model::BillingStatus};
+use shared::http::Customer;
+
+/// The own subscriptions that have not ended, with their slots, and whether payments come by Stripe
+#[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id = "get_billing_status",
+    responses((status = 200, description = "As it is", body = BillingStatus)))]
+pub async fn status(State(app): State<App>, caller: Customer) -> Result<Json<BillingStatus>> {
+    billing::status(app.tenant_db()?, &caller).await.map(Json)
+}
