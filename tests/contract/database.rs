@@ -101,6 +101,48 @@ async fn every_table_has_a_tenant_and_a_forced_policy_for_each_role_or_is_the_ca
     assert_eq!(world.rows(open).await, Vec::<serde_json::Value>::new());
 }
 
+/// Trap 37: the audit row and the change commit together, or neither does.
+#[tokio::test]
+async fn a_change_whose_audit_row_is_refused_is_not_made() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let admin = tests::api::Who::Admin;
+    world.db.batch_execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')").await.expect("a tenant");
+    let body = json!({"tenant_id": "acme", "subscription_type": "MAIN", "device_limit": 9, "term_days": 9});
+    let main = tests::text(&api.write("POST", "/api/v1/operator/subscriptions", body).await.expect(201)["subscription_id"]);
+    let path = format!("/api/v1/operator/subscriptions/{main}");
+    api.write("POST", &format!("{path}/tier-allocations"), json!({"tier_id": 1, "slot_limit": 5})).await.expect(201);
+    let customer = tests::api::Who::Customer("acme");
+    api.send(customer, "POST", "/api/v1/customer/devices", &[], Some(json!({"device_id": "D-1"}))).await.expect(201);
+    let state = "SELECT (SELECT jsonb_agg(to_jsonb(t) ORDER BY 1) FROM subscriptions t WHERE tenant_id = 'acme') AS subscriptions,
+                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.id) FROM subscription_tier_allocations t WHERE tenant_id = 'acme') AS slots,
+                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.device_id) FROM devices t) AS devices, (SELECT jsonb_agg(to_jsonb(t)) FROM tenants t) AS tenants,
+                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.plan_id) FROM subscription_plans t) AS plans, (SELECT count(*) FROM idempotency_keys) AS keys";
+    let before = world.row(state).await;
+    world.db.batch_execute("REVOKE INSERT ON subscription_audit FROM pulse_operator, pulse_app").await.expect("revoked");
+    let plan = json!({"plan_id": "team", "name": "Team"});
+    let device = json!({"tenant_id": "acme", "device_id": "D-2"});
+    for (who, method, path, body) in [
+        (admin, "POST", "/api/v1/operator/plans", plan),
+        (admin, "PUT", "/api/v1/operator/plans/pro", json!({"name": "Other"})),
+        (admin, "PUT", "/api/v1/operator/plans/pro/tier-defaults", json!([])),
+        (admin, "PATCH", "/api/v1/operator/tenants/acme", json!({"name": "Other"})),
+        (admin, "PATCH", &path, json!({"status": "SUSPENDED"})),
+        (admin, "DELETE", &format!("{path}?force=true"), json!({})),
+        (admin, "PUT", &format!("{path}/tier-allocations/1"), json!({"slot_limit": 1})),
+        (admin, "POST", "/api/v1/operator/devices", device),
+        (admin, "PUT", "/api/v1/operator/devices/tier", json!({"tenant_id": "acme", "device_id": "D-1", "tier_id": 2})),
+        (customer, "PUT", "/api/v1/customer/devices/D-1/tier", json!({"tier_id": 1})),
+        (customer, "DELETE", "/api/v1/customer/devices/D-1", json!({})),
+        (customer, "POST", "/api/v1/customer/devices", json!({"device_id": "D-3"})),
+        (customer, "PUT", "/api/v1/customer/organization", json!({"city": "Kiel"})),
+    ] {
+        let reply = api.send(who, method, path, &[("idempotency-key", "k")], Some(body)).await;
+        assert_eq!(reply.status, 503, "{method} {path}: {}", reply.body);
+        assert_eq!(world.row(state).await, before, "{method} {path}");
+    }
+}
+
 /// What each role may do, as PostgreSQL has it. A change here is a change of what a function could do to somebody's rows.
 #[tokio::test]
 async fn every_role_has_its_reviewed_grants_and_owns_nothing() {

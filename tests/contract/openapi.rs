@@ -9,8 +9,8 @@ fn the_checked_in_document_is_what_the_code_says() {
     tests::reviewed("docs/openapi.json", &format!("{}\n", serde_json::to_string_pretty(&tests::api::openapi()).expect("JSON")));
 }
 
-/// Method, path with something in each parameter, and the roles that may call; none where everybody may.
-fn operations() -> Vec<(String, String, Option<Vec<String>>)> {
+/// A route: method, path with something in each parameter, and the operation.
+fn operations() -> Vec<(String, String, Value)> {
     let document = tests::api::openapi();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -20,13 +20,47 @@ fn operations() -> Vec<(String, String, Option<Vec<String>>)> {
                 let value = if parameter["schema"]["type"] == "integer" { "1" } else { "SUB-2026-0001" };
                 filled = filled.replace(&format!("{{{}}}", text(&parameter["name"])), value);
             }
-            let schemes = operation["security"].as_array().expect("security");
-            let roles = schemes.iter().filter_map(|scheme| scheme["token"].as_array()).flatten().map(text).collect();
-            all.push((method.to_uppercase(), filled, (!schemes.is_empty()).then_some(roles)));
+            all.push((method.to_uppercase(), filled, operation.clone()));
         }
     }
-    assert!(all.len() >= 13, "{all:?}");
+    assert!(all.len() >= 60, "{}", all.len());
     all
+}
+
+/// The roles that may call; none where everybody may.
+fn roles(operation: &Value) -> Option<Vec<String>> {
+    let schemes = operation["security"].as_array().expect("security");
+    let roles = schemes.iter().filter_map(|scheme| scheme["token"].as_array()).flatten().map(text).collect();
+    (!schemes.is_empty()).then_some(roles)
+}
+
+/// Each body has an example, and the route takes it: what it may answer is about what is there, not about the body.
+#[tokio::test]
+async fn every_body_has_an_example_that_its_route_takes() {
+    let world = World::new().await;
+    world.db.execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')", &[]).await.expect("a tenant");
+    let api = world.api().await;
+    let document = tests::api::openapi();
+    let (mut bodies, mut examples) = (0, std::collections::BTreeSet::new());
+    for (method, path, operation) in operations() {
+        if operation["requestBody"].is_null() {
+            continue;
+        }
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let is_list = schema["type"] == "array";
+        let name = text(if is_list { &schema["items"]["$ref"] } else { &schema["$ref"] }).replace("#/components/schemas/", "");
+        let example = document["components"]["schemas"][&name]["examples"][0].clone();
+        assert!(!example.is_null(), "{name} has no example in shared/src/http/examples.json");
+        let body = if is_list { Value::Array(vec![example]) } else { example };
+        let who = if path.starts_with("/api/v1/operator/") { Who::Admin } else { Who::Customer("acme") };
+        let reply = api.send(who, &method, &path, &[], Some(body)).await;
+        let refused = ["malformed_json", "no_fields", "unsupported_media_type", "invalid"].iter().any(|code| reply.body["code"] == *code);
+        assert!(!refused && reply.status < 500, "{method} {path}: {}", reply.body);
+        bodies += 1;
+        examples.insert(name);
+    }
+    let known: serde_json::Map<String, Value> = serde_json::from_str(include_str!("../../shared/src/http/examples.json")).expect("JSON");
+    assert_eq!((bodies, examples.len()), (27, known.len()), "every example is of some body");
 }
 
 #[tokio::test]
@@ -35,9 +69,9 @@ async fn every_route_refuses_the_anonymous_and_the_wrong_role() {
     world.db.execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')", &[]).await.expect("a tenant");
     let api = world.api().await;
     let everyone = [("operator", Who::Operator), ("operator_admin", Who::Admin), ("service", Who::Service), ("customer", Who::Customer("acme"))];
-    for (method, path, roles) in operations() {
+    for (method, path, operation) in operations() {
         let call = async |who| api.send(who, &method, &path, &[], (method != "GET").then(|| Value::Object(serde_json::Map::new()))).await;
-        let Some(roles) = roles else {
+        let Some(roles) = roles(&operation) else {
             assert_eq!(call(Who::Nobody).await.status, 200, "{method} {path}");
             continue;
         };
@@ -57,9 +91,9 @@ async fn every_route_refuses_the_anonymous_and_the_wrong_role() {
 #[tokio::test]
 async fn every_route_reaches_its_function_at_the_stacks_address() {
     let api = Api::of_stack();
-    for (method, path, roles) in operations() {
+    for (method, path, operation) in operations() {
         let reply = api.send(Who::Nobody, &method, &path, &[], None).await;
-        assert_eq!(reply.status, if roles.is_some() { 401 } else { 200 }, "{method} {path}: {}", reply.body);
+        assert_eq!(reply.status, if roles(&operation).is_some() { 401 } else { 200 }, "{method} {path}: {}", reply.body);
         assert!(!reply.header("x-request-id").is_empty(), "{method} {path}");
     }
     assert_eq!(api.get(Who::Nobody, "/api/v1/nowhere").await.expect(404), serde_json::json!({"message": "Not Found"}));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -48,7 +48,7 @@ pub fn serve(routes: Router<App>, app: App) -> Router {
         .fallback(async || Error::not_found("no_such_route", "There is no such route."))
         .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED.into_response())
         .layer(cors)
-        .layer(middleware::from_fn_with_state(app.clone(), frame))
+        .layer(middleware::from_fn(frame))
         .with_state(app)
 }
 
@@ -64,7 +64,7 @@ pub async fn run(routes: Router<App>, roles: &[crate::secrets::Role]) -> std::re
 }
 
 /// Around every request: its id, its log line, and the body of a problem.
-async fn frame(State(_): State<App>, mut request: Request, next: Next) -> Response {
+async fn frame(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();

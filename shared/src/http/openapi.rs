@@ -42,6 +42,10 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
         "headers": {"X-Request-Id": {"description": "Names the request.", "schema": {"type": "string"}}},
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     });
+    let examples: serde_json::Map<String, Value> = serde_json::from_str(EXAMPLES).unwrap_or_default();
+    for (name, example) in examples {
+        document["components"]["schemas"][&name]["examples"] = json!([example]);
+    }
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
@@ -51,6 +55,9 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
     }
     document
 }
+
+/// One example of each request body, by the name of its schema.
+const EXAMPLES: &str = include_str!("examples.json");
 
 /// What the parts of a route's request make possible.
 fn complete(path: &str, method: &str, operation: &mut Value) {
