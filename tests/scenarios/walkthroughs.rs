@@ -119,3 +119,66 @@ async fn an_operator_serves_a_customer_who_pays_by_wire_transfer() {
     assert_eq!(states, (&json!({"tier_id": null}), &json!({"tier_id": 2}), &json!("DEV-001")));
     assert_eq!(of("SUBSCRIPTION_CREATED")["new_state"]["subscription_id"], json!(id));
 }
+
+/// docs/subscriptions.md, "By hand", the second part: another plan, slots, counts, one device, the term, a pause, an ADDON, the end.
+#[tokio::test]
+async fn an_operator_adjusts_what_a_customer_has() {
+    let api = Api::of_stack();
+    let tenant = unique("adjusted-corp");
+    let operator = "/api/v1/operator";
+    api.write("POST", &format!("{operator}/tenants"), json!({"tenant_id": tenant, "name": "Adjusted Corp"})).await.expect(201);
+    let body = json!({"tenant_id": tenant, "subscription_type": "MAIN", "device_limit": 100, "plan_id": "pro", "term_days": 365});
+    let id = text(&api.write("POST", &format!("{operator}/subscriptions"), body).await.expect(201)["subscription_id"]);
+    let subscription = format!("{operator}/subscriptions/{id}");
+    api.send(Who::Admin, "POST", &format!("{subscription}/sync-tier-allocations"), &[], None).await.expect(200);
+    api.write("POST", &format!("{operator}/devices"), json!({"tenant_id": tenant, "device_id": "DEV-001"})).await.expect(201);
+
+    let patch = async |body: Value| api.write("PATCH", &subscription, body).await.expect(200);
+    let plan = patch(json!({"plan_id": "starter", "notes": "Asked for less, by telephone"})).await;
+    assert_eq!((&plan["event_type"], &plan["device_limit"]), (&json!("PLAN_CHANGED"), &json!(30)));
+    let slots = api.write("PUT", &format!("{subscription}/tier-allocations/2"), json!({"slot_limit": 8})).await.expect(200);
+    assert_eq!(slots["changes"], json!({"slot_limit": {"old": 5, "new": 8}}));
+    for query in ["?dry_run=true", ""] {
+        let counted = api.send(Who::Admin, "POST", &format!("{subscription}/reconcile-tiers{query}"), &[], None).await.expect(200);
+        assert_eq!(counted["message"], "All slot counts are accurate");
+    }
+    let body = json!({"device_id": "DEV-001", "tenant_id": tenant, "tier_id": 3, "notes": "Until the pilot ends"});
+    api.write("PUT", &format!("{operator}/devices/tier"), body).await.expect(200);
+    let term = patch(json!({"term_end": "2030-01-01T00:00:00Z", "transaction_ref": "wire 4711"})).await;
+    assert_eq!((&term["event_type"], &term["term_end"]), (&json!("TERM_EXTENDED"), &json!("2030-01-01T00:00:00Z")));
+    assert_eq!(patch(json!({"status": "SUSPENDED", "notes": "Invoice 4712 is open"})).await["event_type"], "STATUS_SUSPENDED");
+    assert_eq!(patch(json!({"status": "ACTIVE"})).await["event_type"], "STATUS_ACTIVE");
+    let body = json!({"tenant_id": tenant, "subscription_type": "ADDON", "device_limit": 10, "parent_subscription_id": id});
+    let addon = api.write("POST", &format!("{operator}/subscriptions"), body).await.expect(201);
+    assert_eq!(addon["term_end"], "2030-01-01T00:00:00Z");
+    let path = format!("{operator}/subscriptions/{}/tier-allocations", text(&addon["subscription_id"]));
+    api.write("POST", &path, json!({"tier_id": 3, "slot_limit": 10})).await.expect(201);
+    let list = api.get(Who::Operator, &format!("{subscription}/tier-allocations")).await.expect(200);
+    let premium = list["allocations"].as_array().expect("a list").iter().find(|row| row["tier_id"] == 3).expect("premium").clone();
+    let shown = (&premium["slot_limit"], &premium["addon_slots"], &premium["slots_used"], &premium["slots_available"]);
+    assert_eq!(shown, (&json!(0), &json!(10), &json!(1), &json!(9)));
+    let ended = api.send(Who::Admin, "DELETE", &format!("{subscription}?force=true"), &[], None).await.expect(200);
+    assert_eq!(ended["expired"], json!([id, addon["subscription_id"]]));
+    let device = api.get(Who::Operator, &format!("{operator}/devices?tenant_id={tenant}")).await.expect(200)["devices"][0].clone();
+    assert_eq!((&device["subscription_id"], &device["tier_id"]), (&json!(id), &json!(3)), "it stays where it is");
+
+    let trail = api.get(Who::Operator, &format!("{operator}/audit?tenant_id={tenant}")).await.expect(200);
+    let types: Vec<String> = trail["audit"].as_array().expect("rows").iter().rev().map(|row| text(&row["event_type"])).collect();
+    let expected = [
+        "TENANT_CREATED",
+        "SUBSCRIPTION_CREATED",
+        "TIER_ALLOCATIONS_SYNCED",
+        "DEVICE_REGISTERED",
+        "PLAN_CHANGED",
+        "TIER_ALLOCATION_UPDATED",
+        "OPERATOR_TIER_ASSIGNMENT",
+        "TERM_EXTENDED",
+        "STATUS_SUSPENDED",
+        "STATUS_ACTIVE",
+        "SUBSCRIPTION_CREATED",
+        "TIER_ALLOCATION_CREATED",
+        "STATUS_EXPIRED",
+        "STATUS_EXPIRED",
+    ];
+    assert_eq!(types, expected);
+}
