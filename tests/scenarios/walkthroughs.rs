@@ -151,8 +151,8 @@ async fn an_operator_adjusts_what_a_customer_has() {
     let body = json!({"tenant_id": tenant, "subscription_type": "ADDON", "device_limit": 10, "parent_subscription_id": id});
     let addon = api.write("POST", &format!("{operator}/subscriptions"), body).await.expect(201);
     assert_eq!(addon["term_end"], "2030-01-01T00:00:00Z");
-    let path = format!("{operator}/subscriptions/{}/tier-allocations", text(&addon["subscription_id"]));
-    api.write("POST", &path, json!({"tier_id": 3, "slot_limit": 10})).await.expect(201);
+    let addon_slots = format!("{operator}/subscriptions/{}/tier-allocations", text(&addon["subscription_id"]));
+    api.write("POST", &addon_slots, json!({"tier_id": 3, "slot_limit": 10})).await.expect(201);
     let list = api.get(Who::Operator, &format!("{subscription}/tier-allocations")).await.expect(200);
     let premium = list["allocations"].as_array().expect("a list").iter().find(|row| row["tier_id"] == 3).expect("premium").clone();
     let shown = (&premium["slot_limit"], &premium["addon_slots"], &premium["slots_used"], &premium["slots_available"]);
