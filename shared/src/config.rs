@@ -182,6 +182,16 @@ pub fn stripe_api_base(env: &Env) -> Result<String> {
     Ok(env.url("STRIPE_API_BASE")?.trim_end_matches('/').to_owned())
 }
 
+/// `STRIPE_READS_PER_SECOND`: how often all functions together read Stripe; 15 where absent, 0 for as often as they like.
+///
+/// # Errors
+/// `Setting` where it is no number up to 100, which is what Stripe takes at most.
+pub fn stripe_reads_per_second(env: &Env) -> Result<i32> {
+    let Some(text) = env.optional("STRIPE_READS_PER_SECOND")? else { return Ok(15) };
+    let rate = text.parse().ok().filter(|rate| (0..=100).contains(rate));
+    rate.ok_or_else(|| Error::Setting(format!("STRIPE_READS_PER_SECOND is not a number from 0 to 100: {text:?}")))
+}
+
 /// `STRIPE_PUBLISHABLE_KEY`: what pages show Stripe's forms with. Not secret; a function without it does not call Stripe for customers.
 ///
 /// # Errors

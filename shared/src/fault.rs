@@ -3,7 +3,7 @@
 //! Compiled to nothing without the feature `fault-points`, which only the tests crate asks for; even then a point does nothing until
 //! the test's own worker has armed it.
 
-/// Every point, in the order in which a checkout passes them.
+/// Every point, in the order in which a checkout passes them; then those of Stripe's word of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named for what has just happened")]
 pub enum Point {
@@ -28,11 +28,14 @@ pub enum Point {
     OutboxPerformed,
     OutboxRecorded,
     OutboxCommitted,
+    WordRead,
+    WordApplied,
+    WordCommitted,
 }
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::IngestVerified,
         Self::IngestQueued,
         Self::ApplyBegun,
@@ -54,6 +57,9 @@ impl Point {
         Self::OutboxPerformed,
         Self::OutboxRecorded,
         Self::OutboxCommitted,
+        Self::WordRead,
+        Self::WordApplied,
+        Self::WordCommitted,
     ];
 }
 

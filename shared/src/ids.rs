@@ -91,6 +91,8 @@ ids! {
     StripeSessionId, "^cs_[A-Za-z0-9_]{1,252}$": |t| stripe(t, "cs_");
     /// Stripe's `sub_…`.
     StripeSubscriptionId, "^sub_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "sub_");
+    /// Stripe's `ch_…`, or `py_…` of other payments than by card.
+    StripeChargeId, "^(ch|py)_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "ch_") || stripe(t, "py_");
     /// Stripe's `price_…`; prices made from plans of old keep an id of the account's choice.
     StripePriceId, "^[!-~]{1,255}$": |t| (1..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
 }

@@ -19,10 +19,10 @@ use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData, RetrieveCheckoutSession,
 };
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
-use stripe_shared::CheckoutSessionMode;
+use stripe_shared::{CheckoutSessionMode, InvoiceStatus};
 
 use crate::error::{Refusal, Service, with_causes};
-use crate::ids::{PlanId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId};
+use crate::ids::{PlanId, StripeChargeId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId};
 use crate::secrets::Secrets;
 use crate::{Error, Result};
 
@@ -72,12 +72,39 @@ impl Stripe {
         self.read(RetrieveCheckoutSession::new(id.as_str()).build()).await
     }
 
-    /// Reads a subscription.
+    /// Reads a subscription, with its latest invoice.
     ///
     /// # Errors
     /// As `checkout_session`.
     pub async fn subscription(&self, id: &StripeSubscriptionId) -> Result<Subscription> {
-        self.read(RetrieveSubscription::new(id.as_str()).build()).await
+        self.read(RetrieveSubscription::new(id.as_str()).expand(["latest_invoice".to_owned()]).build()).await
+    }
+
+    /// Reads the latest invoices of a subscription in a status, newest first: a hundred, which no delinquency outlasts.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn invoices(&self, id: &StripeSubscriptionId, status: InvoiceStatus) -> Result<Vec<Invoice>> {
+        let query = InvoiceQuery { subscription: id.as_str(), status: status.as_str(), limit: 100 };
+        let request = RequestBuilder::new(StripeMethod::Get, "/invoices").query(&query);
+        Ok(self.read::<ListOf<Invoice>>(request).await?.data)
+    }
+
+    /// Reads a customer; one that was deleted has nothing but its id.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn customer(&self, id: &StripeCustomerId) -> Result<CustomerDetails> {
+        self.read(RequestBuilder::new(StripeMethod::Get, format!("/customers/{id}"))).await
+    }
+
+    /// Whose a charge is. A dispute names nothing but its charge.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn customer_of_charge(&self, id: &StripeChargeId) -> Result<Option<StripeCustomerId>> {
+        let charge: Charge = self.read(RequestBuilder::new(StripeMethod::Get, format!("/charges/{id}"))).await?;
+        charge.customer.as_ref().map(|customer| StripeCustomerId::parse(customer.id())).transpose()
     }
 
     /// Ends a subscription at once. One that has ended already is success, whoever ended it: a try whose answer was lost may have.
@@ -496,6 +523,100 @@ pub struct Subscription {
     // Before API 2025-03-31 the period stood here, since then it stands on the items.
     current_period_start: Option<i64>,
     current_period_end: Option<i64>,
+    cancel_at: Option<i64>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    cancel_at_period_end: bool,
+    pause_collection: Option<serde_json::Value>,
+    latest_invoice: Option<Expandable<Invoice>>,
+}
+
+/// An object that was asked for, or its id where it was not.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Expandable<T> {
+    Object(Box<T>),
+    Id(String),
+}
+
+#[derive(Serialize)]
+struct InvoiceQuery<'a> {
+    subscription: &'a str,
+    status: &'a str,
+    limit: u32,
+}
+
+#[derive(Deserialize)]
+struct ListOf<T> {
+    data: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Charge {
+    customer: Option<Reference>,
+}
+
+/// An invoice: what is due, since when, and for which time.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Invoice {
+    /// Its id.
+    pub id: String,
+    /// `draft`, `open`, `paid`, `void` or `uncollectible`.
+    pub status: Option<String>,
+    /// Cents.
+    #[serde(default)]
+    pub amount_due: i64,
+    created: i64,
+    due_date: Option<i64>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    status_transitions: StatusTransitions,
+    #[serde(default, deserialize_with = "null_is_default")]
+    lines: Lines,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct StatusTransitions {
+    finalized_at: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Lines {
+    data: Vec<InvoiceLine>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct InvoiceLine {
+    period: Period,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Period {
+    start: i64,
+    end: i64,
+}
+
+impl Invoice {
+    /// Whether nothing of it is unpaid and due at `now`: it is paid or void, asks for nothing, or is payable later (`send_invoice`).
+    #[must_use]
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        match self.status.as_deref() {
+            Some("paid" | "void") => true,
+            Some("open") => self.amount_due == 0 || self.due_date.is_some_and(|due| due > now.as_second()),
+            _ => self.amount_due == 0,
+        }
+    }
+
+    /// From when on it is unpaid: when it was due, else when it was finalized.
+    #[must_use]
+    pub fn unpaid_since(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.due_date.or(self.status_transitions.finalized_at).unwrap_or(self.created)).ok()
+    }
+
+    /// The time that it pays for: of its line that ends last. Lines that correct an earlier time end earlier.
+    #[must_use]
+    pub fn term(&self) -> Option<(Timestamp, Timestamp)> {
+        let last = self.lines.data.iter().map(|line| &line.period).max_by_key(|period| period.end)?;
+        Some((Timestamp::from_second(last.start).ok()?, Timestamp::from_second(last.end).ok()?))
+    }
 }
 
 /// A page of subscription items.
@@ -552,6 +673,32 @@ impl Subscription {
         let end = item.current_period_end.or(self.current_period_end).ok_or_else(missing)?;
         let instant = |seconds| Timestamp::from_second(seconds).map_err(|_| missing());
         Ok((instant(start)?, instant(end)?))
+    }
+
+    /// When Stripe will end it: none while it renews.
+    #[must_use]
+    pub fn cancel_at(&self) -> Option<Timestamp> {
+        let of_period = || self.items.data.iter().filter_map(|item| item.current_period_end.or(self.current_period_end)).min();
+        let seconds = self.cancel_at.or_else(|| of_period().filter(|_| self.cancel_at_period_end))?;
+        Timestamp::from_second(seconds).ok()
+    }
+
+    /// Whether invoices are made, but not collected.
+    #[must_use]
+    pub fn is_collection_paused(&self) -> bool {
+        self.pause_collection.is_some()
+    }
+
+    /// Whether what is due for its period is paid, or nothing is due yet.
+    ///
+    /// # Errors
+    /// `Conflict` (`stripe_shape`) where Stripe did not answer the invoice that it was asked for.
+    pub fn is_settled(&self, now: Timestamp) -> Result<bool> {
+        match &self.latest_invoice {
+            None => Ok(true),
+            Some(Expandable::Object(invoice)) => Ok(invoice.is_settled(now)),
+            Some(Expandable::Id(id)) => Err(Error::conflict("stripe_shape", format!("Stripe answered subscription {} without its invoice {id}", self.id))),
+        }
     }
 }
 

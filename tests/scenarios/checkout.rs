@@ -406,7 +406,7 @@ async fn stripes_status_decides_the_first_status() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_ignored_and_what_is_not_handled_yet_waits() {
+async fn what_is_not_ours_is_ignored_and_what_has_no_checkout_yet_waits() {
     let world = World::new().await;
     let session = world.checkout("price_unmapped", &[("shop", "other")]);
     world.stripe.pay(&session, payer("x@shop.example")).expect("paid");
@@ -424,7 +424,7 @@ async fn what_is_not_ours_is_ignored_and_what_is_not_handled_yet_waits() {
     brand_new["type"] = json!("something.brand_new");
     world.receive(&[&foreign, &addon, &created, &invoice, &live, &brand_new]).await;
     for (event, status) in
-        [(&foreign, "ignored"), (&addon, "waiting"), (&created, "waiting"), (&invoice, "waiting"), (&live, "ignored"), (&brand_new, "waiting")]
+        [(&foreign, "ignored"), (&addon, "waiting"), (&created, "waiting"), (&invoice, "waiting"), (&live, "ignored"), (&brand_new, "ignored")]
     {
         assert_eq!(world.recorded(event).await.0, status, "{}", event["type"]);
     }

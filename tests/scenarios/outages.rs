@@ -70,18 +70,22 @@ async fn a_database_connection_cut_anywhere_in_an_apply_leaves_nothing_half_and_
     let (_, measured) = world.paid_checkout("Cut whole 0", "jane@cut.example");
     assert!(world.apply(&measured).await);
     let whole = database.sent();
+    let mut lost = 0;
     for cut in cuts(whole, 40) {
         let company = format!("Cut {cut:07}");
         let (_, event) = world.paid_checkout(&company, "jane@cut.example");
         world.restart().await;
         database.cut_after(cut);
-        assert!(!world.apply(&event).await, "{cut} of {whole}");
-        assert_eq!(made(&world, &company).await, nothing(), "{cut} of {whole}");
+        // After the commit nothing of the checkout is left to lose: what follows is what waited for it.
+        let applied = world.apply(&event).await;
+        assert_eq!(made(&world, &company).await, if applied { once() } else { nothing() }, "{cut} of {whole}");
+        lost += u32::from(!applied);
         database.pass();
         assert!(world.apply_received(&event, 2).await, "{cut} of {whole}");
         assert_eq!(made(&world, &company).await, once(), "{cut} of {whole}");
         assert_eq!(tries(&world, &event).await["status"], "applied", "{cut} of {whole}");
     }
+    assert!(lost > 30, "most of the conversation is before the commit");
 
     let (_, event) = world.paid_checkout("Committed", "jane@cut.example");
     world.restart().await;
@@ -112,12 +116,13 @@ async fn a_database_connection_cut_anywhere_in_an_outbox_run_makes_one_user_and_
     let before = database.sent();
     assert_eq!(world.outbox().await["done"], 2);
     let whole = database.sent() - before;
-    let mut mailed_twice = 0;
+    let (mut mailed_twice, mut failed) = (0, 0);
     for cut in cuts(whole, 14) {
         provisioned(&world, cut).await;
         world.restart().await;
         database.cut_after(cut);
-        assert!(world.provisioning.handle().await.is_err(), "{cut} of {whole}");
+        // At the end of the conversation waiting events are looked for, which says nothing of the steps.
+        failed += u32::from(world.provisioning.handle().await.is_err());
         database.pass();
         // Over the lease of whoever was cut.
         ahead.fetch_add(121, Ordering::SeqCst);
@@ -132,6 +137,7 @@ async fn a_database_connection_cut_anywhere_in_an_outbox_run_makes_one_user_and_
         assert!((1..=2).contains(&users[0].mails_sent), "{cut} of {whole}");
         mailed_twice += u32::from(users[0].mails_sent == 2);
     }
+    assert!(failed > 10, "most of the conversation is of the steps");
     assert!(mailed_twice > 0, "the sweep met the one case of docs/events.md");
 
     // Both commits heard, both answers lost: nothing is done twice.
@@ -390,7 +396,7 @@ async fn two_hundred_events_on_the_real_elasticmq_outlast_a_database_that_comes_
     let statuses = "SELECT event_type LIKE 'checkout%' AS checkout, status, count(*) FROM stripe_events GROUP BY 1, 2 ORDER BY 1";
     assert_eq!(
         world.rows(statuses).await,
-        [json!({"checkout": false, "status": "waiting", "count": 100}), json!({"checkout": true, "status": "applied", "count": 100})]
+        [json!({"checkout": false, "status": "applied", "count": 100}), json!({"checkout": true, "status": "applied", "count": 100})]
     );
     for events in customers {
         let posted: Vec<_> = events.iter().map(|event| json!({"event_id": event["id"]})).collect();

@@ -143,6 +143,7 @@ impl World {
                 ("SECRETS_PREFIX", stack("SECRETS_PREFIX")),
                 ("STRIPE_API_BASE", stripe.base_url().trim_end_matches('/').to_owned()),
                 ("STRIPE_PUBLISHABLE_KEY", "pk_test_tests".to_owned()),
+                ("STRIPE_READS_PER_SECOND", "0".to_owned()),
                 ("STRIPE_QUEUE_URL", events),
                 ("PROVISIONING_QUEUE_URL", wake),
                 ("KEYCLOAK_URL", keycloak.base_url()),

@@ -1,5 +1,6 @@
 //! The outbox's worker: woken after a commit that left steps, and every minute (docs/events.md, "Outbox").
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Result;
@@ -30,17 +31,24 @@ impl Provisioning {
         let keycloak = KeycloakSettings::from_env(env)?;
         let stripe = config::stripe_api_base(env)?;
         let secrets = Secrets::read(&config::aws().await, env, Role::System).await?;
-        let db = Db::new(settings, "pulse_system", secrets.clone())?;
+        let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
+        let reads_per_second = config::stripe_reads_per_second(env)?;
         let keycloak = Keycloak::new(keycloak, secrets.clone())?;
-        Ok(Self { outbox: Outbox { db, keycloak, stripe: Stripe::new(stripe, secrets)?, clock } })
+        Ok(Self { outbox: Outbox { db, keycloak, stripe: Arc::new(Stripe::new(stripe, secrets)?), reads_per_second, clock } })
     }
 
-    /// Takes the steps that are due. What woke it does not matter.
+    /// Takes the steps that are due, and the events that need wait no longer. What woke it does not matter.
     ///
     /// # Errors
     /// Those of the database; a step's own error stays with the step.
     pub async fn handle(&self) -> Result<Summary> {
         let summary = self.outbox.run(BUDGET).await?;
+        // One that fails is tried again in a minute; the steps are done.
+        match self.outbox.applier().take_up_waiting().await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "waiting events taken up"),
+            Err(error) => tracing::warn!(%error, "waiting events could not be taken up"),
+        }
         tracing::info!(done = summary.done, retried = summary.retried, failed = summary.failed, "outbox run");
         Ok(summary)
     }

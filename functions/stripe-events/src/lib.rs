@@ -1,6 +1,7 @@
 //! The consumer of the FIFO queue: applies each event, and reports which messages must stay (docs/events.md, "Apply").
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
@@ -8,7 +9,7 @@ use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env};
 use shared::db::Db;
 use shared::events::model::{Envelope, redelivery_delay};
-use shared::events::{Applier, Outcome};
+use shared::events::{Applier, Outcome, Reads};
 use shared::fault::{self, Point};
 use shared::queue::Queue;
 use shared::secrets::{Role, Secrets};
@@ -41,8 +42,9 @@ impl StripeEvents {
         let wake = config::queue_url(env, "PROVISIONING_QUEUE_URL")?;
         let aws = config::aws().await;
         let secrets = Secrets::read(&aws, env, Role::System).await?;
-        let db = Db::new(settings, "pulse_system", secrets.clone())?;
-        let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, clock };
+        let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
+        let reads_per_second = config::stripe_reads_per_second(env)?;
+        let applier = Applier { db, stripe: Arc::new(Stripe::new(stripe, secrets)?), reads_per_second, clock };
         Ok(Self { applier, queue: Queue::new(&aws, queue), outbox_wake: Queue::new(&aws, wake) })
     }
 
@@ -53,12 +55,13 @@ impl StripeEvents {
         let mut failed = Vec::new();
         let mut stopped_groups = HashSet::new();
         let mut wake = false;
+        let mut reads = Reads::default();
         for message in &batch.records {
             let group = attribute(message, "MessageGroupId");
             let mut rest = redelivery_delay(receives(message));
             if !stopped_groups.contains(group) {
                 if began.elapsed() < BATCH_BUDGET {
-                    match self.apply(message).await {
+                    match self.apply(message, &mut reads).await {
                         Ok(outcome) => {
                             wake |= outcome.wake_outbox;
                             continue;
@@ -88,9 +91,9 @@ impl StripeEvents {
         response
     }
 
-    async fn apply(&self, message: &SqsMessage) -> Result<Outcome> {
+    async fn apply(&self, message: &SqsMessage, reads: &mut Reads) -> Result<Outcome> {
         let body = message.body.as_deref().ok_or_else(|| Error::malformed("malformed_event", "a message without body"))?;
-        self.applier.apply(&Envelope::parse(body.as_bytes())?, receives(message)).await
+        self.applier.apply(&Envelope::parse(body.as_bytes())?, receives(message), reads).await
     }
 
     /// Where that fails, the queue's own visibility time-out is the rest.

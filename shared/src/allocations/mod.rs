@@ -280,6 +280,18 @@ pub(crate) async fn take_plan(tx: &Transaction<'_>, family: &Family, after: &Sub
     Ok(json!({"before": before, "after": now_limits}))
 }
 
+/// Gives a locked member these slots and no others. Null where it has just them.
+pub(crate) async fn take_slots(tx: &Transaction<'_>, family: &Family, id: &SubscriptionId, slots: &[(i32, i32)], now: Timestamp) -> Result<Value> {
+    let held = family.allocations.iter().filter(|held| held.subscription == *id);
+    let dropped = held.filter(|held| slots.iter().all(|(tier, _)| *tier != held.tier)).map(|held| (held.tier, 0));
+    let wanted: Vec<(i32, i32)> = slots.iter().copied().chain(dropped).collect();
+    if wanted.iter().all(|(tier, slots)| family.allocation(id, *tier).is_some_and(|held| held.slot_limit == *slots)) {
+        return Ok(Value::Null);
+    }
+    let (before, after) = set_slots(tx, family, id, &wanted, now).await?;
+    Ok(json!({"before": before, "after": after}))
+}
+
 /// Sets limits of a member, and returns those of the tiers in question before and after. The root gets a row to count in.
 async fn set_slots(
     tx: &Transaction<'_>,

@@ -5,6 +5,7 @@
 pub mod model;
 pub mod own;
 pub(crate) mod store;
+pub(crate) mod takeover;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;

@@ -8,7 +8,8 @@ use super::model::{Device, DeviceFilter, DeviceStatus};
 use crate::Result;
 use crate::db::Conditions;
 use crate::http::Page;
-use crate::ids::{DeviceId, SubscriptionId, TenantId};
+use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
+use crate::subscriptions::model::{LIVE, Status};
 
 const DEVICE: &str =
     "SELECT d.tenant_id, d.device_id, d.name, d.site_id, d.subscription_id, d.tier_id, t.name AS tier_name, t.display_name AS tier_display_name,
@@ -122,4 +123,52 @@ pub async fn decommission(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId
                WHERE tenant_id = $1 AND device_id = $2";
     tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &now]).await?;
     Ok(())
+}
+
+/// Locks the devices on subscriptions that may have left them behind, by id, and returns those subscriptions.
+pub async fn lock_left_behind(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<SubscriptionId>> {
+    let live = LIVE.map(Status::as_str);
+    let rows = tx
+        .query(
+            "WITH locked AS (
+                 SELECT d.subscription_id FROM devices d
+                 WHERE d.tenant_id = $1 AND d.subscription_id IN (
+                     SELECT s.subscription_id FROM subscriptions s JOIN subscriptions r ON r.subscription_id = coalesce(s.parent_subscription_id, s.subscription_id)
+                     WHERE s.tenant_id = $1 AND (r.status <> ALL($2) OR r.subscription_type = 'TRIAL'))
+                 ORDER BY d.device_id FOR NO KEY UPDATE OF d)
+             SELECT DISTINCT subscription_id FROM locked ORDER BY subscription_id",
+            &[&tenant.as_str(), &live.as_slice()],
+        )
+        .await?;
+    rows.iter().map(|row| SubscriptionId::parse(row.get(0))).collect()
+}
+
+/// Whether the tenant has a live MAIN beside this one.
+pub async fn has_other_main(tx: &Transaction<'_>, tenant: &TenantId, beside: &SubscriptionId) -> Result<bool> {
+    let live = LIVE.map(Status::as_str);
+    let sql = "SELECT EXISTS (SELECT FROM subscriptions WHERE tenant_id = $1 AND subscription_type = 'MAIN' AND status = ANY($2) AND subscription_id <> $3)";
+    Ok(tx.query_one(sql, &[&tenant.as_str(), &live.as_slice(), &beside.as_str()]).await?.get(0))
+}
+
+/// Moves every device of these subscriptions to another of their tenant, and audits each; both are locked. Returns how many.
+pub async fn move_all(tx: &Transaction<'_>, from: &[&SubscriptionId], to: &SubscriptionId, event: &StripeEventId, now: Timestamp) -> Result<i64> {
+    let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
+    let row = tx
+        .query_one(
+            "WITH left_behind AS (SELECT tenant_id, device_id, subscription_id FROM devices WHERE subscription_id = ANY($1)),
+                  moved AS (
+                 UPDATE devices d SET subscription_id = $2, updated_at = $4 FROM left_behind l
+                 WHERE d.tenant_id = l.tenant_id AND d.device_id = l.device_id AND d.subscription_id = l.subscription_id
+                 RETURNING d.tenant_id, d.device_id, l.subscription_id AS was, d.tier_id),
+                  audited AS (
+                 INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, stripe_event_id,
+                                                 previous_state, new_state, details)
+                 SELECT $4, 'DEVICE_REASSIGNED', tenant_id, $2, device_id, 'system', 'stripe', $3, jsonb_build_object('subscription_id', was),
+                        jsonb_build_object('subscription_id', $2), jsonb_build_object('tier_id', tier_id, 'reason', 'taken over by a new MAIN')
+                 FROM moved)
+             SELECT count(*) FROM moved",
+            &[&from, &to.as_str(), &event.as_str(), &now],
+        )
+        .await?;
+    Ok(row.get(0))
 }

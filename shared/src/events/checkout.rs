@@ -5,18 +5,23 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::model::{Envelope, EventStatus};
+use super::news::News;
+use super::subscription::resolve;
 use super::{Applier, Outcome, store};
 use crate::audit::{self, Actor, Entry};
 use crate::fault::{self, Point};
 use crate::flags::{self, Flag};
-use crate::ids::{PlanId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::ids::{StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::outbox;
-use crate::plans::{self, model::Plan};
+use crate::plans::model::Plan;
 use crate::prices;
 use crate::stripe::{CheckoutSession, Item, Metadata, Subscription};
-use crate::subscriptions::{self, model::FirstStatus};
+use crate::subscriptions::{
+    self,
+    word::{Meaning, grace_end, meaning},
+};
 use crate::tenants::{self, model::Profile};
-use crate::{Error, Result, allocations};
+use crate::{Error, Result, allocations, devices};
 
 /// A second live MAIN of one plan within this time was probably not meant.
 const TWIN_WINDOW: SignedDuration = SignedDuration::from_hours(24);
@@ -25,7 +30,9 @@ const TWIN_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 struct Checkout {
     id: StripeSessionId,
     session: CheckoutSession,
-    subscription: Option<Subscription>,
+    news: Option<News>,
+    /// What was paid for last, where that is not the present period.
+    paid_term: Option<(Timestamp, Timestamp)>,
     customer: Option<StripeCustomerId>,
     /// The session's, over the subscription's.
     metadata: Metadata,
@@ -57,6 +64,10 @@ pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
     fault::point(Point::ApplyFinished);
     tx.commit().await?;
     fault::point(Point::ApplyCommitted);
+    drop(db);
+    if let (EventStatus::Applied, Some(customer)) = (verdict.status, &checkout.customer) {
+        applier.wake(customer).await;
+    }
     tracing::info!(stripe.event_id = %event.id, tenant.id = tenant.map(TenantId::as_str), status = verdict.status.as_str(), "checkout applied");
     Ok(Outcome { status: verdict.status, wake_outbox: verdict.wake_outbox })
 }
@@ -64,17 +75,24 @@ pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
 async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
     let id = event.object_id().ok_or_else(|| Error::conflict("stripe_shape", "the event's checkout session has no id"))?;
     let id = StripeSessionId::parse(id)?;
+    applier.pace().await?;
     let session = applier.stripe.checkout_session(&id).await?;
-    let subscription = match session.subscription()? {
-        Some(id) => Some(applier.stripe.subscription(&id).await?),
-        None => None,
-    };
-    let of_subscription = subscription.as_ref().map(Subscription::customer).transpose()?.flatten();
+    let (mut news, mut paid_term) = (None, None);
+    if let Some(id) = session.subscription()? {
+        let read = applier.news(&id).await?;
+        // A late delivery finds a subscription that may be unpaid, or over, by now.
+        if !matches!(read.subscription.status.as_str(), "active" | "trialing") || !read.subscription.is_settled(applier.clock.now())? {
+            paid_term = applier.paid_term(&id).await?;
+        }
+        news = Some(read);
+    }
+    let subscription = news.as_ref().map(|news| &news.subscription);
+    let of_subscription = subscription.map(Subscription::customer).transpose()?.flatten();
     let customer = session.customer()?.or(of_subscription).or_else(|| event.customer());
-    let mut metadata = subscription.as_ref().map(|subscription| subscription.metadata.clone()).unwrap_or_default();
+    let mut metadata = subscription.map(|subscription| subscription.metadata.clone()).unwrap_or_default();
     // Blank is absent: it must not hide what the subscription says.
     metadata.extend(session.metadata.iter().filter(|(_, value)| !value.trim().is_empty()).map(|(key, value)| (key.clone(), value.clone())));
-    Ok(Checkout { id, session, subscription, customer, metadata })
+    Ok(Checkout { id, session, news, paid_term, customer, metadata })
 }
 
 /// What becomes of the event.
@@ -102,14 +120,6 @@ struct Provisioning<'a> {
     now: Timestamp,
 }
 
-/// The plan that was bought.
-struct Bought<'a> {
-    plan: Option<Plan>,
-    price: Option<StripePriceId>,
-    /// The plan's item, else the first: its period is the term.
-    item: &'a Item,
-}
-
 impl Provisioning<'_> {
     async fn decide(&self) -> Result<Verdict> {
         let session = &self.checkout.session;
@@ -130,21 +140,26 @@ impl Provisioning<'_> {
         if self.metadata("parent_subscription_id").is_some() {
             return Ok(Verdict::of(EventStatus::Waiting, "add-on checkouts are not handled yet"));
         }
-        let Some(subscription) = &self.checkout.subscription else {
+        let Some(news) = &self.checkout.news else {
             return Err(Error::conflict("no_subscription", "the paid checkout has no Stripe subscription, so the term that was bought is unknown"));
         };
-        let FirstStatus::Row(status) = subscriptions::model::first_status(&subscription.status)? else {
-            return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
+        let status = match meaning(&news.subscription.status, None) {
+            Meaning::Status(status) => status,
+            Meaning::Keep => return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete")),
+            Meaning::Unknown => {
+                let detail = format!("Stripe subscription status {:?} is unknown", news.subscription.status);
+                return Err(Error::conflict("unknown_stripe_status", detail));
+            }
         };
-        let stripe_subscription = StripeSubscriptionId::parse(&subscription.id)?;
+        let stripe_subscription = StripeSubscriptionId::parse(&news.subscription.id)?;
         if let Some((tenant, _)) = subscriptions::store::find_made_by(self.tx, &self.checkout.id, &stripe_subscription).await? {
             return Ok(Verdict { tenant: Some(tenant), ..Verdict::of(EventStatus::Applied, "already provisioned") });
         }
 
-        let bought = self.bought(subscription, &prices, &known).await?;
+        let bought = resolve(self.tx, &news.subscription, self.metadata("plan_id").as_deref()).await?;
+        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref(), self.now)?;
         let (tenant, is_new) = self.tenant().await?;
         fault::point(Point::ApplyTenantInserted);
-        let term = subscription.period(bought.item)?;
         let twin = match &bought.plan {
             Some(plan) if status.is_live() => subscriptions::store::find_recent_twin(self.tx, &tenant, &plan.plan_id, self.now - TWIN_WINDOW).await?,
             _ => None,
@@ -152,11 +167,11 @@ impl Provisioning<'_> {
         let new = subscriptions::store::NewMain {
             tenant: &tenant,
             status,
-            grace_end: subscriptions::model::first_grace_end(status, term.0),
+            grace_end: grace_end(status, word.unpaid_since),
             plan: bought.plan.as_ref().map(|plan| &plan.plan_id),
             device_limit: bought.plan.as_ref().map_or(0, |plan| plan.device_limit),
-            term,
-            price: bought.price.as_ref(),
+            term: self.checkout.paid_term.unwrap_or(word.period),
+            word: &word,
             stripe_subscription: &stripe_subscription,
             session: &self.checkout.id,
         };
@@ -165,6 +180,9 @@ impl Provisioning<'_> {
         self.audit("STRIPE_CHECKOUT_COMPLETED", &tenant, Some(&id), Some(state), None).await?;
         self.slots(&tenant, &id, bought.plan.as_ref()).await?;
         fault::point(Point::ApplySlotsInserted);
+        if status.is_live() && !is_new {
+            devices::takeover::take_over(self.tx, &tenant, &id, &self.event.id, self.now).await?;
+        }
         if let Some(twin) = twin {
             let detail = format!("{id} is a second live MAIN of one plan within a day; the first is {twin}");
             self.flag("bought_twice", &tenant, Some(&id), detail).await?;
@@ -192,24 +210,7 @@ impl Provisioning<'_> {
     }
 
     fn prices(&self) -> Result<Vec<StripePriceId>> {
-        self.checkout.subscription.iter().flat_map(|subscription| &subscription.items.data).map(Item::price).collect()
-    }
-
-    /// By price first, by metadata second; a plan that resolves by neither is none (docs/events.md, "Which plan").
-    async fn bought<'b>(&self, subscription: &'b Subscription, prices: &[StripePriceId], known: &[(StripePriceId, prices::PriceOf)]) -> Result<Bought<'b>> {
-        let items = &subscription.items.data;
-        let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
-            return Err(Error::conflict("stripe_shape", format!("Stripe subscription {} has no items, or more than one page of them", subscription.id)));
-        };
-        if let Some((index, price, plan)) = plans::model::plan_item(prices, known)? {
-            return Ok(Bought { plan: plans::store::find(self.tx, &plan).await?, price: Some(price.clone()), item: &items[index] });
-        }
-        let named = self.metadata("plan_id").and_then(|id| PlanId::parse(&id).ok());
-        let plan = match named {
-            Some(id) => plans::store::find(self.tx, &id).await?,
-            None => None,
-        };
-        Ok(Bought { plan, price: prices.first().cloned(), item: first })
+        self.checkout.news.iter().flat_map(|news| &news.subscription.items.data).map(Item::price).collect()
     }
 
     /// The tenant that paid, locked, and whether it is new.

@@ -5,10 +5,17 @@
 
 mod checkout;
 pub mod model;
+mod news;
+mod notices;
 pub mod replay;
 pub mod signature;
 mod store;
+mod subscription;
+mod waiting;
 
+pub use news::Reads;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -28,9 +35,11 @@ const RECORD_BUDGET: Duration = Duration::from_secs(5);
 /// What applying needs.
 pub struct Applier {
     /// As `pulse_system`.
-    pub db: Db,
+    pub db: Arc<Db>,
     /// Where present state is read.
-    pub stripe: Stripe,
+    pub stripe: Arc<Stripe>,
+    /// How often a second all functions together read it; 0: as often as they like.
+    pub reads_per_second: i32,
     /// The time.
     pub clock: Clock,
 }
@@ -52,12 +61,12 @@ impl Outcome {
 
 impl Applier {
     /// Applies an event, or records why not. Repeating it is harmless. `receives` is how often the queue has handed it out, this time
-    /// included.
+    /// included; `reads` is what its batch has read of Stripe so far.
     ///
     /// # Errors
     /// Only what may pass (`Error::is_transient`) or could not even be recorded: the message must stay on its queue.
-    pub async fn apply(&self, event: &Envelope, receives: u32) -> Result<Outcome> {
-        let error = match self.db.bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives))).await {
+    pub async fn apply(&self, event: &Envelope, receives: u32, reads: &mut Reads) -> Result<Outcome> {
+        let error = match self.db.bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives, reads))).await {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
@@ -71,7 +80,7 @@ impl Applier {
         Err(error)
     }
 
-    async fn try_apply(&self, event: &Envelope, receives: u32) -> Result<Outcome> {
+    async fn try_apply(&self, event: &Envelope, receives: u32, reads: &mut Reads) -> Result<Outcome> {
         {
             // The connection goes back before Stripe is asked: a slow answer must not hold it.
             let mut db = self.db.connection().await?;
@@ -90,7 +99,15 @@ impl Applier {
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" | "checkout.session.async_payment_failed" => {
                 checkout::apply(self, event).await
             }
-            _ => self.record(event, EventStatus::Waiting, "events of this type are not handled yet", None).await,
+            kind if kind.starts_with("customer.subscription.") || kind.starts_with("invoice.") => match event.subscription()? {
+                Some(id) => self.apply_word(event, &id, reads).await,
+                None if kind.starts_with("invoice.") => self.record(event, EventStatus::Ignored, "an invoice of no subscription", None).await,
+                None => Err(Error::conflict("stripe_shape", "the event's subscription has no id")),
+            },
+            "charge.refunded" | "charge.dispute.created" | "charge.dispute.closed" | "customer.updated" | "customer.deleted" => {
+                notices::apply(self, event).await
+            }
+            _ => self.record(event, EventStatus::Ignored, "events of this type change nothing here", None).await,
         }
     }
 
@@ -98,13 +115,13 @@ impl Applier {
         store::record_transient(&mut *self.db.connection().await?, event, &error.to_string(), self.clock.now()).await
     }
 
-    /// A permanent error: recorded with its text, so that others go on. Where it was a checkout somebody has paid, and a person must
-    /// look.
+    /// A permanent error: recorded with its text, so that others go on. Somebody may have paid, or go on using what they no longer pay: a
+    /// person must look.
     async fn record_failure(&self, event: &Envelope, error: &Error) -> Result<Outcome> {
         tracing::error!(stripe.event_id = %event.id, code = error.code(), %error, "event failed");
         let reason = error.to_string();
         let flag = Flag { kind: error.code(), tenant: None, subscription: None, stripe_event: Some(&event.id), detail: reason.clone() };
-        self.record(event, EventStatus::Failed, &reason, event.event_type.starts_with("checkout.session.").then_some(flag)).await
+        self.record(event, EventStatus::Failed, &reason, Some(flag)).await
     }
 
     /// Records an outcome that changes nothing else.

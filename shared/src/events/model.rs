@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::ids::{StripeCustomerId, StripeEventId};
+use crate::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId};
 use crate::{Error, Result};
 
 /// What SQS takes with room for its own attributes: an event over it is queued without its object, and read from Stripe later.
@@ -38,7 +38,7 @@ pub struct Envelope {
     pub livemode: bool,
     /// In whose shape the object is.
     pub api_version: Option<String>,
-    /// `data.object`, untouched; of a slim envelope only `id`, `object` and `customer`.
+    /// `data.object`, untouched; of a slim envelope only ids.
     pub object: Value,
     /// Whether the object was left out for its size.
     pub slim: bool,
@@ -94,6 +94,25 @@ impl Envelope {
             .find_map(|id| StripeCustomerId::parse(id.as_str()?).ok())
     }
 
+    /// The Stripe subscription that it is about, in either payload generation: of an invoice it moved into `parent` with API 2025-03-31.
+    ///
+    /// # Errors
+    /// `Malformed`; `Conflict` (`stripe_shape`) of an invoice that neither generation would make: a missing field is never "no subscription".
+    pub fn subscription(&self) -> Result<Option<StripeSubscriptionId>> {
+        let invoice = self.event_type.starts_with("invoice.");
+        if invoice && !self.slim && ["subscription", "parent"].iter().all(|field| self.object.get(*field).is_none()) {
+            return Err(Error::conflict("stripe_shape", "the event's invoice has neither subscription nor parent"));
+        }
+        let id = match self.event_type.split_once('.') {
+            Some(("customer", rest)) if rest.starts_with("subscription.") => &self.object["id"],
+            _ => [&self.object["subscription"], &self.object["parent"]["subscription_details"]["subscription"]]
+                .into_iter()
+                .find(|reference| !reference.is_null())
+                .unwrap_or(&Value::Null),
+        };
+        id.as_str().or_else(|| id["id"].as_str()).map(StripeSubscriptionId::parse).transpose()
+    }
+
     /// The id of its object.
     #[must_use]
     pub fn object_id(&self) -> Option<&str> {
@@ -102,7 +121,10 @@ impl Envelope {
 
     /// The event without what makes it large.
     fn slimmed(&self) -> Value {
-        let object = json!({"id": self.object["id"], "object": self.object["object"], "customer": self.customer().map(|id| id.to_string())});
+        let object = json!({
+            "id": self.object["id"], "object": self.object["object"], "customer": self.customer().map(|id| id.to_string()),
+            "subscription": self.subscription().ok().flatten().map(|id| id.to_string()), "charge": self.object["charge"].as_str(),
+        });
         let mut slim = Self { object, ..self.clone() }.whole();
         slim["pulse_slim"] = json!(true);
         slim

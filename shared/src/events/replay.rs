@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::model::{Envelope, EventStatus};
+use super::model::EventStatus;
 use super::store;
 use crate::audit::{self, Actor, Entry, Person};
 use crate::db::Db;
@@ -28,7 +28,7 @@ pub async fn replay(db: &Db, queue: &Queue, id: &StripeEventId, operator: &Perso
     store::count_replay(&tx, id, now).await?;
     record(&tx, "STRIPE_EVENT_REPLAYED", id, &row, status, json!({"replay": replay}), operator, now).await?;
     tx.commit().await?;
-    queue.send(envelope(id, &row).replay_message(replay)).await
+    queue.send(store::envelope(&row)?.replay_message(replay)).await
 }
 
 /// Ends a waiting or failed event that needs nothing.
@@ -52,22 +52,6 @@ async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<(Row, Eve
         return Err(Error::conflict("event_final", format!("event {id} is {} already", status.as_str())));
     }
     Ok((row, status))
-}
-
-/// The event as it was queued; what was queued without its object is so again.
-fn envelope(id: &StripeEventId, row: &Row) -> Envelope {
-    let payload: Option<Value> = row.get("payload");
-    let slim = payload.is_none();
-    let reference = || json!({"id": row.get::<_, Option<&str>>("object_id"), "customer": row.get::<_, Option<&str>>("customer_id")});
-    Envelope {
-        id: id.clone(),
-        event_type: row.get("event_type"),
-        created: row.get("created_at"),
-        livemode: row.get("livemode"),
-        api_version: row.get("api_version"),
-        object: payload.unwrap_or_else(reference),
-        slim,
-    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "one audit row")]

@@ -1,11 +1,12 @@
 //! `stripe_events`.
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio_postgres::{Client, Row, Transaction};
 
 use super::model::{Envelope, EventStatus};
 use crate::Result;
-use crate::ids::{StripeCustomerId, StripeEventId, StripeSessionId, TenantId};
+use crate::ids::{StripeCustomerId, StripeEventId, StripeSessionId, StripeSubscriptionId, TenantId};
 
 /// What is recorded of an event, if anything.
 pub async fn status(db: &Client, id: &StripeEventId) -> Result<Option<EventStatus>> {
@@ -27,8 +28,9 @@ pub async fn lock_customer(tx: &Transaction<'_>, customer: Option<&StripeCustome
 pub async fn claim(tx: &Transaction<'_>, event: &Envelope, customer: Option<&StripeCustomerId>, now: Timestamp) -> Result<Option<EventStatus>> {
     let inserted = tx
         .execute(
-            "INSERT INTO stripe_events (event_id, event_type, api_version, livemode, created_at, customer_id, object_id, status, payload, recorded_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'waiting', $8, $9, $9)
+            "INSERT INTO stripe_events (event_id, event_type, api_version, livemode, created_at, customer_id, object_id, stripe_subscription_id, status, payload,
+                                        recorded_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10, $10)
              ON CONFLICT (event_id) DO NOTHING",
             &[
                 &event.id.as_str(),
@@ -38,6 +40,8 @@ pub async fn claim(tx: &Transaction<'_>, event: &Envelope, customer: Option<&Str
                 &event.created,
                 &customer.map(StripeCustomerId::as_str),
                 &event.object_id(),
+                // Malformed ones are recorded as well: their handler says what is wrong.
+                &event.subscription().ok().flatten().as_ref().map(StripeSubscriptionId::as_str),
                 &(!event.slim).then(|| stored(&event.object)),
                 &now,
             ],
@@ -76,11 +80,78 @@ pub async fn record_transient(db: &mut Client, event: &Envelope, error: &str, no
     Ok(())
 }
 
+const EVENT: &str =
+    "SELECT e.event_id, e.event_type, e.api_version, e.livemode, e.created_at, e.customer_id, e.object_id, e.stripe_subscription_id, e.tenant_id,
+       e.status, e.status_reason, e.payload, e.replays
+FROM stripe_events e";
+
 /// Locks an event that a person works on; none where it is not recorded.
 pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
-    let sql = "SELECT event_type, api_version, livemode, created_at, customer_id, object_id, tenant_id, status, status_reason, payload, replays
-               FROM stripe_events WHERE event_id = $1 FOR UPDATE";
-    Ok(tx.query_opt(sql, &[&id.as_str()]).await?)
+    Ok(tx.query_opt(&format!("{EVENT} WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
+}
+
+/// The event as it was queued; what was queued without its object is so again.
+pub fn envelope(row: &Row) -> Result<Envelope> {
+    let payload: Option<Value> = row.get("payload");
+    let slim = payload.is_none();
+    let text = |column| row.get::<_, Option<&str>>(column);
+    let ids = || json!({"id": text("object_id"), "customer": text("customer_id"), "subscription": text("stripe_subscription_id")});
+    Ok(Envelope {
+        id: StripeEventId::parse(row.get("event_id"))?,
+        event_type: row.get("event_type"),
+        created: row.get("created_at"),
+        livemode: row.get("livemode"),
+        api_version: row.get("api_version"),
+        object: payload.unwrap_or_else(ids),
+        slim,
+    })
+}
+
+/// Waiting events whose cause is here by now, of one customer or of all, in the order in which they happened. Those of a checkout wait for
+/// money, and so for another event.
+pub async fn ready(db: &Client, customer: Option<&StripeCustomerId>, limit: i64) -> Result<Vec<Envelope>> {
+    let sql = format!(
+        "{EVENT} WHERE e.status = 'waiting' AND e.event_type NOT LIKE 'checkout.session.%' AND ($1::text IS NULL OR e.customer_id = $1)
+           AND CASE WHEN e.stripe_subscription_id IS NULL
+                    THEN EXISTS (SELECT FROM tenants t WHERE t.stripe_customer_id = e.customer_id)
+                         OR EXISTS (SELECT FROM stripe_customer_aliases a WHERE a.stripe_customer_id = e.customer_id)
+                    ELSE EXISTS (SELECT FROM subscriptions s WHERE s.stripe_subscription_id = e.stripe_subscription_id) END
+         ORDER BY e.created_at, e.event_id LIMIT $2"
+    );
+    db.query(&sql, &[&customer.map(StripeCustomerId::as_str), &limit]).await?.iter().map(envelope).collect()
+}
+
+/// The paid checkout that waits for this Stripe subscription to be complete.
+pub async fn waiting_checkout(db: &Client, id: &StripeSubscriptionId) -> Result<Option<Envelope>> {
+    let sql = format!(
+        "{EVENT} WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed' AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1"
+    );
+    db.query_opt(&sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
+}
+
+/// Ends events that have waited since before `since`; those with a price of ours in them are flagged.
+pub async fn end_waiting(tx: &Transaction<'_>, since: Timestamp, now: Timestamp, limit: i64) -> Result<()> {
+    let ended = tx
+        .query(
+            "UPDATE stripe_events SET status = 'ignored', status_reason = 'nothing of ours appeared within 72 hours', updated_at = $2
+             WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting' AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
+                                ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+             RETURNING event_id, event_type, payload::text",
+            &[&since, &now, &limit],
+        )
+        .await?;
+    for row in &ended {
+        let (id, event_type): (&str, &str) = (row.get("event_id"), row.get("event_type"));
+        tx.execute(
+            "INSERT INTO flags (kind, stripe_event_id, detail, created_at)
+             SELECT 'never_matched', $1, $2 || ' names a price of ours, and no checkout of it came within 72 hours', $3
+             WHERE EXISTS (SELECT FROM stripe_prices p WHERE strpos($4, '\"' || p.stripe_price_id || '\"') > 0)
+             ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
+            &[&id, &event_type, &now, &row.get::<_, Option<&str>>("payload")],
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 /// Counts a replay.
@@ -90,7 +161,7 @@ pub async fn count_replay(tx: &Transaction<'_>, id: &StripeEventId, now: Timesta
 }
 
 /// `PostgreSQL`'s jsonb has no NUL character. The copy here is for a person to read, so losing it costs nothing.
-fn stored(object: &serde_json::Value) -> serde_json::Value {
+fn stored(object: &Value) -> Value {
     let text = object.to_string();
     if text.contains("\\u0000") { serde_json::from_str(&text.replace("\\u0000", "")).unwrap_or_default() } else { object.clone() }
 }

@@ -110,3 +110,30 @@ pub async fn ensure_row(tx: &Transaction<'_>, root: &Subscription, tier: i32, no
     tx.execute(sql, &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &tier, &now]).await?;
     Ok(())
 }
+
+/// Counts anew, after devices of `members` went to `to`, which is a root: places on each, slots on the roots' rows, made where they are missing.
+pub async fn recount(tx: &Transaction<'_>, members: &[&SubscriptionId], roots: &[&SubscriptionId], to: &SubscriptionId, now: Timestamp) -> Result<()> {
+    let ids = |of: &[&SubscriptionId]| -> Vec<String> { of.iter().chain([&to]).map(ToString::to_string).collect() };
+    tx.execute(
+        "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at)
+         SELECT DISTINCT tenant_id, subscription_id, tier_id, 0, $2::timestamptz, $2::timestamptz FROM devices WHERE subscription_id = $1 AND tier_id IS NOT NULL
+         ON CONFLICT (subscription_id, tier_id) DO NOTHING",
+        &[&to.as_str(), &now],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE subscriptions s SET active_device_count = (SELECT count(*) FROM devices d WHERE d.subscription_id = s.subscription_id), updated_at = $2
+         WHERE s.subscription_id = ANY($1)",
+        &[&ids(members), &now],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE subscription_tier_allocations a
+         SET slots_used = (SELECT count(*) FROM devices d JOIN subscriptions s ON s.subscription_id = d.subscription_id
+                           WHERE coalesce(s.parent_subscription_id, s.subscription_id) = a.subscription_id AND d.tier_id = a.tier_id), updated_at = $2
+         WHERE a.subscription_id = ANY($1)",
+        &[&ids(roots), &now],
+    )
+    .await?;
+    Ok(())
+}

@@ -6,8 +6,9 @@
 pub mod model;
 pub(crate) mod store;
 
-pub use store::insert_stripe_cancel;
+pub use store::{insert_stripe_cancel, insert_stripe_sync};
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Transaction;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use crate::audit::{self, Actor, Entry, Person};
 use crate::clock::Clock;
 use crate::db::Db;
+use crate::events::Applier;
 use crate::fault::{self, Point};
 use crate::fields::Note;
 use crate::flags::{self, Flag};
@@ -28,7 +30,7 @@ use crate::keycloak::{Ensured, Keycloak};
 use crate::stripe::Stripe;
 use crate::users::model::Email;
 use crate::{Error, Result};
-use model::{KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel};
+use model::{KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
 use store::Step;
 
 /// How long the database may take over one step's claim or record: a hung one must not hold the worker for ever.
@@ -37,11 +39,13 @@ const RECORD_BUDGET: Duration = Duration::from_secs(10);
 /// What the outbox needs.
 pub struct Outbox {
     /// As `pulse_system`.
-    pub db: Db,
+    pub db: Arc<Db>,
     /// Where users live.
     pub keycloak: Keycloak,
     /// Where subscriptions are paid.
-    pub stripe: Stripe,
+    pub stripe: Arc<Stripe>,
+    /// As the applier's.
+    pub reads_per_second: i32,
     /// The time.
     pub clock: Clock,
 }
@@ -66,6 +70,13 @@ struct Effect {
 }
 
 impl Outbox {
+    /// What applies Stripe's word, on the same database, account and clock.
+    #[must_use]
+    pub fn applier(&self) -> Applier {
+        let (db, stripe) = (Arc::clone(&self.db), Arc::clone(&self.stripe));
+        Applier { db, stripe, reads_per_second: self.reads_per_second, clock: self.clock.clone() }
+    }
+
     /// Takes steps that are due until none is left, or `budget` is used up; the rest is for the next run.
     ///
     /// # Errors
@@ -118,6 +129,14 @@ impl Outbox {
                 self.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
                 let result = json!({"status": "canceled"});
                 Ok(Effect { result, audit: Some("STRIPE_SUBSCRIPTION_CANCELLED"), subscription: Some(cancel.subscription_id) })
+            }
+            StepKind::StripeSync => {
+                let sync: StripeSync = payload(step)?;
+                if !self.applier().catch_up(&sync.stripe_subscription_id).await? {
+                    return Err(Error::Internal(format!("{} is no subscription of ours", sync.stripe_subscription_id)));
+                }
+                // What it changed is audited by itself.
+                Ok(Effect { result: json!({"status": "applied"}), audit: None, subscription: None })
             }
             StepKind::StripeAddonQuantity => Err(Error::Internal(format!("steps of kind {} are not handled yet", step.kind))),
         }

@@ -28,6 +28,8 @@ words! {
         StripeCancel = "stripe_cancel",
         /// Sets the quantity of a slot's item.
         StripeAddonQuantity = "stripe_addon_quantity",
+        /// Has Stripe's present word of a subscription applied.
+        StripeSync = "stripe_sync",
     }
 
     /// How far a step is.
@@ -69,6 +71,13 @@ pub struct StripeCancel {
     pub stripe_subscription_id: StripeSubscriptionId,
     /// Ours, for the audit.
     pub subscription_id: SubscriptionId,
+}
+
+/// Of what a `stripe_sync` step applies Stripe's word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StripeSync {
+    /// At Stripe.
+    pub stripe_subscription_id: StripeSubscriptionId,
 }
 
 /// A step, and how it went so far.

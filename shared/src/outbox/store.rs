@@ -2,10 +2,11 @@
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
-use super::model::{self, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel};
+use super::model::{self, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel, StripeSync};
 use crate::http::Page;
 use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::{Error, Result};
@@ -63,18 +64,34 @@ pub async fn insert_stripe_cancel(
     now: Timestamp,
 ) -> Result<bool> {
     let payload = StripeCancel { stripe_subscription_id: stripe.clone(), subscription_id: subscription.clone() };
+    arm(tx, "stripe_cancel", tenant, stripe.as_str(), &payload, &["failed", "dismissed"], now).await
+}
+
+/// Leaves the step that applies Stripe's present word of a subscription; one that is done is due again.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_stripe_sync(tx: &Transaction<'_>, tenant: &TenantId, stripe: &StripeSubscriptionId, now: Timestamp) -> Result<()> {
+    let payload = StripeSync { stripe_subscription_id: stripe.clone() };
+    arm(tx, "stripe_sync", tenant, stripe.as_str(), &payload, &["pending", "done", "failed", "dismissed"], now).await?;
+    Ok(())
+}
+
+/// Leaves a step that there is one of for each `key`, or makes it due again where it is in one of these states: whoever works on it then is
+/// heard no more, because it may have looked before this cause. False where it stays as it was.
+async fn arm(tx: &Transaction<'_>, kind: &str, tenant: &TenantId, key: &str, payload: &impl Serialize, again: &[&str], now: Timestamp) -> Result<bool> {
     let payload = serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
-    let asked = tx
+    let armed = tx
         .execute(
             "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
-         VALUES ('stripe_cancel', $1, 'stripe_cancel:' || $2::text, $3, $4, $4, $4)
-         ON CONFLICT (dedup_key) DO UPDATE SET status = 'pending', next_attempt_at = $4, claimed_until = NULL, claim = step.claim + 1, retried_at = $4,
-                                               updated_at = $4
-         WHERE step.status IN ('failed', 'dismissed')",
-            &[&tenant.as_str(), &stripe.as_str(), &payload, &now],
+             VALUES ($1, $2, $1 || ':' || $3::text, $4, $5, $5, $5)
+             ON CONFLICT (dedup_key) DO UPDATE SET status = 'pending', next_attempt_at = $5, claimed_until = NULL, claim = step.claim + 1, retried_at = $5,
+                                                   updated_at = $5
+             WHERE step.status = ANY($6)",
+            &[&kind, &tenant.as_str(), &key, &payload, &now, &again],
         )
         .await?;
-    Ok(asked == 1)
+    Ok(armed == 1)
 }
 
 const STEP: &str = "step_id, kind, tenant_id, status, attempts, next_attempt_at, last_error, after_step_id, payload, result, created_at, updated_at";

@@ -2,6 +2,7 @@
 
 pub mod model;
 pub(crate) mod store;
+pub mod word;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -171,6 +172,11 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewSubscriptio
         grace_end: None,
         description: new.description.map(Description::into_string),
         stripe_subscription_id: None,
+        stripe_status: None,
+        stripe_price_id: None,
+        stripe_period_end: None,
+        stripe_cancel_at: None,
+        stripe_collection_paused: false,
         hold_reason: None,
         held_by: None,
         held_at: None,
@@ -237,6 +243,10 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatc
     }
     (after.version, after.updated_at) = (before.version + 1, now);
     store::save(&tx, &after).await?;
+    if let (Some(_), None, Some(stripe)) = (&before.hold_reason, &after.hold_reason, &after.stripe_subscription_id) {
+        // What came meanwhile was kept and not applied.
+        outbox::insert_stripe_sync(&tx, &after.tenant_id, stripe, now).await?;
+    }
     let slots = if after.plan_id == before.plan_id {
         json!({})
     } else {

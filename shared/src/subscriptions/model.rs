@@ -1,4 +1,4 @@
-//! A subscription: its states, what an operator may change of it, and the map from Stripe's.
+//! A subscription: its states, and what an operator may change of it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::fields::{Change, Count, Description, Instant, Int, Note, Param};
 use crate::http::{Cursor, Limit, Offset, Versioned};
-use crate::ids::{PlanId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::ids::{PlanId, StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::plans::model::Plan;
 use crate::{Error, Result, request, update, words};
 
@@ -97,6 +97,16 @@ pub struct Subscription {
     pub description: Option<String>,
     /// Set where Stripe manages it.
     pub stripe_subscription_id: Option<StripeSubscriptionId>,
+    /// Stripe's status as it was last read, also where a hold keeps it from being applied.
+    pub stripe_status: Option<String>,
+    /// The Stripe price that is paid.
+    pub stripe_price_id: Option<StripePriceId>,
+    /// When the period ends that Stripe is in.
+    pub stripe_period_end: Option<Timestamp>,
+    /// When Stripe will end it; none while it renews.
+    pub stripe_cancel_at: Option<Timestamp>,
+    /// Whether Stripe makes invoices without collecting them.
+    pub stripe_collection_paused: bool,
     /// Why an operator holds it against Stripe's news.
     pub hold_reason: Option<String>,
     pub held_by: Option<String>,
@@ -345,37 +355,6 @@ pub fn stripe_managed() -> Error {
     )
 }
 
-/// What Stripe's status of a subscription means for one that we do not have yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstStatus {
-    /// A row with this status.
-    Row(Status),
-    /// Its first payment is not made: no row yet.
-    NotYet,
-}
-
-/// The map of docs/events.md ("Status") for a subscription's first row.
-///
-/// # Errors
-/// `Conflict` (`unknown_stripe_status`): a status that Stripe has added since. Never taken for active.
-pub fn first_status(stripe: &str) -> Result<FirstStatus> {
-    Ok(FirstStatus::Row(match stripe {
-        "active" => Status::Active,
-        "trialing" => Status::Trial,
-        "past_due" => Status::Grace,
-        "unpaid" | "paused" => Status::Suspended,
-        "canceled" | "incomplete_expired" => Status::Expired,
-        "incomplete" => return Ok(FirstStatus::NotYet),
-        other => return Err(Error::conflict("unknown_stripe_status", format!("Stripe subscription status {other:?} is unknown"))),
-    }))
-}
-
-/// When the grace of a row that begins in `status` ends: a payment that failed did so when the present period began.
-#[must_use]
-pub fn first_grace_end(status: Status, period_start: Timestamp) -> Option<Timestamp> {
-    (status == Status::Grace).then(|| period_start + GRACE)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -415,41 +394,5 @@ mod tests {
             prop_assert_eq!(a.worse(b) == Status::Expired, a == Status::Expired || b == Status::Expired);
             prop_assert!(a.worse(b) == b.worse(a) || (a.worse(b) == a && b.worse(a) == b), "of two that are equally good the own one stays");
         }
-    }
-
-    #[test]
-    fn no_unknown_status_becomes_active() {
-        let table: Vec<String> =
-            ["active", "trialing", "past_due", "unpaid", "paused", "canceled", "incomplete_expired", "incomplete", "", "ACTIVE", "brand_new"]
-                .into_iter()
-                .map(|stripe| match first_status(stripe) {
-                    Ok(FirstStatus::Row(status)) => format!("{stripe}: {}", status.as_str()),
-                    Ok(FirstStatus::NotYet) => format!("{stripe}: no row"),
-                    Err(error) => format!("{stripe}: {}", error.code()),
-                })
-                .collect();
-        assert_eq!(
-            table,
-            [
-                "active: ACTIVE",
-                "trialing: TRIAL",
-                "past_due: GRACE",
-                "unpaid: SUSPENDED",
-                "paused: SUSPENDED",
-                "canceled: EXPIRED",
-                "incomplete_expired: EXPIRED",
-                "incomplete: no row",
-                ": unknown_stripe_status",
-                "ACTIVE: unknown_stripe_status",
-                "brand_new: unknown_stripe_status",
-            ]
-        );
-    }
-
-    #[test]
-    fn only_grace_has_an_end_and_it_is_14_days_after_the_unpaid_moment() {
-        let start: Timestamp = "2026-02-01T00:00:00Z".parse().expect("an instant");
-        assert_eq!(first_grace_end(Status::Grace, start).map(|end| end.to_string()).as_deref(), Some("2026-02-15T00:00:00Z"));
-        assert_eq!(first_grace_end(Status::Active, start), None);
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::model::{LIVE, Status, Subscription, SubscriptionFilter, SubscriptionType};
+use super::word::Word;
 use crate::Result;
 use crate::db::Conditions;
 use crate::http::Page;
@@ -14,8 +15,8 @@ use crate::ids::{PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, S
 
 /// The columns of a `Subscription`, of a table called `s`.
 pub const COLUMNS: &str = "s.subscription_id, s.tenant_id, s.subscription_type, s.parent_subscription_id, s.status, s.plan_id, s.device_limit,
-    s.active_device_count, s.term_start, s.term_end, s.grace_end, s.description, s.stripe_subscription_id, s.hold_reason, s.held_by, s.held_at,
-    s.created_by, s.version, s.created_at, s.updated_at";
+    s.active_device_count, s.term_start, s.term_end, s.grace_end, s.description, s.stripe_subscription_id, s.stripe_status,
+    s.stripe_price_id, s.stripe_period_end, s.stripe_cancel_at, s.stripe_collection_paused, s.hold_reason, s.held_by, s.held_at, s.created_by, s.version, s.created_at, s.updated_at";
 
 /// Reads them.
 pub fn subscription(row: &Row) -> Result<Subscription> {
@@ -33,6 +34,11 @@ pub fn subscription(row: &Row) -> Result<Subscription> {
         grace_end: row.get("grace_end"),
         description: row.get("description"),
         stripe_subscription_id: row.get::<_, Option<&str>>("stripe_subscription_id").map(StripeSubscriptionId::parse).transpose()?,
+        stripe_status: row.get("stripe_status"),
+        stripe_price_id: row.get::<_, Option<&str>>("stripe_price_id").map(StripePriceId::parse).transpose()?,
+        stripe_period_end: row.get("stripe_period_end"),
+        stripe_cancel_at: row.get("stripe_cancel_at"),
+        stripe_collection_paused: row.get("stripe_collection_paused"),
         hold_reason: row.get("hold_reason"),
         held_by: row.get("held_by"),
         held_at: row.get("held_at"),
@@ -78,17 +84,24 @@ pub async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
 /// Writes what may change of a subscription whose family is locked. Counts are not among it.
 pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<()> {
     tx.execute(
-        "UPDATE subscriptions SET status = $2, plan_id = $3, device_limit = $4, term_end = $5, grace_end = $6, description = $7,
-                hold_reason = $8, held_by = $9, held_at = $10, version = $11, updated_at = $12
+        "UPDATE subscriptions SET status = $2, plan_id = $3, device_limit = $4, term_start = $5, term_end = $6, grace_end = $7, description = $8,
+                stripe_status = $9, stripe_price_id = $10, stripe_period_end = $11, stripe_cancel_at = $12, stripe_collection_paused = $13,
+                hold_reason = $14, held_by = $15, held_at = $16, version = $17, updated_at = $18
          WHERE subscription_id = $1",
         &[
             &subscription.subscription_id.as_str(),
             &subscription.status.as_str(),
             &subscription.plan_id.as_ref().map(PlanId::as_str),
             &subscription.device_limit,
+            &subscription.term_start,
             &subscription.term_end,
             &subscription.grace_end,
             &subscription.description,
+            &subscription.stripe_status,
+            &subscription.stripe_price_id.as_ref().map(StripePriceId::as_str),
+            &subscription.stripe_period_end,
+            &subscription.stripe_cancel_at,
+            &subscription.stripe_collection_paused,
             &subscription.hold_reason,
             &subscription.held_by,
             &subscription.held_at,
@@ -130,6 +143,19 @@ pub async fn list(
     rows.iter().map(|row| Ok((subscription(row)?, row.get("tenant_name"), Status::parse(row.get("root_status"))?))).collect()
 }
 
+/// The subscription of ours that this Stripe subscription pays for, with how often its word was applied.
+pub async fn find_synced(db: &impl GenericClient, id: &StripeSubscriptionId) -> Result<Option<(SubscriptionId, i64)>> {
+    let sql = "SELECT subscription_id, stripe_sync FROM subscriptions WHERE stripe_subscription_id = $1";
+    db.query_opt(sql, &[&id.as_str()]).await?.map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).transpose()
+}
+
+/// Counts one more application of Stripe's word to a subscription whose family is locked. False where another came first since `seen`: what
+/// was read before it may be older than what it applied.
+pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId, seen: i64) -> Result<bool> {
+    let sql = "UPDATE subscriptions SET stripe_sync = stripe_sync + 1 WHERE subscription_id = $1 AND stripe_sync = $2";
+    Ok(tx.execute(sql, &[&id.as_str(), &seen]).await? == 1)
+}
+
 /// A MAIN subscription as a paid checkout makes it.
 #[derive(Debug, Clone)]
 pub struct NewMain<'a> {
@@ -145,8 +171,8 @@ pub struct NewMain<'a> {
     pub device_limit: i32,
     /// `[start, end)`, UTC.
     pub term: (Timestamp, Timestamp),
-    /// The item that decided the plan.
-    pub price: Option<&'a StripePriceId>,
+    /// Stripe's word.
+    pub word: &'a Word<'a>,
     /// At Stripe.
     pub stripe_subscription: &'a StripeSubscriptionId,
     /// The checkout that paid.
@@ -158,9 +184,9 @@ pub async fn insert_main(tx: &Transaction<'_>, new: &NewMain<'_>, now: Timestamp
     let row = tx
         .query_one(
             "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status, grace_end, plan_id, device_limit, term_start, term_end,
-                                        stripe_price_id, stripe_subscription_id, stripe_checkout_session_id, stripe_sync,
-                                        description, created_by, created_at, updated_at)
-             VALUES (generate_subscription_id($11), $1, 'MAIN', $2, $3, $4, $5, $6, $7, $8, $9, $10, 1,
+                                        stripe_price_id, stripe_subscription_id, stripe_checkout_session_id, stripe_sync, stripe_status, stripe_period_end,
+                                        stripe_cancel_at, stripe_collection_paused, description, created_by, created_at, updated_at)
+             VALUES (generate_subscription_id($11), $1, 'MAIN', $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $12, $13, $14, $15,
                      'Bought at Stripe Checkout', 'stripe', $11, $11)
              RETURNING subscription_id, to_jsonb(subscriptions) AS state",
             &[
@@ -171,10 +197,14 @@ pub async fn insert_main(tx: &Transaction<'_>, new: &NewMain<'_>, now: Timestamp
                 &new.device_limit,
                 &new.term.0,
                 &new.term.1,
-                &new.price.map(StripePriceId::as_str),
+                &new.word.price.map(StripePriceId::as_str),
                 &new.stripe_subscription.as_str(),
                 &new.session.as_str(),
                 &now,
+                &new.word.status,
+                &new.word.period.1,
+                &new.word.cancel_at,
+                &new.word.is_collection_paused,
             ],
         )
         .await?;
