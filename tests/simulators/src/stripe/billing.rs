@@ -96,6 +96,9 @@ impl State {
             item["current_period_start"] = json!(start);
             item["current_period_end"] = json!(end);
         }
+        if after["cancel_at_period_end"] == true {
+            after["cancel_at"] = json!(end);
+        }
         let mut invoice = self.draft(&after, reason, ledger::period(before));
         let id = text(&invoice, "id").to_owned();
         after["latest_invoice"] = json!(id);

@@ -136,13 +136,19 @@ fn plan_option(price: &Value) -> String {
 
 fn subscription_form(subscription: &Value, plans: &str) -> String {
     let (action, label) = if subscription["cancel_at"].is_null() { ("cancel", "Cancel at period end") } else { ("resume", "Don't cancel") };
+    let change = format!("<select name=\"price\">{plans}</select> <button name=\"action\" value=\"plan\">Change plan</button> ");
+    let change = if changes_plan(subscription) { change.as_str() } else { "" };
     format!(
         "<form method=\"post\"><p>{id} ({status}) <input type=\"hidden\" name=\"subscription\" value=\"{id}\">\
-         <select name=\"price\">{plans}</select> <button name=\"action\" value=\"plan\">Change plan</button> \
-         <button name=\"action\" value=\"{action}\">{label}</button></form>",
+         {change}<button name=\"action\" value=\"{action}\">{label}</button></form>",
         id = escape(text(subscription, "id")),
         status = text(subscription, "status"),
     )
+}
+
+/// The portal changes no plan of a subscription with several items.
+fn changes_plan(subscription: &Value) -> bool {
+    subscription["items"]["data"].as_array().is_some_and(|items| items.len() == 1)
 }
 
 async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes) -> Response {
@@ -151,9 +157,10 @@ async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Byt
     let mut store = lock(&core.state);
     let customer = store.find("billing_portal.session", &id).map(|session| text(session, "customer").to_owned()).unwrap_or_default();
     let subscription = field("subscription");
-    let theirs = store.find("subscription", subscription).is_some_and(|found| text(found, "customer") == customer);
+    let found = store.find("subscription", subscription).filter(|found| text(found, "customer") == customer);
+    let (theirs, changes) = (found.is_some(), found.is_some_and(changes_plan));
     let done = match (field("action"), field("card")) {
-        ("plan", _) if theirs => store.change_plan(subscription, field("price")).map(drop),
+        ("plan", _) if changes => store.change_plan(subscription, field("price")).map(drop),
         ("cancel", _) if theirs => store.cancel_in_portal(subscription, true).map(drop),
         ("resume", _) if theirs => store.cancel_in_portal(subscription, false).map(drop),
         ("card", card @ ("works" | "declines" | "needs_action")) if !customer.is_empty() => {

@@ -119,15 +119,24 @@ async fn a_cancelled_subscription_ends_with_its_period_unless_resumed() {
     let ended: stripe_shared::Subscription = typed(&simulator.object(&id).expect("a subscription"));
     assert_eq!((ended.status.as_str(), ended.ended_at, json!(ended.canceled_at)), ("canceled", Some(second("2027-03-31T10:00:00Z")), asked));
 
-    let (customer, id) = subscribed(&simulator, "2027-06-01T00:00:00Z");
-    let cancel_at = second("2027-06-10T00:00:00Z").to_string();
+    let (_, id) = subscribed(&simulator, "2027-06-01T00:00:00Z");
+    simulator.edit_subscription(&id, |subscription| subscription["cancel_at_period_end"] = json!(true));
+    assert_eq!(emits(&simulator, || simulator.advance_to(at("2027-07-01T00:00:00Z"))), ["customer.subscription.deleted"], "edited in place");
+
+    let (_, id) = subscribed(&simulator, "2027-07-02T00:00:00Z");
+    simulator.cancel_at_period_end(&id, true).expect("cancelled");
+    let yearly = simulator.change_plan(&id, "price_pro_year").expect("changed");
+    assert_eq!(yearly["cancel_at"], yearly["items"]["data"][0]["current_period_end"], "it ends with the new period");
+
+    let (customer, id) = subscribed(&simulator, "2027-08-01T00:00:00Z");
+    let cancel_at = second("2027-08-10T00:00:00Z").to_string();
     post(&simulator, &format!("subscriptions/{id}"), "k", &[("cancel_at", &cancel_at)]).await;
-    assert_eq!(emits(&simulator, || simulator.advance_to(at("2027-08-01T00:00:00Z"))), ["customer.subscription.deleted"]);
+    assert_eq!(emits(&simulator, || simulator.advance_to(at("2027-09-01T00:00:00Z"))), ["customer.subscription.deleted"]);
     assert_eq!(field(&simulator, &id, "/ended_at").to_string(), cancel_at);
 
     let id = simulator.subscribe(&customer, "price_pro").expect("subscribed")["id"].as_str().expect("an id").to_owned();
     simulator.set_card(&customer, Card::Declines);
-    simulator.advance_to(at("2027-09-01T00:00:00Z"));
+    simulator.advance_to(at("2027-10-01T00:00:00Z"));
     assert!(field(&simulator, &latest(&simulator, &id), "/next_payment_attempt").is_i64());
     simulator.cancel(&id).expect("canceled");
     assert!(emits(&simulator, || simulator.advance_to(at("2028-01-01T00:00:00Z"))).is_empty(), "what is unpaid is collected no more");

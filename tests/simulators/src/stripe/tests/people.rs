@@ -94,6 +94,7 @@ async fn an_invoice_is_written_off_or_never_finalized() {
     assert!(invoice.last_finalization_error.is_some());
     simulator.fail_finalization(&customer, false);
     assert_eq!(emits(&simulator, || simulator.pay_open_invoices(&id).expect("paid")), ["invoice.finalized", "invoice.paid"]);
+    assert!(field(&simulator, &latest(&simulator, &id), "/last_finalization_error").is_null());
 }
 
 #[tokio::test]
@@ -118,6 +119,10 @@ async fn customers_change_what_they_have_in_the_portal() {
     assert_eq!(submit(&[("subscription", &id), ("action", "resume")]).await, 303);
     assert_eq!(field(&simulator, &id, "/cancel_at"), Value::Null);
     assert_eq!(submit(&[("subscription", &other), ("action", "cancel")]).await, 400, "another customer's");
+    let form = [("items[0][price]", "price_slot"), ("proration_behavior", "none")];
+    post(&simulator, &format!("subscriptions/{id}"), "k", &form).await;
+    assert!(!page().await.contains("Change plan"), "not with several items");
+    assert_eq!(submit(&[("subscription", &id), ("action", "plan"), ("price", "price_pro")]).await, 400);
     assert_eq!(submit(&[("action", "card"), ("card", "declines")]).await, 303);
     simulator.advance_to(at("2027-02-28T10:00:00Z"));
     assert_eq!(status(&simulator, &id), "past_due");
