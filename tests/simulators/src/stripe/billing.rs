@@ -96,6 +96,9 @@ impl State {
             item["current_period_start"] = json!(start);
             item["current_period_end"] = json!(end);
         }
+        if after["cancel_at_period_end"] == true {
+            after["cancel_at"] = json!(end);
+        }
         let mut invoice = self.draft(&after, reason, ledger::period(before));
         let id = text(&invoice, "id").to_owned();
         after["latest_invoice"] = json!(id);
@@ -138,6 +141,15 @@ impl State {
     /// Finalizes a draft and collects it, unless its subscription's collection is paused.
     pub fn issue(&mut self, id: &str) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
+        if self.unfinalizable.contains(text(&invoice, "customer")) {
+            let message = "The customer's location isn't recognized. Set a valid customer address in order to automatically calculate tax.";
+            let error = json!({ "type": "invalid_request_error", "code": "customer_tax_location_invalid", "message": message });
+            invoice["last_finalization_error"] = error;
+            invoice["automatically_finalizes_at"] = Value::Null;
+            self.store(invoice.clone());
+            self.emit("invoice.finalization_failed", &invoice);
+            return;
+        }
         let subscription = self.object(ledger::subscription_of(&invoice)).cloned().unwrap_or_default();
         ledger::finalize(&mut invoice, self.stamp());
         if text(&invoice, "collection_method") == "send_invoice" {
@@ -292,7 +304,7 @@ impl State {
     /// Pays every invoice of a subscription that is open or was left a draft, oldest first.
     pub fn pay_open(&mut self, subscription: &str) -> Result<()> {
         let customer = text(&self.existing("subscription", subscription)?, "customer").to_owned();
-        if self.card(&customer) != Card::Works {
+        if self.card(&customer) == Card::Declines {
             return Err(ApiError::declined());
         }
         for invoice in self.unsettled(subscription) {

@@ -1,4 +1,4 @@
-//! Signed delivery of events, in order at the first attempt, each retried on its own.
+//! Signed delivery of events, in order at the first attempt unless told otherwise, each retried on its own.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -24,6 +24,46 @@ pub struct Delivery {
     pub last_status: Option<u16>,
 }
 
+/// How deliveries go wrong, the same for the same seed and events.
+#[derive(Clone, Debug)]
+pub struct Disorder {
+    /// Where the sequence of accidents begins.
+    pub seed: u64,
+    /// Of a hundred events, so many arrive twice.
+    pub duplicate_percent: u8,
+    /// Each delivery waits for a time up to this.
+    pub max_delay: Duration,
+    /// Deliveries do not wait for each other; without it they keep their order.
+    pub shuffle: bool,
+}
+
+impl Disorder {
+    /// Less than `end`, by Knuth's MMIX generator.
+    fn roll(&mut self, end: u32) -> u32 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from((self.seed >> 33) % u64::from(end)).expect("less than a u32")
+    }
+}
+
+/// One delivery to make.
+pub(super) struct Posting {
+    event_id: String,
+    delay: Duration,
+    /// Neither waits for others nor lets them wait.
+    apart: bool,
+}
+
+impl Posting {
+    /// The deliveries that an event gets.
+    pub(super) fn planned(event_id: &str, disorder: Option<&mut Disorder>) -> Vec<Self> {
+        let event_id = event_id.to_owned();
+        let Some(disorder) = disorder else { return vec![Self { event_id, delay: Duration::ZERO, apart: false }] };
+        let times = if disorder.roll(100) < u32::from(disorder.duplicate_percent) { 2 } else { 1 };
+        let posting = |_| Self { event_id: event_id.clone(), delay: disorder.max_delay * disorder.roll(1_000) / 1_000, apart: disorder.shuffle };
+        (0..times).map(posting).collect()
+    }
+}
+
 impl Delivery {
     pub(super) fn new(event_id: &str) -> Self {
         Self { event_id: event_id.to_owned(), attempts: 0, last_status: None }
@@ -31,25 +71,29 @@ impl Delivery {
 }
 
 /// Delivers until the simulator is dropped.
-pub(super) async fn run(core: Weak<Core>, mut events: UnboundedReceiver<String>) {
+pub(super) async fn run(core: Weak<Core>, mut postings: UnboundedReceiver<Posting>) {
     let mut client = None;
-    while let Some(event_id) = events.recv().await {
+    while let Some(Posting { event_id, delay, apart }) = postings.recv().await {
         // Most instances in tests never deliver, and a client takes milliseconds to make.
         let client = client.get_or_insert_with(http_client);
-        if attempt(&core, client, &event_id).await {
+        if apart {
+            tokio::spawn(insist(core.clone(), client.clone(), event_id, delay));
             continue;
         }
-        let (core, client) = (core.clone(), client.clone());
-        tokio::spawn(async move {
-            let mut delay = FIRST_DELAY;
-            loop {
-                tokio::time::sleep(delay).await;
-                if attempt(&core, &client, &event_id).await {
-                    break;
-                }
-                delay = LONGEST_DELAY.min(delay * 2);
-            }
-        });
+        tokio::time::sleep(delay).await;
+        if !attempt(&core, client, &event_id).await {
+            tokio::spawn(insist(core.clone(), client.clone(), event_id, FIRST_DELAY));
+        }
+    }
+}
+
+/// Posts an event after a delay, and until it is received.
+async fn insist(core: Weak<Core>, client: reqwest::Client, event_id: String, delay: Duration) {
+    tokio::time::sleep(delay).await;
+    let mut delay = FIRST_DELAY;
+    while !attempt(&core, &client, &event_id).await {
+        tokio::time::sleep(delay).await;
+        delay = LONGEST_DELAY.min(delay * 2);
     }
 }
 

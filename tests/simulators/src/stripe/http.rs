@@ -31,7 +31,7 @@ const COLLECTIONS: [(&str, &str, &[&str]); 9] = [
     ("events", "event", &["type", "types"]),
 ];
 
-const CUSTOMER_PARAMS: [&str; 7] = ["address", "description", "email", "expand", "metadata", "name", "phone"];
+pub(super) const CUSTOMER_PARAMS: [&str; 7] = ["address", "description", "email", "expand", "metadata", "name", "phone"];
 const PORTAL_PARAMS: [&str; 3] = ["customer", "expand", "return_url"];
 const PRICE_PARAMS: [&str; 9] = ["active", "currency", "expand", "lookup_key", "metadata", "nickname", "product", "recurring", "unit_amount"];
 const SESSION_PARAMS: [&str; 19] = [
@@ -156,7 +156,11 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         }
         ("GET", _, [id]) => {
             only(params, "", &["expand"])?;
-            store.existing(kind, id)?
+            let found = store.existing(kind, id)?;
+            if kind == "event" && !retained(store, &found) {
+                return Err(ApiError::missing(kind, id, "id").status(404));
+            }
+            found
         }
         ("POST", "customer", []) => {
             only(params, "", &CUSTOMER_PARAMS)?;
@@ -197,6 +201,11 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
     Ok(answer)
 }
 
+/// Whether the API still answers an event: it does for 30 days.
+fn retained(store: &Store, event: &Value) -> bool {
+    event["created"].as_i64().is_some_and(|created| created >= store.stamp().created() - 30 * 86_400)
+}
+
 fn create_price(store: &mut Store, params: &Value) -> Result<Value> {
     only(params, "", &PRICE_PARAMS)?;
     only(&params["recurring"], "recurring", &["interval", "interval_count", "usage_type"])?;
@@ -235,7 +244,7 @@ fn check_update(params: &Value) -> Result<()> {
 }
 
 /// Refuses parameters that are not simulated.
-fn only(params: &Value, parent: &str, known: &[&str]) -> Result<()> {
+pub(super) fn only(params: &Value, parent: &str, known: &[&str]) -> Result<()> {
     let unknown = params.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).find(|key| !known.contains(key));
     let Some(key) = unknown else { return Ok(()) };
     let param = if parent.is_empty() { key.to_owned() } else { format!("{parent}[{key}]") };
@@ -271,7 +280,8 @@ fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value)
             Some(wanted) if (kind, *key) == ("invoice", "subscription") => ledger::subscription_of(object) == wanted,
             Some(wanted) => object[*key].as_str() == Some(wanted) || object[*key].as_bool().is_some_and(|is| is.to_string() == wanted),
         });
-        object["deleted"] != true && in_range && equal && (types.is_empty() || types.iter().any(|(_, wanted)| **wanted == object["type"]))
+        let known = object["deleted"] != true && (kind != "event" || retained(store, object));
+        known && in_range && equal && (types.is_empty() || types.iter().any(|(_, wanted)| **wanted == object["type"]))
     };
     // Newest first, as everywhere in Stripe.
     let newest = store.all(kind).rev().skip_while(|object| !after.is_empty() && object["id"] != after);

@@ -226,3 +226,19 @@ pub(super) fn charge(stamp: Stamp, payment: &Payment) -> Value {
         "transfer_group": null,
     })
 }
+
+/// A dispute names its charge, and no customer.
+pub(super) fn dispute(id: &str, stamp: Stamp, charge: &Value) -> Value {
+    json!({
+        "id": id, "object": "dispute", "amount": charge["amount"], "balance_transactions": [], "charge": charge["id"],
+        "created": stamp.created(), "currency": charge["currency"], "enhanced_eligibility_types": [],
+        "evidence": { "enhanced_evidence": {} },
+        "evidence_details": {
+            "due_by": stamp.created() + 7 * 86_400, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
+            "submission_count": 0,
+        },
+        "is_charge_refundable": false, "livemode": stamp.livemode, "metadata": {}, "network_reason_code": null,
+        "payment_intent": charge["payment_intent"], "payment_method_details": null, "reason": "fraudulent",
+        "status": "needs_response",
+    })
+}

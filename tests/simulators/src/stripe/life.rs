@@ -68,7 +68,7 @@ impl Simulator {
     /// Pays every unpaid invoice of a subscription, oldest first, as its owner does on their pages.
     ///
     /// # Errors
-    /// When there is no such subscription, or the customer's card does not work.
+    /// When there is no such subscription, or the customer's card declines.
     pub fn pay_open_invoices(&self, subscription: &str) -> anyhow::Result<()> {
         Ok(self.state(|state| state.pay_open(subscription))?)
     }
@@ -112,5 +112,86 @@ impl Simulator {
     /// When there is no such paused subscription.
     pub fn resume(&self, subscription: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.resume(subscription))?)
+    }
+
+    /// Lets a subscription end with its period, or go on after all, as customers do in the portal: under flexible billing that sets
+    /// `cancel_at` only, not `cancel_at_period_end`.
+    ///
+    /// # Errors
+    /// When there is no such subscription.
+    pub fn cancel_in_portal(&self, subscription: &str, cancel: bool) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.cancel_in_portal(subscription, cancel))?)
+    }
+
+    /// Pauses the collection of a subscription's invoices (`keep_as_draft`, `mark_uncollectible` or `void`), or goes on with it.
+    ///
+    /// # Errors
+    /// When there is no such subscription or behaviour.
+    pub fn pause_collection(&self, subscription: &str, behavior: Option<&str>) -> anyhow::Result<Value> {
+        let pause = behavior.map_or(json!(""), |behavior| json!({ "behavior": behavior }));
+        Ok(self.state(|state| state.update_subscription(subscription, &json!({ "pause_collection": pause })))?)
+    }
+
+    /// Refunds a charge, or the one of a session or an invoice: `amount` cents, or all that is left.
+    ///
+    /// # Errors
+    /// When there is no such charge, or less is left.
+    pub fn refund(&self, id: &str, amount: Option<i64>) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.refund(id, amount))?)
+    }
+
+    /// Disputes a charge, or the one of a session or an invoice, and answers the dispute.
+    ///
+    /// # Errors
+    /// When there is no such charge.
+    pub fn dispute(&self, id: &str) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.dispute(id))?)
+    }
+
+    /// Decides a dispute.
+    ///
+    /// # Errors
+    /// When there is no such dispute.
+    pub fn close_dispute(&self, id: &str, won: bool) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.close_dispute(id, won))?)
+    }
+
+    /// Voids an open invoice.
+    ///
+    /// # Errors
+    /// When there is no such open invoice.
+    pub fn void_invoice(&self, id: &str) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.write_off(id, "void"))?)
+    }
+
+    /// Marks an open invoice uncollectible.
+    ///
+    /// # Errors
+    /// When there is no such open invoice.
+    pub fn mark_uncollectible(&self, id: &str) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.write_off(id, "uncollectible"))?)
+    }
+
+    /// Lets the finalization of a customer's invoices fail from now on, or succeed again; what failed stays a draft.
+    pub fn fail_finalization(&self, customer: &str, fail: bool) {
+        self.state(|state| {
+            let _ = if fail { state.unfinalizable.insert(customer.to_owned()) } else { state.unfinalizable.remove(customer) };
+        });
+    }
+
+    /// Changes a customer: `address`, `description`, `email`, `metadata`, `name`, `phone`.
+    ///
+    /// # Errors
+    /// When there is no such customer or field.
+    pub fn update_customer(&self, customer: &str, changes: &Value) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.update_customer(customer, changes))?)
+    }
+
+    /// Deletes a customer, which ends its subscriptions.
+    ///
+    /// # Errors
+    /// When there is no such customer.
+    pub fn delete_customer(&self, customer: &str) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.delete_customer(customer))?)
     }
 }

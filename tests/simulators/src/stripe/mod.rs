@@ -2,7 +2,7 @@
 //!
 //! Shapes follow Stripe's API reference at [`API_VERSION`]; a test holds them against the generated types. Parameters
 //! that are not simulated are refused as unknown rather than ignored, so that nobody relies on what does not happen.
-//! The handle does what a payer, the clock or an outage would do. Not here: proration, tax, discounts, invoice items, emails.
+//! The handle does what a payer, a customer, an operator, time or an outage would do. Not here: proration, tax, discounts, invoice items, mail.
 
 mod billing;
 mod checkout;
@@ -10,10 +10,12 @@ mod delivery;
 mod http;
 mod ledger;
 mod life;
+mod money;
 mod objects;
 mod pages;
 mod state;
 mod subscriptions;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use crate::server::{Faults, Server, basic, lock};
-pub use delivery::Delivery;
+pub use delivery::{Delivery, Disorder};
 pub use life::{Card, Dunning, GivenUp};
 use state::{Payment, State};
+pub use versions::shape_event;
 
 /// The API version whose shapes are answered.
 pub const API_VERSION: &str = "2026-09-30.endive";
@@ -352,7 +355,22 @@ impl Simulator {
         self.state(|state| state.webhook_url = url);
     }
 
-    /// Stops the clock at an instant. Signatures of deliveries keep the real time.
+    /// Lets later deliveries go wrong, or go right again.
+    pub fn set_delivery(&self, disorder: Option<Disorder>) {
+        self.state(|state| state.disorder = disorder);
+    }
+
+    /// Loses later events on their way, or does so no more: they are never delivered, but the API lists them.
+    pub fn drop_deliveries(&self, drop: bool) {
+        self.state(|state| state.dropping = drop);
+    }
+
+    /// Emits later events in the shape of another API version, as [`shape_event`] does.
+    pub fn set_event_version(&self, version: &str) {
+        self.state(|state| state.event_version = Some(version.to_owned()));
+    }
+
+    /// Stops the clock at an instant, without what is due by then: that is for [`Simulator::advance_to`]. Signatures of deliveries keep the real time.
     pub fn set_now(&self, now: Timestamp) {
         self.state(|state| state.now = Some(now));
     }

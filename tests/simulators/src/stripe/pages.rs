@@ -10,15 +10,16 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde_json::Value;
 
+use super::billing::GOING;
 use super::objects::text;
 use super::state::{ApiError, Payment, Result, State as Store};
-use super::{Address, Core, Payer};
+use super::{Address, Card, Core, Payer};
 use crate::server::{escape, lock, pairs};
 
 pub(super) fn router() -> Router<Arc<Core>> {
     Router::new()
         .route("/pay/{session}", get(pay_page).post(pay))
-        .route("/pay/portal/{session}", get(portal_page))
+        .route("/pay/portal/{session}", get(portal_page).post(portal))
         .route("/pay/{session}/settle", post(settle))
         .route("/pay/{session}/fail", post(fail))
 }
@@ -105,18 +106,75 @@ async fn pay(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes)
     }
 }
 
-/// The portal leads back; what else customers do there, tests and the Dashboard's calls do.
+/// What customers do in the portal: another plan, the end or not, another card.
 async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
     let store = lock(&core.state);
     let Some(session) = store.find("billing_portal.session", &id) else {
         return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session.")).into_response();
     };
+    let customer = text(session, "customer");
+    let plans: String = store.all("price").filter(|price| price["active"] == true && price["recurring"].is_object()).map(plan_option).collect();
+    let theirs = store.all("subscription").filter(|found| found["customer"] == customer && GOING.contains(&text(found, "status")));
+    let subscriptions: String = theirs.map(|found| subscription_form(found, &plans)).collect();
     let back = match text(session, "return_url") {
         "" => String::new(),
         url => format!("<p><a href=\"{}\">Back</a>", escape(url)),
     };
-    Html(format!("<!doctype html><title>Billing portal (simulator)</title><h1>Billing portal of {}</h1>{back}", escape(text(session, "customer"))))
-        .into_response()
+    let html = format!(
+        "<!doctype html><title>Billing portal (simulator)</title><h1>Billing portal of {customer}</h1>{subscriptions}\
+         <form method=\"post\"><p>Card that <select name=\"card\"><option value=\"works\">works<option value=\"declines\">declines\
+         <option value=\"needs_action\">needs action</select> <button name=\"action\" value=\"card\">Update card</button></form>{back}",
+        customer = escape(customer),
+    );
+    Html(html).into_response()
+}
+
+fn plan_option(price: &Value) -> String {
+    let id = escape(text(price, "id"));
+    format!("<option value=\"{id}\">{}", price["nickname"].as_str().map_or_else(|| id.clone(), escape))
+}
+
+fn subscription_form(subscription: &Value, plans: &str) -> String {
+    let (action, label) = if subscription["cancel_at"].is_null() { ("cancel", "Cancel at period end") } else { ("resume", "Don't cancel") };
+    let change = format!("<select name=\"price\">{plans}</select> <button name=\"action\" value=\"plan\">Change plan</button> ");
+    let change = if changes_plan(subscription) { change.as_str() } else { "" };
+    format!(
+        "<form method=\"post\"><p>{id} ({status}) <input type=\"hidden\" name=\"subscription\" value=\"{id}\">\
+         {change}<button name=\"action\" value=\"{action}\">{label}</button></form>",
+        id = escape(text(subscription, "id")),
+        status = text(subscription, "status"),
+    )
+}
+
+/// The portal changes no plan of a subscription with several items.
+fn changes_plan(subscription: &Value) -> bool {
+    subscription["items"]["data"].as_array().is_some_and(|items| items.len() == 1)
+}
+
+async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes) -> Response {
+    let form = pairs(str::from_utf8(&body).unwrap_or_default());
+    let field = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let mut store = lock(&core.state);
+    let customer = store.find("billing_portal.session", &id).map(|session| text(session, "customer").to_owned()).unwrap_or_default();
+    let subscription = field("subscription");
+    let found = store.find("subscription", subscription).filter(|found| text(found, "customer") == customer);
+    let (theirs, changes) = (found.is_some(), found.is_some_and(changes_plan));
+    let done = match (field("action"), field("card")) {
+        ("plan", _) if changes => store.change_plan(subscription, field("price")).map(drop),
+        ("cancel", _) if theirs => store.cancel_in_portal(subscription, true).map(drop),
+        ("resume", _) if theirs => store.cancel_in_portal(subscription, false).map(drop),
+        ("card", card @ ("works" | "declines" | "needs_action")) if !customer.is_empty() => {
+            let card = match card {
+                "works" => Card::Works,
+                "declines" => Card::Declines,
+                _ => Card::NeedsAction,
+            };
+            store.cards.insert(customer, card);
+            Ok(())
+        }
+        _ => Err(ApiError::invalid("The portal offers nothing like that here.")),
+    };
+    done.map_or_else(IntoResponse::into_response, |()| Redirect::to(&format!("/pay/portal/{id}")).into_response())
 }
 
 async fn settle(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {

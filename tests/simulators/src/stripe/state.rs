@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Disorder, Posting};
 use super::objects::{self, Line, Stamp, text};
+use super::versions::shape_event;
 use super::{API_VERSION, Card, Dunning};
 use crate::server::now;
 
@@ -90,6 +91,10 @@ pub(super) struct State {
     pub livemode: bool,
     pub webhook_url: Option<String>,
     pub deliveries: Vec<Delivery>,
+    pub disorder: Option<Disorder>,
+    pub dropping: bool,
+    /// The shape of events, where not the newest.
+    pub event_version: Option<String>,
     /// Idempotency key → what was asked, and its answer.
     pub answered: HashMap<String, (String, Value)>,
     /// Where the next request with an idempotency key fails, and keys whose failure is kept.
@@ -100,6 +105,8 @@ pub(super) struct State {
     pub cards: HashMap<String, Card>,
     pub dunning: Dunning,
     pub drafts_wait: bool,
+    /// Customers whose invoices cannot be finalized.
+    pub unfinalizable: HashSet<String>,
     pub carts: HashMap<String, Cart>,
     /// When time changes an object next, in order; an entry whose object changed since says nothing.
     pub schedule: BTreeSet<(i64, u64, String)>,
@@ -107,17 +114,20 @@ pub(super) struct State {
     pub told: HashSet<String>,
     objects: HashMap<String, Value>,
     order: Vec<String>,
-    outgoing: UnboundedSender<String>,
+    outgoing: UnboundedSender<Posting>,
 }
 
 impl State {
-    pub fn new(base: String, webhook_url: Option<String>, outgoing: UnboundedSender<String>) -> Self {
+    pub fn new(base: String, webhook_url: Option<String>, outgoing: UnboundedSender<Posting>) -> Self {
         Self {
             base,
             now: None,
             livemode: false,
             webhook_url,
             deliveries: Vec::new(),
+            disorder: None,
+            dropping: false,
+            event_version: None,
             answered: HashMap::new(),
             failing: None,
             failed: HashSet::new(),
@@ -127,6 +137,7 @@ impl State {
             cards: HashMap::new(),
             dunning: Dunning::default(),
             drafts_wait: false,
+            unfinalizable: HashSet::new(),
             carts: HashMap::new(),
             schedule: BTreeSet::new(),
             told: HashSet::new(),
@@ -224,13 +235,16 @@ impl State {
         if let Some(previous) = previous {
             data["previous_attributes"] = previous;
         }
-        let event = json!({
+        let mut event = json!({
             "id": id, "object": "event", "api_version": API_VERSION, "created": self.stamp().now.as_second(),
             "data": data, "livemode": self.livemode, "pending_webhooks": u8::from(self.webhook_url.is_some()),
             "request": { "id": null, "idempotency_key": null }, "type": event_type,
         });
+        if let Some(version) = &self.event_version {
+            event = shape_event(&event, version);
+        }
         self.store(event.clone());
-        if self.webhook_url.is_some() {
+        if self.webhook_url.is_some() && !self.dropping {
             self.deliver(&id);
         }
         event
@@ -241,8 +255,10 @@ impl State {
         if !self.deliveries.iter().any(|delivery| delivery.event_id == event_id) {
             self.deliveries.push(Delivery::new(event_id));
         }
-        // Fails only when the runtime of the task is gone, and with it everything else.
-        drop(self.outgoing.send(event_id.to_owned()));
+        for posting in Posting::planned(event_id, self.disorder.as_mut()) {
+            // Fails only when the runtime of the task is gone, and with it everything else.
+            drop(self.outgoing.send(posting));
+        }
     }
 
     pub fn create_customer(&mut self, params: &Value) -> Value {

@@ -218,6 +218,12 @@ impl State {
         self.update_subscription(id, &json!({ "items": { "0": { "id": item, "price": price } }, "proration_behavior": "none" }))
     }
 
+    /// Sets or takes back `cancel_at`, as the portal does under flexible billing.
+    pub fn cancel_in_portal(&mut self, id: &str, cancel: bool) -> Result<Value> {
+        let end = ledger::period(&self.going(id)?).1.to_string();
+        self.update_subscription(id, &json!({ "cancel_at": if cancel { &end } else { "" } }))
+    }
+
     /// Subscribes a customer without Checkout. Without a first payment it stays `incomplete`.
     pub fn subscribe(&mut self, customer: &str, price: &str) -> Result<Value> {
         self.customer(customer)?;

@@ -1,5 +1,7 @@
 mod checkout;
+mod delivery;
 mod life;
+mod people;
 mod subscriptions;
 
 use std::time::Duration;
@@ -47,6 +49,19 @@ fn at(text: &str) -> Timestamp {
 
 fn second(text: &str) -> i64 {
     at(text).as_second()
+}
+
+fn field(simulator: &Simulator, id: &str, pointer: &str) -> Value {
+    simulator.object(id).and_then(|object| object.pointer(pointer).cloned()).unwrap_or_default()
+}
+
+fn status(simulator: &Simulator, id: &str) -> String {
+    field(simulator, id, "/status").as_str().unwrap_or_default().to_owned()
+}
+
+/// The id of a subscription's latest invoice.
+fn latest(simulator: &Simulator, subscription: &str) -> String {
+    field(simulator, subscription, "/latest_invoice").as_str().unwrap_or_default().to_owned()
 }
 
 /// The types of the events that something emits.

@@ -86,6 +86,13 @@ async fn a_session_is_refused_with_stripes_words() {
         let (status, answer) = post(&simulator, "checkout/sessions", &n.to_string(), &payment(&[(key, value)])).await;
         assert_eq!((status == 200, &answer["error"]["code"]), (error.is_null(), &error), "{key}={value}: {answer}");
     }
+    post(&simulator, "prices", "old", &[("currency", "usd"), ("product", "prod_old"), ("unit_amount", "900"), ("active", "false"), ("lookup_key", "old")])
+        .await;
+    let (_, old) = get(&simulator, "prices?active=false").await;
+    let old = objects::text(&old["data"][0], "id");
+    let mut form = payment(&[("line_items[0][price]", old)]);
+    form.retain(|(key, _)| !key.contains("price_data"));
+    assert_eq!(post(&simulator, "checkout/sessions", "inactive", &form).await.1["error"]["param"], "line_items[0][price]");
     for (key, value) in [("expires_at", &*soon), ("expires_at", &late), ("expires_at", "tomorrow"), ("payment_method_types[0]", "cash")] {
         let (status, answer) = post(&simulator, "checkout/sessions", value, &payment(&[(key, value)])).await;
         assert_eq!((status.as_u16(), &answer["error"]["param"]), (400, &json!(key)), "{answer}");
@@ -104,6 +111,17 @@ async fn a_session_expires_when_its_time_comes_and_then_cannot_be_paid() {
     assert_eq!(simulator.events()[0]["created"], second(NOW) + 1_800);
     assert!(simulator.pay(id, payer()).is_err());
     assert_eq!(simulator.events().len(), 1);
+}
+
+#[tokio::test]
+async fn a_bank_debit_is_charged_once_it_settles() {
+    let simulator = simulator().await;
+    let (_, session) = post(&simulator, "checkout/sessions", "s", &payment(&[])).await;
+    let id = objects::text(&session, "id");
+    simulator.pay_async(id, payer()).expect("paid later");
+    assert!(simulator.refund(id, None).is_err(), "not charged yet");
+    assert_eq!(emits(&simulator, || drop(simulator.settle(id).expect("settled"))), ["checkout.session.async_payment_succeeded"]);
+    assert_eq!(simulator.refund(id, None).expect("refunded")["amount_refunded"], 2_468);
 }
 
 #[tokio::test]

@@ -155,6 +155,9 @@ async fn lists_filter_page_and_expand() {
     typed::<stripe_shared::Subscription>(&one);
     assert_eq!(one["latest_invoice"]["parent"]["subscription_details"]["subscription"], first);
 
+    for event in simulator.events() {
+        typed::<stripe_shared::Event>(&event);
+    }
     let (all, _) = ids("events?limit=100").await;
     assert_eq!(ids("events?types[]=invoice.paid&types[]=customer.subscription.deleted").await.0.len(), 3);
     assert_eq!(ids("events?type=customer.subscription.deleted").await.0, all[..1]);
