@@ -31,6 +31,7 @@ mod scenarios {
     mod concurrency;
     mod families;
     mod kills;
+    mod lifecycle;
     mod lives;
     mod outages;
     mod redelivery;

@@ -168,9 +168,9 @@ impl Life<'_> {
         let metadata = [("company_name", self.name.clone()), ("admin_email", format!("{}@lives.example", self.name))];
         let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
         if self.luck.percent(50) {
-            params.metadata = metadata
+            params.metadata = metadata;
         } else {
-            params.subscription_metadata = metadata
+            params.subscription_metadata = metadata;
         }
         params.trial_period_days = self.luck.percent(30).then_some(14);
         let session = self.stripe.create_checkout(params).expect("a checkout");
@@ -356,7 +356,7 @@ async fn follow(life: &mut Life<'_>, functions: &StripeEvents) -> Result<Vec<Val
 /// Hands some of what is late to the side of disorder: shuffled, some of it twice, while the database or Stripe fails.
 async fn deliver_some(luck: &mut Luck, functions: &StripeEvents, stripe: &Simulator, proxy: &Proxy, late: &mut Vec<Value>) {
     let mut batch = Vec::new();
-    for _ in 0..1 + luck.below(10) {
+    for _ in 0..=luck.below(10) {
         if late.is_empty() {
             break;
         }
@@ -397,7 +397,7 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
     let provisioning = Provisioning::start(&side.env(&settings), clock).await.expect("provisioning");
     for round in 0..200 {
         keycloak.fail_next(round % 3, 503);
-        provisioning.outbox.run(Duration::from_secs(60)).await.map_err(|error| error.to_string())?;
+        provisioning.outbox.run(Duration::from_mins(1)).await.map_err(|error| error.to_string())?;
         ahead.fetch_add(600, Ordering::SeqCst);
         let open: i64 = side.owner.query_one("SELECT count(*) FROM outbox_steps WHERE status <> 'done'", &[]).await.expect("steps").get(0);
         if open == 0 {
