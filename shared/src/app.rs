@@ -83,14 +83,6 @@ impl App {
         self.role(Role::Customer).map(|(_, _, db)| db)
     }
 
-    /// The secret of one of the function's roles.
-    ///
-    /// # Errors
-    /// As `operator_db`.
-    pub fn secrets(&self, role: Role) -> Result<&Arc<Secrets>> {
-        self.role(role).map(|(_, secrets, _)| secrets)
-    }
-
     /// Keycloak's users, by the operators' secret.
     ///
     /// # Errors

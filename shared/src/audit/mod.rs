@@ -5,6 +5,7 @@ pub(crate) mod store;
 
 use std::net::IpAddr;
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -76,4 +77,17 @@ impl<'a> Entry<'a> {
     pub fn new(event_type: &'static str, actor: Actor<'a>, at: Timestamp) -> Self {
         Self { at, event_type, actor, tenant: None, subscription: None, device: None, stripe_event: None, previous_state: None, new_state: None, details: None }
     }
+}
+
+/// Records an operator's change of the catalogue, which is no tenant's.
+pub(crate) async fn record_catalogue(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    by: &Person,
+    previous_state: Option<Value>,
+    new_state: Value,
+    now: Timestamp,
+) -> Result<()> {
+    let entry = Entry { previous_state, new_state: Some(new_state), ..Entry::new(event_type, Actor::Operator(by), now) };
+    store::insert(tx, &entry).await
 }

@@ -72,12 +72,10 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
 
 /// Opens a checkout of a plan. A company that Stripe does not know yet becomes a customer there first.
 ///
-/// `intention` is the text of the caller's `Idempotency-Key`, whose scope `key` has.
-///
 /// # Errors
 /// `Invalid` for an address elsewhere, or what is not sold; `plan_not_found`, `already_subscribed`; Stripe's refusals, `Upstream`; those of
 /// the key.
-pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, intention: Option<&str>, wanted: NewCheckout) -> Result<Checkout> {
+pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: NewCheckout) -> Result<Checkout> {
     model::check_urls(app.origins(), &[("success_url", &wanted.success_url), ("cancel_url", &wanted.cancel_url)])?;
     let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
     let (tenant, price) = match prepare(db, caller, key, &wanted, now).await? {
@@ -96,7 +94,7 @@ pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, intention
         success_url: wanted.success_url.as_str(),
         cancel_url: wanted.cancel_url.as_str(),
     };
-    let opened = client.create_checkout_session(&new, &session_key(caller, intention)?).await;
+    let opened = client.create_checkout_session(&new, &session_key(key)?).await;
     let opened = opened.map_err(|error| match error.code() {
         KEY_SPENT => Error::invalid("idempotency-key", "was used for another request"),
         _ => error,
@@ -252,12 +250,9 @@ pub async fn portal(app: &App, caller: &Customer, wanted: &NewPortal) -> Result<
     Ok(Portal { url })
 }
 
-/// Stripe's key for a session: of the caller's, in its scope, so that a repetition after any failure is the same session.
-fn session_key(caller: &Customer, intention: Option<&str>) -> Result<String> {
-    match intention {
-        Some(key) => Ok(format!("checkout:{}", hash(&["checkout", &caller.person.id, caller.tenant.as_str(), key]))),
-        None => random_key(),
-    }
+/// Stripe's key for a session: of the caller's, so that a repetition after any failure is the same session.
+fn session_key(key: Option<&Key>) -> Result<String> {
+    key.map_or_else(random_key, |key| Ok(format!("checkout:{}", key.outside())))
 }
 
 /// For one request and its tries.

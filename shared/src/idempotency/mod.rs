@@ -43,6 +43,17 @@ impl Key {
         let request = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body).as_ref().to_vec();
         Ok(Self { text: key.to_owned(), subject: subject.to_owned(), tenant: tenant.cloned(), route: route.to_owned(), request })
     }
+
+    /// The key in its scope, as one text. No part of it can hold a line break.
+    fn scope(&self) -> String {
+        format!("{}\n{}\n{}\n{}", self.subject, self.tenant.as_ref().map_or("", TenantId::as_str), self.route, self.text)
+    }
+
+    /// The key for what this request has done outside: the same at every repetition, and no other request's.
+    #[must_use]
+    pub fn outside(&self) -> String {
+        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.scope().as_bytes()))
+    }
 }
 
 /// The answer that this key's first request got, or none where this is the first: the caller's transaction then holds the key until it ends.

@@ -10,8 +10,7 @@ use crate::ids::TenantId;
 
 /// Whether no other transaction works under this key. Held until the end of this one.
 pub async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
-    let scope = format!("{}\n{}\n{}\n{}", key.subject, key.tenant.as_ref().map_or("", TenantId::as_str), key.route, key.text);
-    let row = tx.query_one("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&scope]).await?;
+    let row = tx.query_one("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&key.scope()]).await?;
     Ok(row.get(0))
 }
 

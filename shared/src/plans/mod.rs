@@ -7,9 +7,9 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::audit::{self, Actor, Entry, Person};
+use crate::audit::{self, Person};
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::fields::List;
@@ -51,7 +51,7 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewPlan, now: 
         return Err(Error::conflict("plan_exists", format!("Plan '{}' already exists", plan.plan_id)));
     }
     assign_prices(&tx, &plan, now).await?;
-    record(&tx, "PLAN_CREATED", by, None, &json!(plan), now).await?;
+    audit::record_catalogue(&tx, "PLAN_CREATED", by, None, json!(plan), now).await?;
     idempotency::keep(&tx, key, &plan, now).await?;
     tx.commit().await?;
     Ok(plan)
@@ -76,7 +76,7 @@ pub async fn update(db: &Db, by: &Person, id: &PlanId, if_match: &IfMatch, updat
     (plan.version, plan.updated_at) = (before.version + 1, now);
     store::save(&tx, &plan).await?;
     assign_prices(&tx, &plan, now).await?;
-    record(&tx, "PLAN_UPDATED", by, Some(json!(before)), &json!(plan), now).await?;
+    audit::record_catalogue(&tx, "PLAN_UPDATED", by, Some(json!(before)), json!(plan), now).await?;
     tx.commit().await?;
     Ok(plan)
 }
@@ -123,16 +123,11 @@ pub async fn set_tier_defaults(
     store::replace_tier_defaults(&tx, id, &wanted).await?;
     store::save(&tx, &Plan { version: plan.version + 1, updated_at: now, ..plan }).await?;
     let after = store::tier_defaults(&tx, id).await?.ok_or_else(not_found)?;
-    record(&tx, "PLAN_TIER_DEFAULTS_SET", by, Some(json!(before)), &json!(after), now).await?;
+    audit::record_catalogue(&tx, "PLAN_TIER_DEFAULTS_SET", by, Some(json!(before)), json!(after), now).await?;
     tx.commit().await?;
     Ok(after)
 }
 
 pub(crate) fn not_found() -> Error {
     Error::not_found("plan_not_found", "Plan not found")
-}
-
-async fn record(tx: &Transaction<'_>, event_type: &'static str, by: &Person, previous: Option<Value>, new: &Value, now: Timestamp) -> Result<()> {
-    let entry = Entry { previous_state: previous, new_state: Some(new.clone()), ..Entry::new(event_type, Actor::Operator(by), now) };
-    audit::store::insert(tx, &entry).await
 }

@@ -5,9 +5,9 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::audit::{self, Actor, Entry, Person};
+use crate::audit::{self, Person};
 use crate::db::{Db, begin};
 use crate::error::{Error, Result};
 use crate::http::{Customer, IfMatch, Page, Slice};
@@ -60,7 +60,7 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewTier, now: 
     let id = store::insert(&tx, &tier).await?.ok_or_else(taken)?;
     tier.tier_id = id;
     assign_prices(&tx, &tier, now).await?;
-    record(&tx, "DEVICE_TIER_CREATED", by, None, &json!(tier), now).await?;
+    audit::record_catalogue(&tx, "DEVICE_TIER_CREATED", by, None, json!(tier), now).await?;
     idempotency::keep(&tx, key, &tier, now).await?;
     tx.commit().await?;
     Ok(tier)
@@ -85,7 +85,7 @@ pub async fn update(db: &Db, by: &Person, id: i32, if_match: &IfMatch, update: T
     (tier.version, tier.updated_at) = (before.version + 1, now);
     store::save(&tx, &tier).await?;
     assign_prices(&tx, &tier, now).await?;
-    record(&tx, "DEVICE_TIER_UPDATED", by, Some(json!(before)), &json!(tier), now).await?;
+    audit::record_catalogue(&tx, "DEVICE_TIER_UPDATED", by, Some(json!(before)), json!(tier), now).await?;
     tx.commit().await?;
     Ok(tier)
 }
@@ -98,9 +98,4 @@ async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Res
 
 pub(crate) fn not_found() -> Error {
     Error::not_found("tier_not_found", "Device tier not found")
-}
-
-async fn record(tx: &Transaction<'_>, event_type: &'static str, by: &Person, previous: Option<Value>, new: &Value, now: Timestamp) -> Result<()> {
-    let entry = Entry { previous_state: previous, new_state: Some(new.clone()), ..Entry::new(event_type, Actor::Operator(by), now) };
-    audit::store::insert(tx, &entry).await
 }

@@ -2,14 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use shared::Result;
 use shared::app::App;
 use shared::billing::{
     self,
     model::{Checkout, NewCheckout},
 };
-use shared::http::{Customer, IDEMPOTENCY_KEY, Idempotent};
+use shared::http::{Customer, Idempotent};
 
 /// Opens a checkout at Stripe; once it is paid, the subscription comes by itself
 #[utoipa::path(post, path = "/api/v1/customer/billing/checkout", tag = "billing", operation_id = "open_checkout", request_body = NewCheckout,
@@ -18,7 +17,6 @@ use shared::http::{Customer, IDEMPOTENCY_KEY, Idempotent};
         (status = 404, description = "`plan_not_found`"),
         (status = 409, description = "`already_subscribed`, `billing_account_gone`, `billing_email_refused`, `price_not_available`, `stripe_refused`, `request_in_progress`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn open(State(app): State<App>, caller: Customer, headers: HeaderMap, Idempotent(key, wanted): Idempotent<NewCheckout>) -> Result<Json<Checkout>> {
-    let intention = headers.get(IDEMPOTENCY_KEY).and_then(|text| text.to_str().ok());
-    billing::checkout(&app, &caller, key.as_ref(), intention, wanted).await.map(Json)
+pub async fn open(State(app): State<App>, caller: Customer, Idempotent(key, wanted): Idempotent<NewCheckout>) -> Result<Json<Checkout>> {
+    billing::checkout(&app, &caller, key.as_ref(), wanted).await.map(Json)
 }
