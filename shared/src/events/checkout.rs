@@ -22,11 +22,11 @@ use crate::{Error, Result, allocations};
 const TWIN_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
 /// What Stripe says of the checkout now, all read before the transaction begins.
-struct Checkout {
-    id: StripeSessionId,
-    session: CheckoutSession,
-    subscription: Option<Subscription>,
-    customer: Option<StripeCustomerId>,
+pub(super) struct Checkout {
+    pub(super) id: StripeSessionId,
+    pub(super) session: CheckoutSession,
+    pub(super) subscription: Option<Subscription>,
+    pub(super) customer: Option<StripeCustomerId>,
     /// The session's, over the subscription's.
     metadata: Metadata,
 }
@@ -79,40 +79,43 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
 
 /// What becomes of the event.
 #[derive(Default)]
-struct Verdict {
-    status: EventStatus,
-    reason: Option<&'static str>,
-    tenant: Option<TenantId>,
-    wake_outbox: bool,
+pub(super) struct Verdict {
+    pub(super) status: EventStatus,
+    pub(super) reason: Option<&'static str>,
+    pub(super) tenant: Option<TenantId>,
+    pub(super) wake_outbox: bool,
     /// No money came, and none will: what waited for it is void.
-    closes_checkout: bool,
+    pub(super) closes_checkout: bool,
 }
 
 impl Verdict {
-    fn of(status: EventStatus, reason: &'static str) -> Self {
+    pub(super) fn of(status: EventStatus, reason: &'static str) -> Self {
         Self { status, reason: Some(reason), ..Self::default() }
     }
 }
 
 /// One checkout in its transaction.
-struct Provisioning<'a> {
-    tx: &'a Transaction<'a>,
+pub(super) struct Provisioning<'a> {
+    pub(super) tx: &'a Transaction<'a>,
     event: &'a Envelope,
-    checkout: &'a Checkout,
-    now: Timestamp,
+    pub(super) checkout: &'a Checkout,
+    pub(super) now: Timestamp,
 }
 
 /// The plan that was bought.
-struct Bought<'a> {
-    plan: Option<Plan>,
-    price: Option<StripePriceId>,
+pub(super) struct Bought<'a> {
+    pub(super) plan: Option<Plan>,
+    pub(super) price: Option<StripePriceId>,
     /// The plan's item, else the first: its period is the term.
-    item: &'a Item,
+    pub(super) item: &'a Item,
 }
 
 impl Provisioning<'_> {
     async fn decide(&self) -> Result<Verdict> {
         let session = &self.checkout.session;
+        if session.status.as_deref() == Some("expired") {
+            return self.expired().await;
+        }
         match session.payment_status.as_str() {
             "paid" | "no_payment_required" => {}
             "unpaid" => return self.unpaid().await,
@@ -128,7 +131,7 @@ impl Provisioning<'_> {
             return Ok(Verdict::of(EventStatus::Ignored, "not ours: neither our metadata nor one of our prices"));
         }
         if self.metadata("parent_subscription_id").is_some() {
-            return Ok(Verdict::of(EventStatus::Waiting, "add-on checkouts are not handled yet"));
+            return self.addon(&prices, &known).await;
         }
         let Some(subscription) = &self.checkout.subscription else {
             return Err(Error::conflict("no_subscription", "the paid checkout has no Stripe subscription, so the term that was bought is unknown"));
@@ -187,7 +190,7 @@ impl Provisioning<'_> {
         }
     }
 
-    fn metadata(&self, key: &str) -> Option<String> {
+    pub(super) fn metadata(&self, key: &str) -> Option<String> {
         tenants::model::filled(self.checkout.metadata.get(key).map(String::as_str))
     }
 
@@ -196,7 +199,12 @@ impl Provisioning<'_> {
     }
 
     /// By price first, by metadata second; a plan that resolves by neither is none (docs/events.md, "Which plan").
-    async fn bought<'b>(&self, subscription: &'b Subscription, prices: &[StripePriceId], known: &[(StripePriceId, prices::PriceOf)]) -> Result<Bought<'b>> {
+    pub(super) async fn bought<'b>(
+        &self,
+        subscription: &'b Subscription,
+        prices: &[StripePriceId],
+        known: &[(StripePriceId, prices::PriceOf)],
+    ) -> Result<Bought<'b>> {
         let items = &subscription.items.data;
         let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
             return Err(Error::conflict("stripe_shape", format!("Stripe subscription {} has no items, or more than one page of them", subscription.id)));
@@ -213,7 +221,7 @@ impl Provisioning<'_> {
     }
 
     /// The tenant that paid, locked, and whether it is new.
-    async fn tenant(&self) -> Result<(TenantId, bool)> {
+    pub(super) async fn tenant(&self) -> Result<(TenantId, bool)> {
         let by_customer = match &self.checkout.customer {
             Some(customer) => tenants::store::find_by_customer(self.tx, customer).await?,
             None => None,
@@ -282,6 +290,11 @@ impl Provisioning<'_> {
             }
             return Ok(());
         }
+        self.unresolved(tenant, subscription).await
+    }
+
+    /// Says that no plan was found.
+    pub(super) async fn unresolved(&self, tenant: &TenantId, subscription: &SubscriptionId) -> Result<()> {
         let named = self.metadata("plan_id");
         self.audit("PLAN_UNRESOLVED", tenant, Some(subscription), Some(json!({"plan_id": null, "device_limit": 0, "metadata_plan_id": named})), None).await?;
         self.flag("plan_unresolved", tenant, Some(subscription), format!("{subscription} was paid, but no plan has its price or the name {named:?}")).await
@@ -299,7 +312,7 @@ impl Provisioning<'_> {
         Ok(true)
     }
 
-    async fn audit(
+    pub(super) async fn audit(
         &self,
         event_type: &'static str,
         tenant: &TenantId,

@@ -3,6 +3,7 @@
 //! An event is a hint: what it means is read from Stripe, outside any transaction; its row and everything that it changes commit
 //! together. Whoever applies an event (queue, replay, backfill) calls `apply`.
 
+mod addon;
 mod checkout;
 pub mod model;
 pub mod replay;
@@ -87,9 +88,10 @@ impl Applier {
             return self.record(event, EventStatus::Ignored, "of the other mode (livemode)", None).await;
         }
         match event.event_type.as_str() {
-            "checkout.session.completed" | "checkout.session.async_payment_succeeded" | "checkout.session.async_payment_failed" => {
-                checkout::apply(self, event).await
-            }
+            "checkout.session.completed"
+            | "checkout.session.async_payment_succeeded"
+            | "checkout.session.async_payment_failed"
+            | "checkout.session.expired" => checkout::apply(self, event).await,
             _ => self.record(event, EventStatus::Waiting, "events of this type are not handled yet", None).await,
         }
     }

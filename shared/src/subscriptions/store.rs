@@ -181,6 +181,60 @@ pub async fn insert_main(tx: &Transaction<'_>, new: &NewMain<'_>, now: Timestamp
     Ok((SubscriptionId::parse(row.get("subscription_id"))?, row.get("state")))
 }
 
+/// An ADDON as a paid checkout makes it.
+#[derive(Debug, Clone)]
+pub struct NewAddon<'a> {
+    /// Whose.
+    pub tenant: &'a TenantId,
+    /// The root of its family, locked.
+    pub parent: &'a SubscriptionId,
+    /// With what access.
+    pub status: Status,
+    /// When grace ends; set exactly where the status is GRACE.
+    pub grace_end: Option<Timestamp>,
+    /// None: it has slots of its own.
+    pub plan: Option<&'a PlanId>,
+    /// Devices that it allows.
+    pub device_limit: i32,
+    /// `[start, end)`, UTC.
+    pub term: (Timestamp, Timestamp),
+    /// At Stripe, where it has a subscription of its own there.
+    pub price: Option<&'a StripePriceId>,
+    /// Its own at Stripe.
+    pub stripe_subscription: Option<&'a StripeSubscriptionId>,
+    /// The checkout that paid.
+    pub session: &'a StripeSessionId,
+}
+
+/// Inserts it with the next id, and returns that with the row as JSON (for the audit).
+pub async fn insert_addon(tx: &Transaction<'_>, new: &NewAddon<'_>, now: Timestamp) -> Result<(SubscriptionId, Value)> {
+    let row = tx
+        .query_one(
+            "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, grace_end, plan_id, device_limit,
+                                        term_start, term_end, stripe_price_id, stripe_subscription_id, stripe_checkout_session_id, stripe_sync,
+                                        description, created_by, created_at, updated_at)
+             VALUES (generate_subscription_id($12), $1, 'ADDON', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $10::text IS NULL THEN 0 ELSE 1 END,
+                     'Bought at Stripe Checkout', 'stripe', $12, $12)
+             RETURNING subscription_id, to_jsonb(subscriptions) AS state",
+            &[
+                &new.tenant.as_str(),
+                &new.parent.as_str(),
+                &new.status.as_str(),
+                &new.grace_end,
+                &new.plan.map(PlanId::as_str),
+                &new.device_limit,
+                &new.term.0,
+                &new.term.1,
+                &new.price.map(StripePriceId::as_str),
+                &new.stripe_subscription.map(StripeSubscriptionId::as_str),
+                &new.session.as_str(),
+                &now,
+            ],
+        )
+        .await?;
+    Ok((SubscriptionId::parse(row.get("subscription_id"))?, row.get("state")))
+}
+
 /// The subscription that this checkout or this Stripe subscription already made, with its tenant.
 pub async fn find_made_by(tx: &Transaction<'_>, session: &StripeSessionId, stripe: &StripeSubscriptionId) -> Result<Option<(TenantId, SubscriptionId)>> {
     let row = tx
