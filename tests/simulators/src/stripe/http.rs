@@ -1,45 +1,40 @@
-//! The REST API and the hosted payment page over HTTP.
+//! The REST API over HTTP.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::response::{Html, IntoResponse, Redirect, Response};
-use axum::routing::{get, post};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::objects::{self, text};
-use super::state::{ApiError, Payment, Result, State as Store};
-use super::{Address, Core, Payer};
-use crate::server::{escape, lock, pairs};
+use super::objects::{self, ordered, text};
+use super::state::{ApiError, Result, State as Store};
+use super::{Core, ledger, pages};
+use crate::server::{lock, pairs};
 
 pub(super) fn router(core: Arc<Core>) -> Router {
-    Router::new()
-        .route("/pay/{session}", get(pay_page).post(pay))
-        .route("/pay/portal/{session}", get(portal_page))
-        .route("/pay/{session}/settle", post(settle))
-        .route("/pay/{session}/fail", post(fail))
-        .fallback(api)
-        .with_state(core)
+    pages::router().fallback(api).with_state(core)
 }
 
 /// Collections of the API: path, object, filters of its list.
-const COLLECTIONS: [(&str, &str, &[&str]); 7] = [
+const COLLECTIONS: [(&str, &str, &[&str]); 9] = [
     ("customers", "customer", &["email"]),
     ("prices", "price", &["active", "currency", "product", "type"]),
     ("billing_portal/sessions", "billing_portal.session", &[]),
     ("checkout/sessions", "checkout.session", &["customer", "payment_intent", "status", "subscription"]),
     ("subscriptions", "subscription", &["customer", "status"]),
-    ("invoices", "invoice", &["customer", "status"]),
-    ("events", "event", &["type"]),
+    ("subscription_items", "subscription_item", &["subscription"]),
+    ("invoices", "invoice", &["customer", "status", "subscription"]),
+    ("charges", "charge", &["customer", "payment_intent"]),
+    ("events", "event", &["type", "types"]),
 ];
 
 const CUSTOMER_PARAMS: [&str; 7] = ["address", "description", "email", "expand", "metadata", "name", "phone"];
 const PORTAL_PARAMS: [&str; 3] = ["customer", "expand", "return_url"];
 const PRICE_PARAMS: [&str; 9] = ["active", "currency", "expand", "lookup_key", "metadata", "nickname", "product", "recurring", "unit_amount"];
-const SESSION_PARAMS: [&str; 17] = [
+const SESSION_PARAMS: [&str; 19] = [
     "billing_address_collection",
     "cancel_url",
     "client_reference_id",
@@ -53,10 +48,25 @@ const SESSION_PARAMS: [&str; 17] = [
     "locale",
     "metadata",
     "mode",
+    "payment_intent_data",
+    "payment_method_types",
     "phone_number_collection",
     "subscription_data",
     "success_url",
     "ui_mode",
+];
+
+const SUBSCRIPTION_PARAMS: [&str; 10] = [
+    "cancel_at",
+    "cancel_at_period_end",
+    "collection_method",
+    "days_until_due",
+    "expand",
+    "items",
+    "metadata",
+    "pause_collection",
+    "proration_behavior",
+    "trial_end",
 ];
 
 async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
@@ -65,8 +75,9 @@ async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: H
     let request_id = store.id("req_", 14);
     let mut replayed = false;
     let result = authenticate(&core, header("authorization")).and_then(|()| {
-        let encoded = if method == Method::POST { str::from_utf8(&body).unwrap_or_default() } else { uri.query().unwrap_or_default() };
-        let asked = pairs(encoded);
+        let mut asked = if method == Method::POST { Vec::new() } else { pairs(uri.query().unwrap_or_default()) };
+        // Clients send the parameters of a DELETE either way.
+        asked.extend(if method == Method::GET { Vec::new() } else { pairs(str::from_utf8(&body).unwrap_or_default()) });
         let key = header("idempotency-key").filter(|_| method == Method::POST);
         // Parameters are compared, not their order.
         let mut parameters = asked.clone();
@@ -133,14 +144,19 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
     let mut answer = match (method.as_str(), kind, rest.as_slice()) {
         // Stripe opens portal sessions only: they cannot be read again.
         ("GET", "billing_portal.session", _) => return Err(unrecognized()),
+        ("GET", "subscription_item", []) => {
+            only(params, "", &["expand", "subscription"])?;
+            objects::list(path, &store.items(text(params, "subscription"))?, false)
+        }
+        ("GET", "subscription_item", [id]) => store.item(id)?,
         ("GET", _, []) => list(store, path, kind, filters, params)?,
         ("GET", "checkout.session", [id, "line_items"]) => {
-            existing(store, kind, id)?;
+            store.existing(kind, id)?;
             store.line_items(id)
         }
         ("GET", _, [id]) => {
             only(params, "", &["expand"])?;
-            existing(store, kind, id)?
+            store.existing(kind, id)?
         }
         ("POST", "customer", []) => {
             only(params, "", &CUSTOMER_PARAMS)?;
@@ -153,6 +169,22 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         }
         ("POST", "checkout.session", []) => create_session(store, params)?,
         ("POST", "checkout.session", [id, "expire"]) => store.expire(id)?,
+        ("POST", "subscription", [id]) => {
+            check_update(params)?;
+            store.update_subscription(id, params)?
+        }
+        ("POST", "subscription_item", []) => {
+            only(params, "", &["expand", "price", "proration_behavior", "quantity", "subscription"])?;
+            store.create_item(params)?
+        }
+        ("POST", "subscription_item", [id]) => {
+            only(params, "", &["expand", "price", "proration_behavior", "quantity"])?;
+            store.update_item(id, params)?
+        }
+        ("DELETE", "subscription_item", [id]) => {
+            only(params, "", &["proration_behavior"])?;
+            store.delete_item(id, params)?
+        }
         ("DELETE", "subscription", [id]) => {
             only(params, "", &["expand"])?;
             store.cancel(id)?
@@ -163,10 +195,6 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         expand(store, &mut answer, path.1.as_str().unwrap_or_default())?;
     }
     Ok(answer)
-}
-
-fn existing(store: &Store, kind: &str, id: &str) -> Result<Value> {
-    store.find(kind, id).cloned().ok_or_else(|| ApiError::missing(kind, id, "id").status(404))
 }
 
 fn create_price(store: &mut Store, params: &Value) -> Result<Value> {
@@ -183,12 +211,27 @@ fn create_price(store: &mut Store, params: &Value) -> Result<Value> {
 
 fn create_session(store: &mut Store, params: &Value) -> Result<Value> {
     only(params, "", &SESSION_PARAMS)?;
-    only(&params["subscription_data"], "subscription_data", &["metadata"])?;
+    only(&params["subscription_data"], "subscription_data", &["metadata", "trial_period_days"])?;
+    only(&params["payment_intent_data"], "payment_intent_data", &["description", "metadata"])?;
     only(&params["invoice_creation"], "invoice_creation", &["enabled", "invoice_data"])?;
-    for (index, item) in params["line_items"].as_object().into_iter().flatten() {
-        only(item, &format!("line_items[{index}]"), &["price", "quantity"])?;
+    only(&params["invoice_creation"]["invoice_data"], "invoice_creation[invoice_data]", &["metadata"])?;
+    for (index, item) in ordered(&params["line_items"]) {
+        let parent = format!("line_items[{index}]");
+        only(item, &parent, &["price", "price_data", "quantity"])?;
+        let parent = format!("{parent}[price_data]");
+        only(&item["price_data"], &parent, &["currency", "product_data", "tax_behavior", "unit_amount"])?;
+        only(&item["price_data"]["product_data"], &format!("{parent}[product_data]"), &["description", "name"])?;
     }
     store.create_session(params)
+}
+
+fn check_update(params: &Value) -> Result<()> {
+    only(params, "", &SUBSCRIPTION_PARAMS)?;
+    only(&params["pause_collection"], "pause_collection", &["behavior"])?;
+    for (index, item) in ordered(&params["items"]) {
+        only(item, &format!("items[{index}]"), &["deleted", "id", "price", "quantity"])?;
+    }
+    Ok(())
 }
 
 /// Refuses parameters that are not simulated.
@@ -202,8 +245,14 @@ fn only(params: &Value, parent: &str, known: &[&str]) -> Result<()> {
 fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value) -> Result<Value> {
     let known: Vec<_> = filters.iter().copied().chain(["created", "expand", "limit", "starting_after"]).collect();
     only(params, "", &known)?;
-    let limit = text(params, "limit").parse::<usize>().unwrap_or(10);
+    let Ok(limit @ 1..=100) = params["limit"].as_str().map_or(Ok(10), str::parse) else {
+        return Err(ApiError::invalid("Invalid limit: must be an integer from 1 to 100.").param("limit"));
+    };
     let after = text(params, "starting_after");
+    if !after.is_empty() && store.find(kind, after).is_none() {
+        return Err(ApiError::missing(kind, after, "starting_after"));
+    }
+    let types = ordered(&params["types"]);
     let matches = |object: &&Value| {
         let ended = kind == "subscription" && object["status"] == "canceled";
         let created = object["created"].as_i64().unwrap_or_default();
@@ -219,9 +268,10 @@ fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value)
         let equal = filters.iter().all(|key| match params[*key].as_str() {
             None => *key != "status" || !ended,
             Some("all") if *key == "status" => true,
+            Some(wanted) if (kind, *key) == ("invoice", "subscription") => ledger::subscription_of(object) == wanted,
             Some(wanted) => object[*key].as_str() == Some(wanted) || object[*key].as_bool().is_some_and(|is| is.to_string() == wanted),
         });
-        in_range && equal
+        object["deleted"] != true && in_range && equal && (types.is_empty() || types.iter().any(|(_, wanted)| **wanted == object["type"]))
     };
     // Newest first, as everywhere in Stripe.
     let newest = store.all(kind).rev().skip_while(|object| !after.is_empty() && object["id"] != after);
@@ -293,113 +343,6 @@ impl IntoResponse for ApiError {
         let body = json!({ "error": error }).to_string();
         (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
-}
-
-async fn pay_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
-    page(&lock(&core.state), &id, StatusCode::OK, "")
-}
-
-/// The page, while the session is open; afterwards a line that says how it stands.
-fn page(store: &Store, id: &str, status: StatusCode, message: &str) -> Response {
-    let Some(session) = store.find("checkout.session", id) else {
-        return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session.")).into_response();
-    };
-    let state = text(session, "status");
-    if state != "open" {
-        return (StatusCode::OK, Html(format!("<p>This session is {state}."))).into_response();
-    }
-    let money = |cents: &Value| {
-        let cents = cents.as_i64().unwrap_or_default();
-        format!("${}.{:02}", cents / 100, cents % 100)
-    };
-    let items = store.line_items(id);
-    let mut rows = String::new();
-    for item in items["data"].as_array().into_iter().flatten() {
-        let name = item["description"].as_str().unwrap_or_else(|| text(&item["price"], "id"));
-        let amount = money(&item["amount_total"]);
-        let quantity = &item["quantity"];
-        rows.extend(["<tr><td>", &quantity.to_string(), "<td>", &escape(name), "<td>", &amount]);
-    }
-    let company = session["metadata"]["company_name"].as_str().unwrap_or("a company");
-    let email = escape(text(&session["customer_details"], "email"));
-    let mut fields = format!("<p><label>email <input name=\"email\" value=\"{email}\"></label>");
-    for field in ["name", "phone", "line1", "line2", "city", "state", "postal_code", "country"] {
-        fields.extend(["<p><label>", field, " <input name=\"", field, "\"></label>"]);
-    }
-    let html = format!(
-        "<!doctype html><title>Checkout (simulator)</title><h1>Checkout for {company}</h1><p>{message}\
-         <table>{rows}</table><p>Total {total}<form method=\"post\">{fields}\
-         <p><button name=\"outcome\" value=\"paid\">Pay</button> \
-         <button name=\"outcome\" value=\"async\">Pay later (bank debit)</button> \
-         <button name=\"outcome\" value=\"declined\">Decline</button></form>",
-        company = escape(company),
-        total = money(&session["amount_total"]),
-    );
-    (status, Html(html)).into_response()
-}
-
-async fn pay(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes) -> Response {
-    let mut form = pairs(str::from_utf8(&body).unwrap_or_default());
-    let mut field = |name: &str| {
-        let index = form.iter().position(|(key, value)| key == name && !value.is_empty())?;
-        Some(form.swap_remove(index).1)
-    };
-    let outcome = field("outcome").unwrap_or_default();
-    let email = field("email").unwrap_or_default();
-    let (name, phone) = (field("name"), field("phone"));
-    let address = Address {
-        line1: field("line1"),
-        line2: field("line2"),
-        city: field("city"),
-        state: field("state"),
-        postal_code: field("postal_code"),
-        country: field("country"),
-    };
-    let address = (address.line1.is_some() || address.country.is_some()).then_some(address);
-    let payer = Payer { email, name, phone, address };
-    let mut store = lock(&core.state);
-    let result = match outcome.as_str() {
-        "paid" => store.complete(&id, payer, Payment::Now),
-        "async" => store.complete(&id, payer, Payment::Later),
-        // Stripe leaves the session open for another try.
-        "declined" => {
-            return page(&store, &id, StatusCode::PAYMENT_REQUIRED, "Your card was declined.");
-        }
-        _ => Err(ApiError::invalid("outcome must be paid, async or declined")),
-    };
-    match result {
-        Ok(session) => {
-            let url = text(&session, "success_url").replace("{CHECKOUT_SESSION_ID}", &id);
-            Redirect::to(&url).into_response()
-        }
-        Err(error) => error.into_response(),
-    }
-}
-
-/// The portal leads back; what else customers do there, tests and the Dashboard's calls do.
-async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
-    let store = lock(&core.state);
-    let Some(session) = store.find("billing_portal.session", &id) else {
-        return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session.")).into_response();
-    };
-    let back = match text(session, "return_url") {
-        "" => String::new(),
-        url => format!("<p><a href=\"{}\">Back</a>", escape(url)),
-    };
-    Html(format!("<!doctype html><title>Billing portal (simulator)</title><h1>Billing portal of {}</h1>{back}", escape(text(session, "customer"))))
-        .into_response()
-}
-
-async fn settle(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
-    answer(lock(&core.state).settle(&id))
-}
-
-async fn fail(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
-    answer(lock(&core.state).fail_async(&id))
-}
-
-fn answer(result: Result<Value>) -> Response {
-    result.map_or_else(IntoResponse::into_response, |value| axum::Json(value).into_response())
 }
 
 #[cfg(test)]

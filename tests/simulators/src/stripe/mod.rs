@@ -2,12 +2,18 @@
 //!
 //! Shapes follow Stripe's API reference at [`API_VERSION`]; a test holds them against the generated types. Parameters
 //! that are not simulated are refused as unknown rather than ignored, so that nobody relies on what does not happen.
-//! The handle does what a payer, the clock or an outage would do. Not here: what is done in the portal, proration, tax, renewals.
+//! The handle does what a payer, the clock or an outage would do. Not here: proration, tax, discounts, invoice items, emails.
 
+mod billing;
+mod checkout;
 mod delivery;
 mod http;
+mod ledger;
+mod life;
 mod objects;
+mod pages;
 mod state;
+mod subscriptions;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +31,7 @@ use tokio::sync::mpsc;
 
 use crate::server::{Faults, Server, basic, lock};
 pub use delivery::Delivery;
+pub use life::{Card, Dunning, GivenUp};
 use state::{Payment, State};
 
 /// The API version whose shapes are answered.
@@ -114,6 +121,8 @@ pub struct CheckoutParams {
     pub customer_email: Option<String>,
     /// `subscription` or `payment`.
     pub mode: String,
+    /// Days until the first payment.
+    pub trial_period_days: Option<u32>,
 }
 
 impl CheckoutParams {
@@ -128,6 +137,7 @@ impl CheckoutParams {
             customer: None,
             customer_email: None,
             mode: "subscription".to_owned(),
+            trial_period_days: None,
         }
     }
 }
@@ -216,8 +226,15 @@ impl Simulator {
             ("line_items".to_owned(), json!({ "0": { "price": params.price, "quantity": params.quantity.to_string() } })),
             ("metadata".to_owned(), json!(params.metadata)),
         ]);
+        let mut subscription_data = Map::new();
         if !params.subscription_metadata.is_empty() {
-            form.insert("subscription_data".to_owned(), json!({ "metadata": params.subscription_metadata }));
+            subscription_data.insert("metadata".to_owned(), json!(params.subscription_metadata));
+        }
+        if let Some(days) = params.trial_period_days {
+            subscription_data.insert("trial_period_days".to_owned(), json!(days.to_string()));
+        }
+        if !subscription_data.is_empty() {
+            form.insert("subscription_data".to_owned(), Value::Object(subscription_data));
         }
         let optional = [("customer", params.customer), ("customer_email", params.customer_email)];
         form.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))));
@@ -228,7 +245,7 @@ impl Simulator {
     /// Pays a session by card and answers it as it then is.
     ///
     /// # Errors
-    /// When there is no such open session.
+    /// When there is no such open session, or the card is declined, which leaves it open.
     pub fn pay(&self, session_id: &str, payer: Payer) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.complete(session_id, payer, Payment::Now))?)
     }
@@ -308,10 +325,7 @@ impl Simulator {
     /// # Panics
     /// When there is no such subscription.
     pub fn edit_subscription(&self, id: &str, edit: impl FnOnce(&mut Value)) {
-        self.state(|state| {
-            let found = state.find_mut("subscription", id);
-            edit(found.expect("a known subscription"));
-        });
+        assert!(self.state(|state| state.edit("subscription", id, edit)), "a known subscription");
     }
 
     /// Edits a Checkout session in place, also into shapes that Stripe would not answer. Emits nothing.
@@ -319,10 +333,7 @@ impl Simulator {
     /// # Panics
     /// When there is no such session.
     pub fn edit_session(&self, id: &str, edit: impl FnOnce(&mut Value)) {
-        self.state(|state| {
-            let found = state.find_mut("checkout.session", id);
-            edit(found.expect("a known session"));
-        });
+        assert!(self.state(|state| state.edit("checkout.session", id, edit)), "a known session");
     }
 
     /// Every event given to the delivery, with its attempts so far.

@@ -1,6 +1,6 @@
-//! The stored objects and what a payment does to them. No sockets here.
+//! The stored objects, their events, and customers and prices. No sockets here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::delivery::Delivery;
-use super::objects::{self, Line, Sale, Stamp, address, metadata, text};
-use super::{API_VERSION, Payer};
+use super::objects::{self, Line, Stamp, text};
+use super::{API_VERSION, Card, Dunning};
 use crate::server::now;
 
 /// An error of Stripe's API.
@@ -34,9 +34,19 @@ impl ApiError {
         self
     }
 
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
     pub fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
+    }
+
+    pub fn declined() -> Self {
+        let error = Self::invalid("Your card was declined.").status(402);
+        Self { kind: "card_error", code: Some("card_declined"), ..error }
     }
 
     /// An id in a parameter that names nothing: 400, where the same id in the path is 404.
@@ -64,9 +74,14 @@ pub(super) enum Payment {
 }
 
 /// What a session sells, until it is paid.
-struct Cart {
-    lines: Vec<Line>,
-    metadata: Value,
+#[derive(Clone)]
+pub(super) struct Cart {
+    pub lines: Vec<Line>,
+    /// Of the subscription, else of the invoice.
+    pub metadata: Value,
+    /// `metadata` and `description` of the payment.
+    pub payment: Value,
+    pub trial_days: Option<i64>,
 }
 
 pub(super) struct State {
@@ -82,9 +97,16 @@ pub(super) struct State {
     pub failed: HashSet<String>,
     seed: u64,
     last_id: u64,
+    pub cards: HashMap<String, Card>,
+    pub dunning: Dunning,
+    pub drafts_wait: bool,
+    pub carts: HashMap<String, Cart>,
+    /// When time changes an object next, in order; an entry whose object changed since says nothing.
+    pub schedule: BTreeSet<(i64, u64, String)>,
+    /// What time says once about an object, and has said.
+    pub told: HashSet<String>,
     objects: HashMap<String, Value>,
     order: Vec<String>,
-    carts: HashMap<String, Cart>,
     outgoing: UnboundedSender<String>,
 }
 
@@ -102,9 +124,14 @@ impl State {
             // Random, so that ids of two instances on one database never meet.
             seed: RandomState::new().hash_one(0),
             last_id: 0,
+            cards: HashMap::new(),
+            dunning: Dunning::default(),
+            drafts_wait: false,
+            carts: HashMap::new(),
+            schedule: BTreeSet::new(),
+            told: HashSet::new(),
             objects: HashMap::new(),
             order: Vec::new(),
-            carts: HashMap::new(),
             outgoing,
         }
     }
@@ -126,8 +153,12 @@ impl State {
         Stamp { now: self.now.unwrap_or_else(now), livemode: self.livemode }
     }
 
-    fn store(&mut self, object: Value) {
+    pub fn store(&mut self, object: Value) {
         let id = text(&object, "id").to_owned();
+        if let Some(due) = self.due(&object) {
+            self.last_id += 1;
+            self.schedule.insert((due, self.last_id, id.clone()));
+        }
         if self.objects.insert(id.clone(), object).is_none() {
             self.order.push(id);
         }
@@ -141,8 +172,41 @@ impl State {
         self.objects.get(id).filter(|object| text(object, "object") == kind)
     }
 
-    pub fn find_mut(&mut self, kind: &str, id: &str) -> Option<&mut Value> {
-        self.objects.get_mut(id).filter(|object| text(object, "object") == kind)
+    /// The object that a path or a handle names: 404 where there is none.
+    pub fn existing(&self, kind: &str, id: &str) -> Result<Value> {
+        self.find(kind, id).cloned().ok_or_else(|| ApiError::missing(kind, id, "id").status(404))
+    }
+
+    /// Changes an object without an event; false where there is none.
+    pub fn edit(&mut self, kind: &str, id: &str, edit: impl FnOnce(&mut Value)) -> bool {
+        let Some(mut object) = self.find(kind, id).cloned() else { return false };
+        edit(&mut object);
+        self.store(object);
+        true
+    }
+
+    /// Stores a changed object and tells of it, with what it was before; says nothing where nothing changed.
+    pub fn save(&mut self, event_type: &str, before: &Value, after: Value) -> Value {
+        if let Some(previous) = objects::difference(before, &after) {
+            self.store(after.clone());
+            self.emit_change(event_type, &after, Some(previous));
+        }
+        after
+    }
+
+    /// The customer a request names, unless deleted.
+    pub fn customer(&self, id: &str) -> Result<&Value> {
+        let customer = self.find("customer", id).filter(|customer| customer["deleted"] != true);
+        customer.ok_or_else(|| ApiError::missing("customer", id, "customer"))
+    }
+
+    /// The price a request names in `param`, if it can be sold.
+    pub fn price(&self, id: &str, param: &str) -> Result<Value> {
+        let price = self.find("price", id).ok_or_else(|| ApiError::missing("price", id, param))?;
+        if price["active"] == true {
+            return Ok(price.clone());
+        }
+        Err(ApiError::invalid("The price specified is inactive. This field only accepts active prices.").param(param))
     }
 
     /// Every object of a kind, oldest first.
@@ -192,9 +256,7 @@ impl State {
         let Some(customer) = params["customer"].as_str() else {
             return Err(ApiError::invalid("Missing required param: customer.").code("parameter_missing", "customer"));
         };
-        if self.find("customer", customer).is_none() {
-            return Err(ApiError::missing("customer", customer, "customer"));
-        }
+        self.customer(customer)?;
         let id = self.id("bps_1", 23);
         let url = format!("{}pay/portal/{id}", self.base);
         let session = objects::portal_session(&id, self.stamp(), &url, params);
@@ -211,210 +273,5 @@ impl State {
         let price = objects::price(id, self.stamp(), params);
         self.store(price.clone());
         price
-    }
-
-    pub fn create_session(&mut self, params: &Value) -> Result<Value> {
-        let mode = text(params, "mode");
-        for required in ["mode", "line_items", "success_url"] {
-            if params.get(required).is_none() {
-                let message = format!("Missing required param: {required}.");
-                return Err(ApiError::invalid(message).code("parameter_missing", required));
-            }
-        }
-        if !["subscription", "payment"].contains(&mode) {
-            let message = "Invalid mode: must be one of payment or subscription (setup is not simulated)";
-            return Err(ApiError::invalid(message).code("parameter_unknown", "mode"));
-        }
-        if mode != "subscription" && params.get("subscription_data").is_some() {
-            let message = "You can not pass `subscription_data` in `payment` mode.";
-            return Err(ApiError::invalid(message).code("parameter_unknown", "subscription_data"));
-        }
-        let mut email = params["customer_email"].as_str();
-        if let Some(id) = params["customer"].as_str() {
-            if email.is_some() {
-                let message = "You may only specify one of these parameters: customer, customer_email.";
-                return Err(ApiError::invalid(message));
-            }
-            let customer = self.find("customer", id);
-            let customer = customer.ok_or_else(|| ApiError::missing("customer", id, "customer"))?;
-            email = customer["email"].as_str();
-        }
-        let details = email.map(|email| objects::customer_details(email, &Value::Null, &Value::Null, &Value::Null));
-        let lines = self.lines(mode, &params["line_items"])?;
-        let id = self.id(if self.livemode { "cs_live_" } else { "cs_test_" }, 58);
-        let url = format!("{}pay/{id}", self.base);
-        let mut session = objects::session(&id, self.stamp(), &url, params, &lines);
-        session["customer_details"] = details.unwrap_or_default();
-        let of_sale = match mode {
-            "subscription" => &params["subscription_data"],
-            _ => &params["invoice_creation"]["invoice_data"],
-        };
-        let cart = Cart { lines, metadata: metadata(of_sale) };
-        self.carts.insert(id, cart);
-        self.store(session.clone());
-        Ok(session)
-    }
-
-    fn lines(&mut self, mode: &str, given: &Value) -> Result<Vec<Line>> {
-        // A form's lists arrive as objects keyed by index.
-        let mut given: Vec<_> = given.as_object().into_iter().flatten().collect();
-        given.sort_by_key(|(index, _)| index.parse::<u32>().unwrap_or(u32::MAX));
-        let mut lines = Vec::new();
-        for (index, item) in given {
-            let param = format!("line_items[{index}][price]");
-            let price_id = text(item, "price");
-            let price = self.find("price", price_id).cloned();
-            let price = price.ok_or_else(|| ApiError::missing("price", price_id, &param))?;
-            if mode == "payment" && price["recurring"].is_object() {
-                let message = "You must use `subscription` mode when using recurring prices.";
-                return Err(ApiError::invalid(message));
-            }
-            let quantity = text(item, "quantity").parse().ok().filter(|quantity| *quantity > 0);
-            let quantity = quantity.ok_or_else(|| {
-                let param = format!("line_items[{index}][quantity]");
-                ApiError::invalid("Quantity is required and must be positive.").code("parameter_invalid_integer", param)
-            })?;
-            lines.push(Line { id: self.id("li_1", 23), price, quantity });
-        }
-        if mode == "subscription" && !lines.iter().any(|line| line.price["recurring"].is_object()) {
-            let message = "You must provide at least one recurring price in `subscription` mode when using prices.";
-            return Err(ApiError::invalid(message));
-        }
-        Ok(lines)
-    }
-
-    pub fn line_items(&self, session_id: &str) -> Value {
-        let lines = self.carts.get(session_id).map(|cart| cart.lines.as_slice());
-        objects::line_items(session_id, lines.unwrap_or_default())
-    }
-
-    /// A session that can still be paid; one past its time expires here, as nothing else watches the clock.
-    fn open_session(&mut self, id: &str) -> Result<Value> {
-        let session = self.find("checkout.session", id).cloned();
-        let session = session.ok_or_else(|| ApiError::missing("checkout.session", id, "session").status(404))?;
-        if text(&session, "status") != "open" {
-            return Err(ApiError::invalid("This Checkout Session is no longer open."));
-        }
-        if session["expires_at"].as_i64() <= Some(self.stamp().now.as_second()) {
-            self.close_expired(session);
-            return Err(ApiError::invalid("This Checkout Session has expired."));
-        }
-        Ok(session)
-    }
-
-    pub fn expire(&mut self, id: &str) -> Result<Value> {
-        let session = self.open_session(id)?;
-        Ok(self.close_expired(session))
-    }
-
-    fn close_expired(&mut self, mut session: Value) -> Value {
-        session["status"] = json!("expired");
-        session["url"] = Value::Null;
-        self.store(session.clone());
-        self.emit("checkout.session.expired", &session);
-        session
-    }
-
-    pub fn complete(&mut self, id: &str, payer: Payer, payment: Payment) -> Result<Value> {
-        let mut session = self.open_session(id)?;
-        let (lines, sale_metadata) = match self.carts.get(id) {
-            Some(cart) => (cart.lines.clone(), cart.metadata.clone()),
-            None => return Err(ApiError::invalid("This Checkout Session sells nothing.")),
-        };
-        let stamp = self.stamp();
-        let recurring = text(&session, "mode") == "subscription";
-        let total = session["amount_total"].as_i64().unwrap_or_default();
-        let paid = payment == Payment::Now || total == 0;
-
-        // The payment page lets nobody change an address that the session or its customer brings.
-        let email = session["customer_details"]["email"].as_str().map_or(payer.email, str::to_owned);
-        let (name, phone) = (json!(payer.name), json!(payer.phone));
-        let address = address(&json!(payer.address));
-        session["customer_details"] = objects::customer_details(&email, &name, &phone, &address);
-        let with_invoice = recurring || session["invoice_creation"]["enabled"] == true;
-        let wants_customer = with_invoice || text(&session, "customer_creation") == "always";
-        if session["customer"].is_null() && wants_customer {
-            let params = json!({ "email": email, "name": name, "phone": phone, "address": address });
-            session["customer"] = self.create_customer(&params)["id"].clone();
-        }
-        let customer_id = text(&session, "customer").to_owned();
-        let customer = self.object(&customer_id).cloned().unwrap_or_default();
-
-        let subscription_id = recurring.then(|| self.id("sub_1", 23));
-        let invoice_id = self.id("in_1", 23);
-        let sale =
-            Sale { subscription: subscription_id.as_deref(), invoice: &invoice_id, customer: &customer_id, lines: &lines, metadata: &sale_metadata, paid };
-        let invoice = with_invoice.then(|| objects::invoice(stamp, &sale, &customer));
-        if let Some(invoice) = &invoice {
-            session["invoice"] = invoice["id"].clone();
-            self.store(invoice.clone());
-        }
-        if let Some(id) = &subscription_id {
-            let subscription = objects::subscription(id, stamp, &sale);
-            session["subscription"] = json!(id);
-            self.store(subscription.clone());
-            self.emit("customer.subscription.created", &subscription);
-        } else if total > 0 {
-            session["payment_intent"] = json!(self.id("pi_3", 23));
-        }
-        session["status"] = json!("complete");
-        session["url"] = Value::Null;
-        session["payment_status"] = json!(match (total, paid) {
-            (0, _) => "no_payment_required",
-            (_, true) => "paid",
-            (_, false) => "unpaid",
-        });
-        self.store(session.clone());
-        self.emit("checkout.session.completed", &session);
-        if let Some(invoice) = invoice.filter(|_| paid) {
-            self.emit("invoice.paid", &invoice);
-        }
-        Ok(session)
-    }
-
-    /// A completed session whose money is still on its way.
-    fn pending_session(&self, id: &str) -> Result<Value> {
-        let session = self.find("checkout.session", id).cloned();
-        let session = session.ok_or_else(|| ApiError::missing("checkout.session", id, "session").status(404))?;
-        let pending = text(&session, "status") == "complete" && text(&session, "payment_status") == "unpaid";
-        if pending { Ok(session) } else { Err(ApiError::invalid("No payment of this Checkout Session is pending.")) }
-    }
-
-    pub fn settle(&mut self, id: &str) -> Result<Value> {
-        let mut session = self.pending_session(id)?;
-        session["payment_status"] = json!("paid");
-        self.store(session.clone());
-        self.emit("checkout.session.async_payment_succeeded", &session);
-        if let Some(mut invoice) = self.find("invoice", text(&session, "invoice")).cloned() {
-            objects::mark_paid(&mut invoice, self.stamp());
-            self.store(invoice.clone());
-            self.emit("invoice.paid", &invoice);
-        }
-        Ok(session)
-    }
-
-    pub fn fail_async(&mut self, id: &str) -> Result<Value> {
-        let session = self.pending_session(id)?;
-        self.emit("checkout.session.async_payment_failed", &session);
-        if let Some(invoice) = self.find("invoice", text(&session, "invoice")).cloned() {
-            self.emit("invoice.payment_failed", &invoice);
-        }
-        if let Some(mut subscription) = self.find("subscription", text(&session, "subscription")).cloned() {
-            let previous = json!({ "status": subscription["status"] });
-            subscription["status"] = json!("past_due");
-            self.store(subscription.clone());
-            self.emit_change("customer.subscription.updated", &subscription, Some(previous));
-        }
-        Ok(session)
-    }
-
-    /// Ends a subscription at once. One that has ended is none any more for Stripe, though it can still be read.
-    pub fn cancel(&mut self, id: &str) -> Result<Value> {
-        let subscription = self.find("subscription", id).filter(|subscription| text(subscription, "status") != "canceled").cloned();
-        let mut subscription = subscription.ok_or_else(|| ApiError::missing("subscription", id, "id").status(404))?;
-        objects::mark_canceled(&mut subscription, self.stamp());
-        self.store(subscription.clone());
-        self.emit("customer.subscription.deleted", &subscription);
-        Ok(subscription)
     }
 }

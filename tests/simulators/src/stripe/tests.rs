@@ -1,3 +1,7 @@
+mod checkout;
+mod life;
+mod subscriptions;
+
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,13 +16,14 @@ async fn simulator() -> Simulator {
     let options =
         Options { listen: "127.0.0.1:0".parse().expect("an address"), secret_key: KEY.to_owned(), webhook_secret: "whsec_test".to_owned(), webhook_url: None };
     let simulator = Simulator::start(options).await.expect("a simulator");
-    simulator.add_price(Price {
-        id: "price_pro".to_owned(),
-        product: "prod_pro".to_owned(),
-        unit_amount: 4_900,
-        interval: Interval::Month,
-        nickname: "Pro <monthly>".to_owned(),
-    });
+    for (id, unit_amount, interval, nickname) in [
+        ("price_pro", 4_900, Interval::Month, "Pro <monthly>"),
+        ("price_team", 9_900, Interval::Month, "Team"),
+        ("price_slot", 500, Interval::Month, "Slot"),
+        ("price_pro_year", 49_000, Interval::Year, "Pro, yearly"),
+    ] {
+        simulator.add_price(Price { id: id.to_owned(), product: id.replacen("price", "prod", 1), unit_amount, interval, nickname: nickname.to_owned() });
+    }
     simulator
 }
 
@@ -29,6 +34,34 @@ fn payer() -> Payer {
 
 fn types(simulator: &Simulator) -> Vec<String> {
     simulator.events().iter().map(|event| objects::text(event, "type").to_owned()).collect()
+}
+
+/// Reads a value as the generated type, as clients do.
+fn typed<T: miniserde::Deserialize>(value: &Value) -> T {
+    miniserde::json::from_str(&value.to_string()).unwrap_or_else(|_| panic!("the generated type does not read {value}"))
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a timestamp")
+}
+
+fn second(text: &str) -> i64 {
+    at(text).as_second()
+}
+
+/// The types of the events that something emits.
+fn emits(simulator: &Simulator, act: impl FnOnce()) -> Vec<String> {
+    let before = simulator.events().len();
+    act();
+    types(simulator).split_off(before)
+}
+
+/// A paid subscription to Pro since a moment: customer and subscription.
+fn subscribed(simulator: &Simulator, since: &str) -> (String, String) {
+    simulator.set_now(at(since));
+    let id = simulator.create_checkout(CheckoutParams::subscription("price_pro")).expect("a session");
+    let session = simulator.pay(&id, payer()).expect("paid");
+    (objects::text(&session, "customer").to_owned(), objects::text(&session, "subscription").to_owned())
 }
 
 async fn get(simulator: &Simulator, path: &str) -> (StatusCode, Value) {
