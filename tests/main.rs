@@ -2,6 +2,9 @@
 //! The numbers in comments ("trap 3") are those of docs/traps.md.
 
 mod api {
+    mod addon_checkout;
+    mod addon_events;
+    mod addon_quantity;
     mod allocations;
     mod billing;
     mod devices;

@@ -91,6 +91,14 @@ pub enum Error {
     /// Fields of a request that cannot be taken, all of them: 422.
     #[error("{}", invalid_message(.0))]
     Invalid(Vec<FieldFault>),
+    /// The same, for a reason that has a code of its own.
+    #[error("{}", invalid_message(.faults))]
+    Unfit {
+        /// Stable reason.
+        code: &'static str,
+        /// What cannot be taken for it.
+        faults: Vec<FieldFault>,
+    },
     /// The first request of this idempotency key has not ended yet: 409, and the same may be asked again.
     #[error("a request with this Idempotency-Key is still running")]
     InProgress,
@@ -156,6 +164,11 @@ impl Error {
         Self::Invalid(vec![FieldFault { field: field.into(), message: message.into() }])
     }
 
+    /// Fields that cannot be taken, for one reason.
+    pub fn unfit(code: &'static str, faults: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self::Unfit { code, faults: faults.into_iter().map(|(field, message)| FieldFault { field, message }).collect() }
+    }
+
     /// Whether this is a refusal of the class.
     #[must_use]
     pub fn is(&self, class: Refusal) -> bool {
@@ -171,7 +184,7 @@ impl Error {
             Self::Database(error) => database_is_transient(error),
             // A wrong setting is mended by a deployment, and the message must outlive it.
             Self::Setting(_) | Self::InProgress => true,
-            Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Internal(_) => false,
+            Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Unfit { .. } | Self::Internal(_) => false,
         }
     }
 
@@ -179,7 +192,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Refused { code, .. } | Self::Exceeded { code, .. } => code,
+            Self::Refused { code, .. } | Self::Exceeded { code, .. } | Self::Unfit { code, .. } => code,
             Self::Invalid(_) => "invalid",
             Self::InProgress => "request_in_progress",
             Self::Upstream { .. } => "upstream",

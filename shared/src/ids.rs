@@ -83,6 +83,8 @@ ids! {
     PlanId, "^[a-z0-9_-]{1,50}$": |t| (1..=50).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
     /// A device, as its tenant names it: `DEV-001`. Another tenant may have the same.
     DeviceId, "^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$": |t| (1..=100).contains(&t.len()) && t.starts_with(|c: char| c.is_ascii_alphanumeric()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
+    /// A customer's order of slots: `ord_` and 32 hexadecimal digits.
+    AddonOrderId, "^ord_[0-9a-f]{32}$": |t| t.strip_prefix("ord_").is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
     /// Stripe's `evt_…`.
     StripeEventId, "^evt_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "evt_");
     /// Stripe's `cus_…`.

@@ -4,6 +4,7 @@
 //! `model.rs` types and rules without I/O or clock, `store.rs` the only SQL of that noun. The outside world is one concrete
 //! type each (`stripe`, `keycloak`, `queue`, `secrets`). See `docs/architecture.md`.
 
+pub mod addons;
 pub mod allocations;
 pub mod app;
 pub mod audit;

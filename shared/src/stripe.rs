@@ -4,6 +4,10 @@
 //! retries, key rotation), and so are the answers' types: only the fields that a rule needs, absent and `null` alike, both payload
 //! generations (docs/adr/0003-stripe-reads.md). Nothing here knows the database.
 
+mod slots;
+
+pub use slots::NewPayment;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +40,9 @@ const REQUEST_BUDGET: Duration = Duration::from_secs(11);
 
 /// The code of a refusal whose idempotency key was used with other parameters, which Stripe remembers for a day or longer.
 pub const KEY_SPENT: &str = "stripe_key_spent";
+
+/// The code of a refusal of a checkout that would close too early: its request was repeated too late.
+pub const SESSION_TOO_SHORT: &str = "stripe_session_too_short";
 
 /// Stripe in one account and mode.
 pub struct Stripe {
@@ -326,6 +333,7 @@ impl Said {
             (_, "resource_missing", "customer") => {
                 Error::conflict("billing_account_gone", "The company's billing account no longer exists at Stripe. Contact support to have it linked anew.")
             }
+            (_, _, "expires_at") => Error::conflict(SESSION_TOO_SHORT, "Stripe keeps a checkout open for 30 minutes at least"),
             (_, _, param) if param.starts_with("line_items") => {
                 Error::conflict("price_not_available", "Stripe does not sell this plan at this moment. Choose another plan or interval, or contact support.")
             }
@@ -448,6 +456,10 @@ pub struct CheckoutSession {
     pub status: Option<String>,
     /// `paid`, `unpaid` or `no_payment_required`.
     pub payment_status: String,
+    /// What it asks for before tax and discounts, in the currency's smallest unit.
+    pub amount_subtotal: Option<i64>,
+    /// In lower case.
+    pub currency: Option<String>,
     customer: Option<Reference>,
     subscription: Option<Reference>,
     /// What the customer typed at the checkout.
@@ -642,6 +654,8 @@ pub struct Items {
 /// One price and its quantity.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Item {
+    /// Its id, to change it by.
+    pub id: Option<String>,
     price: Price,
     /// How many; a plan's is 1.
     pub quantity: Option<u32>,
@@ -652,6 +666,12 @@ pub struct Item {
 #[derive(Debug, Clone, Deserialize)]
 struct Price {
     id: String,
+    recurring: Option<Recurring>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Recurring {
+    interval: String,
 }
 
 impl Item {
@@ -661,6 +681,12 @@ impl Item {
     /// `Malformed`.
     pub fn price(&self) -> Result<StripePriceId> {
         StripePriceId::parse(&self.price.id)
+    }
+
+    /// How often it is paid, as Stripe says it: `month`, `year`, and others that we do not sell by.
+    #[must_use]
+    pub fn interval(&self) -> Option<&str> {
+        self.price.recurring.as_ref().map(|recurring| recurring.interval.as_str())
     }
 }
 

@@ -184,7 +184,11 @@ async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_witho
     let fill = "INSERT INTO flags (kind, tenant_id, detail) SELECT 'x', tenant_id, 'x' FROM tenants;
                 INSERT INTO devices (tenant_id, device_id, registered_at) SELECT tenant_id, 'D', now() FROM tenants;
                 INSERT INTO stripe_customer_aliases SELECT 'cus_alias_' || tenant_id, tenant_id FROM tenants;
-                INSERT INTO idempotency_keys SELECT 'somebody', tenant_id, 'r', 'k', '', '{}', now() FROM tenants";
+                INSERT INTO idempotency_keys SELECT 'somebody', tenant_id, 'r', 'k', '', '{}', now() FROM tenants;
+                INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval, term_end, remaining_days, period_days, lines, amount_cents,
+                                          currency, expires_at, created_at, updated_at)
+                SELECT 'ord_' || md5(subscription_id), tenant_id, subscription_id, 'month', now() + interval '1 day', 1, 30, '[{}]', 50, 'usd',
+                       now() + interval '1 hour', now(), now() FROM subscriptions";
     world.db.batch_execute(fill).await.expect("rows for both");
     let tables = world
         .rows(
@@ -245,6 +249,10 @@ async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_witho
         "UPDATE tenants SET stripe_customer_id = 'cus_mine'",
         "UPDATE tenants SET status = 'ACTIVE'",
         "UPDATE subscription_plans SET device_limit = 1",
+        "UPDATE addon_orders SET amount_cents = 50",
+        "UPDATE addon_orders SET lines = '[]'",
+        "UPDATE addon_orders SET status = 'paid'",
+        "INSERT INTO addon_orders (order_id, status) VALUES ('ord_' || md5('x'), 'paid')",
         "SELECT * FROM subscription_audit",
         "SELECT * FROM stripe_events",
         "SELECT * FROM outbox_steps",

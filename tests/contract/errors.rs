@@ -29,6 +29,7 @@ async fn every_error_has_its_reviewed_class_and_status() {
     }
     add("Exceeded", Error::exceeded("code", "", 1, 1));
     add("Invalid", Error::invalid("field", ""));
+    add("Unfit", Error::unfit("code", []));
     add("InProgress", Error::InProgress);
     for service in [Service::Database, Service::Queue, Service::Secrets, Service::Stripe, Service::Keycloak, Service::Issuer] {
         add(&format!("{service} unavailable"), Error::unavailable(service, ""));

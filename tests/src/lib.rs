@@ -32,6 +32,7 @@ use crate::proxy::Proxy;
 
 pub mod api;
 pub mod proxy;
+pub mod shop;
 
 /// A setting of the running stack.
 ///

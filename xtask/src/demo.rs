@@ -17,6 +17,8 @@ use crate::ui::{Progress, seconds};
 use person::{Browser, decode_base64, find_link, find_mail};
 
 const PLAN: &str = "pro";
+/// Of the pages that the stack lets call (`ALLOWED_ORIGINS`).
+const ORIGIN: &str = "http://localhost:3000";
 
 /// `cargo xtask demo`.
 pub async fn run(args: &StackArgs) -> Result<()> {
@@ -56,11 +58,13 @@ pub async fn tell(env: &Env) -> Result<()> {
     let session = story.check_out().await?;
     let event = story.webhook(&session).await?;
     let tenant = story.tenant(&session, &event).await?;
+    println!("\n4. The outbox does what is outside the database");
     story.outbox(&tenant).await?;
     story.keycloak_user(&tenant).await?;
     let link = story.welcome_mail().await?;
     let token = story.log_in(&tenant, &link).await?;
     story.device(&token).await?;
+    story.slots(&tenant, &token).await?;
     story.audit(&tenant).await?;
     println!("\nDone in {}: a paid checkout became a customer who logs in and uses what was paid for.", seconds(start.elapsed()));
     Ok(())
@@ -195,7 +199,6 @@ impl Story<'_> {
 
     /// What had to happen outside the database has happened.
     async fn outbox(&self, tenant: &str) -> Result<()> {
-        println!("\n4. The outbox does what is outside the database");
         let query = "SELECT step_id, kind, status, attempts, last_error FROM outbox_steps WHERE tenant_id = $1 ORDER BY step_id";
         let steps = wait("the outbox to be done", async || {
             let steps = self.database.query(query, &[&tenant]).await?;
@@ -277,9 +280,51 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// The customer buys more slots on Stripe's page, and has them.
+    async fn slots(&self, tenant: &str, token: &str) -> Result<()> {
+        println!("\n8. The customer buys slots until the term ends");
+        let api = format!("{}/api/v1/customer", self.env.get("API_URL")?);
+        let call = |request: reqwest::RequestBuilder| answer(request.bearer_auth(token));
+        let limit = async || {
+            let entitled = call(self.http.get(format!("{api}/entitlements"))).await?;
+            let standard = entitled["tiers"].as_array().into_iter().flatten().find(|slots| slots["tier_id"] == 2);
+            standard.and_then(|slots| slots["limit"].as_i64()).with_context(|| format!("no slots of tier 2 in {entitled}"))
+        };
+        let before = limit().await?;
+        let status = call(self.http.get(format!("{api}/billing/status"))).await?;
+        let main = text(&status["subscriptions"][0], "subscription_id")?;
+        let order = json!({
+            "parent_subscription_id": main, "additions": [{"tier_id": 2, "additional_slots": 5}],
+            "success_url": format!("{ORIGIN}/done?session={{CHECKOUT_SESSION_ID}}"), "cancel_url": format!("{ORIGIN}/slots"),
+        });
+        let shown = call(self.http.post(format!("{api}/billing/addon-checkout?dry_run=true")).json(&order)).await?;
+        println!("   price shown       {} cents = {}", shown["amount_cents"], text(&shown["lines"][0], "calculation")?);
+        let opened = call(self.http.post(format!("{api}/billing/addon-checkout")).json(&order)).await?;
+        let paid = self.http.post(text(&opened, "url")?).form(&[("outcome", "paid"), ("name", "Jane Doe")]).send().await.context("the payment page")?;
+        ensure!(paid.status().is_redirection(), "the payment page answers {}", paid.status());
+        let session = text(&opened, "session_id")?;
+        let charged = answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{session}"))?).await?;
+        ensure!(charged["amount_total"] == shown["amount_cents"], "charged {}, shown {}", charged["amount_total"], shown["amount_cents"]);
+        println!("   charged           {} cents  {session}", charged["amount_total"]);
+        let addon = wait("the slots", async || {
+            let stands = call(self.http.get(format!("{api}/billing/checkout/{session}"))).await?;
+            Ok(stands["subscription_id"].as_str().map(str::to_owned))
+        });
+        println!("   subscription      {}  ADDON of {main}", addon.await?);
+        let after = limit().await?;
+        ensure!(after == before + 5, "the limit was {before} and is {after}");
+        println!("   slots             standard: {before} → {after}");
+        self.outbox(tenant).await?;
+        let renewed = "SELECT result->'items'->0->>'quantity' AS quantity FROM outbox_steps WHERE tenant_id = $1 AND kind = 'stripe_addon_quantity'";
+        let renewed: Option<String> = self.database.query_one(renewed, &[&tenant]).await?.get(0);
+        ensure!(renewed.as_deref() == Some("5"), "Stripe renews {renewed:?} slots");
+        println!("   renewed by Stripe 5, with {main}");
+        Ok(())
+    }
+
     /// What the audit says.
     async fn audit(&self, tenant: &str) -> Result<()> {
-        println!("\n8. The audit");
+        println!("\n9. The audit");
         let query = "SELECT to_char(event_timestamp AT TIME ZONE 'UTC', 'HH24:MI:SS') AS at, event_type, actor_type, actor_id, subscription_id, stripe_event_id
                      FROM subscription_audit WHERE tenant_id = $1 ORDER BY event_timestamp, id";
         let rows = self.database.query(query, &[&tenant]).await?;

@@ -18,6 +18,7 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/customer/billing/status", get(billing::status::status))
         .route("/api/v1/customer/billing/checkout", post(billing::checkout::open))
         .route("/api/v1/customer/billing/checkout/{session_id}", get(billing::checkout_status::get))
+        .route("/api/v1/customer/billing/addon-checkout", post(billing::addon_checkout::open))
         .route("/api/v1/customer/billing/portal", post(billing::portal::open))
         .route("/api/v1/customer/entitlements", get(entitlements::entitlements))
         .route("/api/v1/customer/entitlements/check", post(check::check))
@@ -31,6 +32,7 @@ pub fn routes() -> Router<App> {
     billing::status::status,
     billing::checkout::open,
     billing::checkout_status::get,
+    billing::addon_checkout::open,
     billing::portal::open,
     entitlements::entitlements,
     check::check,

@@ -3,6 +3,8 @@
 pub mod model;
 pub(crate) mod store;
 
+use std::collections::BTreeMap;
+
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -15,7 +17,7 @@ use crate::http::IfMatch;
 use crate::idempotency::{self, Key};
 use crate::ids::{PlanId, SubscriptionId};
 use crate::subscriptions::{self, model::Subscription};
-use crate::{Error, Result, tiers};
+use crate::{Error, Result, outbox, tiers};
 use model::{AllocationList, AllocationUpdate, AllocationView, AllocationsSynced, Correction, DeviceCorrection, NewAllocation, Reconciled, SlotLimit, Updated};
 
 /// A subscription's allocations, with what its family has and uses of each tier.
@@ -37,7 +39,11 @@ pub async fn list(db: &Db, id: &SubscriptionId) -> Result<AllocationList> {
 
 /// What a member of a family has of each tier, by the tiers' order.
 pub(crate) async fn view(db: &impl GenericClient, family: &Family, id: &SubscriptionId) -> Result<Vec<AllocationView>> {
-    let counted = store::count_devices(db, &family.root.subscription_id).await?;
+    view_counted(db, family, id, &store::count_devices(db, &family.root.subscription_id).await?).await
+}
+
+/// The same, of a family whose devices are counted already.
+pub(crate) async fn view_counted(db: &impl GenericClient, family: &Family, id: &SubscriptionId, counted: &BTreeMap<i32, i64>) -> Result<Vec<AllocationView>> {
     let rows = store::rows(db, id).await?;
     let view = |row: store::AllocationRow| {
         let (used, limit) = (family.slots_used(row.tier_id), family.effective_limit(row.tier_id));
@@ -83,6 +89,7 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, id: &SubscriptionId
     let made = viewed(&tx, &family, id, tier.tier_id).await?;
     let details = json!({"subscription_id": id, "tier_id": tier.tier_id, "tier_name": tier.display_name, "slot_limit": made.slot_limit});
     record(&tx, "TIER_ALLOCATION_CREATED", by, subscription, None, Some(json!({"slot_limit": made.slot_limit, "slots_used": 0})), details, now).await?;
+    charge_for_slots(&tx, &family, id, now).await?;
     idempotency::keep(&tx, key, &made, now).await?;
     tx.commit().await?;
     Ok(made)
@@ -125,6 +132,7 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, tier_id: i32, if_
         let state = |slot_limit: i32, slots_used: i32| Some(json!({"slot_limit": slot_limit, "slots_used": slots_used}));
         let (before, after) = (state(held.slot_limit, held.slots_used), state(slot_limit, slots_used));
         record(&tx, "TIER_ALLOCATION_UPDATED", by, subscription, before, after, details, now).await?;
+        charge_for_slots(&tx, &family, id, now).await?;
     }
     let family = reread(&tx, &family).await?;
     let allocation = viewed(&tx, &family, id, tier_id).await?;
@@ -167,7 +175,16 @@ pub async fn delete(db: &Db, by: &Person, id: &SubscriptionId, tier_id: i32, if_
     let details = json!({"subscription_id": id, "tier_id": tier_id, "tier_name": tier.display_name});
     record(&tx, "TIER_ALLOCATION_DELETED", by, subscription, Some(json!({"slot_limit": held.slot_limit, "slots_used": held.slots_used})), None, details, now)
         .await?;
+    charge_for_slots(&tx, &family, id, now).await?;
     tx.commit().await?;
+    Ok(())
+}
+
+/// An ADDON's slots are renewed by Stripe, no more of them than there are.
+async fn charge_for_slots(tx: &Transaction<'_>, family: &Family, id: &SubscriptionId, now: Timestamp) -> Result<()> {
+    if family.root.subscription_id != *id {
+        outbox::insert_addon_quantity(tx, &family.root, now).await?;
+    }
     Ok(())
 }
 
@@ -293,7 +310,7 @@ pub(crate) async fn take_slots(tx: &Transaction<'_>, family: &Family, id: &Subsc
 }
 
 /// Sets limits of a member, and returns those of the tiers in question before and after. The root gets a row to count in.
-async fn set_slots(
+pub(crate) async fn set_slots(
     tx: &Transaction<'_>,
     family: &Family,
     id: &SubscriptionId,

@@ -10,7 +10,6 @@ use aws_lc_rs::{digest, rand};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::allocations;
 use crate::app::App;
 use crate::audit::{self, Actor, Entry};
 use crate::db::{Db, begin};
@@ -19,9 +18,9 @@ use crate::http::{Customer, Page};
 use crate::idempotency::{self, Key};
 use crate::ids::{StripeCustomerId, StripePriceId, StripeSessionId};
 use crate::stripe::{self, KEY_SPENT, NewCustomer, NewSession};
-use crate::subscriptions::model::Status;
+use crate::subscriptions::model::{Status, SubscriptionType};
 use crate::tenants::{self, model::Tenant};
-use crate::{Error, Result, plans};
+use crate::{Error, Result, addons, allocations, plans};
 use model::{BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus, NewCheckout, NewPortal, Portal};
 
 /// What is on sale, and the key that pages sell it with.
@@ -48,11 +47,16 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
     let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
     let mut subscriptions = Vec::new();
     for family in families::store::read_all(&tx, &caller.tenant).await? {
+        let root = &family.root;
+        let at_portal = root.subscription_type == SubscriptionType::Main && root.is_stripe_managed();
+        let one_product = at_portal && !addons::store::renews_slots(&tx, &root.subscription_id).await?;
+        let counted = allocations::store::count_devices(&tx, &root.subscription_id).await?;
         for member in family.members().filter(|member| member.status != Status::Expired) {
             subscriptions.push(BillingSubscription {
                 effective_status: family.effective_status(member),
                 stripe_managed: member.is_stripe_managed(),
-                allocations: allocations::view(&tx, &family, &member.subscription_id).await?,
+                portal_plan_change: one_product && member.subscription_id == root.subscription_id,
+                allocations: allocations::view_counted(&tx, &family, &member.subscription_id, &counted).await?,
                 subscription_id: member.subscription_id.clone(),
                 subscription_type: member.subscription_type,
                 status: member.status,
@@ -82,10 +86,7 @@ pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: N
         Prepared::Answered(first) => return Ok(first),
         Prepared::ToDo(tenant, price) => (tenant, price),
     };
-    let customer = match tenant.stripe_customer_id.clone() {
-        Some(linked) => linked,
-        None => become_customer(app, caller, &tenant).await?,
-    };
+    let customer = customer_of(app, caller, &tenant).await?;
     let new = NewSession {
         tenant: &caller.tenant,
         customer: &customer,
@@ -127,6 +128,14 @@ async fn prepare(db: &Db, caller: &Customer, key: Option<&Key>, wanted: &NewChec
     let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
     tx.commit().await?;
     Ok(Prepared::ToDo(Box::new(tenant), price))
+}
+
+/// Who pays for the tenant: its customer at Stripe, made where there is none yet.
+pub(crate) async fn customer_of(app: &App, caller: &Customer, tenant: &Tenant) -> Result<StripeCustomerId> {
+    match tenant.stripe_customer_id.clone() {
+        Some(linked) => Ok(linked),
+        None => become_customer(app, caller, tenant).await,
+    }
 }
 
 /// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was lost, have the same key, and so the same
@@ -256,7 +265,7 @@ fn session_key(key: Option<&Key>) -> Result<String> {
 }
 
 /// For one request and its tries.
-fn random_key() -> Result<String> {
+pub(crate) fn random_key() -> Result<String> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| Error::Internal("no random numbers".to_owned()))?;
     Ok(hex::encode(bytes))

@@ -88,6 +88,8 @@ pub struct BillingSubscription {
     pub parent_subscription_id: Option<SubscriptionId>,
     /// Whether only Stripe's news changes it.
     pub stripe_managed: bool,
+    /// Whether the billing portal offers another plan for it: not while slots are renewed beside it, an operator makes the change then.
+    pub portal_plan_change: bool,
     pub device_limit: i32,
     pub active_device_count: i32,
     pub allocations: Vec<AllocationView>,

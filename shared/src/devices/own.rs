@@ -107,7 +107,7 @@ pub async fn assign_tier(db: &Db, caller: &Customer, id: &DeviceId, tier: i32, n
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
-    let tier = active_tier(&tx, tier).await?;
+    let tier = tiers::active(&tx, tier).await?;
     let on = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
     if device.tier_id != Some(tier.tier_id) {
         let family = families::store::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
@@ -163,7 +163,7 @@ pub async fn assign_many(db: &Db, caller: &Customer, wanted: model::Bulk, dry_ru
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     let tier = match wanted.tier_id {
-        Some(tier) => Some(active_tier(&tx, tier.get_i32()).await?),
+        Some(tier) => Some(tiers::active(&tx, tier.get_i32()).await?),
         None => None,
     };
     let devices: BTreeMap<DeviceId, Device> =
@@ -246,11 +246,6 @@ fn no_device_twice(ids: &[DeviceId]) -> Result<()> {
     let twice = ids.iter().enumerate().filter(|(index, id)| ids[..*index].contains(id));
     let faults: Vec<_> = twice.map(|(index, _)| FieldFault { field: format!("device_ids[{index}]"), message: "is listed twice".to_owned() }).collect();
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
-}
-
-async fn active_tier(tx: &Transaction<'_>, tier: i32) -> Result<Tier> {
-    let tier = tiers::store::find(tx, tier).await?.filter(|tier| tier.is_active);
-    tier.ok_or_else(|| Error::not_found("tier_not_found", "Device tier not found or inactive"))
 }
 
 fn no_subscription() -> Error {

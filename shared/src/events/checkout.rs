@@ -18,6 +18,7 @@ use crate::prices;
 use crate::stripe::{CheckoutSession, Item, Metadata, Subscription};
 use crate::subscriptions::{
     self,
+    model::Status,
     word::{Meaning, grace_end, meaning},
 };
 use crate::tenants::{self, model::Profile};
@@ -27,11 +28,11 @@ use crate::{Error, Result, allocations, devices};
 const TWIN_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
 /// What Stripe says of the checkout now, all read before the transaction begins.
-struct Checkout {
-    id: StripeSessionId,
-    session: CheckoutSession,
-    news: Option<News>,
-    customer: Option<StripeCustomerId>,
+pub(super) struct Checkout {
+    pub(super) id: StripeSessionId,
+    pub(super) session: CheckoutSession,
+    pub(super) news: Option<News>,
+    pub(super) customer: Option<StripeCustomerId>,
     /// The session's, over the subscription's.
     metadata: Metadata,
 }
@@ -90,32 +91,35 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
 
 /// What becomes of the event.
 #[derive(Default)]
-struct Verdict {
-    status: EventStatus,
-    reason: Option<&'static str>,
-    tenant: Option<TenantId>,
-    wake_outbox: bool,
+pub(super) struct Verdict {
+    pub(super) status: EventStatus,
+    pub(super) reason: Option<&'static str>,
+    pub(super) tenant: Option<TenantId>,
+    pub(super) wake_outbox: bool,
     /// No money came, and none will: what waited for it is void.
-    closes_checkout: bool,
+    pub(super) closes_checkout: bool,
 }
 
 impl Verdict {
-    fn of(status: EventStatus, reason: &'static str) -> Self {
+    pub(super) fn of(status: EventStatus, reason: &'static str) -> Self {
         Self { status, reason: Some(reason), ..Self::default() }
     }
 }
 
 /// One checkout in its transaction.
-struct Provisioning<'a> {
-    tx: &'a Transaction<'a>,
+pub(super) struct Provisioning<'a> {
+    pub(super) tx: &'a Transaction<'a>,
     event: &'a Envelope,
-    checkout: &'a Checkout,
-    now: Timestamp,
+    pub(super) checkout: &'a Checkout,
+    pub(super) now: Timestamp,
 }
 
 impl Provisioning<'_> {
     async fn decide(&self) -> Result<Verdict> {
         let session = &self.checkout.session;
+        if session.status.as_deref() == Some("expired") {
+            return self.expired().await;
+        }
         match session.payment_status.as_str() {
             "paid" | "no_payment_required" => {}
             "unpaid" => return self.unpaid().await,
@@ -131,18 +135,13 @@ impl Provisioning<'_> {
             return Ok(Verdict::of(EventStatus::Ignored, "not ours: neither our metadata nor one of our prices"));
         }
         if self.metadata("parent_subscription_id").is_some() {
-            return Ok(Verdict::of(EventStatus::Waiting, "add-on checkouts are not handled yet"));
+            return self.addon().await;
         }
         let Some(news) = &self.checkout.news else {
             return Err(Error::conflict("no_subscription", "the paid checkout has no Stripe subscription, so the term that was bought is unknown"));
         };
-        let status = match meaning(&news.subscription.status, None) {
-            Meaning::Status(status) => status,
-            Meaning::Keep => return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete")),
-            Meaning::Unknown => {
-                let detail = format!("Stripe subscription status {:?} is unknown", news.subscription.status);
-                return Err(Error::conflict("unknown_stripe_status", detail));
-            }
+        let Some(status) = first_status(&news.subscription.status)? else {
+            return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
         };
         let stripe_subscription = StripeSubscriptionId::parse(&news.subscription.id)?;
         if let Some((tenant, _)) = subscriptions::store::find_made_by(self.tx, &self.checkout.id, &stripe_subscription).await? {
@@ -157,18 +156,18 @@ impl Provisioning<'_> {
             Some(plan) if status.is_live() => subscriptions::store::find_recent_twin(self.tx, &tenant, &plan.plan_id, self.now - TWIN_WINDOW).await?,
             _ => None,
         };
-        let new = subscriptions::store::NewMain {
+        let new = subscriptions::store::Bought {
             tenant: &tenant,
+            parent: None,
             status,
             grace_end: grace_end(status, word.unpaid_since),
             plan: bought.plan.as_ref().map(|plan| &plan.plan_id),
             device_limit: bought.plan.as_ref().map_or(0, |plan| plan.device_limit),
             term: word.paid_term.unwrap_or(word.period),
-            word: &word,
-            stripe_subscription: &stripe_subscription,
+            stripe: Some((&stripe_subscription, &word)),
             session: &self.checkout.id,
         };
-        let (id, state) = subscriptions::store::insert_main(self.tx, &new, self.now).await?;
+        let (id, state) = subscriptions::store::insert_bought(self.tx, &new, self.now).await?;
         fault::point(Point::ApplySubscriptionInserted);
         self.audit("STRIPE_CHECKOUT_COMPLETED", &tenant, Some(&id), Some(state), None).await?;
         self.slots(&tenant, &id, bought.plan.as_ref()).await?;
@@ -198,7 +197,7 @@ impl Provisioning<'_> {
         }
     }
 
-    fn metadata(&self, key: &str) -> Option<String> {
+    pub(super) fn metadata(&self, key: &str) -> Option<String> {
         tenants::model::filled(self.checkout.metadata.get(key).map(String::as_str))
     }
 
@@ -207,7 +206,7 @@ impl Provisioning<'_> {
     }
 
     /// The tenant that paid, locked, and whether it is new.
-    async fn tenant(&self) -> Result<(TenantId, bool)> {
+    pub(super) async fn tenant(&self) -> Result<(TenantId, bool)> {
         let by_customer = match &self.checkout.customer {
             Some(customer) => tenants::store::find_by_customer(self.tx, customer).await?,
             None => None,
@@ -276,6 +275,11 @@ impl Provisioning<'_> {
             }
             return Ok(());
         }
+        self.unresolved(tenant, subscription).await
+    }
+
+    /// Says that no plan was found.
+    pub(super) async fn unresolved(&self, tenant: &TenantId, subscription: &SubscriptionId) -> Result<()> {
         let named = self.metadata("plan_id");
         self.audit("PLAN_UNRESOLVED", tenant, Some(subscription), Some(json!({"plan_id": null, "device_limit": 0, "metadata_plan_id": named})), None).await?;
         self.flag("plan_unresolved", tenant, Some(subscription), format!("{subscription} was paid, but no plan has its price or the name {named:?}")).await
@@ -293,7 +297,7 @@ impl Provisioning<'_> {
         Ok(true)
     }
 
-    async fn audit(
+    pub(super) async fn audit(
         &self,
         event_type: &'static str,
         tenant: &TenantId,
@@ -316,6 +320,15 @@ impl Provisioning<'_> {
     async fn flag(&self, kind: &'static str, tenant: &TenantId, subscription: Option<&SubscriptionId>, detail: String) -> Result<()> {
         let flag = Flag { kind, tenant: Some(tenant), subscription, stripe_event: Some(&self.event.id), detail };
         flags::store::raise(self.tx, &flag, self.now).await
+    }
+}
+
+/// The status of a first row; none while there is to be no row.
+pub(super) fn first_status(stripe: &str) -> Result<Option<Status>> {
+    match meaning(stripe, None) {
+        Meaning::Status(status) => Ok(Some(status)),
+        Meaning::Keep => Ok(None),
+        Meaning::Unknown => Err(Error::conflict("unknown_stripe_status", format!("Stripe subscription status {stripe:?} is unknown"))),
     }
 }
 

@@ -3,6 +3,7 @@
 //! An event is a hint: what it means is read from Stripe, outside any transaction; its row and everything that it changes commit
 //! together. Whoever applies an event (queue, replay, backfill) calls `apply`.
 
+mod addon;
 mod checkout;
 pub mod model;
 mod news;
@@ -96,9 +97,10 @@ impl Applier {
             return self.record(event, EventStatus::Ignored, "of the other mode (livemode)", None).await;
         }
         match event.event_type.as_str() {
-            "checkout.session.completed" | "checkout.session.async_payment_succeeded" | "checkout.session.async_payment_failed" => {
-                checkout::apply(self, event).await
-            }
+            "checkout.session.completed"
+            | "checkout.session.async_payment_succeeded"
+            | "checkout.session.async_payment_failed"
+            | "checkout.session.expired" => checkout::apply(self, event).await,
             kind if kind.starts_with("customer.subscription.") || kind.starts_with("invoice.") => match event.subscription()? {
                 Some(id) => self.apply_word(event, &id, reads).await,
                 None if kind.starts_with("invoice.") => self.record(event, EventStatus::Ignored, "an invoice of no subscription", None).await,

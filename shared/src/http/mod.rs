@@ -165,11 +165,12 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let code = self.code();
         // What a caller wrote has no place in the log: of a refusal the code is enough.
-        let cause = (!matches!(self, Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_))).then(|| Arc::from(self.to_string()));
+        let cause =
+            (!matches!(self, Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Unfit { .. })).then(|| Arc::from(self.to_string()));
         let mut problem = match self {
             Self::Refused { why, detail, .. } => Problem::new(refusal_status(why), code, detail),
             Self::Exceeded { detail, limit, used, .. } => Problem { numbers: Some((limit, used)), ..Problem::new(StatusCode::PAYMENT_REQUIRED, code, detail) },
-            Self::Invalid(faults) => {
+            Self::Invalid(faults) | Self::Unfit { faults, .. } => {
                 let fields = if faults.len() == 1 { "1 field" } else { &format!("{} fields", faults.len()) };
                 Problem {
                     faults: Arc::new(faults),

@@ -6,7 +6,7 @@
 pub mod model;
 pub(crate) mod store;
 
-pub use store::{insert_stripe_cancel, insert_stripe_sync};
+pub use store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::addons;
 use crate::audit::{self, Actor, Entry, Person};
 use crate::clock::Clock;
 use crate::db::Db;
@@ -30,7 +31,7 @@ use crate::keycloak::{Ensured, Keycloak};
 use crate::stripe::Stripe;
 use crate::users::model::Email;
 use crate::{Error, Result};
-use model::{KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
+use model::{AddonQuantity, KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
 use store::Step;
 
 /// How long the database may take over one step's claim or record: a hung one must not hold the worker for ever.
@@ -138,7 +139,12 @@ impl Outbox {
                 // What it changed is audited by itself.
                 Ok(Effect { result: json!({"status": "applied"}), audit: None, subscription: None })
             }
-            StepKind::StripeAddonQuantity => Err(Error::Internal(format!("steps of kind {} are not handled yet", step.kind))),
+            StepKind::StripeAddonQuantity => {
+                let AddonQuantity { subscription_id } = payload(step)?;
+                let done = addons::quantity::set(&self.db, &self.stripe, &subscription_id, &format!("addon_quantity:{}:{}", step.id, step.claim)).await?;
+                let audit = done.is_some().then_some("STRIPE_ADDON_QUANTITY_SET");
+                Ok(Effect { result: done.unwrap_or_else(|| json!({"items": []})), audit, subscription: Some(subscription_id) })
+            }
         }
     }
 

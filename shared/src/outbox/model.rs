@@ -80,6 +80,13 @@ pub struct StripeSync {
     pub stripe_subscription_id: StripeSubscriptionId,
 }
 
+/// Whose slots a `stripe_addon_quantity` step has Stripe charge for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddonQuantity {
+    /// The root of the family.
+    pub subscription_id: SubscriptionId,
+}
+
 /// A step, and how it went so far.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the columns of the same names")]

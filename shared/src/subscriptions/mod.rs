@@ -257,6 +257,9 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatc
     if after.subscription_type == SubscriptionType::Main {
         follow(&tx, by, &family, &before, &after, now).await?;
     }
+    if (after.status, &after.hold_reason) != (before.status, &before.hold_reason) {
+        charge_for_slots(&tx, &family, now).await?;
+    }
     tx.commit().await?;
     Ok(Changed { subscription: after, updated: true, event_type: Some(event_type) })
 }
@@ -342,8 +345,17 @@ pub async fn end(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, 
     if family.root.subscription_id == *id {
         ended.expired.extend(expire_addons(&tx, by, &family, now).await?);
     }
+    charge_for_slots(&tx, &family, now).await?;
     tx.commit().await?;
     Ok(ended)
+}
+
+/// Whichever ADDONs live from now on: what Stripe renews beside the MAIN is to be as much.
+async fn charge_for_slots(tx: &Transaction<'_>, family: &Family, now: Timestamp) -> Result<()> {
+    if !family.addons.is_empty() {
+        outbox::insert_addon_quantity(tx, &family.root, now).await?;
+    }
+    Ok(())
 }
 
 async fn expire_with(tx: &Transaction<'_>, by: &Person, before: &Subscription, held: Subscription, reason: Option<&Note>, now: Timestamp) -> Result<()> {

@@ -156,55 +156,57 @@ pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId, seen: i64) ->
     Ok(tx.execute(sql, &[&id.as_str(), &seen]).await? == 1)
 }
 
-/// A MAIN subscription as a paid checkout makes it.
+/// A subscription as a paid checkout makes it.
 #[derive(Debug, Clone)]
-pub struct NewMain<'a> {
+pub struct Bought<'a> {
     /// Whose.
     pub tenant: &'a TenantId,
+    /// An ADDON's MAIN, whose row is locked; none of a MAIN.
+    pub parent: Option<&'a SubscriptionId>,
     /// With what access.
     pub status: Status,
     /// When grace ends; set exactly where the status is GRACE.
     pub grace_end: Option<Timestamp>,
-    /// None: it did not resolve.
+    /// None: it did not resolve, or has slots of its own.
     pub plan: Option<&'a PlanId>,
     /// Devices that it allows.
     pub device_limit: i32,
     /// `[start, end)`, UTC.
     pub term: (Timestamp, Timestamp),
-    /// Stripe's word.
-    pub word: &'a Word<'a>,
-    /// At Stripe.
-    pub stripe_subscription: &'a StripeSubscriptionId,
+    /// Its own Stripe subscription, and the word of that; none where its MAIN's pays for it.
+    pub stripe: Option<(&'a StripeSubscriptionId, &'a Word<'a>)>,
     /// The checkout that paid.
     pub session: &'a StripeSessionId,
 }
 
 /// Inserts it with the next id, and returns that with the row as JSON (for the audit).
-pub async fn insert_main(tx: &Transaction<'_>, new: &NewMain<'_>, now: Timestamp) -> Result<(SubscriptionId, Value)> {
+pub async fn insert_bought(tx: &Transaction<'_>, new: &Bought<'_>, now: Timestamp) -> Result<(SubscriptionId, Value)> {
+    let (id, word) = new.stripe.unzip();
     let row = tx
         .query_one(
-            "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status, grace_end, plan_id, device_limit, term_start, term_end,
-                                        stripe_price_id, stripe_subscription_id, stripe_checkout_session_id, stripe_sync, stripe_status, stripe_period_end,
-                                        stripe_cancel_at, stripe_collection_paused, description, created_by, created_at, updated_at)
-             VALUES (generate_subscription_id($11), $1, 'MAIN', $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $12, $13, $14, $15,
-                     'Bought at Stripe Checkout', 'stripe', $11, $11)
+            "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, grace_end, plan_id, device_limit, term_start,
+                                        term_end, stripe_checkout_session_id, stripe_subscription_id, stripe_sync, stripe_price_id, stripe_status,
+                                        stripe_period_end, stripe_cancel_at, stripe_collection_paused, description, created_by, created_at, updated_at)
+             VALUES (generate_subscription_id($16), $1, CASE WHEN $2::text IS NULL THEN 'MAIN' ELSE 'ADDON' END, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                     CASE WHEN $10::text IS NULL THEN 0 ELSE 1 END, $11, $12, $13, $14, $15, 'Bought at Stripe Checkout', 'stripe', $16, $16)
              RETURNING subscription_id, to_jsonb(subscriptions) AS state",
             &[
                 &new.tenant.as_str(),
+                &new.parent.map(SubscriptionId::as_str),
                 &new.status.as_str(),
                 &new.grace_end,
                 &new.plan.map(PlanId::as_str),
                 &new.device_limit,
                 &new.term.0,
                 &new.term.1,
-                &new.word.price.map(StripePriceId::as_str),
-                &new.stripe_subscription.as_str(),
                 &new.session.as_str(),
+                &id.map(StripeSubscriptionId::as_str),
+                &word.and_then(|word| word.price).map(StripePriceId::as_str),
+                &word.map(|word| word.status),
+                &word.map(|word| word.period.1),
+                &word.and_then(|word| word.cancel_at),
+                &word.is_some_and(|word| word.is_collection_paused),
                 &now,
-                &new.word.status,
-                &new.word.period.1,
-                &new.word.cancel_at,
-                &new.word.is_collection_paused,
             ],
         )
         .await?;

@@ -99,3 +99,9 @@ async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Res
 pub(crate) fn not_found() -> Error {
     Error::not_found("tier_not_found", "Device tier not found")
 }
+
+/// A tier that customers can have more of.
+pub(crate) async fn active(tx: &Transaction<'_>, id: i32) -> Result<Tier> {
+    let tier = store::find(tx, id).await?.filter(|tier| tier.is_active);
+    tier.ok_or_else(|| Error::not_found("tier_not_found", "Device tier not found or inactive"))
+}

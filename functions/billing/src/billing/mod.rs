@@ -1,5 +1,6 @@
 //! What a company buys and pays by.
 
+pub mod addon_checkout;
 pub mod checkout;
 pub mod checkout_status;
 pub mod config;
