@@ -82,9 +82,9 @@ impl State {
                 return Err(ApiError::invalid(message).param("expires_at"));
             }
         }
-        for (index, method) in ordered(&params["payment_method_types"]) {
+        for (index, method) in ordered(&params["allowed_payment_method_types"]) {
             if !["card", "us_bank_account"].contains(&method.as_str().unwrap_or_default()) {
-                let param = format!("payment_method_types[{index}]");
+                let param = format!("allowed_payment_method_types[{index}]");
                 return Err(ApiError::invalid(format!("Invalid {param}: must be one of card or us_bank_account")).param(param));
             }
         }

@@ -35,6 +35,7 @@ pub(super) const CUSTOMER_PARAMS: [&str; 7] = ["address", "description", "email"
 const PORTAL_PARAMS: [&str; 3] = ["customer", "expand", "return_url"];
 const PRICE_PARAMS: [&str; 9] = ["active", "currency", "expand", "lookup_key", "metadata", "nickname", "product", "recurring", "unit_amount"];
 const SESSION_PARAMS: [&str; 19] = [
+    "allowed_payment_method_types",
     "billing_address_collection",
     "cancel_url",
     "client_reference_id",
@@ -49,7 +50,6 @@ const SESSION_PARAMS: [&str; 19] = [
     "metadata",
     "mode",
     "payment_intent_data",
-    "payment_method_types",
     "phone_number_collection",
     "subscription_data",
     "success_url",

@@ -174,7 +174,7 @@ pub(super) fn session(id: &str, stamp: Stamp, url: &str, params: &Value, lines: 
         (false, true) => json!("always"),
         (false, false) => json!(params["customer_creation"].as_str().unwrap_or("if_required")),
     };
-    let methods: Vec<&Value> = ordered(&params["payment_method_types"]).into_iter().map(|(_, method)| method).collect();
+    let methods: Vec<&Value> = ordered(&params["allowed_payment_method_types"]).into_iter().map(|(_, method)| method).collect();
     let invoice_creation = json!({
         "enabled": text(&params["invoice_creation"], "enabled") == "true",
         "invoice_data": {

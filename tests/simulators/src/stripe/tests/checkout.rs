@@ -28,7 +28,7 @@ async fn a_payment_of_inline_prices_leaves_an_invoice_and_a_charge() {
     let form = payment(&[
         ("customer", objects::text(&customer, "id")),
         ("client_reference_id", "order-1"),
-        ("payment_method_types[0]", "card"),
+        ("allowed_payment_method_types[0]", "card"),
         ("invoice_creation[enabled]", "true"),
         ("invoice_creation[invoice_data][metadata][order]", "1"),
         ("payment_intent_data[metadata][order]", "2"),
@@ -93,7 +93,7 @@ async fn a_session_is_refused_with_stripes_words() {
     let mut form = payment(&[("line_items[0][price]", old)]);
     form.retain(|(key, _)| !key.contains("price_data"));
     assert_eq!(post(&simulator, "checkout/sessions", "inactive", &form).await.1["error"]["param"], "line_items[0][price]");
-    for (key, value) in [("expires_at", &*soon), ("expires_at", &late), ("expires_at", "tomorrow"), ("payment_method_types[0]", "cash")] {
+    for (key, value) in [("expires_at", &*soon), ("expires_at", &late), ("expires_at", "tomorrow"), ("allowed_payment_method_types[0]", "cash")] {
         let (status, answer) = post(&simulator, "checkout/sessions", value, &payment(&[(key, value)])).await;
         assert_eq!((status.as_u16(), &answer["error"]["param"]), (400, &json!(key)), "{answer}");
     }
