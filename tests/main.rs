@@ -13,6 +13,7 @@ mod api {
     mod outbox;
     mod own_devices;
     mod provisioning;
+    mod stripe_events;
     mod subscriptions;
     mod tenants;
     mod users;

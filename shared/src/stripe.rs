@@ -4,6 +4,10 @@
 //! retries, key rotation), and so are the answers' types: only the fields that a rule needs, absent and `null` alike, both payload
 //! generations (docs/adr/0003-stripe-reads.md). Nothing here knows the database.
 
+mod events;
+
+pub use events::{EventPage, EventQuery};
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,10 +3,12 @@
 //! An event is a hint: what it means is read from Stripe, outside any transaction; its row and everything that it changes commit
 //! together. Whoever applies an event (queue, replay, backfill) calls `apply`.
 
+pub mod backfill;
 mod checkout;
 pub mod model;
 mod news;
 mod notices;
+mod pace;
 pub mod replay;
 pub mod signature;
 mod store;
