@@ -33,6 +33,7 @@ mod scenarios {
     mod families;
     mod kills;
     mod outages;
+    mod recovery;
     mod redelivery;
     mod running_functions;
     mod walkthroughs;
