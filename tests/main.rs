@@ -32,6 +32,8 @@ mod scenarios {
     mod concurrency;
     mod families;
     mod kills;
+    mod lifecycle;
+    mod lives;
     mod outages;
     mod recovery;
     mod redelivery;

@@ -23,7 +23,7 @@ use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData, RetrieveCheckoutSession,
 };
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
-use stripe_shared::{CheckoutSessionMode, InvoiceStatus};
+use stripe_shared::CheckoutSessionMode;
 
 use crate::error::{Refusal, Service, with_causes};
 use crate::ids::{PlanId, StripeChargeId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId};
@@ -84,12 +84,12 @@ impl Stripe {
         self.read(RetrieveSubscription::new(id.as_str()).expand(["latest_invoice".to_owned()]).build()).await
     }
 
-    /// Reads the latest invoices of a subscription in a status, newest first: a hundred, which no delinquency outlasts.
+    /// Reads the latest invoices of a subscription, newest first: a hundred, which no delinquency outlasts.
     ///
     /// # Errors
     /// As `checkout_session`.
-    pub async fn invoices(&self, id: &StripeSubscriptionId, status: InvoiceStatus) -> Result<Vec<Invoice>> {
-        let query = InvoiceQuery { subscription: id.as_str(), status: status.as_str(), limit: 100 };
+    pub async fn invoices(&self, id: &StripeSubscriptionId) -> Result<Vec<Invoice>> {
+        let query = InvoiceQuery { subscription: id.as_str(), limit: 100 };
         let request = RequestBuilder::new(StripeMethod::Get, "/invoices").query(&query);
         Ok(self.read::<ListOf<Invoice>>(request).await?.data)
     }
@@ -545,7 +545,6 @@ enum Expandable<T> {
 #[derive(Serialize)]
 struct InvoiceQuery<'a> {
     subscription: &'a str,
-    status: &'a str,
     limit: u32,
 }
 
@@ -590,6 +589,17 @@ struct Lines {
 #[derive(Debug, Clone, Deserialize)]
 struct InvoiceLine {
     period: Period,
+    // Before API 2025-03-31 it stood here, since then in the details of the parent, whichever it has.
+    #[serde(default, deserialize_with = "null_is_default")]
+    proration: bool,
+    #[serde(default)]
+    parent: serde_json::Value,
+}
+
+impl InvoiceLine {
+    fn is_proration(&self) -> bool {
+        self.proration || ["subscription_item_details", "invoice_item_details"].iter().any(|details| self.parent[*details]["proration"] == true)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -615,10 +625,10 @@ impl Invoice {
         Timestamp::from_second(self.due_date.or(self.status_transitions.finalized_at).unwrap_or(self.created)).ok()
     }
 
-    /// The time that it pays for: of its line that ends last. Lines that correct an earlier time end earlier.
+    /// The time that it pays for: of its line that ends last, corrections of a running period aside.
     #[must_use]
     pub fn term(&self) -> Option<(Timestamp, Timestamp)> {
-        let last = self.lines.data.iter().map(|line| &line.period).max_by_key(|period| period.end)?;
+        let last = self.lines.data.iter().filter(|line| !line.is_proration()).map(|line| &line.period).max_by_key(|period| period.end)?;
         Some((Timestamp::from_second(last.start).ok()?, Timestamp::from_second(last.end).ok()?))
     }
 }

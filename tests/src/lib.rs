@@ -480,7 +480,11 @@ pub fn payer(email: &str) -> Payer {
     Payer { email: email.to_owned(), name: Some("Jane Doe".to_owned()), phone: None, address: Some(address) }
 }
 
-async fn stripe() -> Simulator {
+/// A Stripe with the seed's prices, and one that nothing here knows.
+///
+/// # Panics
+/// Where it does not start.
+pub async fn stripe() -> Simulator {
     let options = simulators::stripe::Options {
         listen: ([127, 0, 0, 1], 0).into(),
         secret_key: stack("STRIPE_SECRET_KEY"),

@@ -31,8 +31,6 @@ struct Checkout {
     id: StripeSessionId,
     session: CheckoutSession,
     news: Option<News>,
-    /// What was paid for last, where that is not the present period.
-    paid_term: Option<(Timestamp, Timestamp)>,
     customer: Option<StripeCustomerId>,
     /// The session's, over the subscription's.
     metadata: Metadata,
@@ -77,22 +75,17 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
     let id = StripeSessionId::parse(id)?;
     applier.pace().await?;
     let session = applier.stripe.checkout_session(&id).await?;
-    let (mut news, mut paid_term) = (None, None);
-    if let Some(id) = session.subscription()? {
-        let read = applier.news(&id).await?;
-        // A late delivery finds a subscription that may be unpaid, or over, by now.
-        if !matches!(read.subscription.status.as_str(), "active" | "trialing") || !read.subscription.is_settled(applier.clock.now())? {
-            paid_term = applier.paid_term(&id).await?;
-        }
-        news = Some(read);
-    }
+    let news = match session.subscription()? {
+        Some(id) => Some(applier.news(&id).await?),
+        None => None,
+    };
     let subscription = news.as_ref().map(|news| &news.subscription);
     let of_subscription = subscription.map(Subscription::customer).transpose()?.flatten();
     let customer = session.customer()?.or(of_subscription).or_else(|| event.customer());
     let mut metadata = subscription.map(|subscription| subscription.metadata.clone()).unwrap_or_default();
     // Blank is absent: it must not hide what the subscription says.
     metadata.extend(session.metadata.iter().filter(|(_, value)| !value.trim().is_empty()).map(|(key, value)| (key.clone(), value.clone())));
-    Ok(Checkout { id, session, news, paid_term, customer, metadata })
+    Ok(Checkout { id, session, news, customer, metadata })
 }
 
 /// What becomes of the event.
@@ -170,7 +163,7 @@ impl Provisioning<'_> {
             grace_end: grace_end(status, word.unpaid_since),
             plan: bought.plan.as_ref().map(|plan| &plan.plan_id),
             device_limit: bought.plan.as_ref().map_or(0, |plan| plan.device_limit),
-            term: self.checkout.paid_term.unwrap_or(word.period),
+            term: word.paid_term.unwrap_or(word.period),
             word: &word,
             stripe_subscription: &stripe_subscription,
             session: &self.checkout.id,

@@ -4,21 +4,22 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use stripe_shared::InvoiceStatus;
 
 use super::{Applier, pace};
 use crate::Result;
 use crate::ids::{StripePriceId, StripeSubscriptionId};
 use crate::plans::model::Plan;
-use crate::stripe::{Item, Subscription};
+use crate::stripe::{Invoice, Item, Subscription};
 use crate::subscriptions::word::Word;
 
 /// A Stripe subscription as it was read.
 #[derive(Debug, Clone)]
 pub(super) struct News {
     pub subscription: Subscription,
-    /// Of its oldest open invoice, where it is past due.
+    /// Of its oldest open invoice.
     unpaid_since: Option<Timestamp>,
+    /// Of its latest settled invoice, where the present period is not paid: news that came late must find what was paid meanwhile.
+    paid_term: Option<(Timestamp, Timestamp)>,
 }
 
 impl News {
@@ -28,7 +29,10 @@ impl News {
         Ok(Word {
             status: &self.subscription.status,
             period,
-            is_settled: self.subscription.is_settled(now)?,
+            paid_term: match self.subscription.status.as_str() {
+                "active" | "trialing" if self.subscription.is_settled(now)? => Some(period),
+                _ => self.paid_term,
+            },
             // A payment that failed did so when the present period began, unless an open invoice says better.
             unpaid_since: self.unpaid_since.unwrap_or(period.0),
             cancel_at: self.subscription.cancel_at(),
@@ -62,22 +66,19 @@ impl Applier {
         pace::wait(&self.db, self.reads_per_second).await
     }
 
-    /// Reads a subscription.
+    /// Reads a subscription; and its invoices, where the present period is not what was paid for.
     pub(super) async fn news(&self, id: &StripeSubscriptionId) -> Result<News> {
         self.pace().await?;
         let subscription = self.stripe.subscription(id).await?;
-        let mut unpaid_since = None;
-        if subscription.status == "past_due" {
-            self.pace().await?;
-            let open = self.stripe.invoices(id, InvoiceStatus::Open).await?;
-            unpaid_since = open.iter().filter(|invoice| invoice.amount_due > 0).filter_map(crate::stripe::Invoice::unpaid_since).min();
+        let now = self.clock.now();
+        if matches!(subscription.status.as_str(), "active" | "trialing") && subscription.is_settled(now)? {
+            return Ok(News { subscription, unpaid_since: None, paid_term: None });
         }
-        Ok(News { subscription, unpaid_since })
-    }
-
-    /// The time that was paid for last, of a subscription that is not settled for its present period.
-    pub(super) async fn paid_term(&self, id: &StripeSubscriptionId) -> Result<Option<(Timestamp, Timestamp)>> {
         self.pace().await?;
-        Ok(self.stripe.invoices(id, InvoiceStatus::Paid).await?.iter().find_map(crate::stripe::Invoice::term))
+        let invoices = self.stripe.invoices(id).await?;
+        let open = invoices.iter().filter(|invoice| invoice.status.as_deref() == Some("open") && !invoice.is_settled(now));
+        let unpaid_since = open.filter_map(Invoice::unpaid_since).min();
+        let paid_term = invoices.iter().filter(|invoice| invoice.is_settled(now)).find_map(Invoice::term);
+        Ok(News { subscription, unpaid_since, paid_term })
     }
 }

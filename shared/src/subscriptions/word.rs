@@ -47,8 +47,8 @@ pub struct Word<'a> {
     pub status: &'a str,
     /// The present period of the plan's item, `[start, end)`, UTC.
     pub period: (Timestamp, Timestamp),
-    /// Whether what is due for it is paid, or nothing is due yet.
-    pub is_settled: bool,
+    /// The latest time for which nothing is due any more, or nothing yet: the present period, or one before; none where none is known.
+    pub paid_term: Option<(Timestamp, Timestamp)>,
     /// Since when the oldest open invoice is unpaid.
     pub unpaid_since: Timestamp,
     /// When Stripe will end it.
@@ -84,10 +84,10 @@ impl Word<'_> {
             // Set once for each delinquency: no later news of it makes it longer.
             after.grace_end = before.grace_end.filter(|_| status == Status::Grace).or_else(|| grace_end(status, self.unpaid_since));
         }
-        if matches!(self.status, "active" | "trialing") && self.is_settled {
-            let end = root_end.map_or(self.period.1, |root_end| self.period.1.min(root_end));
-            if end > self.period.0 {
-                (after.term_start, after.term_end) = (self.period.0, end);
+        if let Some((start, end)) = self.paid_term {
+            let end = root_end.map_or(end, |root_end| end.min(root_end));
+            if end > start {
+                (after.term_start, after.term_end) = (start, end);
             }
         }
         match (self.plan, self.slots) {
