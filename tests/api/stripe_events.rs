@@ -1,6 +1,6 @@
 //! `operations`: Stripe's events, as operators read, mend and fetch them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use futures::future::join_all;
@@ -272,8 +272,8 @@ async fn a_backfill_goes_on_from_its_cursor_page_by_page_in_the_order_of_each() 
     let world = World::new().await;
     let from = many(&world, 230);
     let applier = &world.events.applier;
-    let backfiller = Backfiller { db: &applier.db, queue: &world.webhook.queue, stripe: &applier.stripe, reads_per_second: 50 };
-    let (mut cursor, mut received) = (None, Vec::new());
+    let backfiller = Backfiller { db: &applier.db, queue: &world.webhook.queue, stripe: &applier.stripe, reads_per_second: 2 };
+    let (mut cursor, mut received, began) = (None, Vec::new(), Instant::now());
     loop {
         // A budget of nothing is for one page.
         let page = backfiller.run((from, hours_ago(-1)), cursor, Duration::ZERO).await.expect("a page");
@@ -284,6 +284,7 @@ async fn a_backfill_goes_on_from_its_cursor_page_by_page_in_the_order_of_each() 
             break;
         }
     }
+    assert!(began.elapsed() >= Duration::from_secs(1), "three reads at two a second");
     let listed = received.iter().sum::<usize>();
     assert_eq!((received.len(), received[0], received[1]), (3, 100, 100), "{received:?}");
     assert_eq!(world.queued().await as usize, listed, "each page begins where the one before ended");
