@@ -1,7 +1,7 @@
 //! A model test: customers lead random lives at Stripe. What one database makes of their events in order, as they happen, another must make of
 //! the same events shuffled, doubled and late, while its connections break and Stripe fails; and both must say what Stripe says.
 //!
-//! A seed is a life. `cargo xtask lives 10000` leads more of them; `PULSE_SEED=17` leads one again.
+//! A seed is a life. `cargo xtask lives 10000` leads more of them; `cargo xtask lives --seed 17` leads one again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -40,6 +40,17 @@ enum Command {
     Token(token::TokenArgs),
     /// Check many companies out at once, with a share of all outside calls failing, on a stack of its own
     Load(load::LoadArgs),
+    /// Lead many random lives of customers at Stripe, their events in any order; needs a running stack. The suite leads 500
+    Lives {
+        /// How many
+        #[arg(default_value_t = 10_000)]
+        lives: u64,
+        /// Only this one, as a failure names it
+        #[arg(long)]
+        seed: Option<u64>,
+        #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+        state: Option<PathBuf>,
+    },
     /// Write docs/openapi.json, and the reviewed lists of the tests, anew from the code; needs a running stack
     Openapi {
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
@@ -97,6 +108,7 @@ async fn main() -> ExitCode {
         Command::Stripe(StripeCommand::Redrive { state }) => stripe::redrive(state.as_deref()).await,
         Command::Token(args) => token::run(&args).await,
         Command::Load(args) => load::run(&args).await,
+        Command::Lives { lives, seed, state } => test::lives(lives, seed, state.as_deref()).await,
         Command::Openapi { state } => test::write_reviewed(state.as_deref()).await,
         Command::Test(args) => test::run(&args).await,
     };

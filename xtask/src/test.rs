@@ -46,6 +46,18 @@ pub async fn write_reviewed(state: Option<&Path>) -> Result<()> {
     status(cargo.envs(env.pairs()).env("PULSE_WRITE_REVIEWED", "1")).await
 }
 
+/// `cargo xtask lives`.
+pub async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Result<()> {
+    let env = crate::dev::require_running(state)?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--quiet", "--package", "tests", "--test", "pulse", "--", "scenarios::lives"]);
+    cargo.envs(env.pairs()).env("PULSE_LIVES", lives.to_string());
+    if let Some(seed) = seed {
+        cargo.env("PULSE_SEED", seed.to_string());
+    }
+    status(&mut cargo).await
+}
+
 /// Begin of the names of tests that need the real server of that name.
 const NEED_JDK: [&str; 2] = ["real_keycloak", "real_elasticmq"];
 
