@@ -14,7 +14,12 @@ use jiff::Timestamp;
 use provisioning::Provisioning;
 use serde_json::{Value, json};
 use shared::clock::Clock;
-use shared::config::Env;
+use shared::config::{self, DatabaseSettings, Env};
+use shared::db::Db;
+use shared::events::Applier;
+use shared::queue::Queue;
+use shared::secrets::{Role, Secrets};
+use shared::stripe::Stripe;
 use simulators::keycloak::Fake;
 use simulators::stripe::{Card, CheckoutParams, Dunning, GivenUp, Simulator};
 use stripe_events::StripeEvents;
@@ -72,12 +77,20 @@ impl Luck {
     }
 }
 
+fn env(settings: &BTreeMap<&'static str, String>, more: &[(&'static str, String)]) -> Env {
+    let settings = settings.clone().into_iter().chain(more.iter().cloned());
+    Env::of(settings.map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
 /// One database, and what applies events to it.
 struct Side {
     owner: Client,
     settings: BTreeMap<&'static str, String>,
     /// Between it and its database, where that fails.
     proxy: Option<Proxy>,
+    db: Arc<Db>,
+    secrets: Arc<Secrets>,
+    aws: aws_config::SdkConfig,
 }
 
 impl Side {
@@ -97,17 +110,20 @@ impl Side {
             ("PROVISIONING_QUEUE_URL", "http://127.0.0.1:9/none".to_owned()),
             ("STRIPE_READS_PER_SECOND", "0".to_owned()),
         ]);
-        Self { owner, settings, proxy }
+        let env = env(&settings, &[]);
+        let aws = config::aws().await;
+        let secrets = Secrets::read(&aws, &env, Role::System).await.expect("the secret");
+        let db = Db::new(DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", Arc::clone(&secrets)).expect("a pool");
+        Self { owner, settings, proxy, db: Arc::new(db), secrets, aws }
     }
 
-    fn env(&self, more: &[(&'static str, String)]) -> Env {
-        let settings = self.settings.clone().into_iter().chain(more.iter().cloned());
-        Env::of(settings.map(|(key, value)| (key.to_owned(), value)).collect())
-    }
-
-    async fn functions(&self, stripe: &Simulator, clock: Clock) -> StripeEvents {
+    /// The function as it would be started, on this life's Stripe and in its time.
+    fn functions(&self, stripe: &Simulator, clock: Clock) -> StripeEvents {
         let base = stripe.base_url().trim_end_matches('/').to_owned();
-        StripeEvents::start(&self.env(&[("STRIPE_API_BASE", base)]), clock).await.expect("stripe-events")
+        let nowhere = || Queue::new(&self.aws, "http://127.0.0.1:9/none".to_owned());
+        let stripe = Arc::new(Stripe::new(base, Arc::clone(&self.secrets)).expect("a client"));
+        let applier = Applier { db: Arc::clone(&self.db), stripe, reads_per_second: 0, clock };
+        StripeEvents { applier, queue: nowhere(), outbox_wake: nowhere() }
     }
 
     /// What it has of these Stripe subscriptions. Tiers that a former plan brought stay with no slots; who came late never had them.
@@ -293,7 +309,7 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
     stripe.set_now(start);
     let ticking = Arc::clone(&now);
     let clock = Clock::from_fn(move || Timestamp::from_second(ticking.load(Ordering::SeqCst)).expect("an instant"));
-    let (first, second) = (in_order.functions(&stripe, clock.clone()).await, disorder.functions(&stripe, clock).await);
+    let (first, second) = (in_order.functions(&stripe, clock.clone()), disorder.functions(&stripe, clock));
     let proxy = disorder.proxy.as_ref().expect("a proxy");
 
     let mut life = Life { luck, stripe: &stripe, now, name: format!("life-{seed}"), customer: None, subscription: None, paying_later: None, seen: 0 };
@@ -394,7 +410,7 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
         let start: Timestamp = "2028-01-01T00:00:00Z".parse().expect("an instant");
         start + jiff::SignedDuration::from_secs(later.load(Ordering::SeqCst))
     });
-    let provisioning = Provisioning::start(&side.env(&settings), clock).await.expect("provisioning");
+    let provisioning = Provisioning::start(&env(&side.settings, &settings), clock).await.expect("provisioning");
     for round in 0..200 {
         keycloak.fail_next(round % 3, 503);
         provisioning.outbox.run(Duration::from_mins(1)).await.map_err(|error| error.to_string())?;
