@@ -16,6 +16,7 @@ mod api {
     mod outbox;
     mod own_devices;
     mod provisioning;
+    mod stripe_events;
     mod subscriptions;
     mod tenants;
     mod users;
@@ -37,6 +38,7 @@ mod scenarios {
     mod lifecycle;
     mod lives;
     mod outages;
+    mod recovery;
     mod redelivery;
     mod running_functions;
     mod walkthroughs;

@@ -1,14 +1,17 @@
 //! What every HTTP function keeps between requests: the database as the roles it acts in, who may call, the time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use aws_config::SdkConfig;
 use axum::http::HeaderValue;
 
 use crate::auth::Verifier;
 use crate::clock::Clock;
 use crate::config::{self, AuthSettings, DatabaseSettings, Env, KeycloakSettings};
 use crate::db::Db;
+use crate::events::backfill::Backfiller;
 use crate::keycloak::Keycloak;
+use crate::queue::Queue;
 use crate::secrets::{Role, Secrets};
 use crate::stripe::Stripe;
 use crate::{Error, Result};
@@ -25,11 +28,23 @@ struct Parts {
     keycloak: Option<Keycloak>,
     /// With the key that pages show its forms with.
     stripe: Option<(Stripe, String)>,
+    events: Option<Events>,
+}
+
+/// Where Stripe's events are listed and queued, by the operators' secret.
+struct Events {
+    stripe: Stripe,
+    reads_per_second: i32,
+    aws: SdkConfig,
+    queue_url: String,
+    /// Made at its first use: most requests of its function need none.
+    queue: OnceLock<Queue>,
 }
 
 impl App {
     /// Reads the settings, and the secrets of the roles that the function acts in, all at once. An operators' function that is told where
-    /// Keycloak is can also keep its users; a customers' function that is told Stripe's publishable key can also open checkouts.
+    /// Keycloak is can also keep its users, one that is told the queue of Stripe's events can also fill it; a customers' function that is
+    /// told Stripe's publishable key can also open checkouts.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.
@@ -64,7 +79,17 @@ impl App {
             }
             _ => None,
         };
-        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak, stripe })))
+        let events = match (env.optional("STRIPE_QUEUE_URL")?, operator) {
+            (Some(_), Some((_, secrets, _))) => Some(Events {
+                stripe: Stripe::new(config::stripe_api_base(env)?, secrets.clone())?,
+                reads_per_second: config::stripe_reads_per_second(env)?,
+                queue_url: config::queue_url(env, "STRIPE_QUEUE_URL")?,
+                queue: OnceLock::new(),
+                aws,
+            }),
+            _ => None,
+        };
+        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak, stripe, events })))
     }
 
     /// The database as operators' role.
@@ -109,6 +134,28 @@ impl App {
 
     fn stripe_with_key(&self) -> Result<&(Stripe, String)> {
         self.0.stripe.as_ref().ok_or_else(|| Error::Internal("this function does not know Stripe's publishable key".to_owned()))
+    }
+
+    /// The queue of Stripe's events.
+    ///
+    /// # Errors
+    /// `Internal` where the function was not told where it is.
+    pub fn event_queue(&self) -> Result<&Queue> {
+        let events = self.events()?;
+        Ok(events.queue.get_or_init(|| Queue::new(&events.aws, events.queue_url.clone())))
+    }
+
+    /// What fills it with what never came, as operators' role.
+    ///
+    /// # Errors
+    /// As `event_queue`.
+    pub fn backfiller(&self) -> Result<Backfiller<'_>> {
+        let Events { stripe, reads_per_second, .. } = self.events()?;
+        Ok(Backfiller { db: self.operator_db()?, queue: self.event_queue()?, stripe, reads_per_second: *reads_per_second })
+    }
+
+    fn events(&self) -> Result<&Events> {
+        self.0.events.as_ref().ok_or_else(|| Error::Internal("this function does not know where the queue of Stripe's events is".to_owned()))
     }
 
     fn role(&self, role: Role) -> Result<&(Role, Arc<Secrets>, Db)> {

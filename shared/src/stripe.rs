@@ -4,8 +4,10 @@
 //! retries, key rotation), and so are the answers' types: only the fields that a rule needs, absent and `null` alike, both payload
 //! generations (docs/adr/0003-stripe-reads.md). Nothing here knows the database.
 
+mod events;
 mod slots;
 
+pub use events::{EventPage, EventQuery};
 pub use slots::NewPayment;
 
 use std::collections::{BTreeMap, HashMap};

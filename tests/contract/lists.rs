@@ -26,10 +26,10 @@ async fn a_million_subscriptions_are_listed_by_index_and_paged_at_one_price() {
     let api = world.api().await;
     let path = "/api/v1/operator/subscriptions";
     // What each request really did, by the server's own statistics.
-    let so_far = std::cell::Cell::new(reads(&world).await);
+    let so_far = std::cell::Cell::new(reads(&world, "subscriptions").await);
     let blocks = async |query: &str| {
         let reply = api.get(Who::Operator, &format!("{path}?{query}")).await.expect(200);
-        let (before, after) = (so_far.get(), reads(&world).await);
+        let (before, after) = (so_far.get(), reads(&world, "subscriptions").await);
         so_far.set(after);
         assert_eq!(after.0, before.0, "{query}: subscriptions were scanned from end to end");
         (reply, after.1 - before.1)
@@ -37,12 +37,8 @@ async fn a_million_subscriptions_are_listed_by_index_and_paged_at_one_price() {
     let (first, cost) = blocks("limit=100").await;
     assert_eq!(first["count"], 100);
     let half = "2026-08-02T00:00:00Z";
-    let after = |at: &str, id: &str| {
-        use base64::Engine as _;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(serde_json::json!([at, id]).to_string())
-    };
-    let (middle, middle_cost) = blocks(&format!("limit=100&cursor={}", after(half, "SUB-2026-1"))).await;
-    let (last, last_cost) = blocks(&format!("limit=100&cursor={}", after("2027-03-07T00:00:00Z", "SUB-2026-1"))).await;
+    let (middle, middle_cost) = blocks(&format!("limit=100&cursor={}", cursor(half, "SUB-2026-1"))).await;
+    let (last, last_cost) = blocks(&format!("limit=100&cursor={}", cursor("2027-03-07T00:00:00Z", "SUB-2026-1"))).await;
     for (page, page_cost) in [(&middle, middle_cost), (&last, last_cost)] {
         assert!(page["count"].as_i64() > Some(0), "{page}");
         assert!(page_cost <= 2 * cost + 50, "{page_cost} blocks after {cost}");
@@ -65,13 +61,69 @@ async fn a_million_subscriptions_are_listed_by_index_and_paged_at_one_price() {
     assert_eq!(one["subscriptions"][0]["subscription_id"], Value::from("SUB-2026-10777777"));
 }
 
+/// The cursor after an item of this sort key.
+fn cursor(at: &str, id: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(serde_json::json!([at, id]).to_string())
+}
+
+/// Three hundred thousand events of two thousand tenants: nearly all applied, a few of each other status.
+const FILL_EVENTS: &str = "
+    INSERT INTO tenants (tenant_id, name) SELECT 't-' || n, 'T ' || n FROM generate_series(0, 1999) n;
+    INSERT INTO stripe_events (event_id, event_type, livemode, created_at, recorded_at, customer_id, tenant_id, stripe_subscription_id, status)
+    SELECT 'evt_' || lpad(n::text, 7, '0'), CASE WHEN n % 5000 = 0 THEN 'charge.refunded' ELSE 'invoice.paid' END, false, at, at, 'cus_' || n % 2000,
+           't-' || n % 2000, 'sub_' || n % 3000,
+           CASE WHEN n % 4001 = 0 THEN 'failed' WHEN n % 4003 = 0 THEN 'waiting' WHEN n % 4007 = 0 THEN 'dismissed' WHEN n % 10 = 0 THEN 'ignored' ELSE 'applied' END
+    FROM (SELECT n, '2026-01-01'::timestamptz + n * interval '37 seconds' AS at FROM generate_series(1, 300000) n) q;
+    ANALYZE stripe_events; ANALYZE tenants";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_list_of_events_is_read_by_index_and_paged_at_one_price() {
+    let world = World::new().await;
+    world.db.batch_execute(FILL_EVENTS).await.expect("many rows");
+    let api = world.api().await;
+    let path = "/api/v1/operator/stripe-events";
+    let so_far = std::cell::Cell::new(reads(&world, "stripe_events").await);
+    let blocks = async |query: &str| {
+        let reply = api.get(Who::Operator, &format!("{path}?{query}")).await.expect(200);
+        let (before, after) = (so_far.get(), reads(&world, "stripe_events").await);
+        so_far.set(after);
+        assert_eq!(after.0, before.0, "{query}: the events were scanned from end to end");
+        (reply, after.1 - before.1)
+    };
+    let (first, cost) = blocks("limit=100").await;
+    assert_eq!((&first["count"], &first["events"][0]["event_id"]), (&Value::from(100), &Value::from("evt_0300000")));
+    let cursor = cursor("2026-01-01T03:00:00Z", "evt_0");
+    let (last, last_cost) = blocks(&format!("limit=100&cursor={cursor}")).await;
+    assert!(last["count"].as_i64() > Some(0) && last_cost <= 2 * cost + 50, "{last_cost} blocks after {cost}");
+    for filter in [
+        "status=failed",
+        "status=waiting",
+        "status=dismissed",
+        "status=ignored",
+        "status=applied",
+        "event_type=charge.refunded",
+        "event_type=nothing.such",
+        "customer_id=cus_7",
+        "tenant_id=t-7",
+        "stripe_subscription_id=sub_7",
+        "status=failed&tenant_id=t-7",
+        "status=failed&event_type=charge.refunded",
+    ] {
+        let (page, cost) = blocks(&format!("limit=100&{filter}")).await;
+        assert!(cost < 1_000, "{filter}: {cost} blocks for {}", page["count"]);
+    }
+}
+
 /// How often the table was scanned as a whole, and how many of its and its indexes' blocks were read, so far.
-async fn reads(world: &World) -> (i64, i64) {
+async fn reads(world: &World, table: &str) -> (i64, i64) {
     // The statistics of other backends arrive within a second of their end; asked for now, they are flushed at once.
     tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
-    let sql = "SELECT s.seq_scan AS scans, (io.heap_blks_read + io.heap_blks_hit + io.idx_blks_read + io.idx_blks_hit) AS blocks
-               FROM pg_stat_user_tables s JOIN pg_statio_user_tables io USING (relid) WHERE s.relname = 'subscriptions'";
+    let sql = format!(
+        "SELECT s.seq_scan AS scans, (io.heap_blks_read + io.heap_blks_hit + io.idx_blks_read + io.idx_blks_hit) AS blocks
+         FROM pg_stat_user_tables s JOIN pg_statio_user_tables io USING (relid) WHERE s.relname = '{table}'"
+    );
     world.db.execute("SELECT pg_stat_clear_snapshot()", &[]).await.expect("cleared");
-    let row = world.row(sql).await;
+    let row = world.row(&sql).await;
     (row["scans"].as_i64().expect("a number"), row["blocks"].as_i64().expect("a number"))
 }

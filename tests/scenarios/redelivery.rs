@@ -127,7 +127,7 @@ async fn a_person_dismisses_what_needs_nothing_and_nothing_else() {
         assert_eq!(world.recorded(event).await.0, "dismissed", "a redelivery leaves it so");
     }
     let unknown = StripeEventId::parse("evt_unknown").expect("an id");
-    for (event, code) in [(&id(&good), "event_final"), (&id(&failed), "event_final"), (&unknown, "no_such_event")] {
+    for (event, code) in [(&id(&good), "event_final"), (&id(&failed), "event_final"), (&unknown, "stripe_event_not_found")] {
         assert_eq!(replay::dismiss(&applier.db, event, "x", &tests::operator(), now).await.expect_err("refused").code(), code);
         assert_eq!(replay::replay(&applier.db, &world.webhook.queue, event, &tests::operator(), now).await.expect_err("refused").code(), code);
     }

@@ -5,6 +5,7 @@ mod flags;
 mod health;
 mod openapi;
 mod provisioning;
+mod stripe_events;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -22,6 +23,11 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/operator/provisioning", get(provisioning::list::list))
         .route("/api/v1/operator/provisioning/{step_id}/retry", post(provisioning::retry::retry))
         .route("/api/v1/operator/provisioning/{step_id}/dismiss", post(provisioning::dismiss::dismiss))
+        .route("/api/v1/operator/stripe-events", get(stripe_events::list::list))
+        .route("/api/v1/operator/stripe-events/backfill", post(stripe_events::backfill::backfill))
+        .route("/api/v1/operator/stripe-events/{event_id}", get(stripe_events::get::get))
+        .route("/api/v1/operator/stripe-events/{event_id}/replay", post(stripe_events::replay::replay))
+        .route("/api/v1/operator/stripe-events/{event_id}/dismiss", post(stripe_events::dismiss::dismiss))
 }
 
 /// What they are documented as.
@@ -34,6 +40,11 @@ pub fn routes() -> Router<App> {
     flags::resolve::resolve,
     provisioning::list::list,
     provisioning::retry::retry,
-    provisioning::dismiss::dismiss
+    provisioning::dismiss::dismiss,
+    stripe_events::list::list,
+    stripe_events::backfill::backfill,
+    stripe_events::get::get,
+    stripe_events::replay::replay,
+    stripe_events::dismiss::dismiss
 ))]
 pub struct Api;

@@ -2,9 +2,16 @@
 
 use std::process::ExitCode;
 
+use shared::config::{self, Env};
 use shared::secrets::Role;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(shared::http::run(operations::routes(), &[Role::Operator]).await)
+    shared::telemetry::exit(run().await)
+}
+
+async fn run() -> Result<(), lambda_http::Error> {
+    // Other operators' functions go without Stripe's events; this one must not start without them.
+    config::queue_url(&Env::process(), "STRIPE_QUEUE_URL")?;
+    shared::http::run(operations::routes(), &[Role::Operator]).await
 }

@@ -4,10 +4,12 @@
 //! together. Whoever applies an event (queue, replay, backfill) calls `apply`.
 
 mod addon;
+pub mod backfill;
 mod checkout;
 pub mod model;
 mod news;
 mod notices;
+mod pace;
 pub mod replay;
 pub mod signature;
 mod store;

@@ -1,13 +1,41 @@
-//! Stripe's event envelope, read leniently, and what becomes of an event.
+//! Stripe's event envelope, read leniently, what becomes of an event, and how operators see it.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::Deserialize;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use crate::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId};
-use crate::{Error, Result};
+use crate::error::FieldFault;
+use crate::fields::{Instant, Note, Param, Text};
+use crate::http::{Cursor, Limit, Offset};
+use crate::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId, TenantId};
+use crate::{Error, Result, request, words};
+
+/// What the endpoint is registered for at Stripe, and what a backfill asks for: at most 20, which Stripe's list takes at once.
+pub const ENDPOINT_TYPES: [&str; 20] = [
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "customer.updated",
+    "customer.deleted",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice.payment_action_required",
+    "invoice.finalization_failed",
+    "invoice.voided",
+    "invoice.marked_uncollectible",
+    "charge.refunded",
+    "charge.dispute.created",
+    "charge.dispute.closed",
+];
 
 /// What SQS takes with room for its own attributes: an event over it is queued without its object, and read from Stripe later.
 pub const QUEUE_LIMIT_BYTES: usize = 200 * 1024;
@@ -178,46 +206,25 @@ fn short(mut id: String) -> String {
     id
 }
 
-/// What became of an event (docs/events.md, "Outcomes").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EventStatus {
-    /// Its effect is committed, by this event or another of the same fact.
-    #[default]
-    Applied,
-    /// Not ours, or without effect.
-    Ignored,
-    /// Its cause has not appeared yet.
-    Waiting,
-    /// A permanent error; a person mends and replays.
-    Failed,
-    /// A person said that it needs nothing.
-    Dismissed,
+words! {
+    /// What became of an event (docs/events.md, "Outcomes").
+    #[derive(Default)]
+    pub enum EventStatus {
+        /// Its effect is committed, by this event or another of the same fact.
+        #[default]
+        Applied = "applied",
+        /// Not ours, or without effect.
+        Ignored = "ignored",
+        /// Its cause has not appeared yet.
+        Waiting = "waiting",
+        /// A permanent error; a person mends and replays.
+        Failed = "failed",
+        /// A person said that it needs nothing.
+        Dismissed = "dismissed",
+    }
 }
 
 impl EventStatus {
-    /// As the database spells it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Ignored => "ignored",
-            Self::Waiting => "waiting",
-            Self::Failed => "failed",
-            Self::Dismissed => "dismissed",
-        }
-    }
-
-    /// Reads the database's spelling.
-    ///
-    /// # Errors
-    /// `Internal` where it is none of them.
-    pub fn parse(text: &str) -> Result<Self> {
-        [Self::Applied, Self::Ignored, Self::Waiting, Self::Failed, Self::Dismissed]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or_else(|| Error::Internal(format!("event status {text:?} is unknown")))
-    }
-
     /// Whether a redelivery has nothing left to do.
     #[must_use]
     pub fn is_final(self) -> bool {
@@ -226,6 +233,120 @@ impl EventStatus {
             Self::Waiting | Self::Failed => false,
         }
     }
+}
+
+/// An event as it is recorded, and how its tries went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct EventRow {
+    pub event_id: StripeEventId,
+    pub event_type: String,
+    pub status: EventStatus,
+    /// Why, for a person.
+    pub status_reason: Option<String>,
+    /// Stripe's customer.
+    pub customer_id: Option<StripeCustomerId>,
+    /// Whose it turned out to be.
+    pub tenant_id: Option<TenantId>,
+    pub stripe_subscription_id: Option<StripeSubscriptionId>,
+    /// What it tells of, such as `cs_…`.
+    pub object_id: Option<String>,
+    /// In whose shape its object is.
+    pub api_version: Option<String>,
+    pub livemode: bool,
+    /// Tries that came to no word, since the last one that did.
+    pub lost_tries: i32,
+    /// Tries that failed for a reason that may pass.
+    pub transient_errors: i32,
+    /// Of the last of them.
+    pub last_error: Option<String>,
+    /// How often it was replayed.
+    pub replays: i32,
+    /// When it happened, by Stripe's clock.
+    pub created_at: Timestamp,
+    /// When it was first recorded here.
+    pub recorded_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// The same with what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EventDetail {
+    /// All but its object.
+    #[serde(flatten)]
+    pub event: EventRow,
+    /// Its object, as it was received: a hint, and perhaps old. None of one over 200 KiB, which is read from Stripe.
+    #[schema(value_type = Option<Object>)]
+    pub payload: Option<Value>,
+}
+
+request! {
+    /// Which events.
+    pub struct EventFilter {
+        status: Option<EventStatus> = None,
+        /// Such as `invoice.paid`.
+        event_type: Option<Text<1, 100>> = None,
+        /// Stripe's customer.
+        customer_id: Option<StripeCustomerId> = None,
+        tenant_id: Option<TenantId> = None,
+        stripe_subscription_id: Option<StripeSubscriptionId> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+
+    /// How an event ends that needs nothing.
+    pub struct EventDismissal {
+        /// Why it needs nothing.
+        note: Note,
+    }
+
+    /// Which events to ask Stripe for.
+    pub struct Backfill {
+        /// Those that happened from this instant on, by Stripe's clock: at most 30 days ago.
+        from: Instant,
+        /// And before this one.
+        to: Instant,
+        /// The `next_cursor` of the call before, with the same range.
+        cursor: Option<StripeEventId> = None,
+    }
+}
+
+/// How long Stripe lists an event.
+const STRIPE_KEEPS: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+impl Backfill {
+    /// Whether it can be asked for at `now`.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the fields.
+    pub fn check(&self, now: Timestamp) -> Result<()> {
+        let mut faults = Vec::new();
+        let mut fault = |field: &str, message: &str| faults.push(FieldFault { field: field.to_owned(), message: message.to_owned() });
+        // A call that goes on was checked when it began: a range of 30 days must not end because the minutes pass.
+        if self.cursor.is_none() && self.from.get() < now - STRIPE_KEEPS {
+            fault("from", "must be at most 30 days ago: Stripe does not list older events");
+        }
+        if self.to <= self.from {
+            fault("to", "must be after from");
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+    }
+}
+
+/// What one call of a backfill came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Backfilled {
+    /// Events that Stripe listed to this call.
+    pub received: usize,
+    /// Those put on the queue.
+    pub enqueued: usize,
+    /// Those that were recorded already.
+    pub already_known: usize,
+    /// For `cursor` of the next call; none at the end.
+    pub next_cursor: Option<StripeEventId>,
+    /// Whether the range is at its end.
+    pub done: bool,
 }
 
 #[cfg(test)]

@@ -2,20 +2,15 @@
 //! about the same subscription.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Applier;
-use crate::error::Service;
+use super::{Applier, pace};
+use crate::Result;
 use crate::ids::{StripePriceId, StripeSubscriptionId};
 use crate::plans::model::Plan;
 use crate::stripe::{Invoice, Item, Subscription};
 use crate::subscriptions::word::Word;
-use crate::{Error, Result};
-
-/// A read that would have to wait longer than this is left to the queue's redelivery.
-const MAX_WAIT: Duration = Duration::from_secs(8);
 
 /// A Stripe subscription as it was read.
 #[derive(Debug, Clone)]
@@ -66,21 +61,9 @@ impl Reads {
 }
 
 impl Applier {
-    /// Waits for the moment that the next read of Stripe may have (docs/events.md, "Reads").
-    ///
-    /// # Errors
-    /// `Upstream` where that is too far; `Database`.
+    /// As `pace::wait`.
     pub(super) async fn pace(&self) -> Result<()> {
-        if self.reads_per_second == 0 {
-            return Ok(());
-        }
-        let row = self.db.connection().await?.query_one("SELECT book_stripe_read($1)", &[&self.reads_per_second]).await?;
-        let wait = Duration::from_secs_f64(row.get(0));
-        if wait > MAX_WAIT {
-            return Err(Error::unavailable(Service::Stripe, format!("reads are at their rate of {} a second", self.reads_per_second)));
-        }
-        tokio::time::sleep(wait).await;
-        Ok(())
+        pace::wait(&self.db, self.reads_per_second).await
     }
 
     /// Reads a subscription; and its invoices, where the present period is not what was paid for.

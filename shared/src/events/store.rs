@@ -1,11 +1,16 @@
 //! `stripe_events`.
 
+use std::collections::HashSet;
+
+use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::model::{Envelope, EventStatus};
+use super::model::{Envelope, EventDetail, EventFilter, EventRow, EventStatus};
 use crate::Result;
+use crate::db::Conditions;
+use crate::http::Page;
 use crate::ids::{StripeCustomerId, StripeEventId, StripeSessionId, StripeSubscriptionId, TenantId};
 
 /// What is recorded of an event, if anything.
@@ -80,14 +85,68 @@ pub async fn record_transient(db: &mut Client, event: &Envelope, error: &str, no
     Ok(())
 }
 
-const EVENT: &str =
-    "SELECT e.event_id, e.event_type, e.api_version, e.livemode, e.created_at, e.customer_id, e.object_id, e.stripe_subscription_id, e.tenant_id,
-       e.status, e.status_reason, e.payload, e.replays
-FROM stripe_events e";
+const EVENT: &str = "e.event_id, e.event_type, e.api_version, e.livemode, e.created_at, e.customer_id, e.object_id, e.stripe_subscription_id, e.tenant_id,
+       e.status, e.status_reason, e.lost_tries, e.transient_errors, e.last_error, e.replays, e.recorded_at, e.updated_at";
+
+fn event(row: &Row) -> Result<EventRow> {
+    let text = |column| row.get::<_, Option<&str>>(column);
+    Ok(EventRow {
+        event_id: StripeEventId::parse(row.get("event_id"))?,
+        event_type: row.get("event_type"),
+        status: EventStatus::parse(row.get("status"))?,
+        status_reason: row.get("status_reason"),
+        customer_id: text("customer_id").map(StripeCustomerId::parse).transpose()?,
+        tenant_id: text("tenant_id").map(TenantId::parse).transpose()?,
+        stripe_subscription_id: text("stripe_subscription_id").map(StripeSubscriptionId::parse).transpose()?,
+        object_id: row.get("object_id"),
+        api_version: row.get("api_version"),
+        livemode: row.get("livemode"),
+        lost_tries: row.get("lost_tries"),
+        transient_errors: row.get("transient_errors"),
+        last_error: row.get("last_error"),
+        replays: row.get("replays"),
+        created_at: row.get("created_at"),
+        recorded_at: row.get("recorded_at"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+/// A page of the events that the filter lets through, the one recorded last first, and one more.
+pub async fn list(db: &impl GenericClient, filter: &EventFilter, page: &Page<(Timestamp, StripeEventId)>) -> Result<Vec<EventRow>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("e.status", filter.status.map(EventStatus::as_str));
+    conditions.equal("e.event_type", filter.event_type.as_ref().map(|text| text.as_str().to_owned()));
+    conditions.equal("e.customer_id", filter.customer_id.as_ref().map(ToString::to_string));
+    conditions.equal("e.tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal("e.stripe_subscription_id", filter.stripe_subscription_id.as_ref().map(ToString::to_string));
+    if let Some((at, id)) = &page.after {
+        conditions.and_two("(e.recorded_at, e.event_id) < (?, ?)", *at, id.to_string());
+    }
+    let (clause, limits) = conditions.finish(page.fetch(), page.offset);
+    let sql = format!("SELECT {EVENT} FROM stripe_events e {clause} ORDER BY e.recorded_at DESC, e.event_id DESC {limits}");
+    db.query(&sql, &conditions.params()).await?.iter().map(event).collect()
+}
+
+/// An event with what it says; none where it is not recorded.
+pub async fn find(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventDetail>> {
+    let row = db.query_opt(&format!("SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.event_id = $1"), &[&id.as_str()]).await?;
+    row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
+}
+
+/// Which of these are recorded.
+pub async fn known(db: &impl GenericClient, ids: &[&str]) -> Result<HashSet<String>> {
+    let rows = db.query("SELECT event_id FROM stripe_events WHERE event_id = ANY($1)", &[&ids]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Books the next moment at which Stripe may be read, and returns the seconds until then.
+pub async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> {
+    Ok(db.query_one("SELECT book_stripe_read($1)", &[&per_second]).await?.get(0))
+}
 
 /// Locks an event that a person works on; none where it is not recorded.
 pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
-    Ok(tx.query_opt(&format!("{EVENT} WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
+    Ok(tx.query_opt(&format!("SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
 }
 
 /// The event as it was queued; what was queued without its object is so again.
@@ -111,7 +170,7 @@ pub fn envelope(row: &Row) -> Result<Envelope> {
 /// money, and so for another event.
 pub async fn ready(db: &Client, customer: Option<&StripeCustomerId>, limit: i64) -> Result<Vec<Envelope>> {
     let sql = format!(
-        "{EVENT} WHERE e.status = 'waiting' AND e.event_type NOT LIKE 'checkout.session.%' AND ($1::text IS NULL OR e.customer_id = $1)
+        "SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.status = 'waiting' AND e.event_type NOT LIKE 'checkout.session.%' AND ($1::text IS NULL OR e.customer_id = $1)
            AND CASE WHEN e.stripe_subscription_id IS NULL
                     THEN EXISTS (SELECT FROM tenants t WHERE t.stripe_customer_id = e.customer_id)
                          OR EXISTS (SELECT FROM stripe_customer_aliases a WHERE a.stripe_customer_id = e.customer_id)
@@ -124,7 +183,7 @@ pub async fn ready(db: &Client, customer: Option<&StripeCustomerId>, limit: i64)
 /// The paid checkout that waits for this Stripe subscription to be complete.
 pub async fn waiting_checkout(db: &Client, id: &StripeSubscriptionId) -> Result<Option<Envelope>> {
     let sql = format!(
-        "{EVENT} WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed' AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1"
+        "SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed' AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1"
     );
     db.query_opt(&sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
 }

@@ -101,7 +101,14 @@ async fn create_secrets(stack: &Starting<'_>, config: aws_sdk_secretsmanager::Co
                 "KEYCLOAK_CLIENT_SECRET": stack.credentials.keycloak_client,
             }),
         ),
-        ("operator", json!({ "DATABASE_PASSWORD": stack.credentials.operator, "KEYCLOAK_CLIENT_SECRET": stack.credentials.keycloak_client })),
+        (
+            "operator",
+            json!({
+                "DATABASE_PASSWORD": stack.credentials.operator,
+                "STRIPE_SECRET_KEY": stack.stripe_key(),
+                "KEYCLOAK_CLIENT_SECRET": stack.credentials.keycloak_client,
+            }),
+        ),
         ("customer", json!({ "DATABASE_PASSWORD": stack.credentials.customer, "STRIPE_SECRET_KEY": stack.stripe_key() })),
         ("owner", json!({ "DATABASE_PASSWORD": stack.credentials.owner })),
     ];

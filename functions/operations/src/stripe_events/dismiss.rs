@@ -1,0 +1,26 @@
+//! The end of an event that needs nothing.
+
+use axum::Json;
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::events::{
+    model::{EventDetail, EventDismissal},
+    replay,
+};
+use shared::http::{Admin, Body, Path};
+use shared::ids::StripeEventId;
+
+/// Ends a waiting or failed event, with a note; nothing of it is applied
+#[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/dismiss", tag = "operations", operation_id = "dismiss_stripe_event",
+    request_body = EventDismissal,
+    responses((status = 200, description = "As it is now", body = EventDetail), (status = 404, description = "`stripe_event_not_found`"),
+        (status = 409, description = "`event_final`: it is applied, ignored or dismissed")))]
+pub async fn dismiss(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<StripeEventId>,
+    Body(dismissal): Body<EventDismissal>,
+) -> Result<Json<EventDetail>> {
+    replay::dismiss(app.operator_db()?, &id, dismissal.note.as_str(), &by, app.clock().now()).await.map(Json)
+}

@@ -1,0 +1,32 @@
+//! What Stripe told, and what became of it.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::Result;
+use shared::app::App;
+use shared::events::{
+    model::{EventFilter, EventRow},
+    replay,
+};
+use shared::http::{Operator, Page, Query};
+use utoipa::ToSchema;
+
+/// A page of events.
+#[derive(Serialize, ToSchema)]
+pub struct EventList {
+    events: Vec<EventRow>,
+    /// How many this page has.
+    count: usize,
+    /// For `cursor`, where there are more.
+    next_cursor: Option<String>,
+}
+
+/// Stripe's events that were recorded, the latest first, whatever their status
+#[utoipa::path(get, path = "/api/v1/operator/stripe-events", tag = "operations", operation_id = "list_stripe_events", params(EventFilter),
+    responses((status = 200, description = "A page", body = EventList)))]
+pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<EventFilter>) -> Result<Json<EventList>> {
+    let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
+    let slice = replay::list(app.operator_db()?, &filter, &page).await?;
+    Ok(Json(EventList { count: slice.items.len(), events: slice.items, next_cursor: slice.next_cursor }))
+}
