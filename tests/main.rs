@@ -42,4 +42,5 @@ mod scenarios {
     mod redelivery;
     mod running_functions;
     mod walkthroughs;
+    mod year;
 }

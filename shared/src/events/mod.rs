@@ -9,7 +9,7 @@ mod checkout;
 pub mod model;
 mod news;
 mod notices;
-mod pace;
+pub(crate) mod pace;
 pub mod replay;
 pub mod signature;
 mod store;

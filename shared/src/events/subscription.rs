@@ -19,7 +19,7 @@ use crate::prices::{self, PriceOf};
 use crate::stripe::Item;
 use crate::subscriptions::model::{Status, Subscription, SubscriptionType};
 use crate::subscriptions::word::{self, Meaning, Word, meaning};
-use crate::{Error, Result, allocations, subscriptions, tenants};
+use crate::{Error, Result, allocations, outbox, subscriptions, tenants};
 
 /// How often a word is read anew because another writer was faster.
 const READS: u32 = 4;
@@ -194,6 +194,10 @@ impl Following<'_> {
         self.save(before, after.clone(), details).await?;
         if before.subscription_type == SubscriptionType::Main {
             self.carry_addons(&after).await?;
+            if after.stripe_price_id != before.stripe_price_id && !self.family.addons.is_empty() {
+                // By another interval, slots have another price.
+                outbox::insert_addon_quantity(self.tx, &after, self.now).await?;
+            }
         }
         Ok(true)
     }

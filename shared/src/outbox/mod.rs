@@ -21,7 +21,7 @@ use crate::addons;
 use crate::audit::{self, Actor, Entry, Person};
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::events::Applier;
+use crate::events::{Applier, pace};
 use crate::fault::{self, Point};
 use crate::fields::Note;
 use crate::flags::{self, Flag};
@@ -141,6 +141,7 @@ impl Outbox {
             }
             StepKind::StripeAddonQuantity => {
                 let AddonQuantity { subscription_id } = payload(step)?;
+                pace::wait(&self.db, self.reads_per_second).await?;
                 let done = addons::quantity::set(&self.db, &self.stripe, &subscription_id, &format!("addon_quantity:{}:{}", step.id, step.claim)).await?;
                 let audit = done.is_some().then_some("STRIPE_ADDON_QUANTITY_SET");
                 Ok(Effect { result: done.unwrap_or_else(|| json!({"items": []})), audit, subscription: Some(subscription_id) })
