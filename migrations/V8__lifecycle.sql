@@ -3,8 +3,9 @@
 -- Stripe's word as it was last read: shown beside ours, and kept also while a hold keeps it from being applied.
 ALTER TABLE subscriptions
     ADD COLUMN stripe_status            text,
-    -- An ADDON with a Stripe subscription of its own ends with this or with its parent, whichever is first.
     ADD COLUMN stripe_period_end        timestamptz,
+    -- An ADDON with a Stripe subscription of its own ends with this or with its parent, whichever is first.
+    ADD COLUMN stripe_paid_until        timestamptz,
     -- When Stripe will end it; null while it renews.
     ADD COLUMN stripe_cancel_at         timestamptz,
     ADD COLUMN stripe_collection_paused boolean NOT NULL DEFAULT false;

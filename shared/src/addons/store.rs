@@ -16,7 +16,7 @@ const ORDER: &str = "order_id, tenant_id, parent_subscription_id, interval, term
 
 fn order(row: &Row) -> Result<Order> {
     let subscription = |column| row.get::<_, Option<&str>>(column).map(SubscriptionId::parse).transpose();
-    let Json(lines) = row.get("lines");
+    let Json(lines) = row.try_get("lines")?;
     Ok(Order {
         order_id: AddonOrderId::parse(row.get("order_id"))?,
         tenant_id: TenantId::parse(row.get("tenant_id"))?,

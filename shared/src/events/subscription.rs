@@ -240,7 +240,7 @@ impl Following<'_> {
                 }
                 (after.status, after.grace_end) = (Status::Expired, None);
             } else {
-                let end = addon.stripe_period_end.filter(|_| own).map_or(root.term_end, |end| end.min(root.term_end));
+                let end = addon.stripe_paid_until.filter(|_| own).map_or(root.term_end, |end| end.min(root.term_end));
                 if addon.hold_reason.is_some() || end <= addon.term_start {
                     continue;
                 }

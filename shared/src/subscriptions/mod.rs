@@ -175,6 +175,7 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewSubscriptio
         stripe_status: None,
         stripe_price_id: None,
         stripe_period_end: None,
+        stripe_paid_until: None,
         stripe_cancel_at: None,
         stripe_collection_paused: false,
         hold_reason: None,

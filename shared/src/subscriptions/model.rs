@@ -103,6 +103,8 @@ pub struct Subscription {
     pub stripe_price_id: Option<StripePriceId>,
     /// When the period ends that Stripe is in.
     pub stripe_period_end: Option<Timestamp>,
+    /// Up to when nothing is due at Stripe.
+    pub stripe_paid_until: Option<Timestamp>,
     /// When Stripe will end it; none while it renews.
     pub stripe_cancel_at: Option<Timestamp>,
     /// Whether Stripe makes invoices without collecting them.

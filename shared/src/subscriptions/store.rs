@@ -16,7 +16,7 @@ use crate::ids::{PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, S
 /// The columns of a `Subscription`, of a table called `s`.
 pub const COLUMNS: &str = "s.subscription_id, s.tenant_id, s.subscription_type, s.parent_subscription_id, s.status, s.plan_id, s.device_limit,
     s.active_device_count, s.term_start, s.term_end, s.grace_end, s.description, s.stripe_subscription_id, s.stripe_status,
-    s.stripe_price_id, s.stripe_period_end, s.stripe_cancel_at, s.stripe_collection_paused, s.hold_reason, s.held_by, s.held_at, s.created_by, s.version, s.created_at, s.updated_at";
+    s.stripe_price_id, s.stripe_period_end, s.stripe_paid_until, s.stripe_cancel_at, s.stripe_collection_paused, s.hold_reason, s.held_by, s.held_at, s.created_by, s.version, s.created_at, s.updated_at";
 
 /// Reads them.
 pub fn subscription(row: &Row) -> Result<Subscription> {
@@ -37,6 +37,7 @@ pub fn subscription(row: &Row) -> Result<Subscription> {
         stripe_status: row.get("stripe_status"),
         stripe_price_id: row.get::<_, Option<&str>>("stripe_price_id").map(StripePriceId::parse).transpose()?,
         stripe_period_end: row.get("stripe_period_end"),
+        stripe_paid_until: row.get("stripe_paid_until"),
         stripe_cancel_at: row.get("stripe_cancel_at"),
         stripe_collection_paused: row.get("stripe_collection_paused"),
         hold_reason: row.get("hold_reason"),
@@ -86,7 +87,7 @@ pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<(
     tx.execute(
         "UPDATE subscriptions SET status = $2, plan_id = $3, device_limit = $4, term_start = $5, term_end = $6, grace_end = $7, description = $8,
                 stripe_status = $9, stripe_price_id = $10, stripe_period_end = $11, stripe_cancel_at = $12, stripe_collection_paused = $13,
-                hold_reason = $14, held_by = $15, held_at = $16, version = $17, updated_at = $18
+                hold_reason = $14, held_by = $15, held_at = $16, version = $17, updated_at = $18, stripe_paid_until = $19
          WHERE subscription_id = $1",
         &[
             &subscription.subscription_id.as_str(),
@@ -107,6 +108,7 @@ pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<(
             &subscription.held_at,
             &subscription.version,
             &subscription.updated_at,
+            &subscription.stripe_paid_until,
         ],
     )
     .await?;
@@ -186,9 +188,10 @@ pub async fn insert_bought(tx: &Transaction<'_>, new: &Bought<'_>, now: Timestam
         .query_one(
             "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, grace_end, plan_id, device_limit, term_start,
                                         term_end, stripe_checkout_session_id, stripe_subscription_id, stripe_sync, stripe_price_id, stripe_status,
-                                        stripe_period_end, stripe_cancel_at, stripe_collection_paused, description, created_by, created_at, updated_at)
+                                        stripe_period_end, stripe_cancel_at, stripe_collection_paused, description, created_by, created_at, updated_at,
+                                        stripe_paid_until)
              VALUES (generate_subscription_id($16), $1, CASE WHEN $2::text IS NULL THEN 'MAIN' ELSE 'ADDON' END, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-                     CASE WHEN $10::text IS NULL THEN 0 ELSE 1 END, $11, $12, $13, $14, $15, 'Bought at Stripe Checkout', 'stripe', $16, $16)
+                     CASE WHEN $10::text IS NULL THEN 0 ELSE 1 END, $11, $12, $13, $14, $15, 'Bought at Stripe Checkout', 'stripe', $16, $16, $17)
              RETURNING subscription_id, to_jsonb(subscriptions) AS state",
             &[
                 &new.tenant.as_str(),
@@ -207,6 +210,7 @@ pub async fn insert_bought(tx: &Transaction<'_>, new: &Bought<'_>, now: Timestam
                 &word.and_then(|word| word.cancel_at),
                 &word.is_some_and(|word| word.is_collection_paused),
                 &now,
+                &word.and_then(|word| word.paid_term).map(|(_, end)| end),
             ],
         )
         .await?;

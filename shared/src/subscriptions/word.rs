@@ -72,6 +72,7 @@ impl Word<'_> {
             stripe_status: Some(self.status.to_owned()),
             stripe_price_id: self.price.cloned().or_else(|| before.stripe_price_id.clone()),
             stripe_period_end: Some(self.period.1),
+            stripe_paid_until: self.paid_term.map(|(_, end)| end).or(before.stripe_paid_until),
             stripe_cancel_at: self.cancel_at,
             stripe_collection_paused: self.is_collection_paused,
             ..before.clone()
