@@ -29,6 +29,7 @@ mod contract {
     mod lists;
     mod openapi;
     mod settings;
+    mod stripe_mock;
 }
 mod scenarios {
     mod checkout;

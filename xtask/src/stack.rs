@@ -157,8 +157,13 @@ impl Starting<'_> {
     async fn run(&self, lock: File) -> Result<Stack> {
         let services = async {
             let tools = tools::ensure(self.root, self.args.no_jdk, self.progress).await?;
-            let (identity, database, queues, mail) =
-                tokio::try_join!(identity::start(self, &tools), postgres::start(self, &tools), aws::start(self, &tools), self.start_mail(&tools))?;
+            let (identity, database, queues, mail, ()) = tokio::try_join!(
+                identity::start(self, &tools),
+                postgres::start(self, &tools),
+                aws::start(self, &tools),
+                self.start_mail(&tools),
+                self.start_stripe_mock(&tools)
+            )?;
             anyhow::Ok((tools, identity, database, queues, mail))
         };
         let build_log = self.supervisor.log("build");
@@ -189,6 +194,9 @@ impl Starting<'_> {
         env.set("QUEUE_KIND", if tools.java.is_some() { "elasticmq" } else { "moto" });
         if let Some(simulator) = &stripe {
             env.set("STRIPE_API_BASE", simulator.base_url().trim_end_matches('/'));
+        }
+        if tools.stripe_mock.is_some() {
+            env.set("STRIPE_MOCK_URL", format!("http://{host}:{}", self.ports.stripe_mock));
         }
         env.set("STRIPE_SECRET_KEY", self.stripe_key());
         env.set("STRIPE_PUBLISHABLE_KEY", "pk_test_local");
@@ -256,6 +264,17 @@ impl Starting<'_> {
         let port = self.ports.smtp;
         self.supervisor.ready("mail", std::time::Duration::from_secs(30), || listens(port)).await?;
         Ok(mailbox.join("new"))
+    }
+
+    /// Stripe's own check of requests, for a test: no function talks to it.
+    async fn start_stripe_mock(&self, tools: &Tools) -> Result<()> {
+        let Some(program) = &tools.stripe_mock else { return Ok(()) };
+        let port = self.ports.stripe_mock;
+        let mut mock = tokio::process::Command::new(program);
+        // Unless it is told where, it listens for HTTPS as well, at a fixed port of every interface.
+        mock.args(["-http-addr", &format!("127.0.0.1:{port}"), "-https-addr", "127.0.0.1:0"]);
+        self.supervisor.start("stripe-mock", &mut mock)?;
+        self.supervisor.ready("stripe-mock", std::time::Duration::from_mins(1), || listens(port)).await
     }
 
     /// The Stripe simulator with the prices of the seeded catalogue, or nothing where real test mode is used.

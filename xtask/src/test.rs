@@ -58,8 +58,9 @@ pub async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Resul
     status(&mut cargo).await
 }
 
-/// Begin of the names of tests that need the real server of that name.
+/// Begin of the names of tests that need the real server of that name: those that run on Java, and the one in Go.
 const NEED_JDK: [&str; 2] = ["real_keycloak", "real_elasticmq"];
+const NEED_GO: [&str; 1] = ["real_stripe_mock"];
 
 /// What was done, for the end.
 struct Report {
@@ -70,6 +71,7 @@ struct Report {
 /// Which parts of the stack were real.
 struct Parts {
     jdk: bool,
+    go: bool,
     skipped: Vec<String>,
 }
 
@@ -90,16 +92,32 @@ impl Report {
             println!("{} {name} ({})", if *ok { "✓" } else { "✗" }, seconds(*took));
         }
         match &self.parts {
-            Some(Parts { jdk: true, .. }) => println!("real parts: PostgreSQL, Keycloak, ElasticMQ, the Lambda runtime interface; skipped: nothing"),
-            Some(parts) => {
-                println!(
-                    "real parts: PostgreSQL, the Lambda runtime interface; for want of a JDK and Maven: the embedded issuer for Keycloak, moto for ElasticMQ"
-                );
-                println!("skipped ({}): {}", parts.skipped.len(), parts.skipped.join(", "));
-            }
+            Some(parts) => parts.print(),
             None => println!("the stack was not started"),
         }
         println!("{} in {}", if ok { "all passed" } else { "FAILED" }, seconds(took));
+    }
+}
+
+impl Parts {
+    fn print(&self) {
+        let mut real = "PostgreSQL, the Lambda runtime interface".to_owned();
+        let mut wanting = String::new();
+        if self.jdk {
+            real += ", Keycloak, ElasticMQ";
+        } else {
+            wanting += "; for want of a JDK and Maven: the embedded issuer for Keycloak, moto for ElasticMQ";
+        }
+        if self.go {
+            real += ", stripe-mock";
+        } else {
+            wanting += "; for want of Go: no stripe-mock";
+        }
+        println!("real parts: {real}{wanting}");
+        match self.skipped.as_slice() {
+            [] => println!("skipped: nothing"),
+            skipped => println!("skipped ({}): {}", skipped.len(), skipped.join(", ")),
+        }
     }
 }
 
@@ -123,13 +141,14 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
         .await?;
     let env = stack.env.clone();
     let jdk = env.get("KEYCLOAK_KIND")? == "keycloak";
+    let go = env.get("STRIPE_MOCK_URL").is_ok();
     let cfn_lint = stack::root().join(".tools/python/bin/cfn-lint");
     let work = async {
-        report.parts = Some(Parts { jdk, skipped: if jdk { Vec::new() } else { need_jdk().await? } });
-        let mut tests = vec!["test", "--workspace"];
-        if !jdk {
-            tests.extend(["--", "--skip", NEED_JDK[0], "--skip", NEED_JDK[1]]);
-        }
+        let lacking: Vec<&str> =
+            [(jdk, &NEED_JDK[..]), (go, &NEED_GO[..])].into_iter().filter(|(there, _)| !there).flat_map(|(_, need)| need).copied().collect();
+        report.parts = Some(Parts { jdk, go, skipped: if lacking.is_empty() { Vec::new() } else { names_with(&lacking).await? } });
+        let mut tests = vec!["test", "--workspace", "--"];
+        tests.extend(lacking.iter().flat_map(|need| ["--skip", need]));
         report.step("cargo test --workspace", cargo(&tests, Some(&env))).await?;
         report.step("demo", crate::demo::tell(&env)).await?;
         // Last: it writes whatever fits the document into the stack's catalogue.
@@ -151,14 +170,14 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     outcome
 }
 
-/// The tests that a machine without a JDK skips.
-async fn need_jdk() -> Result<Vec<String>> {
+/// The tests with one of these in their names: what a machine skips that lacks what they need.
+async fn names_with(needs: &[&str]) -> Result<Vec<String>> {
     let mut list = Command::new("cargo");
     list.args(["test", "--workspace", "--quiet", "--", "--list", "--format", "terse"]).current_dir(stack::root());
     let output = list.stderr(std::process::Stdio::inherit()).kill_on_drop(true).output().await.context("cannot run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-    Ok(names.filter(|name| NEED_JDK.iter().any(|need| name.contains(need))).map(str::to_owned).collect())
+    Ok(names.filter(|name| needs.iter().any(|need| name.contains(need))).map(str::to_owned).collect())
 }
 
 /// Holds the OpenAPI document against the running functions, as each role that its routes are for.

@@ -1,4 +1,4 @@
-//! The pinned tools of the local stack in `.tools/`, fetched by pip and Maven themselves (docs/local-stack.md, "Tools").
+//! The pinned tools of the local stack in `.tools/`, fetched by pip, Maven and Go themselves (docs/local-stack.md, "Tools").
 //!
 //! Each has a stamp that holds what was asked for: nothing is done while it is the same.
 
@@ -13,6 +13,7 @@ use crate::process::run_logged;
 use crate::ui::Progress;
 
 const KEYCLOAK: &str = "26.7.0";
+const STRIPE_MOCK: &str = "v0.203.0";
 const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0";
 
 /// Where the tools are.
@@ -21,6 +22,8 @@ pub struct Tools {
     pub python: PathBuf,
     /// What needs a JDK, where there is one.
     pub java: Option<JavaTools>,
+    /// stripe-mock's program, where there is Go.
+    pub stripe_mock: Option<PathBuf>,
 }
 
 /// The servers that run on Java.
@@ -54,6 +57,7 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
     fs::create_dir_all(&folder)?;
     let python = find_python().await?;
     let java = if no_jdk { Err("switched off".to_owned()) } else { find_java().await };
+    let go = find_go().await;
     // Two stacks may start at once; one of them fetches.
     let lock = File::create(folder.join("lock"))?;
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
@@ -67,9 +71,16 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
         let (keycloak, elasticmq) = tokio::try_join!(keycloak(&folder, &python, maven, progress), elasticmq)?;
         anyhow::Ok(Some(JavaTools { keycloak, elasticmq }))
     };
-    let (python, java) = tokio::try_join!(virtual_environment(root, &folder, &python, progress), with_java)?;
+    let with_go = async {
+        if let Err(why) = &go {
+            progress.say(format!("  Go 1.23+: {why}. Without it there is no stripe-mock, and what needs it is skipped by `cargo xtask test`"));
+            return Ok(None);
+        }
+        stripe_mock(&folder, progress).await.map(Some)
+    };
+    let (python, java, stripe_mock) = tokio::try_join!(virtual_environment(root, &folder, &python, progress), with_java, with_go)?;
     drop(lock);
-    Ok(Tools { python, java })
+    Ok(Tools { python, java, stripe_mock })
 }
 
 async fn find_python() -> Result<PathBuf> {
@@ -95,6 +106,18 @@ async fn find_java() -> Result<(), String> {
     match Command::new("mvn").arg("--version").output().await {
         Ok(output) if output.status.success() => Ok(()),
         _ => Err("no mvn on PATH".to_owned()),
+    }
+}
+
+async fn find_go() -> Result<(), String> {
+    // "go1.26.8".
+    let go = Command::new("go").args(["env", "GOVERSION"]).output().await.map_err(|_| "no go on PATH".to_owned())?;
+    let text = String::from_utf8_lossy(&go.stdout).trim().to_owned();
+    let minor = text.strip_prefix("go1.").and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok());
+    match minor {
+        Some(minor) if minor >= 23 => Ok(()),
+        Some(_) => Err(format!("go is {text}")),
+        None => Err("go does not tell its version".to_owned()),
     }
 }
 
@@ -195,4 +218,20 @@ async fn elasticmq(root: &Path, folder: &Path, progress: &Progress) -> Result<Pa
     fs::write(stamp(folder, "elasticmq"), wanted)?;
     step.done();
     Ok(target)
+}
+
+async fn stripe_mock(folder: &Path, progress: &Progress) -> Result<PathBuf> {
+    let target = folder.join("stripe-mock");
+    let program = target.join("stripe-mock");
+    if is_current(folder, "stripe-mock", STRIPE_MOCK)? {
+        return Ok(program);
+    }
+    let step = progress.step(format!("stripe-mock {STRIPE_MOCK} (Go, once)"));
+    let mut go = Command::new("go");
+    // Go checks the module against its checksum database. Its own version is the machine's: none is fetched.
+    go.args(["install", &format!("github.com/stripe/stripe-mock@{STRIPE_MOCK}")]).env("GOBIN", &target).env("GOTOOLCHAIN", "local");
+    run_logged("go install", go.current_dir(folder), &log(folder, "stripe-mock")).await?;
+    fs::write(stamp(folder, "stripe-mock"), STRIPE_MOCK)?;
+    step.done();
+    Ok(program)
 }

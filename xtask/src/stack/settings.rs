@@ -45,6 +45,7 @@ pub struct Ports {
     pub aws: u16,
     pub smtp: u16,
     pub stripe: u16,
+    pub stripe_mock: u16,
 }
 
 impl Ports {
@@ -78,6 +79,7 @@ impl Ports {
             aws: choose("AWS", args.aws)?,
             smtp: choose("SMTP", args.smtp)?,
             stripe: choose("STRIPE", args.stripe)?,
+            stripe_mock: choose("STRIPE_MOCK", None)?,
         };
         kept.write(&file)?;
         Ok(ports)
