@@ -44,7 +44,7 @@ impl Year<'_> {
 async fn a_year_from_the_trial_to_the_end() {
     // Slots are ordered at the real time, by which tokens are checked; the story begins two months before, and goes on into the future.
     let mut shop = Shop::new().await;
-    let today = Timestamp::from_second(Timestamp::now().as_second()).expect("an instant");
+    let today = Timestamp::from_second(shop.world.events.applier.clock.now().as_second()).expect("an instant");
     let began = today - SignedDuration::from_hours(24 * 60);
     let now = Arc::new(AtomicI64::new(began.as_second()));
     let ticking = Arc::clone(&now);

@@ -41,7 +41,8 @@ impl Provisioning<'_> {
         // From when its days were counted, until the parent's present end, which a renewal may have moved since.
         let term = (order.created_at, family.root.term_end);
         if term.1 <= term.0 {
-            return Err(parent_ended(&family, "before the order"));
+            let detail = format!("the add-on is paid, but the term of its parent {} ended before the order: refund it", family.root.subscription_id);
+            return Err(Error::conflict("parent_ended", detail));
         }
         let slots: Slots = order.quote.lines.iter().map(|line| (line.tier_id, line.additional_slots)).collect();
         let new = subscriptions::store::Bought {
@@ -82,10 +83,9 @@ impl Provisioning<'_> {
         let family = self.parent(&parent, &tenant).await?;
         not_ended(&family)?;
         let paid = word.paid_term.unwrap_or(word.period);
-        let term = (paid.0, paid.1.min(family.root.term_end));
-        if term.1 <= term.0 {
-            return Err(parent_ended(&family, "before its first period"));
-        }
+        // Where it has renewed and the parent has not, it is over with the parent's term, and goes on when that does.
+        let start = if paid.0 < family.root.term_end { paid.0 } else { family.root.term_start };
+        let term = (start, paid.1.min(family.root.term_end));
         // With slots of its own, a plan that its metadata names is the parent's: its limits must not count twice.
         let of_plan = bought.plan.as_ref().filter(|_| bought.slots.is_empty());
         let new = subscriptions::store::Bought {
@@ -200,11 +200,6 @@ fn not_ended(family: &Family) -> Result<()> {
     }
     let id = &family.root.subscription_id;
     Err(Error::conflict("parent_not_live", format!("the add-on is paid, but its parent {id} is over: refund it, or bring the parent back and replay")))
-}
-
-fn parent_ended(family: &Family, when: &str) -> Error {
-    let detail = format!("the add-on is paid, but the term of its parent {} ended {when}: refund it", family.root.subscription_id);
-    Error::conflict("parent_ended", detail)
 }
 
 fn unknown_order(named: &str) -> Error {

@@ -64,6 +64,13 @@ impl Faults {
         lock(&self.inner).queue.extend(faults);
     }
 
+    /// Forgets the failures that no request has met yet.
+    pub(crate) fn clear(&self) {
+        let mut inner = lock(&self.inner);
+        inner.queue.clear();
+        inner.percent = 0;
+    }
+
     pub(crate) fn set_latency(&self, latency: Duration) {
         lock(&self.inner).latency = latency;
     }

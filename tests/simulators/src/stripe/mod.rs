@@ -395,6 +395,11 @@ impl Simulator {
         self.faults.fail("", n, status, false);
     }
 
+    /// Forgets the failures that no request has met yet.
+    pub fn fail_no_more(&self) {
+        self.faults.clear();
+    }
+
     /// Like [`Simulator::fail_next`], for requests whose path contains `path_part`.
     pub fn fail_next_on(&self, path_part: &str, n: usize, status: u16) {
         self.faults.fail(path_part, n, status, false);
