@@ -226,16 +226,13 @@ impl Following<'_> {
     /// What a MAIN's word does to its ADDONs: they end with it, and when it does.
     async fn carry_addons(&self, root: &Subscription) -> Result<()> {
         let details = || Some(json!({"with_parent": root.subscription_id}));
+        let mut charged = Vec::new();
         for addon in self.family.addons.iter().filter(|addon| addon.status != Status::Expired) {
             let own = addon.stripe_subscription_id.is_some();
             let mut after = addon.clone();
             if root.status == Status::Expired {
                 if own {
-                    // It may be charged on: for nothing, but that is for a person to end.
-                    if self.before.status != Status::Expired {
-                        self.flag("addon_still_charged", format!("{} has ended, and Stripe still charges for {}", root.subscription_id, addon.subscription_id))
-                            .await?;
-                    }
+                    charged.push(addon.subscription_id.as_str());
                     continue;
                 }
                 (after.status, after.grace_end) = (Status::Expired, None);
@@ -250,7 +247,11 @@ impl Following<'_> {
                 self.save(addon, after, details()).await?;
             }
         }
-        Ok(())
+        // It may be charged on: for nothing, but that is for a person to end.
+        if charged.is_empty() || self.before.status == Status::Expired {
+            return Ok(());
+        }
+        self.flag("addon_still_charged", format!("{} has ended, and Stripe still charges for {}", root.subscription_id, charged.join(", "))).await
     }
 
     async fn save(&self, before: &Subscription, changed: Subscription, details: Option<Value>) -> Result<()> {
