@@ -159,8 +159,9 @@ async fn grace_is_given_once_a_delinquency_from_the_unpaid_moment_on() {
     let mut late = Company::new().await;
     late.world.stripe.set_dunning(Dunning { retry_days: vec![40], then: GivenUp::PastDue });
     late.world.stripe.set_card(&late.customer, Card::Declines);
-    late.now.fetch_add(50 * 86_400, Ordering::SeqCst);
-    late.world.stripe.advance_to("2026-03-22T10:00:00Z".parse().expect("an instant"));
+    late.now.fetch_add(70 * 86_400, Ordering::SeqCst);
+    // The second month that is unpaid.
+    late.world.stripe.advance_to("2026-04-11T10:00:00Z".parse().expect("an instant"));
     late.tell().await;
     assert_eq!(late.row(grace).await, expected);
 }
@@ -205,7 +206,11 @@ async fn a_plan_change_in_the_portal_brings_the_new_plans_limits_and_takes_no_de
 
 #[tokio::test]
 async fn a_price_that_nothing_knows_never_downgrades_a_payer_and_counts_once_it_is_mapped() {
-    let mut company = Company::new().await;
+    let of_checkout = [("plan_id".to_owned(), "starter".to_owned())].into();
+    let params = CheckoutParams { subscription_metadata: of_checkout, ..CheckoutParams::subscription("price_starter_month") };
+    let mut company = Company::with(params).await;
+    company.world.stripe.change_plan(&company.stripe, "price_pro_month").expect("changed");
+    company.tell().await;
     company.world.stripe.change_plan(&company.stripe, "price_unmapped").expect("changed");
     company.tell().await;
     company.pass(28).await;
@@ -536,11 +541,17 @@ async fn a_main_that_is_bought_anew_takes_over_the_devices_of_the_dead_one_with_
     );
     assert_eq!(company.world.count("subscription_audit WHERE event_type = 'DEVICE_REASSIGNED' AND stripe_event_id IS NOT NULL").await, 4);
 
-    // A second one beside it takes nothing.
-    let session = company.world.stripe.create_checkout(again).expect("a checkout");
-    company.world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
-    company.tell().await;
-    assert_eq!(company.world.count(&format!("devices WHERE subscription_id = '{new}'")).await, 4);
+    // A second one beside it takes nothing; nor does a third, as long as the second lives, from the first that has died.
+    for dies in [false, true] {
+        if dies {
+            company.world.stripe.cancel(&company.stripe).expect("cancelled");
+        }
+        let session = company.world.stripe.create_checkout(again.clone()).expect("a checkout");
+        company.world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
+        company.tell().await;
+        assert_eq!(company.world.count(&format!("devices WHERE subscription_id = '{new}'")).await, 4, "{dies}");
+    }
+    assert_eq!(company.status().await, "EXPIRED");
 }
 
 /// A tenant that was deleted stays so: who pays for it is told of.
