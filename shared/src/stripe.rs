@@ -27,6 +27,7 @@ use stripe_checkout::checkout_session::{
 };
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
 use stripe_shared::CheckoutSessionMode;
+use tokio::sync::OnceCell;
 
 use crate::error::{Refusal, Service, with_causes};
 use crate::ids::{PlanId, StripeChargeId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId};
@@ -50,7 +51,8 @@ pub const SESSION_TOO_SHORT: &str = "stripe_session_too_short";
 
 /// Stripe in one account and mode.
 pub struct Stripe {
-    http: reqwest::Client,
+    /// Made at the first request: a function may start for one that asks Stripe nothing.
+    http: OnceCell<reqwest::Client>,
     base: String,
     secrets: Arc<Secrets>,
 }
@@ -62,9 +64,12 @@ impl Stripe {
     /// `Setting` where the secret key is missing or malformed.
     pub fn new(base: String, secrets: Arc<Secrets>) -> Result<Self> {
         secrets.stripe_secret_key()?;
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(ATTEMPT_TIMEOUT).build();
-        let http = http.map_err(|error| Error::Internal(format!("HTTP client: {error}")))?;
-        Ok(Self { http, base, secrets })
+        Ok(Self { http: OnceCell::new(), base, secrets })
+    }
+
+    async fn http(&self) -> Result<&reqwest::Client> {
+        let make = async || reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(ATTEMPT_TIMEOUT).build();
+        self.http.get_or_try_init(make).await.map_err(|error| Error::Internal(format!("HTTP client: {error}")))
     }
 
     /// Whether the key is one of live mode. Events of the other mode are not ours.
@@ -145,7 +150,7 @@ impl Stripe {
         let request = RetrieveCheckoutSession::new(id.as_str()).build();
         match self.send(Method::GET, &request, None).await {
             Ok(answer) => parse(&request, &answer).map(Some).map_err(unreadable),
-            Err(failure) if failure.said.as_ref().is_some_and(|said| said.status == StatusCode::NOT_FOUND) => Ok(None),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
             Err(failure) => Err(failure.error),
         }
     }
@@ -218,7 +223,7 @@ impl Stripe {
         loop {
             let failure = match self.try_send(method, request, key.as_deref()).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if failure.said.as_ref().is_some_and(|said| said.status == StatusCode::UNAUTHORIZED) => {
+                Err(failure) if failure.is(StatusCode::UNAUTHORIZED) => {
                     if refreshed || !self.secrets.refresh().await? {
                         return Err(failure);
                     }
@@ -251,7 +256,7 @@ impl Stripe {
         let url = format!("{}/v1{}{query}", self.base, request.path);
         let unreachable = |error: reqwest::Error| Failure::from(Error::unavailable(Service::Stripe, with_causes(&error.without_url())));
         let secret = self.secrets.stripe_secret_key()?;
-        let mut call = self.http.request(method.clone(), url).bearer_auth(secret).header("Stripe-Version", stripe_shared::version::VERSION.as_str());
+        let mut call = self.http().await?.request(method.clone(), url).bearer_auth(secret).header("Stripe-Version", stripe_shared::version::VERSION.as_str());
         if let Some(key) = key {
             call = call.header("Idempotency-Key", key);
         }
@@ -290,6 +295,13 @@ pub(crate) fn unreadable(error: Error) -> Error {
 struct Failure {
     error: Error,
     said: Option<Box<Said>>,
+}
+
+impl Failure {
+    /// Whether Stripe answered with this status.
+    fn is(&self, status: StatusCode) -> bool {
+        self.said.as_ref().is_some_and(|said| said.status == status)
+    }
 }
 
 impl From<Error> for Failure {

@@ -205,9 +205,9 @@ impl<'a> Cancelled<'a> {
     /// Leaves the step.
     async fn ask(&self, stripe: &StripeSubscriptionId) {
         let outbox = &self.world.provisioning.outbox;
-        let mut db = outbox.db.connection().await.expect("a connection");
+        let mut db = outbox.applier.db.connection().await.expect("a connection");
         let tx = db.transaction().await.expect("a transaction");
-        shared::outbox::insert_stripe_cancel(&tx, &self.tenant, &self.subscription, stripe, outbox.clock.now()).await.expect("inserted");
+        shared::outbox::insert_stripe_cancel(&tx, &self.tenant, &self.subscription, stripe, outbox.applier.clock.now()).await.expect("inserted");
         tx.commit().await.expect("committed");
     }
 

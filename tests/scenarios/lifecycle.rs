@@ -1,121 +1,15 @@
 //! What Stripe says of a subscription after its checkout, rule by rule (docs/events.md, "Subscriptions").
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use aws_lambda_events::sqs::SqsEvent;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-use shared::clock::Clock;
+use serde_json::json;
 use simulators::stripe::{Card, CheckoutParams, Dunning, GivenUp, shape_event};
 use tests::api::Who;
+use tests::company::{Company, START};
 use tests::{World, payer, text};
-
-/// A company that has checked out, and what it is called at Stripe.
-struct Company {
-    world: World,
-    now: Arc<AtomicI64>,
-    tenant: String,
-    customer: String,
-    stripe: String,
-    id: String,
-    told: usize,
-}
-
-const START: &str = "2026-01-31T10:00:00Z";
-
-impl Company {
-    /// One that pays for pro by the month since [`START`].
-    async fn new() -> Self {
-        Self::with(CheckoutParams::subscription("price_pro_month")).await
-    }
-
-    async fn with(params: CheckoutParams) -> Self {
-        let mut world = World::new().await;
-        let start: Timestamp = START.parse().expect("an instant");
-        world.stripe.set_now(start);
-        let now = Arc::new(AtomicI64::new(start.as_second()));
-        let ticking = Arc::clone(&now);
-        let clock = Clock::from_fn(move || Timestamp::from_second(ticking.load(Ordering::SeqCst)).expect("an instant"));
-        world.events.applier.clock = clock.clone();
-        world.provisioning.outbox.clock = clock;
-        let metadata = [("company_name".to_owned(), "Acme".to_owned()), ("admin_email".to_owned(), "jane@acme.example".to_owned())].into();
-        let session = world.stripe.create_checkout(CheckoutParams { metadata, ..params }).expect("a checkout");
-        let paid = world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
-        let mut company =
-            Self { world, now, tenant: "acme".to_owned(), customer: text(&paid["customer"]), stripe: text(&paid["subscription"]), id: String::new(), told: 0 };
-        company.tell().await;
-        company.id = text(&company.row("subscription_id").await["subscription_id"]);
-        company
-    }
-
-    /// Lets days pass at Stripe and here, and delivers what happened.
-    async fn pass(&mut self, days: i64) {
-        let now = self.now.fetch_add(days * 86_400, Ordering::SeqCst) + days * 86_400;
-        self.world.stripe.advance_to(Timestamp::from_second(now).expect("an instant"));
-        self.tell().await;
-    }
-
-    /// Delivers what has happened since, in one batch after the other.
-    async fn tell(&mut self) {
-        let news = self.news();
-        for batch in news.chunks(10) {
-            assert!(self.hand_over(batch).await, "nothing stays");
-        }
-    }
-
-    fn news(&mut self) -> Vec<Value> {
-        let events = self.world.stripe.events();
-        let news = events[self.told..].to_vec();
-        self.told = events.len();
-        news
-    }
-
-    /// One batch; whether nothing of it stays.
-    async fn hand_over(&self, events: &[Value]) -> bool {
-        let mut batch = SqsEvent::default();
-        batch.records = events.iter().map(|event| tests::sqs_message(&event.to_string(), &self.customer)).collect();
-        self.world.events.handle(batch).await.batch_item_failures.is_empty()
-    }
-
-    async fn row(&self, columns: &str) -> Value {
-        self.world.row(&format!("SELECT {columns} FROM subscriptions WHERE stripe_subscription_id = '{}'", self.stripe)).await
-    }
-
-    async fn status(&self) -> String {
-        text(&self.row("status").await["status"])
-    }
-
-    async fn slots(&self) -> Value {
-        let sql = "SELECT jsonb_object_agg(tier_id, slot_limit) AS slots FROM subscription_tier_allocations WHERE subscription_id";
-        self.world.row(&format!("{sql} = '{}'", self.id)).await["slots"].clone()
-    }
-
-    /// The audit's names since the checkout, oldest first.
-    async fn trail(&self) -> Vec<String> {
-        let sql =
-            "SELECT event_type FROM subscription_audit WHERE tenant_id = 'acme' AND event_type LIKE 'STRIPE%' AND event_type <> 'STRIPE_CHECKOUT_COMPLETED'";
-        self.world.rows(&format!("{sql} ORDER BY id")).await.iter().map(|row| text(&row["event_type"])).collect()
-    }
-
-    async fn flags(&self) -> Vec<String> {
-        self.world.rows("SELECT kind FROM flags ORDER BY flag_id").await.iter().map(|row| text(&row["kind"])).collect()
-    }
-
-    async fn device(&self, id: &str, on: &str, tier: Option<i32>) {
-        let sql = "INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at) VALUES ('acme', $1, $2, $3, now())";
-        self.world.db.execute(sql, &[&id, &on, &tier]).await.expect("a device");
-        self.world
-            .db
-            .execute("UPDATE subscriptions SET active_device_count = active_device_count + 1 WHERE subscription_id = $1", &[&on])
-            .await
-            .expect("counted");
-        let sql = "UPDATE subscription_tier_allocations SET slots_used = slots_used + 1 WHERE subscription_id = $1 AND tier_id = $2";
-        self.world.db.execute(sql, &[&on, &tier]).await.expect("counted");
-    }
-}
 
 /// Traps 20 and 30: a trial's zero invoice is no payment of a month; terms follow the periods, from the anchor's day.
 #[tokio::test]
@@ -595,7 +489,7 @@ async fn news_that_would_revive_a_deleted_tenants_subscription_is_failed_and_fla
     let mut company = Company::new().await;
     company.world.stripe.pause(&company.stripe).expect("paused");
     company.tell().await;
-    company.world.api().await.send(Who::Admin, "DELETE", &format!("/api/v1/operator/tenants/{}", company.tenant), &[], None).await.expect(200);
+    company.world.api().await.send(Who::Admin, "DELETE", "/api/v1/operator/tenants/acme", &[], None).await.expect(200);
     company.world.stripe.resume(&company.stripe).expect("resumed");
     company.tell().await;
     assert_eq!(company.status().await, "SUSPENDED");

@@ -17,7 +17,6 @@ use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env};
 use shared::db::Db;
 use shared::events::Applier;
-use shared::events::model::ENDPOINT_TYPES;
 use shared::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
 use shared::queue::Queue;
 use shared::secrets::{Role, Secrets};
@@ -108,7 +107,7 @@ impl Side {
     fn functions(&self, stripe: &Simulator, clock: Clock) -> StripeEvents {
         let base = stripe.base_url().trim_end_matches('/').to_owned();
         let nowhere = || Queue::new(&self.aws, "http://127.0.0.1:9/none".to_owned());
-        let stripe = Arc::new(Stripe::new(base, Arc::clone(&self.secrets)).expect("a client"));
+        let stripe = Stripe::new(base, Arc::clone(&self.secrets)).expect("a client");
         let applier = Applier { db: Arc::clone(&self.db), stripe, reads_per_second: 0, clock };
         StripeEvents { applier, queue: nowhere(), outbox_wake: nowhere() }
     }
@@ -326,15 +325,6 @@ impl Life<'_> {
         self.orders.push(opened.expect("a checkout").id.to_string());
         true
     }
-
-    /// Events that nobody was told of yet, oldest first.
-    fn news(&mut self) -> Vec<Value> {
-        let all = self.stripe.events();
-        let count = all.len();
-        let fresh = all.into_iter().skip(self.seen).filter(|event| ENDPOINT_TYPES.iter().any(|wanted| event["type"] == *wanted)).collect();
-        self.seen = count;
-        fresh
-    }
 }
 
 /// What a Stripe subscription must be here, read off Stripe's own objects by rules written down once more.
@@ -365,8 +355,7 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
     let start: Timestamp = "2026-01-31T10:00:00Z".parse().expect("an instant");
     let now = Arc::new(AtomicI64::new(start.as_second()));
     stripe.set_now(start);
-    let ticking = Arc::clone(&now);
-    let clock = Clock::from_fn(move || Timestamp::from_second(ticking.load(Ordering::SeqCst)).expect("an instant"));
+    let clock = tests::clock_at(&now);
     let (first, second) = (in_order.functions(&stripe, clock.clone()), disorder.functions(&stripe, clock));
     let proxy = disorder.proxy.as_ref().expect("a proxy");
 
@@ -414,7 +403,7 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
 
 /// Hands what has happened to the side of order, and returns it.
 async fn follow(life: &mut Life<'_>, functions: &StripeEvents) -> Result<Vec<Value>, String> {
-    let news = life.news();
+    let news = tests::news(life.stripe, &mut life.seen);
     for batch in news.chunks(10) {
         if let Some(event) = hand_over(functions, batch.to_vec()).await.first() {
             return Err(format!("in order, {} stayed", event["type"]));
@@ -470,17 +459,13 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
         ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
         ("STRIPE_API_BASE", "http://127.0.0.1:9".to_owned()),
     ];
-    let ahead = Arc::new(AtomicI64::new(0));
-    let later = Arc::clone(&ahead);
-    let clock = Clock::from_fn(move || {
-        let start: Timestamp = "2028-01-01T00:00:00Z".parse().expect("an instant");
-        start + SignedDuration::from_secs(later.load(Ordering::SeqCst))
-    });
-    let provisioning = Provisioning::start(&env(&side.settings, &settings), clock).await.expect("provisioning");
+    // Later than any life.
+    let now = Arc::new(AtomicI64::new("2028-01-01T00:00:00Z".parse::<Timestamp>().expect("an instant").as_second()));
+    let provisioning = Provisioning::start(&env(&side.settings, &settings), tests::clock_at(&now)).await.expect("provisioning");
     for round in 0..200 {
         keycloak.fail_next(round % 3, 503);
         provisioning.outbox.run(Duration::from_mins(1)).await.map_err(|error| error.to_string())?;
-        ahead.fetch_add(600, Ordering::SeqCst);
+        now.fetch_add(600, Ordering::SeqCst);
         let open: i64 = side.owner.query_one("SELECT count(*) FROM outbox_steps WHERE status <> 'done'", &[]).await.expect("steps").get(0);
         if open == 0 {
             break;

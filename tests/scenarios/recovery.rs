@@ -41,12 +41,9 @@ struct Endpoint {
 
 impl Endpoint {
     async fn hear(&mut self, world: &World) {
-        let events = world.stripe.events();
-        let ours = |event: &&Value| shared::events::model::ENDPOINT_TYPES.iter().any(|known| event["type"] == *known);
-        let news: Vec<&Value> = events[self.seen..].iter().filter(ours).collect();
-        self.seen = events.len();
+        let news = tests::news(&world.stripe, &mut self.seen);
         if self.is_up {
-            world.receive(&news).await;
+            world.receive(&news.iter().collect::<Vec<_>>()).await;
         }
     }
 }

@@ -38,6 +38,8 @@ async fn news_before_the_checkout_is_kept_and_applied_with_it() {
         "whole, for when it is handled"
     );
     world.receive(&[&checkout]).await;
+    let reads = world.stripe.requests().into_iter().filter(|(_, path)| path.contains("/subscriptions/")).count();
+    assert_eq!(reads, 2, "one for the checkout, one for all that waited for it");
     for event in [&checkout, &invoice, &created] {
         assert_eq!(world.recorded(event).await.0, "applied", "{}", event["type"]);
     }

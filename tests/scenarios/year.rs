@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use shared::clock::Clock;
 use simulators::stripe::{Card, CheckoutParams, Dunning, GivenUp};
 use tests::api::Who;
 use tests::shop::{ADDON_CHECKOUT, Shop};
@@ -27,11 +26,8 @@ impl Year<'_> {
     }
 
     async fn hear(&mut self) {
-        let events = self.world.stripe.events();
-        let ours = |event: &&Value| shared::events::model::ENDPOINT_TYPES.iter().any(|known| event["type"] == *known);
-        let news: Vec<&Value> = events[self.told..].iter().filter(ours).collect();
-        self.told = events.len();
-        self.world.receive(&news).await;
+        let news = tests::news(&self.world.stripe, &mut self.told);
+        self.world.receive(&news.iter().collect::<Vec<_>>()).await;
         assert_eq!(self.world.outbox().await["failed"], 0);
     }
 
@@ -47,10 +43,9 @@ async fn a_year_from_the_trial_to_the_end() {
     let today = Timestamp::from_second(shop.world.events.applier.clock.now().as_second()).expect("an instant");
     let began = today - SignedDuration::from_hours(24 * 60);
     let now = Arc::new(AtomicI64::new(began.as_second()));
-    let ticking = Arc::clone(&now);
-    let clock = Clock::from_fn(move || Timestamp::from_second(ticking.load(Ordering::SeqCst)).expect("an instant"));
+    let clock = tests::clock_at(&now);
     shop.world.events.applier.clock = clock.clone();
-    shop.world.provisioning.outbox.clock = clock;
+    shop.world.provisioning.outbox.applier.clock = clock;
     shop.world.stripe.set_now(began);
     shop.world.stripe.set_dunning(Dunning { retry_days: vec![3, 5, 7], then: GivenUp::Canceled });
     let world = &shop.world;

@@ -12,13 +12,14 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use futures::future::join_all;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::config::{self, Env};
+use shared::events::model::ENDPOINT_TYPES;
 use shared::events::signature;
 use shared::queue::Queue;
 use simulators::keycloak::Fake;
@@ -31,6 +32,7 @@ use webhook::Webhook;
 use crate::proxy::Proxy;
 
 pub mod api;
+pub mod company;
 pub mod proxy;
 pub mod shop;
 
@@ -184,14 +186,14 @@ impl World {
     pub async fn restart(&mut self) {
         let env = self.env(&[]);
         self.events = StripeEvents::start(&env, self.events.applier.clock.clone()).await.expect("stripe-events");
-        self.provisioning = Provisioning::start(&env, self.provisioning.outbox.clock.clone()).await.expect("provisioning");
+        self.provisioning = Provisioning::start(&env, self.provisioning.outbox.applier.clock.clone()).await.expect("provisioning");
     }
 
     /// Lets a test move the outbox's clock: it is as many seconds ahead as the answer holds.
     pub fn move_outbox_clock(&mut self) -> Arc<AtomicI64> {
         let ahead = Arc::new(AtomicI64::new(0));
-        let (real, moved) = (self.provisioning.outbox.clock.clone(), Arc::clone(&ahead));
-        self.provisioning.outbox.clock = Clock::from_fn(move || real.now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst)));
+        let (real, moved) = (self.provisioning.outbox.applier.clock.clone(), Arc::clone(&ahead));
+        self.provisioning.outbox.applier.clock = Clock::from_fn(move || real.now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst)));
         ahead
     }
 
@@ -433,6 +435,21 @@ pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bo
     message.attributes.insert("ApproximateReceiveCount".to_owned(), receives.to_string());
     batch.records.push(message);
     events.handle(batch).await.batch_item_failures.is_empty()
+}
+
+/// A clock that stands where a test puts it: so many seconds after 1970.
+#[must_use]
+pub fn clock_at(seconds: &Arc<AtomicI64>) -> Clock {
+    let seconds = Arc::clone(seconds);
+    Clock::from_fn(move || Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap_or(Timestamp::MIN))
+}
+
+/// What the endpoint is told of since the last time, oldest first. `seen` counts what has happened at Stripe.
+#[must_use]
+pub fn news(stripe: &Simulator, seen: &mut usize) -> Vec<Value> {
+    let events = stripe.events();
+    let before = std::mem::replace(seen, events.len());
+    events.into_iter().skip(before).filter(|event| ENDPOINT_TYPES.iter().any(|known| event["type"] == *known)).collect()
 }
 
 /// Platform staff, as the audit knows them.

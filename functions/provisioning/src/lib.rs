@@ -7,6 +7,7 @@ use shared::Result;
 use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env, KeycloakSettings};
 use shared::db::Db;
+use shared::events::Applier;
 use shared::keycloak::Keycloak;
 use shared::outbox::{Outbox, Summary};
 use shared::secrets::{Role, Secrets};
@@ -34,7 +35,8 @@ impl Provisioning {
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;
         let keycloak = Keycloak::new(keycloak, secrets.clone())?;
-        Ok(Self { outbox: Outbox { db, keycloak, stripe: Arc::new(Stripe::new(stripe, secrets)?), reads_per_second, clock } })
+        let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
+        Ok(Self { outbox: Outbox { applier, keycloak } })
     }
 
     /// Takes the steps that are due, and the events that need wait no longer. What woke it does not matter.
@@ -44,7 +46,7 @@ impl Provisioning {
     pub async fn handle(&self) -> Result<Summary> {
         let summary = self.outbox.run(BUDGET).await?;
         // One that fails is tried again in a minute; the steps are done.
-        match self.outbox.applier().take_up_waiting().await {
+        match self.outbox.applier.take_up_waiting().await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "waiting events taken up"),
             Err(error) => tracing::warn!(%error, "waiting events could not be taken up"),

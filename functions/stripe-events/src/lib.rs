@@ -44,7 +44,7 @@ impl StripeEvents {
         let secrets = Secrets::read(&aws, env, Role::System).await?;
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;
-        let applier = Applier { db, stripe: Arc::new(Stripe::new(stripe, secrets)?), reads_per_second, clock };
+        let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
         Ok(Self { applier, queue: Queue::new(&aws, queue), outbox_wake: Queue::new(&aws, wake) })
     }
 

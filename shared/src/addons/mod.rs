@@ -68,7 +68,7 @@ pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: N
     // The order's own key: whoever repeats the request has the same order, and so the same session.
     let opened = app.stripe()?.create_payment_session(&new, &format!("addon:{}", order.order_id)).await;
     let opened = opened.map_err(|error| match error.code() {
-        KEY_SPENT => used_for_another(),
+        KEY_SPENT => idempotency::used_for_another(),
         SESSION_TOO_SHORT => Error::conflict("order_expired", "This order was not completed in time. Order again, with another Idempotency-Key."),
         _ => error,
     })?;
@@ -78,10 +78,6 @@ pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: N
 
 fn required<'a>(field: &str, url: Option<&'a ReturnUrl>) -> Result<&'a ReturnUrl> {
     url.ok_or_else(|| Error::invalid(field, "is required"))
-}
-
-fn used_for_another() -> Error {
-    Error::invalid("idempotency-key", "was used for another request")
 }
 
 /// What a checkout begins with.
@@ -105,7 +101,7 @@ async fn order(db: &Db, caller: &Customer, key: Option<&Key>, wanted: &NewAddonC
     {
         // A try before this one got no answer: its order stands, at its price.
         if !is_for(&order, wanted) {
-            return Err(used_for_another());
+            return Err(idempotency::used_for_another());
         }
         return Ok(Ordered::Open(tenant, Box::new(order)));
     }

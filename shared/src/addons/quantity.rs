@@ -89,11 +89,7 @@ async fn interval(tx: &Transaction<'_>, root: &SubscriptionId, at_stripe: &Subsc
 }
 
 fn tier_of(item: &Item, known: &Known) -> Option<i32> {
-    let price = item.price().ok()?;
-    known.iter().find_map(|(known, of)| match of {
-        PriceOf::Tier(tier) if *known == price => Some(*tier),
-        PriceOf::Tier(_) | PriceOf::Plan(_) => None,
-    })
+    prices::tier_of(&item.price().ok()?, known)
 }
 
 /// What makes the items what is wanted. An item keeps the price that it has, a former one too; a tier that was never ordered here is left

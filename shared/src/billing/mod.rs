@@ -97,7 +97,7 @@ pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: N
     };
     let opened = client.create_checkout_session(&new, &session_key(key)?).await;
     let opened = opened.map_err(|error| match error.code() {
-        KEY_SPENT => Error::invalid("idempotency-key", "was used for another request"),
+        KEY_SPENT => idempotency::used_for_another(),
         _ => error,
     })?;
     keep(db, caller, key, Checkout { url: opened.url, session_id: opened.id }, now).await

@@ -78,7 +78,7 @@ impl Provisioning<'_> {
         let named = self.metadata("parent_subscription_id").unwrap_or_default();
         let parent = SubscriptionId::parse(&named).map_err(|_| unknown_parent(&named))?;
         let bought = resolve(self.tx, &news.subscription, self.metadata("plan_id").as_deref()).await?;
-        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref(), self.now)?;
+        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
         let (tenant, _) = self.tenant_of_addon().await?;
         let family = self.parent(&parent, &tenant).await?;
         not_ended(&family)?;
@@ -94,7 +94,7 @@ impl Provisioning<'_> {
             status,
             grace_end: grace_end(status, word.unpaid_since),
             plan: of_plan.map(|plan| &plan.plan_id),
-            device_limit: of_plan.map_or_else(|| total(&bought.slots), |plan| plan.device_limit),
+            device_limit: of_plan.map_or_else(|| bought.devices(), |plan| plan.device_limit),
             term,
             stripe: Some((&stripe, &word)),
             session: &self.checkout.id,
@@ -185,11 +185,6 @@ impl Provisioning<'_> {
         fault::point(Point::ApplySlotsInserted);
         Ok(addon)
     }
-}
-
-/// All slots together: as many devices.
-fn total(slots: &[(i32, i32)]) -> i32 {
-    slots.iter().fold(0, |sum, (_, slots)| sum.saturating_add(*slots))
 }
 
 /// A parent that is over cannot have what was paid for: a person refunds it, or brings the parent back and replays. One that is suspended has it, and

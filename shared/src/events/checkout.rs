@@ -128,10 +128,8 @@ impl Provisioning<'_> {
         if session.mode == "setup" {
             return Ok(Verdict::of(EventStatus::Ignored, "a checkout in setup mode sells nothing"));
         }
-        let prices = self.prices()?;
-        let known = prices::store::find(self.tx, &prices).await?;
         let ours = ["plan_id", "company_name", "tenant_id", "parent_subscription_id"].iter().any(|key| self.metadata(key).is_some());
-        if !ours && known.is_empty() {
+        if !ours && prices::store::find(self.tx, &self.prices()?).await?.is_empty() {
             return Ok(Verdict::of(EventStatus::Ignored, "not ours: neither our metadata nor one of our prices"));
         }
         if self.metadata("parent_subscription_id").is_some() {
@@ -149,7 +147,7 @@ impl Provisioning<'_> {
         }
 
         let bought = resolve(self.tx, &news.subscription, self.metadata("plan_id").as_deref()).await?;
-        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref(), self.now)?;
+        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
         let (tenant, is_new) = self.tenant().await?;
         fault::point(Point::ApplyTenantInserted);
         let twin = match &bought.plan {

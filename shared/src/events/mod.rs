@@ -9,7 +9,7 @@ mod checkout;
 pub mod model;
 mod news;
 mod notices;
-pub(crate) mod pace;
+mod pace;
 pub mod replay;
 pub mod signature;
 mod store;
@@ -40,7 +40,7 @@ pub struct Applier {
     /// As `pulse_system`.
     pub db: Arc<Db>,
     /// Where present state is read.
-    pub stripe: Arc<Stripe>,
+    pub stripe: Stripe,
     /// How often a second all functions together read it; 0: as often as they like.
     pub reads_per_second: i32,
     /// The time.

@@ -16,6 +16,8 @@ use crate::subscriptions::word::Word;
 #[derive(Debug, Clone)]
 pub(super) struct News {
     pub subscription: Subscription,
+    /// Whether it is active or trialing, and its present period is paid, or not due yet.
+    is_paid: bool,
     /// Of its oldest open invoice.
     unpaid_since: Option<Timestamp>,
     /// Of its latest settled invoice, where the present period is not paid: news that came late must find what was paid meanwhile.
@@ -24,15 +26,12 @@ pub(super) struct News {
 
 impl News {
     /// The word that this is for a subscription with these items' prices resolved.
-    pub fn word<'a>(&'a self, item: &Item, price: Option<&'a StripePriceId>, plan: Option<&'a Plan>, now: Timestamp) -> Result<Word<'a>> {
+    pub fn word<'a>(&'a self, item: &Item, price: Option<&'a StripePriceId>, plan: Option<&'a Plan>) -> Result<Word<'a>> {
         let period = self.subscription.period(item)?;
         Ok(Word {
             status: &self.subscription.status,
             period,
-            paid_term: match self.subscription.status.as_str() {
-                "active" | "trialing" if self.subscription.is_settled(now)? => Some(period),
-                _ => self.paid_term,
-            },
+            paid_term: if self.is_paid { Some(period) } else { self.paid_term },
             // A payment that failed did so when the present period began, unless an open invoice says better.
             unpaid_since: self.unpaid_since.unwrap_or(period.0),
             cancel_at: self.subscription.cancel_at(),
@@ -62,7 +61,7 @@ impl Reads {
 
 impl Applier {
     /// As `pace::wait`.
-    pub(super) async fn pace(&self) -> Result<()> {
+    pub(crate) async fn pace(&self) -> Result<()> {
         pace::wait(&self.db, self.reads_per_second).await
     }
 
@@ -72,13 +71,13 @@ impl Applier {
         let subscription = self.stripe.subscription(id).await?;
         let now = self.clock.now();
         if matches!(subscription.status.as_str(), "active" | "trialing") && subscription.is_settled(now)? {
-            return Ok(News { subscription, unpaid_since: None, paid_term: None });
+            return Ok(News { subscription, is_paid: true, unpaid_since: None, paid_term: None });
         }
         self.pace().await?;
         let invoices = self.stripe.invoices(id).await?;
         let open = invoices.iter().filter(|invoice| invoice.status.as_deref() == Some("open") && !invoice.is_settled(now));
         let unpaid_since = open.filter_map(Invoice::unpaid_since).min();
         let paid_term = invoices.iter().filter(|invoice| invoice.is_settled(now)).find_map(Invoice::term);
-        Ok(News { subscription, unpaid_since, paid_term })
+        Ok(News { subscription, is_paid: false, unpaid_since, paid_term })
     }
 }

@@ -127,9 +127,14 @@ pub async fn list(db: &impl GenericClient, filter: &EventFilter, page: &Page<(Ti
     db.query(&sql, &conditions.params()).await?.iter().map(event).collect()
 }
 
+/// The rows of this clause, each with what its event says.
+fn whole(clause: &str) -> String {
+    format!("SELECT {EVENT}, e.payload FROM stripe_events e {clause}")
+}
+
 /// An event with what it says; none where it is not recorded.
 pub async fn find(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventDetail>> {
-    let row = db.query_opt(&format!("SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.event_id = $1"), &[&id.as_str()]).await?;
+    let row = db.query_opt(&whole("WHERE e.event_id = $1"), &[&id.as_str()]).await?;
     row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
 }
 
@@ -146,7 +151,7 @@ pub async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> 
 
 /// Locks an event that a person works on; none where it is not recorded.
 pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
-    Ok(tx.query_opt(&format!("SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
+    Ok(tx.query_opt(&whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
 }
 
 /// The event as it was queued; what was queued without its object is so again.
@@ -169,22 +174,21 @@ pub fn envelope(row: &Row) -> Result<Envelope> {
 /// Waiting events whose cause is here by now, of one customer or of all, in the order in which they happened. Those of a checkout wait for
 /// money, and so for another event.
 pub async fn ready(db: &Client, customer: Option<&StripeCustomerId>, limit: i64) -> Result<Vec<Envelope>> {
-    let sql = format!(
-        "SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.status = 'waiting' AND e.event_type NOT LIKE 'checkout.session.%' AND ($1::text IS NULL OR e.customer_id = $1)
+    let sql = whole(
+        "WHERE e.status = 'waiting' AND e.event_type NOT LIKE 'checkout.session.%' AND ($1::text IS NULL OR e.customer_id = $1)
            AND CASE WHEN e.stripe_subscription_id IS NULL
                     THEN EXISTS (SELECT FROM tenants t WHERE t.stripe_customer_id = e.customer_id)
                          OR EXISTS (SELECT FROM stripe_customer_aliases a WHERE a.stripe_customer_id = e.customer_id)
                     ELSE EXISTS (SELECT FROM subscriptions s WHERE s.stripe_subscription_id = e.stripe_subscription_id) END
-         ORDER BY e.created_at, e.event_id LIMIT $2"
+         ORDER BY e.created_at, e.event_id LIMIT $2",
     );
     db.query(&sql, &[&customer.map(StripeCustomerId::as_str), &limit]).await?.iter().map(envelope).collect()
 }
 
 /// The paid checkout that waits for this Stripe subscription to be complete.
 pub async fn waiting_checkout(db: &Client, id: &StripeSubscriptionId) -> Result<Option<Envelope>> {
-    let sql = format!(
-        "SELECT {EVENT}, e.payload FROM stripe_events e WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed' AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1"
-    );
+    let sql =
+        whole("WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed' AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1");
     db.query_opt(&sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
 }
 

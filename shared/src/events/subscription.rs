@@ -15,11 +15,11 @@ use crate::fault::{self, Point};
 use crate::flags::{self, Flag};
 use crate::ids::{PlanId, StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::plans::{self, model::Plan};
-use crate::prices::{self, PriceOf};
+use crate::prices;
 use crate::stripe::Item;
 use crate::subscriptions::model::{Status, Subscription, SubscriptionType};
 use crate::subscriptions::word::{self, Meaning, Word, meaning};
-use crate::{Error, Result, allocations, outbox, subscriptions, tenants};
+use crate::{Error, Result, allocations, subscriptions, tenants};
 
 /// How often a word is read anew because another writer was faster.
 const READS: u32 = 4;
@@ -126,6 +126,13 @@ pub(super) struct Resolved<'a> {
     pub slots: Vec<(i32, i32)>,
 }
 
+impl Resolved<'_> {
+    /// As many devices as slots of all tiers.
+    pub fn devices(&self) -> i32 {
+        self.slots.iter().fold(0, |sum, (_, slots)| sum.saturating_add(*slots))
+    }
+}
+
 /// By price first, whichever item's it is, by metadata second (docs/events.md, "Which plan").
 ///
 /// # Errors
@@ -137,10 +144,9 @@ pub(super) async fn resolve<'a>(tx: &Transaction<'_>, subscription: &'a crate::s
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
     let known = prices::store::find(tx, &prices).await?;
-    let tier_of = |price: &StripePriceId| known.iter().find_map(|(id, of)| if let PriceOf::Tier(tier) = of { (id == price).then_some(*tier) } else { None });
     let mut slots: Vec<(i32, i32)> = Vec::new();
     for (item, price) in items.iter().zip(&prices) {
-        let Some(tier) = tier_of(price) else { continue };
+        let Some(tier) = prices::tier_of(price, &known) else { continue };
         let quantity = i32::try_from(item.quantity.unwrap_or(1)).unwrap_or(i32::MAX);
         match slots.iter_mut().find(|(held, _)| *held == tier) {
             Some((_, count)) => *count = count.saturating_add(quantity),
@@ -156,7 +162,7 @@ pub(super) async fn resolve<'a>(tx: &Transaction<'_>, subscription: &'a crate::s
         Some(id) => plans::store::find(tx, &id).await?,
         None => None,
     };
-    let price = prices.iter().find(|price| tier_of(price).is_none()).cloned();
+    let price = prices.iter().find(|price| prices::tier_of(price, &known).is_none()).cloned();
     Ok(Resolved { plan, price, by_price: false, item: first, slots })
 }
 
@@ -170,8 +176,8 @@ impl Following<'_> {
         let slots = (is_addon && !resolved.slots.is_empty()).then_some(&resolved.slots);
         // The metadata is the checkout's, and may name a plan that was left since: it counts only where there is no plan yet.
         let plan = resolved.plan.as_ref().filter(|_| resolved.by_price || before.plan_id.is_none());
-        let mut word = news.word(resolved.item, resolved.price.as_ref(), plan, self.now)?;
-        word.slots = slots.map(|slots| slots.iter().fold(0, |sum: i32, (_, count)| sum.saturating_add(*count)));
+        let mut word = news.word(resolved.item, resolved.price.as_ref(), plan)?;
+        word.slots = slots.map(|_| resolved.devices());
         let root_end = is_addon.then_some(self.family.root.term_end);
         let after = word.applied_to(before, root_end);
         self.warn(&word, &resolved, slots.is_some(), before).await?;
@@ -194,9 +200,9 @@ impl Following<'_> {
         self.save(before, after.clone(), details).await?;
         if before.subscription_type == SubscriptionType::Main {
             self.carry_addons(&after).await?;
-            if after.stripe_price_id != before.stripe_price_id && !self.family.addons.is_empty() {
+            if after.stripe_price_id != before.stripe_price_id {
                 // By another interval, slots have another price.
-                outbox::insert_addon_quantity(self.tx, &after, self.now).await?;
+                subscriptions::charge_for_slots(self.tx, self.family, self.now).await?;
             }
         }
         Ok(true)

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Applier, store};
+use super::{Applier, Reads, store};
 use crate::Result;
 use crate::ids::StripeCustomerId;
 
@@ -38,10 +38,12 @@ impl Applier {
     }
 
     async fn take_up(&self, customer: Option<&StripeCustomerId>) -> Result<usize> {
-        let ready = store::ready(&*self.db.connection().await?, customer, AT_ONCE).await?;
-        for event in &ready {
-            self.apply(event, 1, &mut super::Reads::default()).await?;
+        let events = store::ready(&*self.db.connection().await?, customer, AT_ONCE).await?;
+        // All of them happened before they were recorded, and so before any read from here on.
+        let mut reads = Reads::default();
+        for event in &events {
+            self.apply(event, 1, &mut reads).await?;
         }
-        Ok(ready.len())
+        Ok(events.len())
     }
 }

@@ -72,9 +72,14 @@ pub async fn earlier<T: DeserializeOwned>(tx: &Transaction<'_>, key: Option<&Key
     }
     let Some((request, answer)) = store::find(tx, key, now - KEPT).await? else { return Ok(None) };
     if request != key.request {
-        return Err(Error::invalid("idempotency-key", "was used for another request"));
+        return Err(used_for_another());
     }
     serde_json::from_value(answer).map(Some).map_err(|error| Error::Internal(format!("a kept answer cannot be read: {error}")))
+}
+
+/// That a key stands for another request: here, or at whom it was passed on to.
+pub(crate) fn used_for_another() -> Error {
+    Error::invalid("idempotency-key", "was used for another request")
 }
 
 /// Keeps the answer of the work that this transaction does.

@@ -8,7 +8,6 @@ pub(crate) mod store;
 
 pub use store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Transaction;
@@ -19,16 +18,14 @@ use serde_json::{Value, json};
 
 use crate::addons;
 use crate::audit::{self, Actor, Entry, Person};
-use crate::clock::Clock;
 use crate::db::Db;
-use crate::events::{Applier, pace};
+use crate::events::Applier;
 use crate::fault::{self, Point};
 use crate::fields::Note;
 use crate::flags::{self, Flag};
 use crate::http::{Page, Slice};
 use crate::ids::SubscriptionId;
 use crate::keycloak::{Ensured, Keycloak};
-use crate::stripe::Stripe;
 use crate::users::model::Email;
 use crate::{Error, Result};
 use model::{AddonQuantity, KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
@@ -39,16 +36,10 @@ const RECORD_BUDGET: Duration = Duration::from_secs(10);
 
 /// What the outbox needs.
 pub struct Outbox {
-    /// As `pulse_system`.
-    pub db: Arc<Db>,
+    /// The database as `pulse_system`, Stripe and the time; what Stripe says is applied by it.
+    pub applier: Applier,
     /// Where users live.
     pub keycloak: Keycloak,
-    /// Where subscriptions are paid.
-    pub stripe: Arc<Stripe>,
-    /// As the applier's.
-    pub reads_per_second: i32,
-    /// The time.
-    pub clock: Clock,
 }
 
 /// One run, in numbers.
@@ -71,13 +62,6 @@ struct Effect {
 }
 
 impl Outbox {
-    /// What applies Stripe's word, on the same database, account and clock.
-    #[must_use]
-    pub fn applier(&self) -> Applier {
-        let (db, stripe) = (Arc::clone(&self.db), Arc::clone(&self.stripe));
-        Applier { db, stripe, reads_per_second: self.reads_per_second, clock: self.clock.clone() }
-    }
-
     /// Takes steps that are due until none is left, or `budget` is used up; the rest is for the next run.
     ///
     /// # Errors
@@ -86,20 +70,24 @@ impl Outbox {
         let began = Instant::now();
         let mut summary = Summary::default();
         while began.elapsed() < budget {
-            let claimed = self.db.bounded(RECORD_BUDGET, async { store::claim_due(&*self.db.connection().await?, self.clock.now()).await }).await?;
+            let claimed = self
+                .applier
+                .db
+                .bounded(RECORD_BUDGET, async { store::claim_due(&*self.applier.db.connection().await?, self.applier.clock.now()).await })
+                .await?;
             let Some(step) = claimed else { break };
             fault::point(Point::OutboxClaimed);
             match self.perform(&step).await {
                 Ok(effect) => {
                     fault::point(Point::OutboxPerformed);
-                    self.db.bounded(RECORD_BUDGET, self.record_done(&step, effect)).await?;
+                    self.applier.db.bounded(RECORD_BUDGET, self.record_done(&step, effect)).await?;
                     fault::point(Point::OutboxCommitted);
                     summary.done += 1;
                 }
                 Err(error) => {
                     let again = self.next_attempt(&step, &error).is_some();
                     tracing::warn!(step.id = step.id, step.kind, tenant.id = %step.tenant, attempts = step.attempts, again, %error, "outbox step failed");
-                    self.db.bounded(RECORD_BUDGET, self.record_error(&step, &error)).await?;
+                    self.applier.db.bounded(RECORD_BUDGET, self.record_error(&step, &error)).await?;
                     if again { summary.retried += 1 } else { summary.failed += 1 }
                 }
             }
@@ -127,13 +115,13 @@ impl Outbox {
             }
             StepKind::StripeCancel => {
                 let cancel: StripeCancel = payload(step)?;
-                self.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
+                self.applier.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
                 let result = json!({"status": "canceled"});
                 Ok(Effect { result, audit: Some("STRIPE_SUBSCRIPTION_CANCELLED"), subscription: Some(cancel.subscription_id) })
             }
             StepKind::StripeSync => {
                 let sync: StripeSync = payload(step)?;
-                if !self.applier().catch_up(&sync.stripe_subscription_id).await? {
+                if !self.applier.catch_up(&sync.stripe_subscription_id).await? {
                     return Err(Error::Internal(format!("{} is no subscription of ours", sync.stripe_subscription_id)));
                 }
                 // What it changed is audited by itself.
@@ -141,8 +129,10 @@ impl Outbox {
             }
             StepKind::StripeAddonQuantity => {
                 let AddonQuantity { subscription_id } = payload(step)?;
-                pace::wait(&self.db, self.reads_per_second).await?;
-                let done = addons::quantity::set(&self.db, &self.stripe, &subscription_id, &format!("addon_quantity:{}:{}", step.id, step.claim)).await?;
+                self.applier.pace().await?;
+                let done =
+                    addons::quantity::set(&self.applier.db, &self.applier.stripe, &subscription_id, &format!("addon_quantity:{}:{}", step.id, step.claim))
+                        .await?;
                 let audit = done.is_some().then_some("STRIPE_ADDON_QUANTITY_SET");
                 Ok(Effect { result: done.unwrap_or_else(|| json!({"items": []})), audit, subscription: Some(subscription_id) })
             }
@@ -150,8 +140,8 @@ impl Outbox {
     }
 
     async fn record_done(&self, step: &Step, effect: Effect) -> Result<()> {
-        let now = self.clock.now();
-        let mut db = self.db.connection().await?;
+        let now = self.applier.clock.now();
+        let mut db = self.applier.db.connection().await?;
         let tx = db.transaction().await?;
         if !store::finish(&tx, step, &effect.result, now).await? {
             return Ok(());
@@ -172,14 +162,14 @@ impl Outbox {
 
     /// When to try again: never after a permanent error, nor once the step has been tried for long enough.
     fn next_attempt(&self, step: &Step, error: &Error) -> Option<Timestamp> {
-        let next = self.clock.now() + model::backoff(step.attempts);
+        let next = self.applier.clock.now() + model::backoff(step.attempts);
         (error.is_transient() && next < step.since + model::GIVE_UP_AFTER).then_some(next)
     }
 
     async fn record_error(&self, step: &Step, error: &Error) -> Result<()> {
-        let now = self.clock.now();
+        let now = self.applier.clock.now();
         let next = self.next_attempt(step, error);
-        let mut db = self.db.connection().await?;
+        let mut db = self.applier.db.connection().await?;
         let tx = db.transaction().await?;
         if store::fail(&tx, step, &error.to_string(), next, now).await? && next.is_none() {
             let detail = format!("outbox step {} ({}): {error}", step.id, step.kind);

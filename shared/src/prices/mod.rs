@@ -27,6 +27,15 @@ words! {
     }
 }
 
+/// The tier whose slots a price is for, by what those in `known` stand for.
+#[must_use]
+pub(crate) fn tier_of(price: &StripePriceId, known: &[(StripePriceId, PriceOf)]) -> Option<i32> {
+    known.iter().find_map(|(id, of)| match of {
+        PriceOf::Tier(tier) if id == price => Some(*tier),
+        PriceOf::Tier(_) | PriceOf::Plan(_) => None,
+    })
+}
+
 /// Makes a price the present one of a thing; the one before becomes a former one. None: it is no longer sold at Stripe.
 ///
 /// # Errors

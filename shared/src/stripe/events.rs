@@ -59,7 +59,8 @@ impl Stripe {
             Ok(answer) => return parse(&request, &answer).map_err(unreadable),
             Err(failure) => failure,
         };
-        let unknown = failure.said.is_some_and(|said| said.status == StatusCode::BAD_REQUEST && said.body.param.as_deref() == Some("starting_after"));
+        let of_cursor = failure.said.as_ref().is_some_and(|said| said.body.param.as_deref() == Some("starting_after"));
+        let unknown = of_cursor && failure.is(StatusCode::BAD_REQUEST);
         Err(if unknown { Error::invalid("cursor", "names no event that Stripe lists") } else { failure.error })
     }
 }

@@ -98,7 +98,7 @@ impl Stripe {
     pub async fn remove_item(&self, item: &str) -> Result<()> {
         let remove = DeleteSubscriptionItem::new(item).proration_behavior(DeleteSubscriptionItemProrationBehavior::None);
         match self.send(Method::DELETE, &remove.build(), None).await {
-            Err(failure) if failure.said.as_ref().is_some_and(|said| said.status == StatusCode::NOT_FOUND) => Ok(()),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(()),
             Err(failure) => Err(failure.error),
             Ok(_) => Ok(()),
         }

@@ -352,7 +352,7 @@ pub async fn end(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, 
 }
 
 /// Whichever ADDONs live from now on: what Stripe renews beside the MAIN is to be as much.
-async fn charge_for_slots(tx: &Transaction<'_>, family: &Family, now: Timestamp) -> Result<()> {
+pub(crate) async fn charge_for_slots(tx: &Transaction<'_>, family: &Family, now: Timestamp) -> Result<()> {
     if !family.addons.is_empty() {
         outbox::insert_addon_quantity(tx, &family.root, now).await?;
     }
