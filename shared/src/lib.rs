@@ -30,6 +30,7 @@ pub mod outbox;
 pub mod plans;
 pub mod prices;
 pub mod queue;
+pub mod renewals;
 pub mod secrets;
 pub mod stripe;
 pub mod subscriptions;

@@ -40,6 +40,8 @@ pub enum Actor<'a> {
     Stripe,
     /// The outbox.
     Outbox,
+    /// The hourly run.
+    Renewal,
     /// Platform staff.
     Operator(&'a Person),
     /// A tenant's own user.

@@ -15,6 +15,7 @@ pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
     let (actor_type, actor_id, ip) = match entry.actor {
         Actor::Stripe => ("system", "stripe", None),
         Actor::Outbox => ("system", "outbox", None),
+        Actor::Renewal => ("system", "renewal", None),
         Actor::Operator(person) => ("admin", person.id.as_str(), person.ip),
         Actor::Customer(person) => ("customer", person.id.as_str(), person.ip),
     };

@@ -1,0 +1,3 @@
+//! The hourly run (docs/renewals.md).
+
+pub mod desk;
