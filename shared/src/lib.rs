@@ -25,6 +25,7 @@ pub mod http;
 pub mod idempotency;
 pub mod ids;
 pub mod keycloak;
+pub mod metrics;
 pub mod migrations;
 pub mod outbox;
 pub mod plans;

@@ -10,15 +10,16 @@ use tracing::Level;
 use crate::config::Env;
 use crate::{Error, Result};
 
-/// Sets up logs at `LOG_LEVEL` (info by default) and the process's TLS provider; called first in every `main`.
+/// Sets up logs at `LOG_LEVEL` (info by default), the stage of metrics and the process's TLS provider; called first in every `main`.
 ///
 /// # Errors
-/// `Setting` where `LOG_LEVEL` is no level.
+/// `Setting` where `LOG_LEVEL` is no level, or `STAGE` is empty.
 pub fn init(env: &Env) -> Result<()> {
     let level = match env.optional("LOG_LEVEL")? {
         Some(text) => text.parse::<Level>().map_err(|_| Error::Setting(format!("LOG_LEVEL is not a log level: {text:?}")))?,
         None => Level::INFO,
     };
+    crate::metrics::init(env)?;
     install_tls();
     // A second call (tests) keeps the first subscriber.
     let logs = tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_max_level(level).finish();

@@ -8,9 +8,10 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMe
 use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env};
 use shared::db::Db;
-use shared::events::model::{Envelope, redelivery_delay};
+use shared::events::model::{Envelope, EventStatus, redelivery_delay};
 use shared::events::{Applier, Outcome, Reads};
 use shared::fault::{self, Point};
+use shared::metrics::{self, Unit};
 use shared::queue::Queue;
 use shared::secrets::{Role, Secrets};
 use shared::stripe::Stripe;
@@ -54,6 +55,7 @@ impl StripeEvents {
         let began = Instant::now();
         let mut failed = Vec::new();
         let mut stopped_groups = HashSet::new();
+        let (mut applied_count, mut failed_count) = (0, 0);
         let mut wake = false;
         let mut reads = Reads::default();
         for message in &batch.records {
@@ -64,6 +66,8 @@ impl StripeEvents {
                     match self.apply(message, &mut reads).await {
                         Ok(outcome) => {
                             wake |= outcome.wake_outbox;
+                            applied_count += i64::from(outcome.status == EventStatus::Applied);
+                            failed_count += i64::from(outcome.status == EventStatus::Failed);
                             continue;
                         }
                         Err(error) => {
@@ -77,6 +81,7 @@ impl StripeEvents {
             stopped_groups.insert(group);
             failed.push((message, rest));
         }
+        metrics::put_all(&[("EventsApplied", Unit::Count, applied_count), ("EventsFailed", Unit::Count, failed_count)]);
         fault::point(Point::BatchApplied);
         // The minute tick finds the steps too; a lost wake costs a minute, a failed batch would cost more.
         if wake && let Err(error) = self.outbox_wake.wake().await {

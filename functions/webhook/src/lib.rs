@@ -13,6 +13,7 @@ use shared::error::Refusal;
 use shared::events::model::Envelope;
 use shared::events::signature;
 use shared::fault::{self, Point};
+use shared::metrics::{self, Unit};
 use shared::queue::Queue;
 use shared::secrets::{Role, Secrets};
 use shared::{Error, Result};
@@ -52,6 +53,9 @@ impl Webhook {
             Err(error) => {
                 let status = if error.is(Refusal::Malformed) { StatusCode::BAD_REQUEST } else { StatusCode::SERVICE_UNAVAILABLE };
                 tracing::warn!(code = error.code(), %error, status = status.as_u16(), "delivery refused");
+                if error.code().starts_with("signature_") {
+                    metrics::put("SignatureFailures", Unit::Count, 1);
+                }
                 problem(status, &error, &request_id)
             }
         }

@@ -26,6 +26,7 @@ use crate::flags::{self, Flag};
 use crate::http::{Page, Slice};
 use crate::ids::SubscriptionId;
 use crate::keycloak::{Ensured, Keycloak};
+use crate::metrics::{self, Unit};
 use crate::users::model::Email;
 use crate::{Error, Result};
 use model::{AddonQuantity, KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
@@ -174,6 +175,7 @@ impl Outbox {
         if store::fail(&tx, step, &error.to_string(), next, now).await? && next.is_none() {
             let detail = format!("outbox step {} ({}): {error}", step.id, step.kind);
             flags::store::raise(&tx, &Flag { kind: "step_failed", tenant: Some(&step.tenant), subscription: None, stripe_event: None, detail }, now).await?;
+            metrics::put("StepsFailed", Unit::Count, 1);
         }
         tx.commit().await?;
         Ok(())
