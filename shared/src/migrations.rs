@@ -18,13 +18,23 @@ const LOCK: i64 = 0x7075_6c73_6500;
 /// How many months of audit partitions are kept ahead.
 const AUDIT_MONTHS_AHEAD: i32 = 12;
 
-/// Applies what is missing and returns how many migrations that were.
+/// How long a migration waits for a lock that a request holds: requests wait behind it meanwhile.
+const LOCK_LIMIT: &str = "10s";
+
+/// Applies what is missing and returns how many migrations that were. A database that is ahead of this version is left as it is: a
+/// deployment is being rolled back, and migrations bear the code before them.
 ///
 /// # Errors
 /// `Database`, or `Internal` where an applied migration is missing or differs.
 pub async fn run(client: &mut Client) -> Result<usize> {
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let applied = async {
+        let last = last_applied(client).await?;
+        if last > embedded::migrations::runner().get_migrations().iter().map(|migration| i64::from(migration.version())).max() {
+            tracing::warn!(last, "the database is ahead of this version");
+            return Ok(0);
+        }
+        client.batch_execute(&format!("SET lock_timeout = '{LOCK_LIMIT}'")).await?;
         let mut applied = embedded::migrations::runner().run_async(&mut *client).await;
         for _ in 0..5 {
             // Roles belong to the cluster: a migration of another of its databases may be changing the same one.
@@ -39,8 +49,16 @@ pub async fn run(client: &mut Client) -> Result<usize> {
         Ok(report.applied_migrations().len())
     };
     let applied = applied.await;
+    client.batch_execute("RESET lock_timeout").await?;
     client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
     applied
+}
+
+async fn last_applied(client: &Client) -> Result<Option<i64>> {
+    if client.query_one("SELECT to_regclass('refinery_schema_history') IS NULL", &[]).await?.get(0) {
+        return Ok(None);
+    }
+    Ok(client.query_one("SELECT max(version)::bigint FROM refinery_schema_history", &[]).await?.get(0))
 }
 
 /// Lets a role of ours log in with this password. Only its SCRAM verifier is sent, so no log of the server can hold it.

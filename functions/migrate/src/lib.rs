@@ -1,15 +1,51 @@
 //! Brings the database to this version's schema, as its owner, and lets the functions' roles log in with the passwords of their secrets.
+//!
+//! A deployment asks by a custom resource (`cloudformation`); any other event asks too, and is answered by the function's result.
+
+pub mod cloudformation;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::Result;
 use shared::config::{self, DatabaseSettings, Env};
 use shared::db::Db;
+use shared::error::Service;
 use shared::migrations;
 use shared::secrets::{Role, Secrets};
+use shared::{Error, Result};
 
-/// What the function keeps between runs.
+use cloudformation::{ANSWER_LIMIT, Change, Request};
+
+/// Does what the event asks for in the time that the function has left. A deployment is answered whatever happens, and is not an error of
+/// the function then: Lambda would call again for an answer that was given.
+///
+/// # Errors
+/// Those of `Migrate`, where no deployment waits; `Internal` where it could not be answered.
+pub async fn invoked(env: &Env, event: &Value, left: Duration) -> Result<Value> {
+    let Some(request) = Request::of(event)? else { return migrate(env).await };
+    let limit = left.saturating_sub(ANSWER_LIMIT);
+    let outcome = match request.change {
+        // What is in the database outlives the stack.
+        Change::Delete => Ok(json!({"applied": 0})),
+        Change::Create | Change::Update => match tokio::time::timeout(limit, migrate(env)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::unavailable(Service::Database, format!("not migrated within {} s", limit.as_secs()))),
+        },
+    };
+    if let Err(error) = &outcome {
+        tracing::error!(change = ?request.change, code = error.code(), %error, "migration failed");
+    }
+    request.answer(&outcome).await?;
+    Ok(json!({"answered": outcome.is_ok()}))
+}
+
+async fn migrate(env: &Env) -> Result<Value> {
+    // Not at the function's start: a setting that is missing must be answered too. Boxed: the compiler gives up on the nested future.
+    Box::pin(async { Migrate::start(env).await?.handle().await }).await
+}
+
+/// One run.
 pub struct Migrate {
     db: Db,
     roles: Vec<(&'static str, Arc<Secrets>)>,

@@ -1,10 +1,11 @@
 //! The Lambda binary of `migrate`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lambda_runtime::{LambdaEvent, service_fn};
-use migrate::Migrate;
 use serde_json::Value;
+use shared::clock::Clock;
 use shared::config::Env;
 use shared::telemetry;
 use tracing::Instrument;
@@ -15,12 +16,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), lambda_runtime::Error> {
-    let env = Env::process();
-    telemetry::init(&env)?;
-    let migrate = &Migrate::start(&env).await?;
+    let env = &Env::process();
+    telemetry::init(env)?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
         let span = tracing::info_span!("migrate", request.id = event.context.request_id);
-        migrate.handle().instrument(span).await.map_err(lambda_runtime::Error::from)
+        let now = u64::try_from(Clock::system().now().as_millisecond()).unwrap_or_default();
+        let left = Duration::from_millis(event.context.deadline.saturating_sub(now));
+        migrate::invoked(env, &event.payload, left).instrument(span).await.map_err(lambda_runtime::Error::from)
     }))
     .await
 }

@@ -1,0 +1,94 @@
+//! The custom resource of template.yaml that migrates at a deployment: CloudFormation asks by an event, and waits for the answer at a
+//! URL (AWS's "Custom resource request objects" and "… response objects").
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::{Error, Result};
+
+/// An answer larger than 4096 bytes is refused.
+const REASON_LENGTH: usize = 2_000;
+
+/// How often an answer is tried: a resource that is never answered for holds its deployment up until its own time-out.
+const TRIES: u64 = 4;
+
+/// The longest one try may take.
+const TRY_LIMIT: Duration = Duration::from_secs(4);
+
+/// The time that all tries may take, with the rests between them.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(24);
+
+/// What a deployment does with the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Change {
+    /// The stack is new.
+    Create,
+    /// Its migrations changed: forward, or back in a roll-back.
+    Update,
+    /// It goes, or its creation is rolled back.
+    Delete,
+}
+
+/// A deployment's request.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Request {
+    /// What it does.
+    #[serde(rename = "RequestType")]
+    pub change: Change,
+    #[serde(rename = "ResponseURL")]
+    response_url: String,
+    stack_id: String,
+    request_id: String,
+    logical_resource_id: String,
+}
+
+impl Request {
+    /// The request in an event; `None` where the event is no deployment's.
+    ///
+    /// # Errors
+    /// `Malformed` where it is half one.
+    pub fn of(event: &Value) -> Result<Option<Self>> {
+        if event.get("ResponseURL").is_none() {
+            return Ok(None);
+        }
+        // The URL is a permission to write: it stays out of the message.
+        Self::deserialize(event).map(Some).map_err(|_| Error::malformed("malformed_event", "a custom resource's request that lacks a member"))
+    }
+
+    /// Tells CloudFormation how it went.
+    ///
+    /// # Errors
+    /// `Internal` where none of the tries came through.
+    pub async fn answer(&self, outcome: &Result<Value>) -> Result<()> {
+        let body = self.body(outcome).to_string();
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(TRY_LIMIT).build();
+        let http = http.map_err(|error| Error::Internal(format!("HTTP client: {error}")))?;
+        let mut last = String::new();
+        for attempt in 0..TRIES {
+            tokio::time::sleep(Duration::from_secs(attempt)).await;
+            // The URL is signed for a request without content type.
+            let sent = http.put(&self.response_url).header("content-type", "").body(body.clone()).send().await;
+            last = match sent.and_then(reqwest::Response::error_for_status) {
+                Ok(_) => return Ok(()),
+                Err(error) => error.without_url().to_string(),
+            };
+            tracing::warn!(attempt, error = last, "CloudFormation did not take the answer");
+        }
+        Err(Error::Internal(format!("CloudFormation did not take the answer: {last}")))
+    }
+
+    fn body(&self, outcome: &Result<Value>) -> Value {
+        let (status, reason, data) = match outcome {
+            Ok(data) => ("SUCCESS", String::new(), data.clone()),
+            Err(error) => ("FAILED", error.to_string().chars().take(REASON_LENGTH).collect(), json!({})),
+        };
+        json!({
+            "Status": status, "Reason": reason, "Data": data,
+            // Always the same: another one would have CloudFormation delete the resource that it takes for the old one.
+            "PhysicalResourceId": "migrations",
+            "StackId": self.stack_id, "RequestId": self.request_id, "LogicalResourceId": self.logical_resource_id,
+        })
+    }
+}
