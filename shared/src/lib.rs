@@ -24,6 +24,7 @@ pub mod flags;
 pub mod http;
 pub mod idempotency;
 pub mod ids;
+pub mod invariants;
 pub mod keycloak;
 pub mod metrics;
 pub mod migrations;

@@ -1,5 +1,6 @@
 //! Tier allocations: how many slots of a tier one subscription brings to its family, and how many the family uses (docs/subscriptions.md, "Slots").
 
+pub mod comparison;
 pub mod model;
 pub(crate) mod store;
 
@@ -11,7 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::audit::{self, Actor, Entry, Person};
 use crate::db::Db;
-use crate::families::{self, model::Family};
+use crate::families::{
+    self,
+    model::{Allocation, Family},
+};
 use crate::fields::{Change, Count};
 use crate::http::IfMatch;
 use crate::idempotency::{self, Key};
@@ -53,6 +57,7 @@ pub(crate) async fn view_counted(db: &impl GenericClient, family: &Family, id: &
             slots_available: (limit - used).max(0),
             over_limit: used > limit,
             actual_count: counted.get(&row.tier_id).copied().unwrap_or(0),
+            counted_by_hand: row.counted_by_hand,
             id: row.id,
             subscription_id: id.clone(),
             tier_id: row.tier_id,
@@ -125,13 +130,17 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, tier_id: i32, if_
     };
     let slot_limit = change("slot_limit", &update.slot_limit, held.slot_limit);
     let slots_used = change("slots_used", &update.slots_used, held.slots_used);
-    if !changes.is_empty() {
-        store::save(&tx, held.id, slot_limit, slots_used, slot_limit != held.slot_limit, now).await?;
+    let mut after = Allocation { slot_limit, slots_used, ..held.clone() };
+    if update.slots_used.is_set() {
+        let counted = store::count_devices(&tx, id).await?.get(&tier_id).copied().unwrap_or(0);
+        after.counted_by_hand = i64::from(slots_used) != counted;
+    }
+    if after != *held {
+        store::save(&tx, &after, now).await?;
         let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::not_found)?;
         let details = json!({"subscription_id": id, "tier_id": tier_id, "tier_name": tier.display_name, "changes": changes});
-        let state = |slot_limit: i32, slots_used: i32| Some(json!({"slot_limit": slot_limit, "slots_used": slots_used}));
-        let (before, after) = (state(held.slot_limit, held.slots_used), state(slot_limit, slots_used));
-        record(&tx, "TIER_ALLOCATION_UPDATED", by, subscription, before, after, details, now).await?;
+        let state = |of: &Allocation| Some(json!({"slot_limit": of.slot_limit, "slots_used": of.slots_used, "counted_by_hand": of.counted_by_hand}));
+        record(&tx, "TIER_ALLOCATION_UPDATED", by, subscription, state(held), state(&after), details, now).await?;
         charge_for_slots(&tx, &family, id, now).await?;
     }
     let family = reread(&tx, &family).await?;
@@ -168,7 +177,7 @@ pub async fn delete(db: &Db, by: &Person, id: &SubscriptionId, tier_id: i32, if_
         return Ok(());
     }
     if needed {
-        store::save(&tx, held.id, 0, 0, held.slot_limit != 0, now).await?;
+        store::save(&tx, &Allocation { slot_limit: 0, slots_used: 0, counted_by_hand: false, ..held.clone() }, now).await?;
     } else {
         store::delete(&tx, held.id).await?;
     }
@@ -237,8 +246,8 @@ pub async fn reconcile(db: &Db, by: &Person, id: &SubscriptionId, dry_run: bool,
     Ok(reconciled)
 }
 
-/// The same of a locked family, in its transaction.
-pub(crate) async fn count_anew(tx: &Transaction<'_>, by: Actor<'_>, family: &Family, now: Timestamp) -> Result<Reconciled> {
+/// The same of a locked family, in its transaction. The hourly run leaves what an operator counted by hand.
+async fn count_anew(tx: &Transaction<'_>, by: Actor<'_>, family: &Family, now: Timestamp) -> Result<Reconciled> {
     let root = &family.root;
     let counted = store::count_devices(tx, &root.subscription_id).await?;
     let mut corrections = Vec::new();
@@ -248,11 +257,21 @@ pub(crate) async fn count_anew(tx: &Transaction<'_>, by: Actor<'_>, family: &Fam
     tiers.dedup();
     for tier in tiers {
         let (actual, used) = (counted.get(&tier).copied().unwrap_or(0), family.slots_used(tier));
-        if actual != used || family.allocation(&root.subscription_id, tier).is_none() {
+        let held = family.allocation(&root.subscription_id, tier);
+        let by_hand = held.is_some_and(|held| held.counted_by_hand);
+        if by_hand && by == Actor::Renewal {
+            continue;
+        }
+        if actual != used || by_hand || held.is_none() {
             families::store::ensure_row(tx, root, tier, now).await?;
             store::set_used(tx, &root.subscription_id, tier, actual, now).await?;
-            corrections.push(Correction { tier_id: tier, old_slots_used: used, actual_count: actual });
+            corrections.push(Correction { subscription_id: None, tier_id: tier, old_slots_used: used, actual_count: actual });
         }
+    }
+    for held in family.allocations.iter().filter(|held| held.subscription != root.subscription_id && held.slots_used != 0) {
+        store::set_used(tx, &held.subscription, held.tier, 0, now).await?;
+        let (id, used) = (held.subscription.clone(), i64::from(held.slots_used));
+        corrections.push(Correction { subscription_id: Some(id), tier_id: held.tier, old_slots_used: used, actual_count: 0 });
     }
     let mut device_corrections = Vec::new();
     for (id, actual) in store::count_members(tx, &root.subscription_id).await? {

@@ -37,6 +37,8 @@ pub struct AllocationView {
     pub over_limit: bool,
     /// Devices of the family that hold the tier; differs from its use where an operator set that by hand.
     pub actual_count: i64,
+    /// Whether an operator set `slots_used` by hand to another number than the devices: so it stays until somebody reconciles.
+    pub counted_by_hand: bool,
     /// The number in its `ETag`.
     pub version: i64,
     /// When it was made.
@@ -144,6 +146,9 @@ pub struct Reconciled {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields' names")]
 pub struct Correction {
+    /// The ADDON whose row it is, which counts nothing; absent: the root's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_id: Option<SubscriptionId>,
     pub tier_id: i32,
     pub old_slots_used: i64,
     pub actual_count: i64,

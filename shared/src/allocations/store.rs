@@ -6,7 +6,9 @@ use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::comparison::{Count, Difference};
 use crate::Result;
+use crate::families::model::Allocation;
 use crate::ids::{PlanId, SubscriptionId, TenantId};
 
 /// Gives a new subscription the slots that its plan brings, and returns them as `[{tier_id, slot_limit}]`, by tier.
@@ -33,6 +35,7 @@ pub struct AllocationRow {
     pub display_name: String,
     pub slot_limit: i32,
     pub slots_used: i32,
+    pub counted_by_hand: bool,
     pub version: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -40,7 +43,8 @@ pub struct AllocationRow {
 
 /// A subscription's allocations, by the tiers' order.
 pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<AllocationRow>> {
-    let sql = "SELECT a.id, a.tier_id, t.name, t.display_name, a.slot_limit, a.slots_used, a.version, a.created_at, a.updated_at
+    let sql = "SELECT a.id, a.tier_id, t.name, t.display_name, a.slot_limit, a.slots_used, a.counted_by_hand, a.version, a.created_at,
+                      a.updated_at
                FROM subscription_tier_allocations a JOIN device_tiers t ON t.tier_id = a.tier_id
                WHERE a.subscription_id = $1 ORDER BY t.sort_order, t.tier_id";
     let row = |row: &tokio_postgres::Row| AllocationRow {
@@ -50,6 +54,7 @@ pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<Al
         display_name: row.get("display_name"),
         slot_limit: row.get("slot_limit"),
         slots_used: row.get("slots_used"),
+        counted_by_hand: row.get("counted_by_hand"),
         version: row.get("version"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
@@ -89,10 +94,15 @@ pub async fn set_limit(tx: &Transaction<'_>, tenant: &TenantId, id: &Subscriptio
     Ok(())
 }
 
-/// Writes an allocation whose family is locked.
-pub async fn save(tx: &Transaction<'_>, id: i64, slot_limit: i32, slots_used: i32, new_version: bool, now: Timestamp) -> Result<()> {
-    let sql = "UPDATE subscription_tier_allocations SET slot_limit = $2, slots_used = $3, version = version + $4::integer, updated_at = $5 WHERE id = $1";
-    tx.execute(sql, &[&id, &slot_limit, &slots_used, &i32::from(new_version), &now]).await?;
+/// Writes an allocation whose family is locked; another limit is a new version.
+pub async fn save(tx: &Transaction<'_>, allocation: &Allocation, now: Timestamp) -> Result<()> {
+    let Allocation { id, slot_limit, slots_used, counted_by_hand, .. } = allocation;
+    tx.execute(
+        "UPDATE subscription_tier_allocations
+         SET version = version + (slot_limit <> $2)::integer, slot_limit = $2, slots_used = $3, counted_by_hand = $4, updated_at = $5 WHERE id = $1",
+        &[id, slot_limit, slots_used, counted_by_hand, &now],
+    )
+    .await?;
     Ok(())
 }
 
@@ -102,10 +112,10 @@ pub async fn delete(tx: &Transaction<'_>, id: i64) -> Result<()> {
     Ok(())
 }
 
-/// Corrects how many slots a family uses.
-pub async fn set_used(tx: &Transaction<'_>, root: &SubscriptionId, tier: i32, used: i64, now: Timestamp) -> Result<()> {
-    let sql = "UPDATE subscription_tier_allocations SET slots_used = $3::bigint, updated_at = $4 WHERE subscription_id = $1 AND tier_id = $2";
-    tx.execute(sql, &[&root.as_str(), &tier, &used, &now]).await?;
+/// Corrects how many slots a row says are used, by the devices and not by hand.
+pub async fn set_used(tx: &Transaction<'_>, id: &SubscriptionId, tier: i32, used: i64, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations SET slots_used = $3::bigint, counted_by_hand = false, updated_at = $4 WHERE subscription_id = $1 AND tier_id = $2";
+    tx.execute(sql, &[&id.as_str(), &tier, &used, &now]).await?;
     Ok(())
 }
 
@@ -114,4 +124,27 @@ pub async fn set_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i64
     let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3 WHERE subscription_id = $1";
     tx.execute(sql, &[&id.as_str(), &devices, &now]).await?;
     Ok(())
+}
+
+/// The last of the `size` subscriptions after this one, by id, and how many there are; none where there is none.
+pub async fn slice_end(db: &impl GenericClient, after: Option<&SubscriptionId>, size: i64) -> Result<Option<(SubscriptionId, i64)>> {
+    let sql = "SELECT max(subscription_id), count(*)
+               FROM (SELECT subscription_id FROM subscriptions WHERE subscription_id > $1 ORDER BY subscription_id LIMIT $2) slice";
+    let row = db.query_one(sql, &[&after.map_or("", SubscriptionId::as_str), &size]).await?;
+    row.get::<_, Option<&str>>(0).map(|last| Ok((SubscriptionId::parse(last)?, row.get(1)))).transpose()
+}
+
+/// The counts of subscriptions after the first and up to the last that are not what the devices say.
+pub async fn differences(db: &impl GenericClient, after: Option<&SubscriptionId>, last: &SubscriptionId) -> Result<Vec<Difference>> {
+    let rows = db.query(include_str!("differences.sql"), &[&after.map_or("", SubscriptionId::as_str), &last.as_str()]).await?;
+    rows.iter()
+        .map(|row| {
+            let count = match row.get("count") {
+                "slots" => Count::Slots,
+                "slots_by_hand" => Count::SlotsByHand,
+                _ => Count::Devices,
+            };
+            Ok(Difference { subscription: SubscriptionId::parse(row.get("subscription_id"))?, root: SubscriptionId::parse(row.get("root"))?, count })
+        })
+        .collect()
 }

@@ -14,6 +14,7 @@ pub mod replay;
 pub mod signature;
 mod store;
 mod subscription;
+pub mod tidying;
 mod waiting;
 
 pub use news::Reads;

@@ -275,7 +275,8 @@ pub struct EventDetail {
     /// All but its object.
     #[serde(flatten)]
     pub event: EventRow,
-    /// Its object, as it was received: a hint, and perhaps old. None of one over 200 KiB, which is read from Stripe.
+    /// Its object, as it was received: a hint, and perhaps old. None of one over 200 KiB, which is read from Stripe,
+    /// nor of one that has been done for 90 days.
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Value>,
 }

@@ -274,3 +274,12 @@ pub async fn payment_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> 
         .await?;
     Ok(row.get(0))
 }
+
+/// Drops the payloads of up to `limit` final events that were recorded before then, the oldest first. Their outcome is as old as it was.
+pub async fn drop_payloads(db: &impl GenericClient, before: Timestamp, limit: i64) -> Result<u64> {
+    let sql = "UPDATE stripe_events SET payload = NULL
+               WHERE event_id IN (SELECT event_id FROM stripe_events
+                                  WHERE payload IS NOT NULL AND status IN ('applied', 'ignored', 'dismissed') AND recorded_at < $1
+                                  ORDER BY recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+    Ok(db.execute(sql, &[&before, &limit]).await?)
+}

@@ -27,6 +27,8 @@ pub struct Allocation {
     pub slot_limit: i32,
     /// On the root's row: slots that the family uses. On others: 0.
     pub slots_used: i32,
+    /// Whether an operator said so, against the devices.
+    pub counted_by_hand: bool,
     /// Of its limit.
     pub version: i64,
 }

@@ -51,7 +51,7 @@ pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<
 pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>> {
     let members =
         format!("SELECT {COLUMNS} FROM subscriptions s WHERE subscription_id = ANY($1) OR (parent_subscription_id = ANY($1)) ORDER BY subscription_id");
-    let allocations = "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.version
+    let allocations = "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.counted_by_hand, a.version
                        FROM subscription_tier_allocations a JOIN subscriptions s ON s.subscription_id = a.subscription_id
                        WHERE s.subscription_id = ANY($1) OR s.parent_subscription_id = ANY($1) ORDER BY a.tier_id";
     // At once: PostgreSQL answers both in one round trip.
@@ -67,6 +67,7 @@ pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>
                 tier: row.get("tier_id"),
                 slot_limit: row.get("slot_limit"),
                 slots_used: row.get("slots_used"),
+                counted_by_hand: row.get("counted_by_hand"),
                 version: row.get("version"),
             })
         })
@@ -130,7 +131,8 @@ pub async fn recount(tx: &Transaction<'_>, members: &[&SubscriptionId], roots: &
     tx.execute(
         "UPDATE subscription_tier_allocations a
          SET slots_used = (SELECT count(*) FROM devices d JOIN subscriptions s ON s.subscription_id = d.subscription_id
-                           WHERE coalesce(s.parent_subscription_id, s.subscription_id) = a.subscription_id AND d.tier_id = a.tier_id), updated_at = $2
+                           WHERE coalesce(s.parent_subscription_id, s.subscription_id) = a.subscription_id AND d.tier_id = a.tier_id),
+             counted_by_hand = false, updated_at = $2
          WHERE a.subscription_id = ANY($1)",
         &[&ids(roots), &now],
     )

@@ -1,6 +1,6 @@
 //! `idempotency_keys`.
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -36,4 +36,11 @@ pub async fn insert(tx: &Transaction<'_>, key: &Key, answer: &Value, now: Timest
     )
     .await?;
     Ok(())
+}
+
+/// Deletes up to `limit` answers that were kept until then, the oldest first. One that is replaced at this moment is a new one, and stays.
+pub async fn delete_until(db: &impl GenericClient, until: Timestamp, limit: i64) -> Result<u64> {
+    let sql = "DELETE FROM idempotency_keys WHERE created_at <= $1
+               AND ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at <= $1 ORDER BY created_at LIMIT $2))";
+    Ok(db.execute(sql, &[&until, &limit]).await?)
 }
