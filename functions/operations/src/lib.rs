@@ -3,8 +3,10 @@
 mod audit;
 mod flags;
 mod health;
+mod invariants;
 mod openapi;
 mod provisioning;
+mod renewals;
 mod stripe_events;
 
 use axum::Router;
@@ -20,9 +22,12 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/operator/audit", get(audit::list))
         .route("/api/v1/operator/flags", get(flags::list::list))
         .route("/api/v1/operator/flags/{flag_id}/resolve", post(flags::resolve::resolve))
+        .route("/api/v1/operator/invariants", get(invariants::list))
         .route("/api/v1/operator/provisioning", get(provisioning::list::list))
         .route("/api/v1/operator/provisioning/{step_id}/retry", post(provisioning::retry::retry))
         .route("/api/v1/operator/provisioning/{step_id}/dismiss", post(provisioning::dismiss::dismiss))
+        .route("/api/v1/operator/renewals/breaker", post(renewals::breaker::approve))
+        .route("/api/v1/operator/renewals/runs", get(renewals::runs::runs))
         .route("/api/v1/operator/stripe-events", get(stripe_events::list::list))
         .route("/api/v1/operator/stripe-events/backfill", post(stripe_events::backfill::backfill))
         .route("/api/v1/operator/stripe-events/{event_id}", get(stripe_events::get::get))
@@ -38,9 +43,12 @@ pub fn routes() -> Router<App> {
     audit::list,
     flags::list::list,
     flags::resolve::resolve,
+    invariants::list,
     provisioning::list::list,
     provisioning::retry::retry,
     provisioning::dismiss::dismiss,
+    renewals::breaker::approve,
+    renewals::runs::runs,
     stripe_events::list::list,
     stripe_events::backfill::backfill,
     stripe_events::get::get,

@@ -1,0 +1,15 @@
+//! What must never be.
+
+use axum::Json;
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::http::Operator;
+use shared::invariants::{self, model::Invariants};
+
+/// How often each invariant is broken now, with examples; every count is to be 0
+#[utoipa::path(get, path = "/api/v1/operator/invariants", tag = "operations", operation_id = "list_invariants",
+    responses((status = 200, description = "All of them, broken or not", body = Invariants)))]
+pub async fn list(State(app): State<App>, _: Operator) -> Result<Json<Invariants>> {
+    invariants::list(app.operator_db()?, app.clock().now()).await.map(Json)
+}

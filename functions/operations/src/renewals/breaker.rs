@@ -1,0 +1,18 @@
+//! A person's word, where the run has stopped because too many would lose access.
+
+use axum::extract::State;
+use shared::Result;
+use shared::app::App;
+use shared::http::{Admin, Idempotent, Made};
+use shared::renewals::desk::{
+    self,
+    model::{ApprovalRow, NewApproval},
+};
+
+/// Lets so many lose access after all, until then; a later word replaces an earlier one
+#[utoipa::path(post, path = "/api/v1/operator/renewals/breaker", tag = "operations", operation_id = "approve_renewals", request_body = NewApproval,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 201, description = "The next runs go on", body = ApprovalRow), (status = 409, description = "`request_in_progress`")))]
+pub async fn approve(State(app): State<App>, Admin(by): Admin, Idempotent(key, approval): Idempotent<NewApproval>) -> Result<Made<ApprovalRow>> {
+    desk::approve(app.operator_db()?, &by, key.as_ref(), approval, app.clock().now()).await.map(Made)
+}

@@ -1,0 +1,4 @@
+//! The hourly run.
+
+pub mod breaker;
+pub mod runs;
