@@ -26,6 +26,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod invariants;
 pub mod keycloak;
+pub mod mails;
 pub mod metrics;
 pub mod migrations;
 pub mod outbox;
