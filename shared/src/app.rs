@@ -37,6 +37,7 @@ struct Events {
     reads_per_second: i32,
     aws: SdkConfig,
     queue_url: String,
+    renewal_queue_url: Option<String>,
     /// Made at its first use: most requests of its function need none.
     queue: OnceLock<Queue>,
 }
@@ -84,6 +85,7 @@ impl App {
                 stripe: Stripe::new(config::stripe_api_base(env)?, secrets.clone())?,
                 reads_per_second: config::stripe_reads_per_second(env)?,
                 queue_url: config::queue_url(env, "STRIPE_QUEUE_URL")?,
+                renewal_queue_url: env.optional("RENEWAL_QUEUE_URL")?.map(|_| config::queue_url(env, "RENEWAL_QUEUE_URL")).transpose()?,
                 queue: OnceLock::new(),
                 aws,
             }),
@@ -143,6 +145,16 @@ impl App {
     pub fn event_queue(&self) -> Result<&Queue> {
         let events = self.events()?;
         Ok(events.queue.get_or_init(|| Queue::new(&events.aws, events.queue_url.clone())))
+    }
+
+    /// The queue of requests for an hourly run.
+    ///
+    /// # Errors
+    /// `Internal` where the function was not told where it is.
+    pub fn renewal_queue(&self) -> Result<Queue> {
+        let events = self.events()?;
+        let url = events.renewal_queue_url.clone();
+        url.map(|url| Queue::new(&events.aws, url)).ok_or_else(|| Error::Internal("this function does not know where runs are asked for".to_owned()))
     }
 
     /// What fills it with what never came, as operators' role.

@@ -192,6 +192,15 @@ pub fn stripe_reads_per_second(env: &Env) -> Result<i32> {
     rate.ok_or_else(|| Error::Setting(format!("STRIPE_READS_PER_SECOND is not a number from 0 to 100: {text:?}")))
 }
 
+/// `STAGE`: whether it is `local` or `test`, where nothing is real, so that a run may write as if it were another hour. Anywhere else it may
+/// not; so where it is absent.
+///
+/// # Errors
+/// `Setting` where it is empty.
+pub fn is_rehearsal(env: &Env) -> Result<bool> {
+    Ok(matches!(env.optional("STAGE")?.as_deref(), Some("local" | "test")))
+}
+
 /// `STRIPE_PUBLISHABLE_KEY`: what pages show Stripe's forms with. Not secret; a function without it does not call Stripe for customers.
 ///
 /// # Errors

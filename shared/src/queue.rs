@@ -38,6 +38,15 @@ impl Queue {
         send.send().await.map(drop).map_err(unavailable)
     }
 
+    /// Puts a request for an hourly run on its queue.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn request_run(&self, requested_by: &str) -> Result<()> {
+        let body = serde_json::json!({ "requested_by": requested_by }).to_string();
+        self.client.send_message().queue_url(&self.url).message_body(body).send().await.map(drop).map_err(unavailable)
+    }
+
     /// Lets a message that was handed out rest for `seconds` before it is handed out again.
     ///
     /// # Errors

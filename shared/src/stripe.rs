@@ -9,7 +9,7 @@ mod objects;
 mod slots;
 
 pub use events::{EventPage, EventQuery};
-pub use objects::{Address, CheckoutSession, CustomerDetails, Invoice, Item, Items, Metadata, Subscription};
+pub use objects::{Address, CheckoutSession, CustomerDetails, Invoice, Item, Items, Metadata, Subscription, SubscriptionPage};
 pub use slots::NewPayment;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use stripe_billing::subscription::{CancelSubscription, RetrieveSubscription};
+use stripe_billing::subscription::{CancelSubscription, ListSubscription, ListSubscriptionStatus, RetrieveSubscription};
 use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionSubscriptionData, RetrieveCheckoutSession,
 };
@@ -94,6 +94,15 @@ impl Stripe {
     /// As `checkout_session`.
     pub async fn subscription(&self, id: &StripeSubscriptionId) -> Result<Subscription> {
         self.read(RetrieveSubscription::new(id.as_str()).expand(["latest_invoice".to_owned()]).build()).await
+    }
+
+    /// Reads a hundred subscriptions, ended ones too, the newest first: those that the list has after `after`.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn subscriptions(&self, after: Option<&StripeSubscriptionId>) -> Result<SubscriptionPage> {
+        let list = ListSubscription::new().status(ListSubscriptionStatus::All).limit(100);
+        self.read(after.into_iter().fold(list, |list, after| list.starting_after(after.as_str())).build()).await
     }
 
     /// Reads the latest invoices of a subscription, newest first: a hundred, which no delinquency outlasts.

@@ -102,6 +102,21 @@ pub fn require_running(state: Option<&Path>) -> Result<Env> {
     Ok(env)
 }
 
+/// `cargo xtask invoke renewal`: prints the run's summary.
+pub async fn invoke_renewal(as_of: Option<&str>, dry_run: bool, state: Option<&Path>) -> Result<()> {
+    let env = require_running(state)?;
+    let url = format!("{}/2015-03-31/functions/renewal/invocations", env.get("LAMBDA_URL")?);
+    let event = serde_json::json!({ "as_of": as_of, "dry_run": dry_run });
+    let answer = crate::http_client(Duration::from_mins(15))?.post(url).json(&event).send().await?;
+    let (status, text) = (answer.status(), answer.text().await?);
+    if !status.is_success() {
+        bail!("the run answers {status}: {text}");
+    }
+    let summary: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
+    println!("{summary:#}");
+    Ok(())
+}
+
 /// Runs this program again in the background, in a process group of its own, and waits until the stack is ready.
 pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> Result<Env> {
     if stack::try_lock(state)?.is_none() {

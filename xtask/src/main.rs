@@ -36,6 +36,9 @@ enum Command {
     /// Stripe's part, by hand
     #[command(subcommand)]
     Stripe(StripeCommand),
+    /// Run a function now
+    #[command(subcommand)]
+    Invoke(InvokeCommand),
     /// Print a bearer token of the running stack: it works for five minutes
     Token(token::TokenArgs),
     /// Check many companies out at once, with a share of all outside calls failing, on a stack of its own
@@ -58,6 +61,21 @@ enum Command {
     },
     /// Run everything that CI runs, on a stack of its own
     Test(test::TestArgs),
+}
+
+#[derive(Subcommand)]
+enum InvokeCommand {
+    /// One hourly run, on the running stack
+    Renewal {
+        /// As if it were this instant, such as 2027-01-01T00:00:00Z
+        #[arg(long)]
+        as_of: Option<String>,
+        /// Only say what it would do
+        #[arg(long)]
+        dry_run: bool,
+        #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
+        state: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -106,6 +124,7 @@ async fn main() -> ExitCode {
         Command::Stripe(StripeCommand::Replay { event, state }) => stripe::replay(&event, state.as_deref()).await,
         Command::Stripe(StripeCommand::Dismiss { event, note, state }) => stripe::dismiss(&event, &note, state.as_deref()).await,
         Command::Stripe(StripeCommand::Redrive { state }) => stripe::redrive(state.as_deref()).await,
+        Command::Invoke(InvokeCommand::Renewal { as_of, dry_run, state }) => dev::invoke_renewal(as_of.as_deref(), dry_run, state.as_deref()).await,
         Command::Token(args) => token::run(&args).await,
         Command::Load(args) => load::run(&args).await,
         Command::Lives { lives, seed, state } => test::lives(lives, seed, state.as_deref()).await,

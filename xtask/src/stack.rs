@@ -204,6 +204,8 @@ impl Starting<'_> {
         env.set("STRIPE_QUEUE_URL", &queues.stripe);
         env.set("STRIPE_DLQ_URL", &queues.dead_letters);
         env.set("PROVISIONING_QUEUE_URL", &queues.provisioning);
+        env.set("RENEWAL_QUEUE_URL", &queues.renewal);
+        env.set("STAGE", "local");
         env.set("AWS_ENDPOINT_URL_SQS", &queues.endpoint);
         env.set("AWS_ENDPOINT_URL_SECRETS_MANAGER", format!("http://{host}:{}", self.ports.aws));
         env.set("AWS_REGION", REGION);

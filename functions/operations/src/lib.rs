@@ -26,8 +26,10 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/operator/provisioning", get(provisioning::list::list))
         .route("/api/v1/operator/provisioning/{step_id}/retry", post(provisioning::retry::retry))
         .route("/api/v1/operator/provisioning/{step_id}/dismiss", post(provisioning::dismiss::dismiss))
-        .route("/api/v1/operator/renewals/breaker", post(renewals::breaker::approve))
+        .route("/api/v1/operator/renewals", get(renewals::forecast::forecast))
+        .route("/api/v1/operator/renewals/run", post(renewals::run::run))
         .route("/api/v1/operator/renewals/runs", get(renewals::runs::runs))
+        .route("/api/v1/operator/renewals/breaker", post(renewals::breaker::approve))
         .route("/api/v1/operator/stripe-events", get(stripe_events::list::list))
         .route("/api/v1/operator/stripe-events/backfill", post(stripe_events::backfill::backfill))
         .route("/api/v1/operator/stripe-events/{event_id}", get(stripe_events::get::get))
@@ -47,8 +49,10 @@ pub fn routes() -> Router<App> {
     provisioning::list::list,
     provisioning::retry::retry,
     provisioning::dismiss::dismiss,
-    renewals::breaker::approve,
+    renewals::forecast::forecast,
+    renewals::run::run,
     renewals::runs::runs,
+    renewals::breaker::approve,
     stripe_events::list::list,
     stripe_events::backfill::backfill,
     stripe_events::get::get,

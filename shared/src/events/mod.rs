@@ -6,6 +6,7 @@
 mod addon;
 pub mod backfill;
 mod checkout;
+mod drift;
 pub mod model;
 mod news;
 mod notices;
@@ -17,6 +18,7 @@ mod subscription;
 pub mod tidying;
 mod waiting;
 
+pub use drift::Compared;
 pub use news::Reads;
 
 use std::sync::Arc;

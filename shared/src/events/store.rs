@@ -192,6 +192,12 @@ pub async fn waiting_checkout(db: &Client, id: &StripeSubscriptionId) -> Result<
     db.query_opt(&sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
 }
 
+/// Whether an event of this Stripe subscription waits, or has come before a person.
+pub async fn is_before_somebody(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1 AND status IN ('waiting', 'failed', 'dismissed'))";
+    Ok(tx.query_one(sql, &[&id.as_str()]).await?.get(0))
+}
+
 /// Ends events that have waited since before `since`; those with a price of ours in them are flagged.
 pub async fn end_waiting(tx: &Transaction<'_>, since: Timestamp, now: Timestamp, limit: i64) -> Result<()> {
     let ended = tx

@@ -30,32 +30,53 @@ const TOLD: [(&str, &str, &str); 2] = [
     ("invoice.finalization_failed", "STRIPE_FINALIZATION_FAILED", "finalization_failed"),
 ];
 
+/// Why Stripe's word is read.
+#[derive(Clone, Copy)]
+pub(super) enum Cause<'a> {
+    /// An event tells that there may be news.
+    Event(&'a Envelope),
+    /// It is waited for.
+    Wanted,
+    /// It differs from what was applied last, and no event told so.
+    Drift,
+}
+
+impl<'a> Cause<'a> {
+    fn event(self) -> Option<&'a Envelope> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Wanted | Self::Drift => None,
+        }
+    }
+}
+
 impl Applier {
     /// Applies what Stripe says now of the subscription that the event is about. One that we do not have yet waits for its checkout.
     pub(super) async fn apply_word(&self, event: &Envelope, id: &StripeSubscriptionId, reads: &mut Reads) -> Result<Outcome> {
-        if let Some(status) = self.follow_stripe(id, Some(event), reads).await? {
+        if let Some((status, _)) = self.follow_stripe(id, Cause::Event(event), reads).await? {
             return Ok(Outcome::quiet(status));
         }
         // A checkout that waits because its subscription was incomplete has no news of its own.
         let checkout = store::waiting_checkout(&*self.db.connection().await?, id).await?;
         if let Some(checkout) = checkout
             && checkout::apply(self, &checkout).await?.status == EventStatus::Applied
-            && let Some(status) = self.follow_stripe(id, Some(event), reads).await?
+            && let Some((status, _)) = self.follow_stripe(id, Cause::Event(event), reads).await?
         {
             return Ok(Outcome { status, wake_outbox: true });
         }
         self.record(event, EventStatus::Waiting, "its Stripe subscription is not known here yet", None).await
     }
 
-    /// Has Stripe's present word applied where no event tells of it: after a hold, or a comparison. False where we do not have it.
+    /// Has Stripe's present word applied where no event tells of it: after a hold, or where it is overdue. False where we do not have it.
     ///
     /// # Errors
     /// `Upstream`, `Database`; what makes an event fail.
     pub async fn catch_up(&self, id: &StripeSubscriptionId) -> Result<bool> {
-        Ok(self.follow_stripe(id, None, &mut Reads::default()).await?.is_some())
+        Ok(self.follow_stripe(id, Cause::Wanted, &mut Reads::default()).await?.is_some())
     }
 
-    async fn follow_stripe(&self, id: &StripeSubscriptionId, event: Option<&Envelope>, reads: &mut Reads) -> Result<Option<EventStatus>> {
+    /// What became of the event, and whether the word changed anything; none where we do not have the subscription.
+    pub(super) async fn follow_stripe(&self, id: &StripeSubscriptionId, cause: Cause<'_>, reads: &mut Reads) -> Result<Option<(EventStatus, bool)>> {
         for _ in 0..READS {
             // The count is taken before the read begins, and compared under the lock.
             let seen = subscriptions::store::find_synced(&self.db.connection().await?, id).await?;
@@ -65,23 +86,24 @@ impl Applier {
                 None => self.news(id).await?,
             };
             fault::point(Point::WordRead);
-            if let Some(status) = self.try_follow(&own, sync, event, &news).await? {
+            if let Some(done) = self.try_follow(&own, sync, cause, &news).await? {
                 reads.keep(id, sync + 1, news);
-                return Ok(Some(status));
+                return Ok(Some(done));
             }
         }
         Err(Error::unavailable(Service::Stripe, format!("subscription {id} is changing faster than it can be read")))
     }
 
     /// None where another word was applied since `sync`.
-    async fn try_follow(&self, own: &SubscriptionId, sync: i64, event: Option<&Envelope>, news: &News) -> Result<Option<EventStatus>> {
+    async fn try_follow(&self, own: &SubscriptionId, sync: i64, cause: Cause<'_>, news: &News) -> Result<Option<(EventStatus, bool)>> {
         let now = self.clock.now();
+        let event = cause.event();
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
         if let Some(event) = event {
             store::lock_customer(&tx, event.customer().as_ref(), &event.id).await?;
             if let Some(status) = store::claim(&tx, event, event.customer().as_ref(), now).await?.filter(|status| status.is_final()) {
-                return Ok(Some(status));
+                return Ok(Some((status, false)));
             }
         }
         let family = families::store::lock(&tx, own).await?.ok_or_else(subscriptions::not_found)?;
@@ -89,7 +111,7 @@ impl Applier {
             return Ok(None);
         }
         let before = family.member(own).ok_or_else(subscriptions::not_found)?;
-        let following = Following { tx: &tx, family: &family, before, event: event.map(|event| &event.id), now };
+        let following = Following { tx: &tx, family: &family, before, cause, now };
         let changed = following.apply(news).await?;
         fault::point(Point::WordApplied);
         if let Some(event) = event {
@@ -100,7 +122,7 @@ impl Applier {
         tx.commit().await?;
         fault::point(Point::WordCommitted);
         tracing::info!(stripe.event_id = event.map(|event| event.id.as_str()), subscription.id = %own, changed, "Stripe's word applied");
-        Ok(Some(EventStatus::Applied))
+        Ok(Some((EventStatus::Applied, changed)))
     }
 }
 
@@ -109,7 +131,7 @@ struct Following<'a> {
     tx: &'a Transaction<'a>,
     family: &'a Family,
     before: &'a Subscription,
-    event: Option<&'a StripeEventId>,
+    cause: Cause<'a>,
     now: Timestamp,
 }
 
@@ -264,7 +286,12 @@ impl Following<'_> {
         let after = Subscription { version: before.version + 1, updated_at: self.now, ..changed };
         subscriptions::store::save(self.tx, &after).await?;
         let (previous_state, new_state) = (Some(json!(before)), Some(json!(after)));
-        let entry = Entry { previous_state, new_state, details, ..self.entry(word::event_type(before, &after), &before.subscription_id) };
+        let change = word::event_type(before, &after);
+        let (event_type, details) = match self.cause {
+            Cause::Drift => ("STRIPE_DRIFT_REPAIRED", Some(json!({"change": change, "also": details}))),
+            Cause::Event(_) | Cause::Wanted => (change, details),
+        };
+        let entry = Entry { previous_state, new_state, details, ..self.entry(event_type, &before.subscription_id) };
         audit::store::insert(self.tx, &entry).await
     }
 
@@ -276,13 +303,17 @@ impl Following<'_> {
         self.flag(flag, format!("Stripe: {} of {}", event.event_type, self.before.subscription_id)).await
     }
 
+    fn event(&self) -> Option<&StripeEventId> {
+        self.cause.event().map(|event| &event.id)
+    }
+
     fn entry<'b>(&'b self, event_type: &'static str, subscription: &'b SubscriptionId) -> Entry<'b> {
         let tenant = Some(&self.before.tenant_id);
-        Entry { tenant, subscription: Some(subscription), stripe_event: self.event, ..Entry::new(event_type, Actor::Stripe, self.now) }
+        Entry { tenant, subscription: Some(subscription), stripe_event: self.event(), ..Entry::new(event_type, Actor::Stripe, self.now) }
     }
 
     async fn flag(&self, kind: &'static str, detail: String) -> Result<()> {
-        let flag = Flag { kind, tenant: Some(&self.before.tenant_id), subscription: Some(&self.before.subscription_id), stripe_event: self.event, detail };
+        let flag = Flag { kind, tenant: Some(&self.before.tenant_id), subscription: Some(&self.before.subscription_id), stripe_event: self.event(), detail };
         flags::store::raise(self.tx, &flag, self.now).await
     }
 }

@@ -48,6 +48,18 @@ pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Res
     Ok(())
 }
 
+/// Raises a flag that no event tells of, unless one that says the same is open.
+pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at)
+         SELECT $1, $2, $3, $4, $5
+         WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1 AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
+        &[&flag.kind, &flag.tenant.map(TenantId::as_str), &flag.subscription.map(SubscriptionId::as_str), &flag.detail, &now],
+    )
+    .await?;
+    Ok(())
+}
+
 /// A page of the flags that the filter lets through, newest first, and one more.
 pub async fn list(db: &impl GenericClient, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<FlagRow>> {
     let (at, id) = page.after.unzip();

@@ -122,6 +122,16 @@ pub struct Subscription {
     cancel_at_period_end: bool,
     pause_collection: Option<serde_json::Value>,
     latest_invoice: Option<Expandable<Invoice>>,
+    created: Option<i64>,
+}
+
+/// A page of subscriptions.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SubscriptionPage {
+    /// Without their invoices.
+    pub data: Vec<Subscription>,
+    /// Whether more follow.
+    pub has_more: bool,
 }
 
 /// An object that was asked for, or its id where it was not.
@@ -293,6 +303,12 @@ impl Subscription {
         let of_period = || self.items.data.iter().filter_map(|item| item.current_period_end.or(self.current_period_end)).min();
         let seconds = self.cancel_at.or_else(|| of_period().filter(|_| self.cancel_at_period_end))?;
         Timestamp::from_second(seconds).ok()
+    }
+
+    /// When it was made, if Stripe says so.
+    #[must_use]
+    pub fn created(&self) -> Option<Timestamp> {
+        self.created.and_then(|seconds| Timestamp::from_second(seconds).ok())
     }
 
     /// Whether invoices are made, but not collected.

@@ -151,6 +151,12 @@ pub async fn find_synced(db: &impl GenericClient, id: &StripeSubscriptionId) -> 
     db.query_opt(sql, &[&id.as_str()]).await?.map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).transpose()
 }
 
+/// Those of ours that these Stripe subscriptions pay for.
+pub async fn find_paid_by(db: &impl GenericClient, ids: &[&str]) -> Result<Vec<Subscription>> {
+    let sql = format!("SELECT {COLUMNS} FROM subscriptions s WHERE s.stripe_subscription_id = ANY($1)");
+    db.query(&sql, &[&ids]).await?.iter().map(subscription).collect()
+}
+
 /// Counts one more application of Stripe's word to a subscription whose family is locked. False where another came first since `seen`: what
 /// was read before it may be older than what it applied.
 pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId, seen: i64) -> Result<bool> {

@@ -24,6 +24,8 @@ pub struct Queues {
     pub dead_letters: String,
     /// URL of the queue that wakes the outbox.
     pub provisioning: String,
+    /// URL of the queue of requests for an hourly run.
+    pub renewal: String,
 }
 
 /// Starts the servers and fills them. Both keep everything in memory: each start makes queues and secrets anew.
@@ -51,9 +53,9 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
     create_secrets(stack, aws_sdk_secretsmanager::config::Builder::from(&shared).endpoint_url(secrets).build()).await?;
     let endpoint = format!("http://127.0.0.1:{port}");
     let client = aws_sdk_sqs::Client::from_conf(aws_sdk_sqs::config::Builder::from(&shared).endpoint_url(&endpoint).build());
-    let (stripe, dead_letters, provisioning) = create_queues(&client).await.context("cannot create the queues")?;
+    let (stripe, dead_letters, provisioning, renewal) = create_queues(&client).await.context("cannot create the queues")?;
     step.done();
-    Ok(Queues { client, endpoint, stripe, dead_letters, provisioning })
+    Ok(Queues { client, endpoint, stripe, dead_letters, provisioning, renewal })
 }
 
 /// What both clients share: this stack's credentials and region.
@@ -73,7 +75,7 @@ fn elasticmq_config(port: u16) -> String {
 }
 
 /// The queues of `template.yaml`, but a message whose consumer died comes again after seconds rather than minutes.
-async fn create_queues(client: &aws_sdk_sqs::Client) -> Result<(String, String, String)> {
+async fn create_queues(client: &aws_sdk_sqs::Client) -> Result<(String, String, String, String)> {
     let dead = create_queue(client, "stripe-events-dlq.fifo", HashMap::from([(Attribute::FifoQueue, "true".to_owned())])).await?;
     let attributes = client.get_queue_attributes().queue_url(&dead).attribute_names(Attribute::QueueArn).send().await?;
     let arn = attributes.attributes().and_then(|all| all.get(&Attribute::QueueArn)).context("the dead-letter queue has no ARN")?;
@@ -81,7 +83,8 @@ async fn create_queues(client: &aws_sdk_sqs::Client) -> Result<(String, String, 
     let fifo = HashMap::from([(Attribute::FifoQueue, "true".to_owned()), (Attribute::VisibilityTimeout, "30".to_owned()), (Attribute::RedrivePolicy, redrive)]);
     let stripe = create_queue(client, "stripe-events.fifo", fifo).await?;
     let provisioning = create_queue(client, "provisioning", HashMap::from([(Attribute::VisibilityTimeout, "90".to_owned())])).await?;
-    Ok((stripe, dead, provisioning))
+    let renewal = create_queue(client, "renewal", HashMap::from([(Attribute::VisibilityTimeout, "90".to_owned())])).await?;
+    Ok((stripe, dead, provisioning, renewal))
 }
 
 async fn create_queue(client: &aws_sdk_sqs::Client, name: &str, attributes: HashMap<Attribute, String>) -> Result<String> {

@@ -78,6 +78,7 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
         ("webhook", "webhook/stripe", 400),
         ("stripe-events", "2015-03-31/functions/stripe-events/invocations", 200),
         ("provisioning", "2015-03-31/functions/provisioning/invocations", 200),
+        ("renewal", "2015-03-31/functions/renewal/invocations", 200),
         ("operator-plans", "api/v1/operator/plans", 401),
         ("operations", "api/v1/operator/audit", 405),
         ("tenants", "api/v1/operator/tenants", 401),

@@ -23,9 +23,10 @@ use super::settings::random;
 const POLLERS: usize = 4;
 /// The wake queue's, as `template.yaml` limits them.
 const WAKE_POLLERS: usize = 2;
-/// Longer than any function may run.
+/// Longer than any function takes here.
 const INVOKE_LIMIT: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 #[derive(Clone)]
 struct Pump {
@@ -44,7 +45,9 @@ pub fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) ->
     for _ in 0..WAKE_POLLERS {
         tasks.spawn(pump.clone().poll(queues.provisioning.clone(), "provisioning", Answer::AllOrNothing));
     }
-    tasks.spawn(pump.tick());
+    tasks.spawn(pump.clone().poll(queues.renewal.clone(), "renewal", Answer::AllOrNothing));
+    tasks.spawn(pump.clone().tick("provisioning", TICK));
+    tasks.spawn(pump.tick("renewal", HOUR));
     Ok(())
 }
 
@@ -95,9 +98,9 @@ impl Pump {
         Ok(())
     }
 
-    /// Ticks like the schedule of `template.yaml`, each tick at its time even where the last one took long.
-    async fn tick(self) {
-        let mut ticks = tokio::time::interval(TICK);
+    /// Ticks like a schedule of `template.yaml`, each tick at its time even where the last one took long.
+    async fn tick(self, function: &str, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
         // The first one comes at once, and the start has just invoked the function.
         ticks.tick().await;
         loop {
@@ -105,11 +108,11 @@ impl Pump {
             let event = json!({
                 "version": "0", "id": random().unwrap_or_default(), "detail-type": "Scheduled Event", "source": "aws.scheduler",
                 "account": "000000000000", "time": shared::clock::Clock::system().now().to_string(), "region": REGION,
-                "resources": [format!("arn:aws:scheduler:{REGION}:000000000000:schedule/default/provisioning")], "detail": "{}",
+                "resources": [format!("arn:aws:scheduler:{REGION}:000000000000:schedule/default/{function}")], "detail": "{}",
             });
-            match self.invoke("provisioning", &event).await {
-                Ok(summary) => self.note(&format!("provisioning: tick {summary}")),
-                Err(error) => self.note(&format!("provisioning: tick: {error:#}")),
+            match self.invoke(function, &event).await {
+                Ok(summary) => self.note(&format!("{function}: tick {summary}")),
+                Err(error) => self.note(&format!("{function}: tick: {error:#}")),
             }
         }
     }

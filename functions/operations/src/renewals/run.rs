@@ -1,0 +1,36 @@
+//! A run at another time than the schedule's.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shared::app::App;
+use shared::http::{Admin, Body};
+use shared::renewals::{self, Summary, model::RunRequest};
+use shared::{Error, Result};
+use utoipa::ToSchema;
+
+/// A run that was asked for.
+#[derive(Serialize, ToSchema)]
+pub struct Requested {
+    /// `requested`: it begins within seconds, and is then the first of `GET /api/v1/operator/renewals/runs`.
+    status: &'static str,
+}
+
+/// Says what an hourly run would do now or at another instant, or has one done now
+#[utoipa::path(post, path = "/api/v1/operator/renewals/run", tag = "operations", operation_id = "run_renewals", request_body = RunRequest,
+    responses((status = 200, description = "What it would do, and nothing of it done", body = Summary), (status = 202, description = "It will be done", body = Requested),
+        (status = 503, description = "`unavailable`: the queue did not take it; ask again")))]
+pub async fn run(State(app): State<App>, Admin(by): Admin, Body(asked): Body<RunRequest>) -> Result<Response> {
+    let now = app.clock().now();
+    if asked.dry_run {
+        let at = asked.as_of.map_or(now, shared::fields::Instant::get);
+        return Ok(Json(renewals::dry_run(app.operator_db()?, at).await?).into_response());
+    }
+    if asked.as_of.is_some() {
+        return Err(Error::invalid("as_of", "needs dry_run"));
+    }
+    renewals::request(app.operator_db()?, &app.renewal_queue()?, &by, now).await?;
+    Ok((StatusCode::ACCEPTED, Json(Requested { status: "requested" })).into_response())
+}

@@ -1,0 +1,103 @@
+//! What Stripe lists against what was applied last: news that never came is found (docs/events.md, "Drift").
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::subscription::Cause;
+use super::{Applier, Reads, store};
+use crate::flags::{self, Flag};
+use crate::ids::{StripePriceId, StripeSubscriptionId};
+use crate::stripe::{Item, Subscription};
+use crate::{Result, prices, subscriptions};
+
+/// How long the events of a checkout may take before its subscription is missed.
+const ARRIVAL: SignedDuration = SignedDuration::from_hours(1);
+
+/// A page that was compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Compared {
+    /// Those of the page that we have and nobody holds.
+    pub compared: u32,
+    /// Those that differed, and were repaired.
+    pub repaired: u32,
+    /// Those that could not be.
+    pub failed: u32,
+    /// Those that pay one of our prices, and that nobody here knows.
+    pub unknown: u32,
+    /// Where the next page begins; none after the last.
+    #[serde(skip)]
+    pub next: Option<StripeSubscriptionId>,
+}
+
+impl Applier {
+    /// Compares a page of a hundred of Stripe's subscriptions with ours, and repairs what differs.
+    ///
+    /// # Errors
+    /// `Upstream`, `Database`.
+    pub async fn compare(&self, after: Option<&StripeSubscriptionId>) -> Result<Compared> {
+        self.pace().await?;
+        let page = self.stripe.subscriptions(after).await?;
+        let ids: Vec<&str> = page.data.iter().map(|listed| listed.id.as_str()).collect();
+        let ours = subscriptions::store::find_paid_by(&self.db.connection().await?, &ids).await?;
+        let mut compared = Compared::default();
+        for listed in &page.data {
+            let Some(own) = ours.iter().find(|own| own.stripe_subscription_id.as_ref().is_some_and(|id| id.as_str() == listed.id)) else {
+                compared.unknown += u32::from(self.tell_unknown(listed).await?);
+                continue;
+            };
+            if own.hold_reason.is_some() {
+                continue;
+            }
+            compared.compared += 1;
+            if !differs(listed, own, self.clock.now())? {
+                continue;
+            }
+            match self.follow_stripe(&StripeSubscriptionId::parse(&listed.id)?, Cause::Drift, &mut Reads::default()).await {
+                Ok(done) => compared.repaired += u32::from(done.is_some_and(|(_, changed)| changed)),
+                Err(error) => {
+                    compared.failed += 1;
+                    tracing::warn!(subscription.id = %own.subscription_id, code = error.code(), %error, "what differs from Stripe could not be repaired");
+                }
+            }
+        }
+        compared.next = page.data.last().filter(|_| page.has_more).map(|last| StripeSubscriptionId::parse(&last.id)).transpose()?;
+        Ok(compared)
+    }
+
+    /// Flags a running subscription of one of our prices that no checkout made a subscription of: somebody pays for nothing. Not one that
+    /// waits for its checkout.
+    async fn tell_unknown(&self, listed: &Subscription) -> Result<bool> {
+        let now = self.clock.now();
+        if !matches!(listed.status.as_str(), "active" | "trialing" | "past_due") || listed.created().is_none_or(|created| created > now - ARRIVAL) {
+            return Ok(false);
+        }
+        let prices: Vec<StripePriceId> = listed.items.data.iter().map(Item::price).collect::<Result<_>>()?;
+        let mut db = self.db.connection().await?;
+        let tx = db.transaction().await?;
+        let id = StripeSubscriptionId::parse(&listed.id)?;
+        if prices::store::find(&tx, &prices).await?.is_empty() || store::is_before_somebody(&tx, &id).await? {
+            return Ok(false);
+        }
+        let detail = format!("Stripe subscription {id} pays for one of our prices, and no subscription here is its: was its checkout lost?");
+        flags::store::raise_while_open(&tx, &Flag { kind: "stripe_subscription_unknown", tenant: None, subscription: None, stripe_event: None, detail }, now)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+/// Whether Stripe says another thing than when its word was applied last, or should have said one by now.
+fn differs(listed: &Subscription, own: &subscriptions::model::Subscription, now: Timestamp) -> Result<bool> {
+    let mut same_item = false;
+    for item in &listed.items.data {
+        let same_price = own.stripe_price_id.is_none() || Some(item.price()?) == own.stripe_price_id;
+        same_item |= same_price && Some(listed.period(item)?.1) == own.stripe_period_end;
+    }
+    let same = own.stripe_status.as_deref() == Some(listed.status.as_str())
+        && own.stripe_cancel_at == listed.cancel_at()
+        && own.stripe_collection_paused == listed.is_collection_paused();
+    // An invoice that was paid changes nothing in the list.
+    let is_late = own.status.is_live() && own.term_end <= now;
+    Ok(!same || !same_item || is_late)
+}
