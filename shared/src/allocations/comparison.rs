@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{count_anew, store};
 use crate::audit::Actor;
@@ -53,7 +54,7 @@ pub struct Slice {
 }
 
 /// What the run found and did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counted {
     /// Subscriptions that were compared.
     pub compared: i64,

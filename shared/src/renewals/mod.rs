@@ -17,16 +17,19 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::allocations::{self, comparison::Counted};
 use crate::audit::{self, Actor, Entry, Person};
 use crate::db::Db;
-use crate::events::{Applier, Compared, backfill::Backfiller};
+use crate::events::{self, Applier, Compared, backfill::Backfiller};
 use crate::flags::{self, Flag};
 use crate::http::{Page, Slice};
 use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::invariants;
 use crate::mails::model::{Digest, MailKind, Notice};
+use crate::metrics::{self, Unit};
 use crate::queue::Queue;
 use crate::subscriptions::model::{Status, Subscription};
-use crate::{Error, Result};
+use crate::{Error, Result, idempotency};
 use model::{Due, Forecast, ForecastFilter};
 use store::{Counts, Part, Position};
 
@@ -95,10 +98,16 @@ pub struct Summary {
     pub asked: u32,
     /// Of which Stripe could not be asked: they stay as they are.
     pub unreachable: u32,
+    /// Counts against the devices.
+    pub counts: Counted,
+    /// Answers to repeated requests that were deleted, and old events whose payload was dropped.
+    pub tidied: u64,
     /// Stripe's list against ours.
     pub drift: Compared,
     /// Events that never came, and are on the queue now.
     pub backfilled: usize,
+    /// What must never be, and how often it is; the counts as they were before they were corrected.
+    pub broken: BTreeMap<&'static str, i64>,
     /// What is due and was not done: held by others at that moment, over the time, or before the breaker.
     pub left: Left,
     /// What went wrong, by part; the others went on.
@@ -186,17 +195,25 @@ impl Renewal {
         summary.note("changes", changed);
         let noticed = self.notice(now, time, &mut summary).await;
         summary.note("notices", noticed);
+        let counted = self.count_devices(now, time).await;
+        summary.counts = summary.note("counts", counted).unwrap_or_default();
+        let tidied = self.tidy(now, time).await;
+        summary.tidied = summary.note("tidying", tidied).unwrap_or_default();
         let found = self.backfill(now, time).await;
         summary.backfilled = summary.note("backfill", found).unwrap_or_default();
         let compared = self.compare(now, time).await;
         summary.drift = summary.note("drift", compared).unwrap_or_default();
         let digest = self.leave_digest(now).await;
         summary.note("digest", digest);
+        let broken = invariants::count(&self.applier.db, &summary.counts, now).await;
+        let broken = summary.note("invariants", broken).unwrap_or_default();
+        summary.broken = broken.into_iter().map(|(invariant, count)| (invariant.as_str(), count)).collect();
         let left = self.left(now).await;
         summary.left = summary.note("left", left).unwrap_or_default();
         summary.duration_ms = u64::try_from(time.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let status = if summary.errors.is_empty() && !time.is_up() { "done" } else { "stopped" };
         store::finish_run(&self.connection().await?, run, status, &summary, self.applier.clock.now()).await?;
+        summary.put_metrics();
         Ok(summary)
     }
 
@@ -340,6 +357,21 @@ impl Renewal {
         Ok(())
     }
 
+    /// Compares the next slice of counts with the devices, and corrects them.
+    async fn count_devices(&self, now: Timestamp, time: Time) -> Result<Counted> {
+        let position = store::cursor(&self.connection().await?, "counts").await?;
+        let after = position.as_deref().map(SubscriptionId::parse).transpose()?;
+        let counted = allocations::comparison::correct(&self.applier.db, after, time.share(SLICE_SHARE), now).await?;
+        store::save_cursor(&self.connection().await?, "counts", counted.next.as_ref().map(SubscriptionId::as_str), now).await?;
+        Ok(counted)
+    }
+
+    /// Drops what is kept no longer.
+    async fn tidy(&self, now: Timestamp, time: Time) -> Result<u64> {
+        let answers = idempotency::delete_expired(&self.applier.db, time.share(SLICE_SHARE), now).await?;
+        Ok(answers + events::tidying::drop_payloads(&self.applier.db, time.share(SLICE_SHARE), now).await?)
+    }
+
     /// Queues what Stripe lists of the last hours and was never received.
     async fn backfill(&self, now: Timestamp, time: Time) -> Result<usize> {
         let Applier { db, stripe, reads_per_second, .. } = &self.applier;
@@ -402,6 +434,21 @@ impl Renewal {
 }
 
 impl Summary {
+    /// What alarms look at (docs/deploy.md, "Alarms").
+    fn put_metrics(&self) {
+        let all = |numbers: &mut dyn Iterator<Item = i64>| numbers.fold(0_i64, i64::saturating_add);
+        metrics::put_all(&[
+            ("RenewalRuns", Unit::Count, 1),
+            ("RenewalDuration", Unit::Milliseconds, i64::try_from(self.duration_ms).unwrap_or(i64::MAX)),
+            ("RenewalBreakerOpen", Unit::Count, self.breaker.is_some().into()),
+            ("RenewalUnreachable", Unit::Count, self.unreachable.into()),
+            ("RenewalPartsFailed", Unit::Count, i64::try_from(self.errors.len()).unwrap_or(i64::MAX)),
+            ("RenewalLeft", Unit::Count, self.left.changes.all().saturating_add(self.left.notices)),
+            ("RenewalCorrections", Unit::Count, self.counts.corrected.saturating_add(self.drift.repaired.into())),
+            ("InvariantsBroken", Unit::Count, all(&mut self.broken.values().copied())),
+        ]);
+    }
+
     /// What a part came to; its error is kept, and the run goes on.
     fn note<T>(&mut self, part: &'static str, outcome: Result<T>) -> Option<T> {
         match outcome {
