@@ -10,12 +10,14 @@ mod api {
     mod devices;
     mod entitlements;
     mod flags;
+    mod invariants;
     mod keycloak;
     mod operations;
     mod operator_plans;
     mod outbox;
     mod own_devices;
     mod provisioning;
+    mod renewals_desk;
     mod stripe_events;
     mod subscriptions;
     mod tenants;
@@ -42,6 +44,7 @@ mod scenarios {
     mod recovery;
     mod redelivery;
     mod running_functions;
+    mod upkeep;
     mod walkthroughs;
     mod year;
 }

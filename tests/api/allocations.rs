@@ -110,6 +110,11 @@ async fn an_allocation_is_added_changed_by_hand_and_removed() {
     let drifted = drifted.expect(200);
     assert_eq!(drifted["changes"], json!({"slots_used": {"old": 1, "new": 9}}));
     assert_eq!(drifted["warning"], "slots_used is 9, and 1 devices hold the tier");
+    assert_eq!(drifted["counted_by_hand"], true);
+    let said =
+        world.row("SELECT previous_state, new_state FROM subscription_audit WHERE event_type = 'TIER_ALLOCATION_UPDATED' ORDER BY id DESC LIMIT 1").await;
+    let state = |slots_used: i64, by_hand: bool| json!({"slot_limit": 75, "slots_used": slots_used, "counted_by_hand": by_hand});
+    assert_eq!((&said["previous_state"], &said["new_state"]), (&state(1, false), &state(9, true)));
     assert_eq!(api.write("PUT", &allocation, json!({"slot_limit": 75})).await.expect(200)["changes"], json!({}));
     api.send(Who::Admin, "PUT", &allocation, &[("if-match", "\"1\"")], Some(json!({"slot_limit": 1}))).await.problem(412, "version_changed");
     assert_eq!(
@@ -187,4 +192,36 @@ async fn a_reconciliation_makes_every_count_true_and_says_what_was_not() {
     assert_eq!(reconcile(&main, "").await.expect(200)["corrections"], json!([]));
     assert_eq!(audit(&world).await, ["TIER_ALLOCATION_CREATED", "TIER_SLOTS_RECONCILED"]);
     reconcile("/api/v1/operator/subscriptions/SUB-1999-1", "").await.problem(404, "subscription_not_found");
+}
+
+/// `counted_by_hand` is what the hourly run goes by: true exactly where a person said another number than the devices.
+#[tokio::test]
+async fn a_count_by_hand_is_marked_until_it_is_what_the_devices_say_or_somebody_reconciles() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let (main, addon) = family(&world, &api).await;
+    api.write("POST", &format!("{main}/tier-allocations"), json!({"tier_id": 2, "slot_limit": 3})).await.expect(201);
+    device_with(&api, "DEV-1", 2).await;
+    let put = async |slots_used: i64| api.write("PUT", &format!("{main}/tier-allocations/2"), json!({"slots_used": slots_used})).await.expect(200);
+    let mark = async || slots(&api, &main, 2).await["counted_by_hand"].clone();
+    let reconcile = async || api.send(Who::Admin, "POST", &format!("{addon}/reconcile-tiers"), &[], None).await.expect(200)["corrections"].clone();
+    assert_eq!(mark().await, false);
+    assert_eq!((&put(9).await["counted_by_hand"], mark().await), (&json!(true), json!(true)));
+    api.write("PUT", &format!("{main}/tier-allocations/2"), json!({"slot_limit": 4})).await.expect(200);
+    assert_eq!(mark().await, true, "another limit is no other count");
+    assert_eq!(put(1).await["counted_by_hand"], false);
+    put(9).await;
+    assert_eq!(reconcile().await, json!([{"tier_id": 2, "old_slots_used": 9, "actual_count": 1}]));
+    assert_eq!(mark().await, false);
+    // A wrong number that a person says again is a person's from then on, and that is audited; the request changes no field.
+    world.db.execute("UPDATE subscription_tier_allocations SET slots_used = 5", &[]).await.expect("drift");
+    let audited = audit(&world).await.len();
+    let confirmed = put(5).await;
+    assert_eq!((&confirmed["changes"], &confirmed["counted_by_hand"]), (&json!({}), &json!(true)));
+    assert_eq!((put(5).await["counted_by_hand"].clone(), audit(&world).await.len()), (json!(true), audited + 1), "and once only");
+    // Never below 0: the count comes to be right by itself, and the mark goes with the next reconciliation.
+    put(0).await;
+    api.write("PUT", "/api/v1/operator/devices/tier", json!({"tenant_id": "acme", "device_id": "DEV-1", "tier_id": null})).await.expect(200);
+    assert_eq!((mark().await, reconcile().await), (json!(true), json!([{"tier_id": 2, "old_slots_used": 0, "actual_count": 0}])));
+    assert_eq!((mark().await, reconcile().await), (json!(false), json!([])));
 }

@@ -69,7 +69,17 @@ async fn audit_rows_stay_whoever_asks() {
 }
 
 /// Tables that are the same for every tenant. Another table without a tenant must be added here, by somebody who has thought of it.
-const CATALOGUE: [&str; 6] = ["device_tiers", "plan_tier_defaults", "refinery_schema_history", "stripe_pace", "stripe_prices", "subscription_plans"];
+const CATALOGUE: [&str; 9] = [
+    "device_tiers",
+    "plan_tier_defaults",
+    "refinery_schema_history",
+    "renewal_approvals",
+    "renewal_cursors",
+    "renewal_runs",
+    "stripe_pace",
+    "stripe_prices",
+    "subscription_plans",
+];
 
 const ROLES: [&str; 3] = ["pulse_app", "pulse_operator", "pulse_system"];
 

@@ -38,6 +38,9 @@ pub struct AllocationView {
     /// Devices of the family that hold the tier; differs from its use where an operator set that by hand.
     pub actual_count: i64,
     /// Whether an operator set `slots_used` by hand to another number than the devices: so it stays until somebody reconciles.
+    // Answers that the release before kept have none.
+    #[serde(default)]
+    #[schema(required = true)]
     pub counted_by_hand: bool,
     /// The number in its `ETag`.
     pub version: i64,

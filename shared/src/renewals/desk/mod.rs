@@ -11,7 +11,7 @@ use crate::audit::{self, Actor, Entry, Person};
 use crate::db::Db;
 use crate::http::{Page, Slice};
 use crate::idempotency::{self, Key};
-use model::{ApprovalRow, NewApproval, RunRow};
+use model::{BreakerApproval, NewBreakerApproval, RunRow};
 
 /// A page of runs, newest first.
 ///
@@ -26,7 +26,7 @@ pub async fn runs(db: &Db, page: &Page<(Timestamp, i64)>) -> Result<Slice<RunRow
 ///
 /// # Errors
 /// `Invalid`; those of the idempotency key.
-pub async fn approve(db: &Db, by: &Person, key: Option<&Key>, approval: NewApproval, now: Timestamp) -> Result<ApprovalRow> {
+pub async fn approve(db: &Db, by: &Person, key: Option<&Key>, approval: NewBreakerApproval, now: Timestamp) -> Result<BreakerApproval> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     if let Some(made) = idempotency::earlier(&tx, key, now).await? {

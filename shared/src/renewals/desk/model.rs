@@ -49,7 +49,7 @@ pub struct RunRow {
 
 request! {
     /// An operator's word that so many may lose access after all.
-    pub struct NewApproval {
+    pub struct NewBreakerApproval {
         /// Until then, at most 7 days ahead.
         approve_until: Instant,
         /// How many graces and suspensions.
@@ -59,7 +59,7 @@ request! {
     }
 }
 
-impl NewApproval {
+impl NewBreakerApproval {
     /// Whether it may be given at `now`.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl NewApproval {
 
 /// The same as it was given. The last one counts, until it has run out or is used up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ApprovalRow {
+pub struct BreakerApproval {
     /// Its number.
     pub approval_id: i64,
     /// When it was given.

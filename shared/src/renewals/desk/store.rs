@@ -3,7 +3,7 @@
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 
-use super::model::{ApprovalRow, NewApproval, RunRow, RunStatus};
+use super::model::{BreakerApproval, NewBreakerApproval, RunRow, RunStatus};
 use crate::Result;
 use crate::audit::Person;
 use crate::http::Page;
@@ -32,7 +32,7 @@ pub async fn runs(db: &impl GenericClient, page: &Page<(Timestamp, i64)>) -> Res
 }
 
 /// Adds an operator's word.
-pub async fn insert_approval(tx: &Transaction<'_>, by: &Person, approval: &NewApproval, now: Timestamp) -> Result<ApprovalRow> {
+pub async fn insert_approval(tx: &Transaction<'_>, by: &Person, approval: &NewBreakerApproval, now: Timestamp) -> Result<BreakerApproval> {
     let row = tx
         .query_one(
             "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until, max_count, note) VALUES ($1, $2, $3, $4, $5)
@@ -40,7 +40,7 @@ pub async fn insert_approval(tx: &Transaction<'_>, by: &Person, approval: &NewAp
             &[&now, &by.id, &approval.approve_until.get(), &approval.max_count.get_i32(), &approval.note.as_str()],
         )
         .await?;
-    Ok(ApprovalRow {
+    Ok(BreakerApproval {
         approval_id: row.get("approval_id"),
         approved_at: row.get("approved_at"),
         approved_by: row.get("approved_by"),
