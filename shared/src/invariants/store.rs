@@ -1,4 +1,4 @@
-//! What breaks an invariant, each by an index.
+//! What breaks an invariant. What is in grace, over, waiting or pending is found by an index; only ADDONs are all read, with their roots.
 
 use deadpool_postgres::GenericClient;
 use jiff::{SignedDuration, Timestamp};
