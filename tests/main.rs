@@ -43,6 +43,8 @@ mod scenarios {
     mod outages;
     mod recovery;
     mod redelivery;
+    mod renewals;
+    mod renewals_together;
     mod running_functions;
     mod upkeep;
     mod walkthroughs;

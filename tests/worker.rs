@@ -1,12 +1,13 @@
 //! One call of a function in a process of its own, so that a test can kill it at a named point (`shared::fault`).
 //!
-//! `worker ingest|apply[:RECEIVES]|outbox POINT` takes the settings from the environment and the event from standard input; POINT may be
+//! `worker ingest|apply[:RECEIVES]|outbox|renewal POINT` takes the settings from the environment and the event from standard input; POINT may be
 //! `none`.
 
 use std::io::Read;
 
 use aws_lambda_events::sqs::SqsEvent;
 use provisioning::Provisioning;
+use renewal::Renewals;
 use shared::clock::Clock;
 use shared::config::Env;
 use shared::fault::{self, Point};
@@ -43,6 +44,10 @@ async fn main() {
         "outbox" => {
             let provisioning = Provisioning::start(&env, Clock::system()).await.expect("provisioning");
             provisioning.handle().await.expect("a run");
+        }
+        "renewal" => {
+            let renewals = Renewals::start(&env, Clock::system()).await.expect("renewal");
+            renewals.handle(serde_json::from_str(&event).expect("JSON")).await.expect("a run");
         }
         other => panic!("{other}?"),
     }

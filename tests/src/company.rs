@@ -45,7 +45,8 @@ impl Company {
         let now = Arc::new(AtomicI64::new(start.as_second()));
         let clock = crate::clock_at(&now);
         world.events.applier.clock = clock.clone();
-        world.provisioning.outbox.applier.clock = clock;
+        world.provisioning.outbox.applier.clock = clock.clone();
+        world.renewals.renewal.applier.clock = clock;
         let metadata = [("company_name".to_owned(), "Acme".to_owned()), ("admin_email".to_owned(), "jane@acme.example".to_owned())].into();
         let session = world.stripe.create_checkout(CheckoutParams { metadata, ..params }).expect("a checkout");
         let paid = world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
+use renewal::Renewals;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::config::{self, Env};
@@ -117,6 +118,8 @@ pub struct World {
     pub events: StripeEvents,
     /// The functions.
     pub provisioning: Provisioning,
+    /// The functions.
+    pub renewals: Renewals,
     /// What the functions were started with.
     pub settings: HashMap<String, String>,
     sqs: aws_sdk_sqs::Client,
@@ -135,6 +138,7 @@ impl World {
         let fifo = [(QueueAttributeName::FifoQueue, "true"), (QueueAttributeName::VisibilityTimeout, "30")];
         let events = queue(&sqs, &format!("{name}.fifo"), &fifo).await;
         let wake = queue(&sqs, &name, &[]).await;
+        let runs = queue(&sqs, &format!("{name}-runs"), &[]).await;
         let settings = HashMap::from(
             [
                 ("DATABASE_HOST", stack("DATABASE_HOST")),
@@ -149,6 +153,8 @@ impl World {
                 ("STRIPE_READS_PER_SECOND", "0".to_owned()),
                 ("STRIPE_QUEUE_URL", events),
                 ("PROVISIONING_QUEUE_URL", wake),
+                ("RENEWAL_QUEUE_URL", runs),
+                ("STAGE", "test".to_owned()),
                 ("KEYCLOAK_URL", keycloak.base_url()),
                 ("JWT_ISSUER", keycloak.issuer()),
                 ("JWT_AUDIENCE", stack("JWT_AUDIENCE")),
@@ -164,6 +170,7 @@ impl World {
             webhook: Webhook::start(&env, Clock::system()).await.expect("webhook"),
             events: StripeEvents::start(&env, Clock::system()).await.expect("stripe-events"),
             provisioning: Provisioning::start(&env, Clock::system()).await.expect("provisioning"),
+            renewals: Renewals::start(&env, Clock::system()).await.expect("renewal"),
             stripe,
             keycloak,
             settings,
@@ -187,6 +194,7 @@ impl World {
         let env = self.env(&[]);
         self.events = StripeEvents::start(&env, self.events.applier.clock.clone()).await.expect("stripe-events");
         self.provisioning = Provisioning::start(&env, self.provisioning.outbox.applier.clock.clone()).await.expect("provisioning");
+        self.renewals = Renewals::start(&env, self.renewals.renewal.applier.clock.clone()).await.expect("renewal");
     }
 
     /// Lets a test move the outbox's clock: it is as many seconds ahead as the answer holds.

@@ -9,6 +9,7 @@ use super::{Applier, Reads, store};
 use crate::flags::{self, Flag};
 use crate::ids::{StripePriceId, StripeSubscriptionId};
 use crate::stripe::{Item, Subscription};
+use crate::subscriptions::model::{self, Status};
 use crate::{Result, prices, subscriptions};
 
 /// How long the events of a checkout may take before its subscription is missed.
@@ -88,7 +89,7 @@ impl Applier {
 }
 
 /// Whether Stripe says another thing than when its word was applied last, or should have said one by now.
-fn differs(listed: &Subscription, own: &subscriptions::model::Subscription, now: Timestamp) -> Result<bool> {
+fn differs(listed: &Subscription, own: &model::Subscription, now: Timestamp) -> Result<bool> {
     let mut same_item = false;
     for item in &listed.items.data {
         let same_price = own.stripe_price_id.is_none() || Some(item.price()?) == own.stripe_price_id;
@@ -98,6 +99,6 @@ fn differs(listed: &Subscription, own: &subscriptions::model::Subscription, now:
         && own.stripe_cancel_at == listed.cancel_at()
         && own.stripe_collection_paused == listed.is_collection_paused();
     // An invoice that was paid changes nothing in the list.
-    let is_late = own.status.is_live() && own.term_end <= now;
+    let is_late = matches!(own.status, Status::Active | Status::Trial) && own.term_end <= now;
     Ok(!same || !same_item || is_late)
 }

@@ -302,7 +302,7 @@ impl Renewal {
         let tx = db.transaction().await?;
         let chunk = store::due(&tx, part, now, asked, after, CHUNK, true).await?;
         let Some(last) = chunk.last() else { return Ok(None) };
-        *after = store::position(part, last);
+        *after = Some(store::position(part, last));
         let changed: Vec<(&Subscription, Subscription)> =
             chunk.iter().filter_map(|before| Some((before, as_due(before, now, asked.contains(&before.subscription_id.as_str()))?))).collect();
         let counted = i64::try_from(changed.len()).unwrap_or(i64::MAX);
@@ -545,7 +545,7 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
         loop {
             let page = store::due(&db, part, now, &[], &after, CHUNK, false).await?;
             let Some(last) = page.last() else { break };
-            after = store::position(part, last);
+            after = Some(store::position(part, last));
             for subscription in page.iter().filter_map(|before| as_due(before, now, false)) {
                 *summary.changes.entry(subscription.status.as_str()).or_default() += 1;
                 if summary.announced.len() < LISTED {

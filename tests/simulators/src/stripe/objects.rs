@@ -214,6 +214,9 @@ pub(super) fn session(id: &str, stamp: Stamp, url: &str, params: &Value, lines: 
 
 #[cfg(test)]
 mod tests {
+    use jiff::civil;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -225,5 +228,30 @@ mod tests {
         let leap: Timestamp = "2028-02-29T00:00:00Z".parse().expect("a timestamp");
         let year = json!({ "interval": "year", "interval_count": 1 });
         assert_eq!(period_end(leap, &year, 1).to_string(), "2029-02-28T00:00:00Z");
+    }
+
+    proptest! {
+        /// What renewals are made of: a day that a month lacks is its last, and the next month has it again.
+        #[test]
+        fn a_hundred_and_twenty_periods_follow_each_other_from_any_start(second in 0_i64..4_000_000_000, yearly: bool, zone in -12_i8..14) {
+            let anchor = Timestamp::from_second(second).expect("in range");
+            let recurring = json!({"interval": if yearly { "year" } else { "month" }, "interval_count": 1});
+            let first = anchor.to_zoned(TimeZone::UTC);
+            // The server's own zone has no part in it.
+            let elsewhere = anchor.to_zoned(TimeZone::fixed(jiff::tz::offset(zone)));
+            let mut start = second;
+            for n in 1..=120_i64 {
+                let end = period_end(anchor, &recurring, n);
+                prop_assert_eq!(next_period_end(second, &recurring, start), end.as_second(), "the next begins where this one ends");
+                prop_assert_eq!(period_end(elsewhere.timestamp(), &recurring, n), end);
+                let end = end.to_zoned(TimeZone::UTC);
+                let months = if yearly { n * 12 } else { n };
+                let month = i64::from(first.month()) - 1 + months;
+                let wanted = civil::date(i16::try_from(i64::from(first.year()) + month / 12).expect("a year"), i8::try_from(month % 12 + 1).expect("a month"), 1);
+                prop_assert_eq!((end.year(), end.month(), end.time()), (wanted.year(), wanted.month(), first.time()));
+                prop_assert_eq!(end.day(), first.day().min(wanted.days_in_month()));
+                start = end.timestamp().as_second();
+            }
+        }
     }
 }
