@@ -12,6 +12,7 @@ mod api {
     mod flags;
     mod invariants;
     mod keycloak;
+    mod mails;
     mod operations;
     mod operator_plans;
     mod outbox;
@@ -29,6 +30,7 @@ mod contract {
     mod database;
     mod errors;
     mod lists;
+    mod mails;
     mod openapi;
     mod settings;
     mod stripe_mock;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use lettre::Address;
+use lettre::message::Mailbox;
 
 use crate::{Error, Result};
 
@@ -128,6 +130,61 @@ impl KeycloakSettings {
             url: env.url("KEYCLOAK_URL")?.trim_end_matches('/').to_owned(),
             realm: env.required("KEYCLOAK_REALM")?,
             client_id: env.required("KEYCLOAK_CLIENT_ID")?,
+        })
+    }
+}
+
+/// How mail goes out. The password is a secret and not here.
+#[derive(Clone, Debug)]
+pub struct SmtpSettings {
+    /// `SMTP_HOST`.
+    pub host: String,
+    /// `SMTP_PORT`, 587 by default.
+    pub port: u16,
+    /// `SMTP_USER`: without one nobody logs in.
+    pub user: Option<String>,
+    /// `SMTP_FROM`: `Pulse Billing <billing@pulse.example>`.
+    pub from: Mailbox,
+    /// `SMTP_TLS`.
+    pub tls: SmtpTls,
+    /// `SMTP_CA_FILE`: a PEM file of more roots to trust, for a server of one's own.
+    pub ca_file: Option<String>,
+    /// `OPERATOR_DIGEST_TO`: who reads the digest, if anybody.
+    pub digest_to: Option<Address>,
+}
+
+/// How the connection to the mail server is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// `starttls`: before anything is said; never without.
+    StartTls,
+    /// `tls`: from the first byte.
+    Wrapped,
+    /// `disable`: not at all, for a sink on this machine.
+    Disabled,
+}
+
+impl SmtpSettings {
+    /// Reads `SMTP_*` and `OPERATOR_DIGEST_TO`.
+    ///
+    /// # Errors
+    /// `Setting`.
+    pub fn from_env(env: &Env) -> Result<Self> {
+        let tls = match env.optional("SMTP_TLS")?.as_deref() {
+            None | Some("starttls") => SmtpTls::StartTls,
+            Some("tls") => SmtpTls::Wrapped,
+            Some("disable") => SmtpTls::Disabled,
+            Some(other) => return Err(Error::Setting(format!("SMTP_TLS is not starttls, tls or disable: {other:?}"))),
+        };
+        let digest_to = env.optional("OPERATOR_DIGEST_TO")?;
+        Ok(Self {
+            host: env.required("SMTP_HOST")?,
+            port: env.parsed("SMTP_PORT", "a port", Some(587))?,
+            user: env.optional("SMTP_USER")?,
+            from: env.parsed("SMTP_FROM", "a sender, such as Pulse Billing <billing@example.com>", None)?,
+            tls,
+            ca_file: env.optional("SMTP_CA_FILE")?,
+            digest_to: digest_to.map(|_| env.parsed("OPERATOR_DIGEST_TO", "a mail address", None)).transpose()?,
         })
     }
 }
@@ -256,6 +313,20 @@ mod tests {
         assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_POOL_SIZE", "0")))), "DATABASE_POOL_SIZE is not a number of connections: \"0\"");
         assert_eq!(message(queue_url(&env(&[("STRIPE_QUEUE_URL", "queue")]), "STRIPE_QUEUE_URL")), "STRIPE_QUEUE_URL is not an http(s) URL: \"queue\"");
         assert_eq!(message(KeycloakSettings::from_env(&env(&[("KEYCLOAK_URL", "ftp://x")]))), "KEYCLOAK_URL is not an http(s) URL: \"ftp://x\"");
+    }
+
+    #[test]
+    fn mail_is_encrypted_unless_switched_off_by_name() {
+        let base = [("SMTP_HOST", "h"), ("SMTP_FROM", "Pulse Billing <billing@pulse.example>")];
+        let with = |extra: &[(&str, &str)]| SmtpSettings::from_env(&env(&[base.as_slice(), extra].concat()));
+        let settings = with(&[]).expect("read");
+        assert_eq!((settings.tls, settings.port, settings.from.email.domain()), (SmtpTls::StartTls, 587, "pulse.example"));
+        assert_eq!((settings.user, settings.digest_to), (None, None));
+        assert_eq!(with(&[("SMTP_TLS", "disable")]).expect("read").tls, SmtpTls::Disabled);
+        assert_eq!(message(with(&[("SMTP_TLS", "none")])), "SMTP_TLS is not starttls, tls or disable: \"none\"");
+        assert_eq!(message(with(&[("OPERATOR_DIGEST_TO", "ops")])), "OPERATOR_DIGEST_TO is not a mail address: \"ops\"");
+        let nobody = "SMTP_FROM is not a sender, such as Pulse Billing <billing@example.com>: \"Pulse\"";
+        assert_eq!(message(SmtpSettings::from_env(&env(&[("SMTP_HOST", "h"), ("SMTP_FROM", "Pulse")]))), nobody);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Service {
     Keycloak,
     /// The issuer of access tokens, for its keys.
     Issuer,
+    /// The mail server.
+    Mail,
 }
 
 impl fmt::Display for Service {
@@ -31,6 +33,7 @@ impl fmt::Display for Service {
             Self::Stripe => "Stripe",
             Self::Keycloak => "Keycloak",
             Self::Issuer => "token issuer",
+            Self::Mail => "mail server",
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One folder a noun: `mod.rs` holds operations (one function a use case, which alone opens and commits the transaction),
 //! `model.rs` types and rules without I/O or clock, `store.rs` the only SQL of that noun. The outside world is one concrete
-//! type each (`stripe`, `keycloak`, `queue`, `secrets`). See `docs/architecture.md`.
+//! type each (`stripe`, `keycloak`, `mail`, `queue`, `secrets`). See `docs/architecture.md`.
 
 pub mod addons;
 pub mod allocations;
@@ -26,6 +26,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod invariants;
 pub mod keycloak;
+pub mod mail;
 pub mod mails;
 pub mod metrics;
 pub mod migrations;

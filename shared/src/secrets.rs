@@ -60,6 +60,7 @@ pub struct Values {
     stripe_secret_key: Option<String>,
     stripe_webhook_secret: Option<Vec<String>>,
     keycloak_client_secret: Option<String>,
+    smtp_password: Option<String>,
 }
 
 impl Values {
@@ -166,6 +167,14 @@ impl Secrets {
     /// `Setting`.
     pub fn keycloak_client_secret(&self) -> Result<String> {
         self.text("KEYCLOAK_CLIENT_SECRET", |v| v.keycloak_client_secret.clone())
+    }
+
+    /// `SMTP_PASSWORD`.
+    ///
+    /// # Errors
+    /// `Setting`.
+    pub fn smtp_password(&self) -> Result<String> {
+        self.text("SMTP_PASSWORD", |v| v.smtp_password.clone())
     }
 }
 

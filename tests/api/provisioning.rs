@@ -84,11 +84,11 @@ async fn steps_are_listed_newest_first_by_any_filter_and_page() {
         assert!(text(&failed[at]).ends_with('Z'), "{at}");
     }
 
-    let faults = api.get(Who::Operator, &format!("{STEPS}?kind=mail&status=open&tenant_id=A&limit=x&step_id=1")).await.faults();
+    let faults = api.get(Who::Operator, &format!("{STEPS}?kind=letter&status=open&tenant_id=A&limit=x&step_id=1")).await.faults();
     assert_eq!(
         faults,
         [
-            "kind must be one of keycloak_user, welcome_mail, stripe_cancel, stripe_addon_quantity, stripe_sync",
+            "kind must be one of keycloak_user, welcome_mail, stripe_cancel, stripe_addon_quantity, stripe_sync, mail",
             "limit must be a whole number, not text",
             "status must be one of pending, done, failed, dismissed",
             "step_id is not a field of this request",

@@ -31,7 +31,7 @@ async fn every_error_has_its_reviewed_class_and_status() {
     add("Invalid", Error::invalid("field", ""));
     add("Unfit", Error::unfit("code", []));
     add("InProgress", Error::InProgress);
-    for service in [Service::Database, Service::Queue, Service::Secrets, Service::Stripe, Service::Keycloak, Service::Issuer] {
+    for service in [Service::Database, Service::Queue, Service::Secrets, Service::Stripe, Service::Keycloak, Service::Issuer, Service::Mail] {
         add(&format!("{service} unavailable"), Error::unavailable(service, ""));
         add(&format!("{service} refused"), Error::refused(service, ""));
     }

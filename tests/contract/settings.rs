@@ -38,6 +38,12 @@ async fn a_missing_or_malformed_setting_or_secret_is_named() {
         (events(&[("DATABASE_CA_FILE", "/nowhere.pem"), ("DATABASE_SSLMODE", "verify-full")]).await, "DATABASE_CA_FILE \"/nowhere.pem\""),
         (provisioning(&[("KEYCLOAK_REALM", " ")]).await, "KEYCLOAK_REALM is empty"),
         (provisioning(&[("SECRETS_PREFIX", &prefix("publishable"))]).await, "KEYCLOAK_CLIENT_SECRET is empty"),
+        (provisioning(&[("SMTP_HOST", "")]).await, "SMTP_HOST is empty"),
+        (provisioning(&[("SMTP_FROM", "Pulse")]).await, "SMTP_FROM is not a sender"),
+        (provisioning(&[("SMTP_TLS", "ssl")]).await, "SMTP_TLS is not starttls, tls or disable"),
+        (provisioning(&[("SMTP_CA_FILE", "/nowhere.pem")]).await, "SMTP_CA_FILE \"/nowhere.pem\""),
+        (provisioning(&[("OPERATOR_DIGEST_TO", "operators")]).await, "OPERATOR_DIGEST_TO is not a mail address"),
+        (provisioning(&[("SMTP_USER", "pulse")]).await, "SMTP_PASSWORD is missing"),
     ];
     for (message, expected) in messages {
         assert!(message.contains(expected) && !message.contains('\n'), "{message}");

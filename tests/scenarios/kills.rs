@@ -4,6 +4,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 use shared::fault::Point;
+use shared::mails::model::{MailKind, Notice};
 use tests::{World, text};
 use tokio::io::AsyncWriteExt;
 
@@ -112,6 +113,43 @@ async fn killed_at_any_point_the_path_ends_in_the_same_state() {
     let mailed_more = world.keycloak.users().iter().filter(|user| user.mails_sent > 2).count();
     // Killed after Keycloak's word and before our commit: OutboxMailSent. The other points of the outbox die at the user's step first.
     assert_eq!((mailed_twice, mailed_more), (1, 0), "the one documented window");
+}
+
+/// A notice is sent once, and twice, as one message by its id, only where the worker died between the server's word and our commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_whose_worker_dies_is_sent_by_the_next_and_twice_only_in_the_one_window() {
+    let mut world = World::new().await;
+    let smtp = world.mail().await;
+    let at: jiff::Timestamp = "2099-01-01T00:00:00Z".parse().expect("an instant");
+    let mut before = 0;
+    let killed = [Point::OutboxClaimed, Point::OutboxMailSent, Point::OutboxPerformed, Point::OutboxRecorded, Point::OutboxCommitted];
+    for (number, point) in killed.into_iter().enumerate() {
+        let subscription_id = shared::ids::SubscriptionId::parse(&format!("SUB-2026-9{number}")).expect("an id");
+        let (key, payload) = Notice { mail: MailKind::Renewal7, subscription_id, at }.step();
+        world
+            .db
+            .batch_execute(&format!(
+                "INSERT INTO tenants (tenant_id, name, contact_email) VALUES ('acme-{number}', 'Acme', 'jane@acme.example');
+                 INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status, device_limit, term_start, term_end, created_by)
+                 VALUES ('SUB-2026-9{number}', 'acme-{number}', 'MAIN', 'ACTIVE', 100, '2026-01-01', '{at}', 'x');
+                 INSERT INTO outbox_steps (kind, tenant_id, dedup_key, payload, next_attempt_at) VALUES ('mail', 'acme-{number}', '{key}', '{payload}', now())"
+            ))
+            .await
+            .expect("a notice");
+        let dead = worker(&world, "outbox", Some(point), "").await;
+        assert!(!dead.status.success() && dead.stderr.is_empty(), "{point:?}: {}", String::from_utf8_lossy(&dead.stderr));
+        world.db.execute("UPDATE outbox_steps SET next_attempt_at = now(), claimed_until = now() WHERE status = 'pending'", &[]).await.expect("time passes");
+        let lived = worker(&world, "outbox", None, "").await;
+        assert!(lived.status.success(), "{point:?}: {}", String::from_utf8_lossy(&lived.stderr));
+        assert_log(&String::from_utf8_lossy(&lived.stdout));
+        let taken = smtp.taken().split_off(before);
+        before += taken.len();
+        assert!(taken.iter().all(|mail| mail.id() == taken[0].id()), "{point:?}");
+        let window = matches!(point, Point::OutboxMailSent | Point::OutboxPerformed | Point::OutboxRecorded);
+        assert_eq!(taken.len(), if window { 2 } else { 1 }, "{point:?}");
+        assert_eq!(world.count(&format!("subscription_audit WHERE event_type = 'MAIL_SENT' AND tenant_id = 'acme-{number}'")).await, 1, "{point:?}");
+    }
+    assert_eq!(world.count("outbox_steps WHERE status = 'done'").await, 5);
 }
 
 /// Traps 10 and 47: an event that kills its consumer fails alone, after five tries that came to no word; its group goes on.

@@ -202,7 +202,10 @@ async fn a_term_ends_at_its_end_and_grace_at_its_own_to_the_microsecond() {
     assert_eq!(world.rows(sql).await, [row]);
     assert_eq!(world.count("subscription_audit WHERE actor_id = 'renewal'").await, 7);
     let left = mails(&world).await;
-    assert_eq!((&left["main-on"], &left["trial-on"], &left["grace-on"]), (&vec!["GRACE".to_owned()], &vec!["EXPIRED".to_owned()], &vec!["SUSPENDED".to_owned()]));
+    assert_eq!(
+        (&left["main-on"], &left["trial-on"], &left["grace-on"]),
+        (&vec!["GRACE".to_owned()], &vec!["EXPIRED".to_owned()], &vec!["SUSPENDED".to_owned()])
+    );
     // A microsecond later it is the others' time.
     set(&clock, now + MICRO);
     assert_eq!(run(&world).await["changes"], json!({"GRACE": 1, "SUSPENDED": 1, "EXPIRED": 1}));
@@ -243,7 +246,11 @@ async fn a_clock_a_year_ahead_suspends_nobody_until_an_operator_says_so() {
     assert_eq!(summary["left"], json!({"expiries": 10, "graces": 30, "suspensions": 0, "notices": 0}));
     assert_eq!(world.count("subscriptions WHERE status = 'ACTIVE'").await, 40);
     run(&world).await;
-    assert_eq!(world.rows("SELECT kind, resolved_at FROM flags").await, [json!({"kind": "renewal_breaker", "resolved_at": null})], "an alarm, and not one an hour");
+    assert_eq!(
+        world.rows("SELECT kind, resolved_at FROM flags").await,
+        [json!({"kind": "renewal_breaker", "resolved_at": null})],
+        "an alarm, and not one an hour"
+    );
     // The clock is right again: nothing happened.
     set(&clock, now);
     assert_eq!(run(&world).await["breaker"], Value::Null);
@@ -273,7 +280,8 @@ async fn the_breaker_sees_a_day_and_not_an_hour() {
     let now = instant("2026-03-01T00:00:00Z");
     let (world, clock) = world_at("2026-03-01T00:00:00Z").await;
     for n in 0..60 {
-        offline(&world, &format!("t{n}"), "MAIN", "ACTIVE", now - days(100), now + SignedDuration::from_hours(n / 4) + days(if n < 20 { 0 } else { 300 })).await;
+        offline(&world, &format!("t{n}"), "MAIN", "ACTIVE", now - days(100), now + SignedDuration::from_hours(n / 4) + days(if n < 20 { 0 } else { 300 }))
+            .await;
     }
     let mut graces = 0;
     for hour in 0..5 {
@@ -316,7 +324,10 @@ async fn a_dry_run_changes_nothing_and_announces_what_the_run_then_does() {
     assert_eq!((&announced["changes"], &announced["notices"]), (&done["changes"], &done["notices"]));
     assert_eq!(done["changes"], json!({"GRACE": 2, "SUSPENDED": 1, "EXPIRED": 6}));
     for one in announced["announced"].as_array().expect("a list") {
-        let sql = format!("SELECT subscription_id, tenant_id, status, grace_end FROM subscriptions WHERE subscription_id = {}", one["subscription_id"].to_string().replace('"', "'"));
+        let sql = format!(
+            "SELECT subscription_id, tenant_id, status, grace_end FROM subscriptions WHERE subscription_id = {}",
+            one["subscription_id"].to_string().replace('"', "'")
+        );
         let is = world.row(&sql).await;
         assert_eq!((&is["status"], is["grace_end"].is_null()), (&one["status"], one["grace_end"].is_null()), "{one}");
     }
@@ -346,14 +357,7 @@ async fn a_customer_who_pays_by_wire_and_forgets_goes_from_notices_to_grace_to_s
         }
     }
     let end = start + days(60);
-    assert_eq!(
-        seen,
-        [
-            (0, ("ACTIVE".to_owned(), None)),
-            (24 * 60, ("GRACE".to_owned(), Some(end + days(14)))),
-            (24 * 74, ("SUSPENDED".to_owned(), None))
-        ]
-    );
+    assert_eq!(seen, [(0, ("ACTIVE".to_owned(), None)), (24 * 60, ("GRACE".to_owned(), Some(end + days(14)))), (24 * 74, ("SUSPENDED".to_owned(), None))]);
     assert_eq!(mails(&world).await["wire"], ["RENEWAL_30", "RENEWAL_14", "RENEWAL_7", "RENEWAL_1", "GRACE", "SUSPENDED"]);
     let trail = world.rows("SELECT event_type FROM subscription_audit WHERE tenant_id = 'wire' ORDER BY id").await;
     assert_eq!(trail, [json!({"event_type": "STATUS_GRACE"}), json!({"event_type": "STATUS_SUSPENDED"})]);

@@ -56,7 +56,9 @@ async fn assert_all_is_done_once(world: &World, count: i64) {
         {"status": "GRACE", "count": 10 * hundredth}, {"status": "SUSPENDED", "count": 5 * hundredth}
     ]);
     assert_eq!(Value::Array(by_status), expected);
-    let audited = rows("SELECT new_state->>'status' AS status, count(*) AS count, count(DISTINCT subscription_id) AS of FROM subscription_audit GROUP BY 1 ORDER BY 1").await;
+    let audited =
+        rows("SELECT new_state->>'status' AS status, count(*) AS count, count(DISTINCT subscription_id) AS of FROM subscription_audit GROUP BY 1 ORDER BY 1")
+            .await;
     let once = |status: &str, n: i64| json!({"status": status, "count": n * hundredth, "of": n * hundredth});
     assert_eq!(audited, [once("EXPIRED", 5), once("GRACE", 10), once("SUSPENDED", 5)]);
     // The audit tells what the rows say.

@@ -39,7 +39,7 @@ impl Company {
     /// # Panics
     /// Where that does not come to a subscription.
     pub async fn with(params: CheckoutParams) -> Self {
-        let mut world = World::new().await;
+        let mut world = Box::pin(World::new()).await;
         let start: Timestamp = START.parse().expect("an instant");
         world.stripe.set_now(start);
         let now = Arc::new(AtomicI64::new(start.as_second()));
@@ -51,7 +51,7 @@ impl Company {
         let session = world.stripe.create_checkout(CheckoutParams { metadata, ..params }).expect("a checkout");
         let paid = world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
         let mut company = Self { world, now, customer: text(&paid["customer"]), stripe: text(&paid["subscription"]), id: String::new(), told: 0 };
-        company.tell().await;
+        Box::pin(company.tell()).await;
         company.id = text(&company.row("subscription_id").await["subscription_id"]);
         company
     }

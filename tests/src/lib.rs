@@ -31,11 +31,13 @@ use tokio_postgres::{Client, NoTls};
 use webhook::Webhook;
 
 use crate::proxy::Proxy;
+use crate::smtp::{Smtp, Tls};
 
 pub mod api;
 pub mod company;
 pub mod proxy;
 pub mod shop;
+pub mod smtp;
 
 /// A setting of the running stack.
 ///
@@ -161,6 +163,11 @@ impl World {
                 ("ALLOWED_ORIGINS", "https://app.pulse.example,http://localhost:3000".to_owned()),
                 ("KEYCLOAK_REALM", stack("KEYCLOAK_REALM")),
                 ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
+                ("SMTP_HOST", stack("SMTP_HOST")),
+                ("SMTP_PORT", stack("SMTP_PORT")),
+                ("SMTP_FROM", "Pulse Billing <billing@pulse.example>".to_owned()),
+                ("SMTP_TLS", stack("SMTP_TLS")),
+                ("OPERATOR_DIGEST_TO", stack("OPERATOR_DIGEST_TO")),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
@@ -195,6 +202,17 @@ impl World {
         self.events = StripeEvents::start(&env, self.events.applier.clock.clone()).await.expect("stripe-events");
         self.provisioning = Provisioning::start(&env, self.provisioning.outbox.applier.clock.clone()).await.expect("provisioning");
         self.renewals = Renewals::start(&env, self.renewals.renewal.applier.clock.clone()).await.expect("renewal");
+    }
+
+    /// Gives this world a mail server of its own.
+    ///
+    /// # Panics
+    /// Where a function does not start.
+    pub async fn mail(&mut self) -> Smtp {
+        let smtp = Smtp::start(Tls::No).await;
+        self.settings.insert("SMTP_PORT".to_owned(), smtp.port.to_string());
+        self.restart().await;
+        smtp
     }
 
     /// Lets a test move the outbox's clock: it is as many seconds ahead as the answer holds.

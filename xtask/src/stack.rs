@@ -214,6 +214,9 @@ impl Starting<'_> {
         env.set("SECRETS_PREFIX", "pulse/");
         env.set("SMTP_HOST", host);
         env.set("SMTP_PORT", self.ports.smtp.to_string());
+        env.set("SMTP_FROM", "billing@pulse.example");
+        env.set("SMTP_TLS", "disable");
+        env.set("OPERATOR_DIGEST_TO", "operators@pulse.example");
         env.set("MAIL_DIR", mail.display().to_string());
 
         let mut tasks = tokio::task::JoinSet::new();

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use shared::Result;
 use shared::clock::Clock;
-use shared::config::{self, DatabaseSettings, Env, KeycloakSettings};
+use shared::config::{self, DatabaseSettings, Env, KeycloakSettings, SmtpSettings};
 use shared::db::Db;
 use shared::events::Applier;
 use shared::keycloak::Keycloak;
+use shared::mail::Mailer;
 use shared::outbox::{Outbox, Summary};
 use shared::secrets::{Role, Secrets};
 use shared::stripe::Stripe;
@@ -30,13 +31,15 @@ impl Provisioning {
     pub async fn start(env: &Env, clock: Clock) -> Result<Self> {
         let settings = DatabaseSettings::from_env(env)?;
         let keycloak = KeycloakSettings::from_env(env)?;
+        let smtp = SmtpSettings::from_env(env)?;
         let stripe = config::stripe_api_base(env)?;
         let secrets = Secrets::read(&config::aws().await, env, Role::System).await?;
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;
         let keycloak = Keycloak::new(keycloak, secrets.clone())?;
+        let mailer = Mailer::new(smtp, secrets.clone())?;
         let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
-        Ok(Self { outbox: Outbox { applier, keycloak } })
+        Ok(Self { outbox: Outbox { applier, keycloak, mailer } })
     }
 
     /// Takes the steps that are due, and the events that need wait no longer. What woke it does not matter.

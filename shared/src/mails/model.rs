@@ -1,10 +1,13 @@
-//! The kinds of mail, and what the step of one holds: what it is about, and nothing that may have changed when it is sent.
+//! The kinds of mail, what the step of one holds (what it is about, and nothing that may have changed when it is sent), and whether it still
+//! holds.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ids::SubscriptionId;
+use crate::subscriptions::model::{Status, Subscription};
+use crate::tenants::model::TenantStatus;
 use crate::words;
 
 words! {
@@ -85,6 +88,100 @@ impl Digest {
     #[must_use]
     pub fn step(&self) -> (String, Value) {
         (format!("mail:DIGEST:{}", self.to), json!({"mail": MailKind::Digest, "from": self.from, "to": self.to}))
+    }
+}
+
+/// What a customer's mail is made of, as it is now.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The root of the family.
+    pub root: Subscription,
+    /// The name of the company.
+    pub company: String,
+    /// Whether it is still a tenant.
+    pub tenant_status: TenantStatus,
+    /// Where its mail goes: `billing_email`, else `contact_email`.
+    pub address: Option<String>,
+    /// The plan's name.
+    pub plan: Option<String>,
+    /// ADDONs that have not expired.
+    pub addons: Vec<Addon>,
+}
+
+/// A line of its root's mail.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct Addon {
+    pub subscription_id: SubscriptionId,
+    pub term_end: Timestamp,
+    pub device_limit: i32,
+    pub slots: Vec<Slots>,
+}
+
+/// Slots that an ADDON brings.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Slots {
+    /// The tier's name.
+    pub tier: String,
+    /// How many.
+    pub slot_limit: i32,
+}
+
+/// Whether a mail still says what is so. One that announces what has passed by now does not.
+#[must_use]
+pub fn holds(notice: &Notice, about: &Subject, now: Timestamp) -> bool {
+    let root = &about.root;
+    let ahead = notice.at > now;
+    about.tenant_status == TenantStatus::Active
+        && match notice.mail {
+            MailKind::Renewal90 | MailKind::Renewal60 | MailKind::Renewal30 | MailKind::Renewal14 | MailKind::Renewal7 | MailKind::Renewal1 => {
+                matches!(root.status, Status::Active | Status::Trial) && root.term_end == notice.at && ahead
+            }
+            MailKind::Grace => root.status == Status::Grace && root.grace_end == Some(notice.at) && ahead,
+            MailKind::Suspended => root.status == Status::Suspended,
+            MailKind::Expired => root.status == Status::Expired && root.term_end == notice.at,
+            MailKind::Digest => false,
+        }
+}
+
+/// What the digest counts, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Open flags.
+    Flags,
+    /// Events that failed and were not replayed or dismissed.
+    FailedEvents,
+    /// Steps that were given up, or have been due for an hour.
+    StuckSteps,
+    /// Subscriptions that went into grace.
+    Graces,
+    /// Subscriptions that were suspended.
+    Suspensions,
+    /// Counts that were corrected, and what differed from Stripe.
+    Corrections,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Flags, Self::FailedEvents, Self::StuckSteps, Self::Graces, Self::Suspensions, Self::Corrections];
+
+    /// Its heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Flags => "Open flags",
+            Self::FailedEvents => "Failed events",
+            Self::StuckSteps => "Stuck steps",
+            Self::Graces => "New graces",
+            Self::Suspensions => "New suspensions",
+            Self::Corrections => "Corrections",
+        }
+    }
+
+    /// Whether somebody must do something about it.
+    #[must_use]
+    pub fn needs_a_person(self) -> bool {
+        matches!(self, Self::Flags | Self::FailedEvents | Self::StuckSteps)
     }
 }
 

@@ -24,8 +24,11 @@ use crate::fault::{self, Point};
 use crate::fields::Note;
 use crate::flags::{self, Flag};
 use crate::http::{Page, Slice};
-use crate::ids::SubscriptionId;
+use crate::ids::{SubscriptionId, TenantId};
 use crate::keycloak::{Ensured, Keycloak};
+use crate::mail::Mailer;
+use crate::mails::model::MailKind;
+use crate::mails::{self, Outcome};
 use crate::metrics::{self, Unit};
 use crate::users::model::Email;
 use crate::{Error, Result};
@@ -41,6 +44,8 @@ pub struct Outbox {
     pub applier: Applier,
     /// Where users live.
     pub keycloak: Keycloak,
+    /// The way out for mails.
+    pub mailer: Mailer,
 }
 
 /// One run, in numbers.
@@ -57,6 +62,7 @@ pub struct Summary {
 /// A step's effect, for its row and the audit.
 struct Effect {
     result: Value,
+    /// Its details are the result's fields but `to`: a mail address must not stand where nothing is ever deleted.
     audit: Option<&'static str>,
     /// Whose change it is, where it is one subscription's.
     subscription: Option<SubscriptionId>,
@@ -68,13 +74,21 @@ impl Outbox {
     /// # Errors
     /// `Database` or `Upstream` of the database; a step's own error is recorded with the step.
     pub async fn run(&self, budget: Duration) -> Result<Summary> {
+        let summary = self.take_steps(budget).await;
+        self.mailer.rest().await;
+        summary
+    }
+
+    async fn take_steps(&self, budget: Duration) -> Result<Summary> {
         let began = Instant::now();
         let mut summary = Summary::default();
+        // Until the mail server fails a mail for no fault of the mail's: the others would wait for it as long, one by one, and logins behind them.
+        let mut mails = true;
         while began.elapsed() < budget {
             let claimed = self
                 .applier
                 .db
-                .bounded(RECORD_BUDGET, async { store::claim_due(&*self.applier.db.connection().await?, self.applier.clock.now()).await })
+                .bounded(RECORD_BUDGET, async { store::claim_due(&*self.applier.db.connection().await?, mails, self.applier.clock.now()).await })
                 .await?;
             let Some(step) = claimed else { break };
             fault::point(Point::OutboxClaimed);
@@ -87,8 +101,9 @@ impl Outbox {
                 }
                 Err(error) => {
                     let again = self.next_attempt(&step, &error).is_some();
-                    tracing::warn!(step.id = step.id, step.kind, tenant.id = %step.tenant, attempts = step.attempts, again, %error, "outbox step failed");
+                    tracing::warn!(step.id = step.id, step.kind, tenant.id = step.tenant.as_ref().map(TenantId::as_str), attempts = step.attempts, again, %error, "outbox step failed");
                     self.applier.db.bounded(RECORD_BUDGET, self.record_error(&step, &error)).await?;
+                    mails &= step.kind != StepKind::Mail.as_str() || !error.is_transient() || self.mailer.is_connected();
                     if again { summary.retried += 1 } else { summary.failed += 1 }
                 }
             }
@@ -100,7 +115,7 @@ impl Outbox {
         match StepKind::parse(&step.kind)? {
             StepKind::KeycloakUser => {
                 let user: KeycloakUser = payload(step)?;
-                let (id, ensured) = self.keycloak.ensure_customer(&user, &step.tenant, step.since).await?;
+                let (id, ensured) = self.keycloak.ensure_customer(&user, tenant(step)?, step.since).await?;
                 let audit = match ensured {
                     Ensured::Created => Some("USER_CREATED"),
                     Ensured::Completed => Some("USER_UPDATED"),
@@ -137,6 +152,15 @@ impl Outbox {
                 let audit = done.is_some().then_some("STRIPE_ADDON_QUANTITY_SET");
                 Ok(Effect { result: done.unwrap_or_else(|| json!({"items": []})), audit, subscription: Some(subscription_id) })
             }
+            StepKind::Mail => Ok(match mails::send(&self.applier.db, &self.mailer, &step.payload, self.applier.clock.now()).await? {
+                Outcome::Sent { message_id, to, about } => {
+                    let (kind, subscription) = about.unzip();
+                    let result = json!({"sent": true, "mail": kind.unwrap_or(MailKind::Digest), "message_id": message_id, "to": to});
+                    Effect { result, audit: kind.map(|_| "MAIL_SENT"), subscription }
+                }
+                Outcome::Overtaken => Effect { result: json!({"sent": false, "skipped": "overtaken"}), audit: None, subscription: None },
+                Outcome::NoAddress => Effect { result: json!({"sent": false, "skipped": "no_address"}), audit: None, subscription: None },
+            }),
         }
     }
 
@@ -148,10 +172,12 @@ impl Outbox {
             return Ok(());
         }
         if let Some(event_type) = effect.audit {
+            let mut details = effect.result;
+            details.as_object_mut().and_then(|details| details.remove("to"));
             let entry = Entry {
-                tenant: Some(&step.tenant),
+                tenant: step.tenant.as_ref(),
                 subscription: effect.subscription.as_ref(),
-                details: Some(effect.result),
+                details: Some(details),
                 ..Entry::new(event_type, Actor::Outbox, now)
             };
             audit::store::insert(&tx, &entry).await?;
@@ -174,7 +200,7 @@ impl Outbox {
         let tx = db.transaction().await?;
         if store::fail(&tx, step, &error.to_string(), next, now).await? && next.is_none() {
             let detail = format!("outbox step {} ({}): {error}", step.id, step.kind);
-            flags::store::raise(&tx, &Flag { kind: "step_failed", tenant: Some(&step.tenant), subscription: None, stripe_event: None, detail }, now).await?;
+            flags::store::raise(&tx, &Flag { kind: "step_failed", tenant: step.tenant.as_ref(), subscription: None, stripe_event: None, detail }, now).await?;
             metrics::put("StepsFailed", Unit::Count, 1);
         }
         tx.commit().await?;
@@ -184,6 +210,10 @@ impl Outbox {
 
 fn payload<T: DeserializeOwned>(step: &Step) -> Result<T> {
     T::deserialize(&step.payload).map_err(|error| Error::Internal(format!("payload: {error}")))
+}
+
+fn tenant(step: &Step) -> Result<&TenantId> {
+    step.tenant.as_ref().ok_or_else(|| Error::Internal("the step is of no tenant".to_owned()))
 }
 
 /// A page of steps, newest first.
@@ -238,7 +268,7 @@ async fn lock_open(tx: &Transaction<'_>, id: i64) -> Result<StepRow> {
 /// The step's own payload stays out of the audit: a mail address must not stand where nothing is ever deleted.
 async fn record(tx: &Transaction<'_>, event_type: &'static str, by: &Person, before: &StepRow, details: Value, now: Timestamp) -> Result<()> {
     let entry = Entry {
-        tenant: Some(&before.tenant_id),
+        tenant: before.tenant_id.as_ref(),
         previous_state: Some(json!({"status": before.status, "last_error": before.last_error})),
         details: Some(details),
         ..Entry::new(event_type, Actor::Operator(by), now)

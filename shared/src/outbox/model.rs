@@ -30,6 +30,8 @@ words! {
         StripeAddonQuantity = "stripe_addon_quantity",
         /// Has Stripe's present word of a subscription applied.
         StripeSync = "stripe_sync",
+        /// Sends a mail (docs/mail.md).
+        Mail = "mail",
     }
 
     /// How far a step is.
@@ -93,7 +95,8 @@ pub struct AddonQuantity {
 pub struct StepRow {
     pub step_id: i64,
     pub kind: StepKind,
-    pub tenant_id: TenantId,
+    /// None of the operators' digest.
+    pub tenant_id: Option<TenantId>,
     pub status: StepStatus,
     /// Tries so far.
     pub attempts: i32,

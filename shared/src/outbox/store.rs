@@ -19,8 +19,8 @@ pub struct Step {
     pub id: i64,
     /// What to do.
     pub kind: String,
-    /// For whom.
-    pub tenant: TenantId,
+    /// For whom; none of the operators' digest.
+    pub tenant: Option<TenantId>,
     /// With what.
     pub payload: Value,
     /// What the step before it yielded.
@@ -124,7 +124,7 @@ fn step(row: &Row) -> Result<StepRow> {
     Ok(StepRow {
         step_id: row.get("step_id"),
         kind: StepKind::parse(row.get("kind"))?,
-        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        tenant_id: row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?,
         status: StepStatus::parse(row.get("status"))?,
         attempts: row.get("attempts"),
         next_attempt_at: row.get("next_attempt_at"),
@@ -167,12 +167,13 @@ pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
     row.as_ref().map(step).transpose()
 }
 
-/// Claims the step that has been due longest, and whose predecessor is done. A worker that dies holds it for the lease.
+/// Claims the step that has been due longest, and whose predecessor is done. A worker that dies holds it for the lease. Mails, where they are
+/// asked for at all, come after everything else: a login does not wait behind ten thousand of them.
 ///
 /// A user of one mail address is never made by two steps at once: the second would overwrite whose it is. A claim gives way to another
 /// for the same address, and of two at the same instant at least one does.
-pub async fn claim_due(db: &Client, now: Timestamp) -> Result<Option<Step>> {
-    while let Some(step) = claim_first(db, now).await? {
+pub async fn claim_due(db: &Client, mails: bool, now: Timestamp) -> Result<Option<Step>> {
+    while let Some(step) = claim_first(db, mails, now).await? {
         if !give_way(db, &step, now).await? {
             return Ok(Some(step));
         }
@@ -180,7 +181,7 @@ pub async fn claim_due(db: &Client, now: Timestamp) -> Result<Option<Step>> {
     Ok(None)
 }
 
-async fn claim_first(db: &Client, now: Timestamp) -> Result<Option<Step>> {
+async fn claim_first(db: &Client, mails: bool, now: Timestamp) -> Result<Option<Step>> {
     let row = db
         .query_opt(
             "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2, attempts = attempts + 1, updated_at = $1
@@ -188,20 +189,20 @@ async fn claim_first(db: &Client, now: Timestamp) -> Result<Option<Step>> {
                  SELECT due.step_id FROM outbox_steps due
                  LEFT JOIN outbox_steps before ON before.step_id = due.after_step_id
                  WHERE due.status = 'pending' AND due.next_attempt_at <= $1 AND coalesce(due.claimed_until <= $1, true)
-                   AND coalesce(before.status = 'done', true)
-                 ORDER BY due.next_attempt_at, due.step_id
+                   AND coalesce(before.status = 'done', true) AND ($3 OR due.kind <> 'mail')
+                 ORDER BY (due.kind = 'mail'), due.next_attempt_at
                  LIMIT 1
                  FOR UPDATE OF due SKIP LOCKED)
              RETURNING step_id, kind, tenant_id, payload, claim, attempts, coalesce(retried_at, created_at) AS since,
                        (SELECT result FROM outbox_steps before WHERE before.step_id = outbox_steps.after_step_id) AS before",
-            &[&now, &(now + LEASE)],
+            &[&now, &(now + LEASE), &mails],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Step {
         id: row.get("step_id"),
         kind: row.get("kind"),
-        tenant: TenantId::parse(row.get("tenant_id"))?,
+        tenant: row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?,
         payload: row.get("payload"),
         before: row.get("before"),
         claim: row.get("claim"),

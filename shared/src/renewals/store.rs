@@ -233,7 +233,9 @@ pub async fn counted_lately(db: &impl GenericClient, now: Timestamp) -> Result<i
 /// Counts a chunk's: against an operator's word, or for the next day's judgement. False where the word does not go so far.
 pub async fn count(tx: &Transaction<'_>, run: i64, approval: Option<i64>, count: i64) -> Result<bool> {
     let (sql, id) = match approval {
-        Some(approval) => ("UPDATE renewal_approvals SET used = used + $2::bigint::integer WHERE approval_id = $1 AND used + $2::bigint <= max_count", approval),
+        Some(approval) => {
+            ("UPDATE renewal_approvals SET used = used + $2::bigint::integer WHERE approval_id = $1 AND used + $2::bigint <= max_count", approval)
+        }
         None => ("UPDATE renewal_runs SET counted = counted + $2::bigint::integer WHERE run_id = $1", run),
     };
     Ok(tx.execute(sql, &[&id, &count]).await? == 1)
