@@ -16,7 +16,7 @@ mod embedded {
 const LOCK: i64 = 0x7075_6c73_6500;
 
 /// How many months of audit partitions are kept ahead.
-const AUDIT_MONTHS_AHEAD: i32 = 12;
+pub(crate) const AUDIT_MONTHS_AHEAD: i32 = 12;
 
 /// How long a migration waits for a lock that a request holds: requests wait behind it meanwhile.
 const LOCK_LIMIT: &str = "10s";

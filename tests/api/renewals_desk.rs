@@ -7,6 +7,8 @@ use tests::api::{Api, Who};
 
 const RUNS: &str = "/api/v1/operator/renewals/runs";
 const BREAKER: &str = "/api/v1/operator/renewals/breaker";
+const AHEAD: &str = "/api/v1/operator/renewals";
+const RUN: &str = "/api/v1/operator/renewals/run";
 
 #[tokio::test]
 async fn runs_are_listed_newest_first_and_paged() {
@@ -106,4 +108,59 @@ async fn every_refusal_of_a_word_names_its_field_and_records_nothing() {
     );
     api.send(Who::Operator, "POST", BREAKER, &[], Some(word(&world, 60, 5).await)).await.problem(403, "operator_admin_required");
     assert_eq!((world.count("renewal_approvals").await, world.count("subscription_audit").await), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_to_come_is_told_with_when_why_and_which_mails_before() {
+    let world = World::new().await;
+    let api = world.api().await;
+    world
+        .db
+        .batch_execute(
+            "UPDATE subscriptions SET status = 'EXPIRED';
+             INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme');
+             INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status, grace_end, device_limit, term_start, term_end, stripe_subscription_id,
+                                        stripe_cancel_at, hold_reason, held_by, held_at, created_by)
+             SELECT 'SUB-2025-000' || n, 'acme', kind, status, CASE WHEN status = 'GRACE' THEN now() + ends * interval '1 day' END, 1, now() - interval '400 days',
+                    now() + ends * interval '1 day', stripe, CASE WHEN cancels THEN now() + ends * interval '1 day' END,
+                    CASE WHEN held THEN 'a promise' END, CASE WHEN held THEN 'op' END, CASE WHEN held THEN now() END, 'test'
+             FROM (VALUES (1, 'MAIN', 'ACTIVE', 20.5, NULL, false, false), (2, 'TRIAL', 'ACTIVE', -1, NULL, false, false), (3, 'MAIN', 'GRACE', 3, NULL, false, false),
+                          (4, 'MAIN', 'ACTIVE', 5, 'sub_4', false, false), (5, 'MAIN', 'ACTIVE', 6, 'sub_5', true, false), (6, 'MAIN', 'ACTIVE', 7, 'sub_6', false, true),
+                          (7, 'MAIN', 'ACTIVE', 29.9, NULL, false, false), (8, 'MAIN', 'ACTIVE', 30.1, NULL, false, false), (9, 'MAIN', 'SUSPENDED', 1, NULL, false, false))
+                  AS all_of_them (n, kind, status, ends, stripe, cancels, held)",
+        )
+        .await
+        .expect("subscriptions");
+    let ahead = api.get(Who::Operator, AHEAD).await.expect(200);
+    let told: Vec<_> = ahead["renewals"].as_array().expect("a list").iter().map(|it| (it["subscription_id"].clone(), it["change"].clone())).collect();
+    let expected = [(2, "expiry"), (3, "suspension"), (4, "renewal"), (5, "cancellation"), (6, "grace"), (1, "grace"), (7, "grace")];
+    assert_eq!(told, expected.map(|(n, change)| (json!(format!("SUB-2025-000{n}")), json!(change))));
+    let kinds: Vec<_> = ahead["renewals"][5]["notices"].as_array().expect("a list").iter().map(|notice| notice["kind"].clone()).collect();
+    assert_eq!(kinds, ["RENEWAL_14", "RENEWAL_7", "RENEWAL_1"]);
+    assert!(ahead["renewals"].as_array().expect("a list").iter().all(|it| it["tenant_name"] == "Acme" && !it["why"].as_str().expect("a sentence").is_empty()));
+    assert_eq!(api.get(Who::Operator, &format!("{AHEAD}?within_days=0")).await.expect(200)["count"], 1, "what is overdue");
+    assert_eq!(api.get(Who::Operator, &format!("{AHEAD}?within_days=31")).await.expect(200)["count"], 8);
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = api.get(Who::Operator, &format!("{AHEAD}?limit=2{cursor}")).await.expect(200);
+        seen.extend(page["renewals"].as_array().expect("a list").clone());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(json!(seen), ahead["renewals"]);
+    assert_eq!(api.get(Who::Customer("acme"), AHEAD).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_run_is_only_rehearsed_unless_it_is_asked_for() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let rehearsed = api.write("POST", RUN, json!({"as_of": "2099-01-01T00:00:00Z"})).await.expect(200);
+    assert_eq!((&rehearsed["dry_run"], &rehearsed["as_of"]), (&json!(true), &json!("2099-01-01T00:00:00Z")));
+    assert_eq!((world.count("renewal_runs").await, world.runs_asked_for().await), (0, 0));
+    assert_eq!(api.write("POST", RUN, json!({"dry_run": false, "as_of": "2099-01-01T00:00:00Z"})).await.faults(), ["as_of needs dry_run"]);
+    api.send(Who::Operator, "POST", RUN, &[], Some(json!({"dry_run": false}))).await.problem(403, "operator_admin_required");
+    assert_eq!(api.write("POST", RUN, json!({"dry_run": false})).await.expect(202), json!({"status": "requested"}));
+    assert_eq!(world.runs_asked_for().await, 1);
+    assert_eq!(world.count("subscription_audit WHERE event_type = 'RENEWAL_RUN_REQUESTED' AND actor_type = 'admin'").await, 1);
 }

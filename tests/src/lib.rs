@@ -394,6 +394,14 @@ impl World {
         self.messages("PROVISIONING_QUEUE_URL").await
     }
 
+    /// How often a run was asked for.
+    ///
+    /// # Panics
+    /// Where the queue fails.
+    pub async fn runs_asked_for(&self) -> u32 {
+        self.messages("RENEWAL_QUEUE_URL").await
+    }
+
     async fn messages(&self, queue: &str) -> u32 {
         let names = [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
         let ask = self.sqs.get_queue_attributes().queue_url(&self.settings[queue]).set_attribute_names(Some(names.to_vec()));

@@ -31,6 +31,7 @@ pub enum Change {
 }
 
 /// A deployment's request.
+#[expect(clippy::struct_field_names, reason = "as CloudFormation names them")]
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Request {

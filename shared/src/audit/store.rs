@@ -74,6 +74,12 @@ pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timest
     Ok(())
 }
 
+/// Makes the partitions of this month and of `months` after it, where they are missing.
+pub async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<()> {
+    db.execute("SELECT ensure_audit_partitions($1)", &[&months]).await?;
+    Ok(())
+}
+
 /// A page of the rows that the filter lets through, newest first, and one more.
 pub async fn list(db: &impl GenericClient, filter: &AuditFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<AuditRow>> {
     let (at, id) = page.after.unzip();

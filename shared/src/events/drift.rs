@@ -1,4 +1,4 @@
-//! What Stripe lists against what was applied last: news that never came is found (docs/events.md, "Drift").
+//! What Stripe lists against what was applied last: news that never came is found (docs/renewals.md, "Drift").
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;

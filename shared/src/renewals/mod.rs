@@ -27,6 +27,7 @@ use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::invariants;
 use crate::mails::model::{Digest, MailKind, Notice};
 use crate::metrics::{self, Unit};
+use crate::migrations::AUDIT_MONTHS_AHEAD;
 use crate::queue::Queue;
 use crate::subscriptions::model::{Status, Subscription};
 use crate::{Error, Result, idempotency};
@@ -366,8 +367,9 @@ impl Renewal {
         Ok(counted)
     }
 
-    /// Drops what is kept no longer.
+    /// Drops what is kept no longer, and makes the audit's next months.
     async fn tidy(&self, now: Timestamp, time: Time) -> Result<u64> {
+        audit::store::ensure_partitions(&self.connection().await?, AUDIT_MONTHS_AHEAD).await?;
         let answers = idempotency::delete_expired(&self.applier.db, time.share(SLICE_SHARE), now).await?;
         Ok(answers + events::tidying::drop_payloads(&self.applier.db, time.share(SLICE_SHARE), now).await?)
     }
