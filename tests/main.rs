@@ -13,6 +13,7 @@ mod api {
     mod invariants;
     mod keycloak;
     mod mails;
+    mod migrate;
     mod operations;
     mod operator_plans;
     mod outbox;
@@ -34,6 +35,7 @@ mod contract {
     mod openapi;
     mod settings;
     mod stripe_mock;
+    mod template;
 }
 mod scenarios {
     mod checkout;

@@ -26,7 +26,12 @@ impl Env {
     /// A fixed set.
     #[must_use]
     pub fn of(settings: HashMap<String, String>) -> Self {
-        Self(Box::new(move |name| settings.get(name).cloned()))
+        Self::from_fn(move |name| settings.get(name).cloned())
+    }
+
+    /// What a function knows.
+    pub fn from_fn(lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Box::new(lookup))
     }
 
     /// A setting that must be there.

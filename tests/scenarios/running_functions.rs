@@ -121,3 +121,34 @@ async fn what_is_not_stripes_is_400_through_the_gateways_address_too() {
     }
     wait_for(&db, &format!("stripe_events WHERE event_id = 'evt_bad{}'", std::process::id()), 0).await;
 }
+
+/// Each as one line of embedded metric format among the log's own, as CloudWatch takes them apart.
+#[tokio::test]
+async fn what_alarms_count_is_a_line_of_its_own_in_the_log() {
+    let (http, db) = (http(), connect(&stack("DATABASE_NAME")).await);
+    let refused = http.post(format!("{}/webhook/stripe", stack("API_URL"))).header("stripe-signature", "t=1,v1=00").body("{}").send().await;
+    assert_eq!(refused.expect("an answer").status().as_u16(), 400);
+    let id = format!("evt_shapeless{}", std::process::id());
+    let shapeless = json!({
+        "id": id, "object": "event", "type": "customer.subscription.updated", "created": now_seconds(), "livemode": false, "data": {"object": {"object": "subscription"}},
+    });
+    assert_eq!(post(&http, &shapeless).await, 200);
+    wait_for(&db, &format!("stripe_events WHERE event_id = '{id}' AND status = 'failed'"), 1).await;
+    for (function, metric) in [("webhook", "SignatureFailures"), ("stripe-events", "EventsFailed")] {
+        let log = std::path::PathBuf::from(stack("MAIL_DIR")).join("../../logs").join(format!("{function}.log"));
+        let began = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(&log).expect("the function's log");
+            // Whole lines only: one may be being written.
+            let lines = text.rsplit_once('\n').map_or("", |(lines, _)| lines).lines().filter(|line| !line.starts_with("xtask: "));
+            let all: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+            if let Some(line) = all.iter().find(|line| line[metric].as_u64() > Some(0)) {
+                assert_eq!((&line["_aws"]["CloudWatchMetrics"][0]["Namespace"], &line["Stage"]), (&json!("PulseBilling"), &json!("local")), "{line}");
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "no {metric} in {}", log.display());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    db.execute("UPDATE stripe_events SET status = 'dismissed' WHERE event_id = $1", &[&id]).await.expect("tidied");
+}

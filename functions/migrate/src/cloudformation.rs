@@ -30,11 +30,10 @@ pub enum Change {
     Delete,
 }
 
-/// A deployment's request.
-#[expect(clippy::struct_field_names, reason = "as CloudFormation names them")]
+/// A deployment that asks and waits.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Request {
+pub struct Deployment {
     /// What it does.
     #[serde(rename = "RequestType")]
     pub change: Change,
@@ -45,7 +44,7 @@ pub struct Request {
     logical_resource_id: String,
 }
 
-impl Request {
+impl Deployment {
     /// The request in an event; `None` where the event is no deployment's.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use shared::migrations;
 use shared::secrets::{Role, Secrets};
 use shared::{Error, Result};
 
-use cloudformation::{ANSWER_LIMIT, Change, Request};
+use cloudformation::{ANSWER_LIMIT, Change, Deployment};
 
 /// Does what the event asks for in the time that the function has left. A deployment is answered whatever happens, and is not an error of
 /// the function then: Lambda would call again for an answer that was given.
@@ -23,9 +23,9 @@ use cloudformation::{ANSWER_LIMIT, Change, Request};
 /// # Errors
 /// Those of `Migrate`, where no deployment waits; `Internal` where it could not be answered.
 pub async fn invoked(env: &Env, event: &Value, left: Duration) -> Result<Value> {
-    let Some(request) = Request::of(event)? else { return migrate(env).await };
+    let Some(deployment) = Deployment::of(event)? else { return migrate(env).await };
     let limit = left.saturating_sub(ANSWER_LIMIT);
-    let outcome = match request.change {
+    let outcome = match deployment.change {
         // What is in the database outlives the stack.
         Change::Delete => Ok(json!({"applied": 0})),
         Change::Create | Change::Update => match tokio::time::timeout(limit, migrate(env)).await {
@@ -34,9 +34,9 @@ pub async fn invoked(env: &Env, event: &Value, left: Duration) -> Result<Value> 
         },
     };
     if let Err(error) = &outcome {
-        tracing::error!(change = ?request.change, code = error.code(), %error, "migration failed");
+        tracing::error!(change = ?deployment.change, code = error.code(), %error, "migration failed");
     }
-    request.answer(&outcome).await?;
+    deployment.answer(&outcome).await?;
     Ok(json!({"answered": outcome.is_ok()}))
 }
 
