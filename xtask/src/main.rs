@@ -3,6 +3,7 @@
 mod demo;
 mod dev;
 mod load;
+mod package;
 mod process;
 mod stack;
 mod stripe;
@@ -58,6 +59,14 @@ enum Command {
     Openapi {
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
+    },
+    /// Build every function for Lambda (arm64), zipped, without Docker
+    Package(package::PackageArgs),
+    /// Run the pinned AWS SAM, which finds cargo-lambda and zig: `sam build`, `sam deploy --config-env dev`
+    Sam {
+        /// SAM's own
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
     },
     /// Run everything that CI runs, on a stack of its own
     Test(test::TestArgs),
@@ -129,6 +138,8 @@ async fn main() -> ExitCode {
         Command::Load(args) => load::run(&args).await,
         Command::Lives { lives, seed, state } => test::lives(lives, seed, state.as_deref()).await,
         Command::Openapi { state } => test::write_reviewed(state.as_deref()).await,
+        Command::Package(args) => package::run(&args).await,
+        Command::Sam { arguments } => package::sam(&arguments).await,
         Command::Test(args) => test::run(&args).await,
     };
     match outcome {

@@ -10,6 +10,7 @@ mod pump;
 pub mod settings;
 
 pub use aws::shared_config;
+pub use functions::names as function_names;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

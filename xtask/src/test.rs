@@ -9,6 +9,7 @@ use simulators::tokens::Role;
 use tokio::process::Command;
 
 use crate::stack::{self, StackArgs};
+use crate::tools;
 use crate::ui::{Progress, seconds};
 
 /// Arguments of `test`.
@@ -133,6 +134,11 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
 async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     let state = stack::state_folder(Some(&args.state));
     let progress = Progress::new();
+    // Fetched beside the rest; asked for at the end.
+    let linters = tokio::spawn({
+        let progress = progress.clone();
+        async move { tools::deployment(&stack::root(), &progress).await }
+    });
     let stack = report
         .step("stack", async {
             empty(&state)?;
@@ -142,7 +148,6 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     let env = stack.env.clone();
     let jdk = env.get("KEYCLOAK_KIND")? == "keycloak";
     let go = env.get("STRIPE_MOCK_URL").is_ok();
-    let cfn_lint = stack::root().join(".tools/python/bin/cfn-lint");
     let work = async {
         let lacking: Vec<&str> =
             [(jdk, &NEED_JDK[..]), (go, &NEED_GO[..])].into_iter().filter(|(there, _)| !there).flat_map(|(_, need)| need).copied().collect();
@@ -153,7 +158,7 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
         report.step("demo", crate::demo::tell(&env)).await?;
         // Last: it writes whatever fits the document into the stack's catalogue.
         report.step("schemathesis docs/openapi.json", schemathesis(&env, &state)).await?;
-        report.step("cfn-lint template.yaml", status(Command::new(cfn_lint).arg("template.yaml"))).await
+        report.step("cfn-lint, sam validate and checkov of template.yaml", deployment(linters)).await
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
@@ -194,6 +199,15 @@ async fn schemathesis(env: &stack::settings::Env, state: &Path) -> Result<()> {
         run_in(state, &mut command).await?;
     }
     Ok(())
+}
+
+/// Holds the template against what AWS documents and what is known to be unsafe, without asking AWS.
+async fn deployment(linters: tokio::task::JoinHandle<Result<PathBuf>>) -> Result<()> {
+    let programs = linters.await??.join("bin");
+    status(Command::new(stack::root().join(".tools/python/bin/cfn-lint")).args(["template.yaml", "foundation.yaml"])).await?;
+    let mut sam = Command::new(programs.join("sam"));
+    status(sam.args(["validate", "--lint"]).env("AWS_DEFAULT_REGION", stack::REGION).env("SAM_CLI_TELEMETRY", "0")).await?;
+    status(Command::new(programs.join("checkov")).args(["--config-file", ".checkov.yaml"])).await
 }
 
 fn empty(state: &Path) -> Result<()> {

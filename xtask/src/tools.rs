@@ -54,13 +54,10 @@ impl Tools {
 /// Makes sure that every tool is there.
 pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<Tools> {
     let folder = root.join(".tools");
-    fs::create_dir_all(&folder)?;
     let python = find_python().await?;
     let java = if no_jdk { Err("switched off".to_owned()) } else { find_java().await };
     let go = find_go().await;
-    // Two stacks may start at once; one of them fetches.
-    let lock = File::create(folder.join("lock"))?;
-    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+    let lock = lock(&folder).await?;
     let with_java = async {
         if let Err(why) = &java {
             progress.say(format!("  JDK 17+ with Maven: {why}. Used instead: moto for the queues, the embedded issuer for Keycloak"));
@@ -81,6 +78,27 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
     let (python, java, stripe_mock) = tokio::try_join!(virtual_environment(root, &folder, &python, progress), with_java, with_go)?;
     drop(lock);
     Ok(Tools { python, java, stripe_mock })
+}
+
+/// Makes sure of the virtual environment alone, which has cargo-lambda and zig.
+pub async fn python(root: &Path, progress: &Progress) -> Result<PathBuf> {
+    let folder = root.join(".tools");
+    let _lock = lock(&folder).await?;
+    virtual_environment(root, &folder, &find_python().await?, progress).await
+}
+
+/// Makes sure of the virtual environment of sam and checkov. It needs no lock: only `cargo xtask test` asks, one at a time.
+pub async fn deployment(root: &Path, progress: &Progress) -> Result<PathBuf> {
+    let folder = root.join(".tools");
+    fs::create_dir_all(&folder)?;
+    environment(root, &folder, "deploy", &find_python().await?, progress).await
+}
+
+/// Two stacks may start at once; one of them fetches.
+async fn lock(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder)?;
+    let lock = File::create(folder.join("lock"))?;
+    Ok(tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??)
 }
 
 async fn find_python() -> Result<PathBuf> {
@@ -145,23 +163,28 @@ fn log(folder: &Path, tool: &str) -> PathBuf {
 }
 
 async fn virtual_environment(root: &Path, folder: &Path, python: &Path, progress: &Progress) -> Result<PathBuf> {
-    let requirements = root.join("xtask/stack/requirements.txt");
+    environment(root, folder, "python", python, progress).await
+}
+
+/// A virtual environment with what `xtask/stack/<name>-requirements.txt` pins.
+async fn environment(root: &Path, folder: &Path, name: &str, python: &Path, progress: &Progress) -> Result<PathBuf> {
+    let requirements = root.join(format!("xtask/stack/{name}-requirements.txt"));
     let list = fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-    let target = folder.join("python");
+    let target = folder.join(name);
     // A virtual environment knows its own path: a moved workspace needs another.
     let pins = list.lines().filter(|line| !line.starts_with('#'));
     let wanted = pins.fold(format!("{}\n", target.display()), |text, pin| text + pin + "\n");
-    if is_current(folder, "python", &wanted)? {
+    if is_current(folder, name, &wanted)? {
         return Ok(target);
     }
-    let step = progress.step("Python tools: PostgreSQL, moto, cargo-lambda, cfn-lint (pip, about a minute, once)");
-    let log = log(folder, "python");
+    let step = progress.step(format!("Python tools of {} (pip, a minute or two, once)", requirements.display()));
+    let log = log(folder, name);
     let venv = run_logged("python -m venv", Command::new(python).args(["-m", "venv"]).arg(&target), &log).await;
     venv.context("a virtual environment is needed for the local stack (Debian: apt install python3-venv)")?;
     let mut pip = Command::new(target.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--requirement"]).arg(&requirements);
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--requirement"]).arg(&requirements);
     run_logged("pip install", &mut pip, &log).await?;
-    fs::write(stamp(folder, "python"), wanted)?;
+    fs::write(stamp(folder, name), wanted)?;
     step.done();
     Ok(target)
 }

@@ -25,7 +25,7 @@ use crate::ui::Progress;
 const INSTANCES: usize = 4;
 
 /// The functions of this workspace: package, folder and binary have one name.
-fn names(root: &Path) -> Result<Vec<String>> {
+pub fn names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root.join("functions"))? {
         let entry = entry?;
@@ -33,6 +33,7 @@ fn names(root: &Path) -> Result<Vec<String>> {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
+    names.sort();
     Ok(names)
 }
 
