@@ -127,7 +127,7 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
             // A route that is read, best one without a parameter, as whoever may read it.
             let routes = function["Events"].as_object().into_iter().flatten().map(|(_, event)| &event["Properties"]);
             let read = routes.filter(|route| route["Method"] == "GET").filter_map(|route| route["Path"].as_str()).filter(|path| path.starts_with("/api/"));
-            let path = read.min_by_key(|path| (path.matches('{').count(), path.len())).context("no route that is read")?;
+            let path = read.min_by_key(|path| (path.matches('{').count(), *path)).context("no route that is read")?;
             let role = if path.starts_with("/api/v1/customer/") { Role::Customer("demo-greenhouses") } else { Role::OperatorAdmin };
             let token = crate::token::keycloak(env)?.token(role).await?;
             let filled = path.replace("{subscription_id}", "SUB-2020-9999");
