@@ -178,6 +178,9 @@ async fn real_stripe_mock_takes_every_call_and_one_only_without_a_parameter_newe
     taken!(mock.checkout_session(&session)).expect("read");
     taken!(mock.find_checkout_session(&session)).expect("read").expect("found");
     taken!(mock.subscription(&subscription)).expect("read");
+    for after in [None, Some(&subscription)] {
+        taken!(mock.subscriptions(after)).expect("read");
+    }
     taken!(mock.invoices(&subscription)).expect("read");
     taken!(mock.customer(&customer)).expect("read");
     taken!(mock.customer_of_charge(&id(StripeChargeId::parse("ch_1")))).expect("read");

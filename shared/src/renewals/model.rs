@@ -133,7 +133,9 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
         Status::Active | Status::Trial if subscription.parent_subscription_id.is_some() && subscription.stripe_subscription_id.is_none() => None,
         Status::Active | Status::Trial if managed => {
             let change = if renews_by_itself(subscription) { Change::Renewal } else { Change::Cancellation };
-            Some((subscription.term_end + PATIENCE, change))
+            // An ADDON's term is cut to its parent's: what it has paid for may go on.
+            let paid = subscription.stripe_paid_until.filter(|_| subscription.parent_subscription_id.is_some());
+            Some((paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end)) + PATIENCE, change))
         }
         Status::Active | Status::Trial => {
             let for_a_time = matches!(subscription.subscription_type, SubscriptionType::Trial | SubscriptionType::Temporary);

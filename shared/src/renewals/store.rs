@@ -43,8 +43,10 @@ impl Part {
     }
 }
 
-/// An ADDON that nobody pays for by itself ends with its parent; its own GRACE, which somebody gave it, ends like any.
-const OF_ITS_OWN: &str = "(s.parent_subscription_id IS NULL OR s.stripe_subscription_id IS NOT NULL OR s.status = 'GRACE')";
+/// An ADDON that nobody pays for by itself ends with its parent; one that is paid at Stripe when that is no longer so, because its term is cut
+/// to its parent's. Its own GRACE ends like any.
+const OF_ITS_OWN: &str = "(s.parent_subscription_id IS NULL OR s.status = 'GRACE'
+                           OR s.stripe_subscription_id IS NOT NULL AND coalesce(s.stripe_paid_until, s.term_end) <= $1)";
 /// Stripe has no word in it, or had it: `$2` are those whose word was applied.
 const DECIDED: &str = "(s.stripe_subscription_id IS NULL OR s.hold_reason IS NOT NULL OR s.subscription_id = ANY($2))";
 /// When the notices of a subscription are looked at next.
@@ -131,6 +133,7 @@ pub async fn to_ask(db: &impl GenericClient, now: Timestamp, after: &Position, l
         "SELECT at, subscription_id, stripe_subscription_id
          FROM (SELECT s.term_end AS at, s.subscription_id, s.stripe_subscription_id FROM subscriptions s
                WHERE s.status IN ('ACTIVE', 'TRIAL') AND s.term_end <= $2 AND {managed}
+                     AND (s.parent_subscription_id IS NULL OR coalesce(s.stripe_paid_until, s.term_end) <= $2)
                UNION ALL
                SELECT s.grace_end, s.subscription_id, s.stripe_subscription_id FROM subscriptions s WHERE s.status = 'GRACE' AND s.grace_end <= $1 AND {managed}) due
          WHERE (at, subscription_id) > ($3, $4) ORDER BY at, subscription_id LIMIT $5"
