@@ -12,15 +12,18 @@ use serde_json::{Value, json};
 use tests::{World, connect, text};
 
 /// CloudFormation's side: what it was told, of which it refuses to take the first so many.
+/// How often it refuses yet, and what it was told.
+type Told = Arc<Mutex<(usize, Vec<Value>)>>;
+
 struct CloudFormation {
     url: String,
-    told: Arc<Mutex<(usize, Vec<Value>)>>,
+    told: Told,
 }
 
 impl CloudFormation {
     async fn start(refused: usize) -> Self {
         let told = Arc::new(Mutex::new((refused, Vec::new())));
-        let take = |State(told): State<Arc<Mutex<(usize, Vec<Value>)>>>, headers: HeaderMap, body: String| async move {
+        let take = |State(told): State<Told>, headers: HeaderMap, body: String| async move {
             assert_eq!(headers["content-type"], "", "the URL is signed without one");
             let mut told = told.lock().expect("the list");
             if told.0 > 0 {

@@ -169,7 +169,9 @@ async fn every_setting_that_a_function_reads_is_set_and_no_function_has_one_of_i
             "migrate" => Migrate::start(&env).await.map(drop),
             _ => App::start(&env, clock, &roles(&name)).await.map(drop),
         };
-        assert!(started.is_ok(), "{name} does not start: {}", started.err().expect("why"));
+        if let Err(error) = started {
+            panic!("{name} does not start: {error}");
+        }
         let read = read.lock().expect("the list");
         let set: BTreeSet<_> = function["Environment"]["Variables"].as_object().expect("settings").keys().cloned().collect();
         let unset: Vec<_> = read.iter().filter(|setting| !set.contains(*setting) && !DEFAULTS.contains(&setting.as_str())).collect();
