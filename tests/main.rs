@@ -33,6 +33,7 @@ mod contract {
     mod lists;
     mod mails;
     mod openapi;
+    mod round_trips;
     mod settings;
     mod stripe_mock;
     mod template;

@@ -25,6 +25,7 @@ pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
     sent: Arc<AtomicU64>,
+    ready: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -39,9 +40,9 @@ impl Proxy {
         let listener = TcpListener::from_std(listener).expect("a runtime");
         let port = listener.local_addr().expect("its address").port();
         let (state, states) = watch::channel((Mode::Pass, 0));
-        let sent = Arc::new(AtomicU64::new(0));
-        tokio::spawn(accept(listener, upstream.into(), states, Arc::clone(&sent)));
-        Self { port, state, sent }
+        let (sent, ready) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        tokio::spawn(accept(listener, upstream.into(), states, (Arc::clone(&sent), Arc::clone(&ready))));
+        Self { port, state, sent, ready }
     }
 
     /// Where it listens on 127.0.0.1.
@@ -54,6 +55,13 @@ impl Proxy {
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
+    }
+
+    /// How often PostgreSQL has said through it that it is ready for the next: once for each statement that a client sent by itself, and once
+    /// for each that it had parsed.
+    #[must_use]
+    pub fn ready(&self) -> u64 {
+        self.ready.load(Ordering::SeqCst)
     }
 
     /// Forwards everything again: what was stalled goes on, what was to be cut is not.
@@ -87,7 +95,7 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: Arc<str>, states: watch::Receiver<State>, sent: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, upstream: Arc<str>, states: watch::Receiver<State>, counts: (Arc<AtomicU64>, Arc<AtomicU64>)) {
     let mut luck = 1_u64;
     while let Ok((client, _)) = listener.accept().await {
         let state = *states.borrow();
@@ -98,16 +106,22 @@ async fn accept(listener: TcpListener, upstream: Arc<str>, states: watch::Receiv
                 continue;
             }
         }
-        let (upstream, states, sent) = (Arc::clone(&upstream), states.clone(), Arc::clone(&sent));
-        tokio::spawn(async move { carry(client, &upstream, state, states, &sent).await.ok() });
+        let (upstream, states, counts) = (Arc::clone(&upstream), states.clone(), counts.clone());
+        tokio::spawn(async move { carry(client, &upstream, state, states, (&counts.0, &counts.1)).await.ok() });
     }
 }
 
 /// Carries one connection until either end, or the mode, ends it.
-async fn carry(mut client: TcpStream, upstream: &str, began: State, mut states: watch::Receiver<State>, sent: &AtomicU64) -> std::io::Result<()> {
+async fn carry(
+    mut client: TcpStream,
+    upstream: &str,
+    began: State,
+    mut states: watch::Receiver<State>,
+    (sent, ready): (&AtomicU64, &AtomicU64),
+) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let mut left = if let Mode::CutAfter(bytes) = began.0 { bytes } else { u64::MAX };
-    let (mut server, mut asked, mut answered) = (None, vec![0; 8192], vec![0; 8192]);
+    let (mut server, mut asked, mut answered, mut messages) = (None, vec![0; 8192], vec![0; 8192], Messages::default());
     loop {
         let going = states.wait_for(|(mode, refused)| *mode != Mode::Stall || *refused > began.1).await.map(|state| *state);
         let Ok((mode, refused)) = going else { return Ok(()) };
@@ -125,7 +139,10 @@ async fn carry(mut client: TcpStream, upstream: &str, began: State, mut states: 
             changed = states.changed() => if changed.is_err() { return Ok(()) },
             read = server.read(&mut answered) => match read? {
                 0 => return Ok(()),
-                bytes => client.write_all(&answered[..bytes]).await?,
+                bytes => {
+                    ready.fetch_add(messages.ready(&answered[..bytes]), Ordering::SeqCst);
+                    client.write_all(&answered[..bytes]).await?;
+                }
             },
             read = client.read(&mut asked) => {
                 let bytes = read?.min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -143,6 +160,32 @@ async fn carry(mut client: TcpStream, upstream: &str, began: State, mut states: 
                     // In order after the bytes, so that the service gets them all.
                     server.shutdown().await?;
                 }
+            }
+        }
+    }
+}
+
+/// PostgreSQL's messages to a client: a letter, the length of the rest in four bytes, the rest. Of another service it says nothing of use.
+#[derive(Default)]
+struct Messages {
+    head: Vec<u8>,
+    skip: usize,
+}
+
+impl Messages {
+    /// How many of those that begin in these bytes say `ReadyForQuery`.
+    fn ready(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut ready = 0;
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            (self.skip, bytes) = (self.skip - skipped, &bytes[skipped..]);
+            let Some((byte, rest)) = bytes.split_first() else { return ready };
+            self.head.push(*byte);
+            bytes = rest;
+            if let [kind, a, b, c, d] = self.head[..] {
+                ready += u64::from(kind == b'Z');
+                self.skip = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
+                self.head.clear();
             }
         }
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::model::{AuditFilter, AuditRow};
 use super::{Actor, Entry};
 use crate::Result;
+use crate::db::execute;
 use crate::fields::{Instant, Text};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
@@ -27,7 +28,8 @@ fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
 /// Adds one row.
 pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
     let (actor_type, actor_id, ip) = actor(entry);
-    tx.execute(
+    execute(
+        tx,
         &format!("{INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"),
         &[
             &entry.at,

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::model::{Device, DeviceFilter, DeviceStatus};
 use crate::Result;
-use crate::db::Conditions;
+use crate::db::{Conditions, execute, query, query_opt};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::subscriptions::model::{LIVE, Status};
@@ -44,7 +44,7 @@ pub async fn list(db: &impl GenericClient, filter: &DeviceFilter, page: &Page<(T
         conditions.and_two("(d.tenant_id, d.device_id) > (?, ?)", tenant.as_str().to_owned(), id.as_str().to_owned());
     }
     let (clause, limits) = conditions.finish(page.fetch(), page.offset);
-    let rows = db.query(&format!("{DEVICE} {clause} ORDER BY d.tenant_id, d.device_id {limits}"), &conditions.params()).await?;
+    let rows = query(db, &format!("{DEVICE} {clause} ORDER BY d.tenant_id, d.device_id {limits}"), &conditions.params()).await?;
     rows.iter().map(device).collect()
 }
 
@@ -58,13 +58,13 @@ pub async fn on(db: &impl GenericClient, id: &SubscriptionId, first: i64) -> Res
 /// A tenant's device in use.
 pub async fn find(db: &impl GenericClient, tenant: &TenantId, id: &DeviceId) -> Result<Option<Device>> {
     let sql = format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE'");
-    db.query_opt(&sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+    query_opt(db, &sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
 }
 
 /// The same, and nobody else changes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId) -> Result<Option<Device>> {
     let sql = format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE' FOR NO KEY UPDATE OF d");
-    tx.query_opt(&sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+    query_opt(tx, &sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
 }
 
 /// Up to two tenants that have a device of this id in use.
@@ -99,7 +99,7 @@ pub async fn assign(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, to: 
 /// Gives a locked device a tier, or none.
 pub async fn set_tier(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, tier: Option<i32>, now: Timestamp) -> Result<()> {
     let sql = "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = $2";
-    tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &tier, &now]).await?;
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &tier, &now]).await?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use tokio_postgres::types::ToSql;
 
 use super::model::{Allocation, Family};
 use crate::Result;
+use crate::db::{execute, query};
 use crate::ids::{SubscriptionId, TenantId};
 use crate::subscriptions::model::{LIVE, Status, Subscription};
 use crate::subscriptions::store::{COLUMNS, subscription};
@@ -22,7 +23,7 @@ pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<V
     let sql = "SELECT subscription_id FROM subscriptions
                WHERE subscription_id IN (SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id = ANY($1))
                ORDER BY subscription_id FOR NO KEY UPDATE";
-    let rows = tx.query(sql, &[&ids]).await?;
+    let rows = query(tx, sql, &[&ids]).await?;
     let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     // Only now, with the lock held, do the rows say what stays true.
     read(tx, &roots).await
@@ -42,7 +43,7 @@ pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Fa
 pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<Family>> {
     let sql =
         "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status <> 'EXPIRED' ORDER BY subscription_id";
-    let rows = db.query(sql, &[&tenant.as_str()]).await?;
+    let rows = query(db, sql, &[&tenant.as_str()]).await?;
     let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     read(db, &roots).await
 }
@@ -56,7 +57,7 @@ pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>
                        WHERE s.subscription_id = ANY($1) OR s.parent_subscription_id = ANY($1) ORDER BY a.tier_id";
     // At once: PostgreSQL answers both in one round trip.
     let params: [&(dyn ToSql + Sync); 1] = [&roots];
-    let (members, allocations) = futures::try_join!(db.query(&members, &params), db.query(allocations, &params))?;
+    let (members, allocations) = futures::try_join!(query(db, &members, &params), query(db, allocations, &params))?;
     let members: Vec<Subscription> = members.iter().map(subscription).collect::<Result<_>>()?;
     let allocations: Vec<Allocation> = allocations
         .iter()
@@ -91,7 +92,7 @@ pub async fn root_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Opt
 /// Counts devices that came to a member (or left it, below 0).
 pub async fn add_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i32, now: Timestamp) -> Result<()> {
     let sql = "UPDATE subscriptions SET active_device_count = active_device_count + $2, updated_at = $3 WHERE subscription_id = $1";
-    tx.execute(sql, &[&id.as_str(), &devices, &now]).await?;
+    execute(tx, sql, &[&id.as_str(), &devices, &now]).await?;
     Ok(())
 }
 
@@ -99,7 +100,7 @@ pub async fn add_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i32
 /// the devices: it never falls below 0.
 pub async fn add_slots(tx: &Transaction<'_>, root: &SubscriptionId, tier: i32, slots: i32, now: Timestamp) -> Result<()> {
     let sql = "UPDATE subscription_tier_allocations SET slots_used = greatest(slots_used + $3, 0), updated_at = $4 WHERE subscription_id = $1 AND tier_id = $2";
-    tx.execute(sql, &[&root.as_str(), &tier, &slots, &now]).await?;
+    execute(tx, sql, &[&root.as_str(), &tier, &slots, &now]).await?;
     Ok(())
 }
 

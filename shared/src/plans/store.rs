@@ -9,6 +9,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{Plan, PlanTier, TierDefault, TierDefaults};
 use crate::Result;
+use crate::db::query;
 use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId};
 
@@ -44,7 +45,7 @@ fn plan(row: &Row) -> Result<Plan> {
 pub async fn list(db: &impl GenericClient, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
     let (sort_order, id) = page.after.as_ref().map_or((None, None), |(sort_order, id)| (Some(sort_order), Some(id.as_str())));
     let sql = format!("{PLAN} WHERE $1::integer IS NULL OR (p.sort_order, p.plan_id) > ($1, $2::text) ORDER BY p.sort_order, p.plan_id LIMIT $3 OFFSET $4");
-    db.query(&sql, &[&sort_order, &id, &page.fetch(), &page.offset]).await?.iter().map(plan).collect()
+    query(db, &sql, &[&sort_order, &id, &page.fetch(), &page.offset]).await?.iter().map(plan).collect()
 }
 
 /// The plan of this id, retired ones too: who paid for one has it.
@@ -165,7 +166,7 @@ pub async fn replace_tier_defaults(tx: &Transaction<'_>, id: &PlanId, defaults: 
 /// What these plans limit, by name.
 pub async fn limits(db: &impl GenericClient, ids: impl Iterator<Item = &PlanId>) -> Result<BTreeMap<PlanId, BTreeMap<String, i64>>> {
     let ids: Vec<&str> = ids.map(PlanId::as_str).collect();
-    let rows = db.query("SELECT plan_id, limits FROM subscription_plans WHERE plan_id = ANY($1)", &[&ids]).await?;
+    let rows = query(db, "SELECT plan_id, limits FROM subscription_plans WHERE plan_id = ANY($1)", &[&ids]).await?;
     rows.iter()
         .map(|row| {
             let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::model::{LIVE, Status, Subscription, SubscriptionFilter, SubscriptionType};
 use super::word::Word;
 use crate::Result;
-use crate::db::Conditions;
+use crate::db::{Conditions, query};
 use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
 
@@ -141,7 +141,7 @@ pub async fn list(
          FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id LEFT JOIN subscriptions r ON r.subscription_id = s.parent_subscription_id
          {clause} ORDER BY s.term_end, s.subscription_id {limits}"
     );
-    let rows = db.query(&sql, &conditions.params()).await?;
+    let rows = query(db, &sql, &conditions.params()).await?;
     rows.iter().map(|row| Ok((subscription(row)?, row.get("tenant_name"), Status::parse(row.get("root_status"))?))).collect()
 }
 

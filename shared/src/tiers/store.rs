@@ -8,6 +8,7 @@ use tokio_postgres::types::Json;
 
 use super::model::Tier;
 use crate::Result;
+use crate::db::{query, query_opt};
 use crate::http::Page;
 use crate::ids::StripePriceId;
 
@@ -45,12 +46,12 @@ pub async fn list(db: &impl GenericClient, page: &Page<(i32, i32)>, active_only:
     let sql = format!(
         "{TIER} WHERE ($1::integer IS NULL OR (t.sort_order, t.tier_id) > ($1, $2::integer)) AND (t.is_active OR NOT $5::boolean) ORDER BY t.sort_order, t.tier_id LIMIT $3 OFFSET $4"
     );
-    db.query(&sql, &[&sort_order, &id, &page.fetch(), &page.offset, &active_only]).await?.iter().map(tier).collect()
+    query(db, &sql, &[&sort_order, &id, &page.fetch(), &page.offset, &active_only]).await?.iter().map(tier).collect()
 }
 
 /// The tier of this number, retired ones too.
 pub async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
-    let row = db.query_opt(&format!("{TIER} WHERE t.tier_id = $1"), &[&id]).await?;
+    let row = query_opt(db, &format!("{TIER} WHERE t.tier_id = $1"), &[&id]).await?;
     row.as_ref().map(tier).transpose()
 }
 
