@@ -22,20 +22,27 @@ const ORIGIN: &str = "http://localhost:3000";
 
 /// `cargo xtask demo`.
 pub async fn run(args: &StackArgs) -> Result<()> {
+    let progress = Progress::new();
+    let ran = crate::dev::running(&args.state())?.is_some();
+    tell(&running_or_started(args, &progress).await?).await?;
+    if !ran {
+        println!("\nThe stack goes on running; stop it with `cargo xtask down`.");
+    }
+    Ok(())
+}
+
+/// The settings of the stack that runs, or of one that goes on running in the background from now on.
+pub async fn running_or_started(args: &StackArgs, progress: &Progress) -> Result<Env> {
     let state = args.state();
     if let Some(env) = crate::dev::running(&state)? {
-        return tell(&env).await;
+        return Ok(env);
     }
-    let progress = Progress::new();
     progress.say("no stack runs yet: starting one in the background");
     let mut dev = vec!["dev".into(), "--state".into(), state.clone().into_os_string()];
     if args.no_jdk {
         dev.push("--no-jdk".into());
     }
-    let env = crate::dev::detach(dev, &state, &progress).await?;
-    tell(&env).await?;
-    println!("\nThe stack goes on running; stop it with `cargo xtask down`.");
-    Ok(())
+    crate::dev::detach(dev, &state, progress).await
 }
 
 /// Plays the story on the stack with these settings.

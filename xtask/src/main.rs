@@ -1,5 +1,6 @@
 //! The developer's commands: `cargo xtask …` (docs/local-stack.md). Nothing of the product is here.
 
+mod bench;
 mod demo;
 mod dev;
 mod load;
@@ -42,6 +43,8 @@ enum Command {
     Invoke(InvokeCommand),
     /// Print a bearer token of the running stack: it works for five minutes
     Token(token::TokenArgs),
+    /// Measure what the functions cost, each beside its floor, on the running stack (or start one); builds them for release
+    Bench(bench::BenchArgs),
     /// Check many companies out at once, with a share of all outside calls failing, on a stack of its own
     Load(load::LoadArgs),
     /// Lead many random lives of customers at Stripe, their events in any order; needs a running stack. The suite leads 500
@@ -135,6 +138,7 @@ async fn main() -> ExitCode {
         Command::Stripe(StripeCommand::Redrive { state }) => stripe::redrive(state.as_deref()).await,
         Command::Invoke(InvokeCommand::Renewal { as_of, dry_run, state }) => dev::invoke_renewal(as_of.as_deref(), dry_run, state.as_deref()).await,
         Command::Token(args) => token::run(&args).await,
+        Command::Bench(args) => bench::run(&args).await,
         Command::Load(args) => load::run(&args).await,
         Command::Lives { lives, seed, state } => test::lives(lives, seed, state.as_deref()).await,
         Command::Openapi { state } => test::write_reviewed(state.as_deref()).await,

@@ -11,6 +11,8 @@ pub mod settings;
 
 pub use aws::shared_config;
 pub use functions::names as function_names;
+pub use functions::settings as function_settings;
+pub use postgres::connect;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

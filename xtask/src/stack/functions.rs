@@ -102,7 +102,8 @@ const KEPT_BACK: [&str; 6] = ["DATABASE_URL", "KEYCLOAK_ADMIN_PASSWORD", "KEYCLO
 /// What a developer's own environment may hold that has no place here.
 const REMOVED: [&str; 5] = ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE", "STRIPE_API_BASE"];
 
-fn settings(env: &Env) -> Vec<(String, String)> {
+/// What a function is told.
+pub fn settings(env: &Env) -> Vec<(String, String)> {
     let told = env.pairs().filter(|(name, _)| !KEPT_BACK.contains(name));
     let more = [("DATABASE_SSLMODE", "disable"), ("DATABASE_OWNER", "pulse_owner"), ("NO_PROXY", "127.0.0.1,localhost"), ("no_proxy", "127.0.0.1,localhost")];
     told.chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

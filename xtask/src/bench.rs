@@ -1,0 +1,210 @@
+//! `bench`: what the functions cost, each measure beside its floor in the same run, in several rounds that take turns (docs/performance.md).
+//!
+//! The functions are the release binaries, in processes of their own under a runtime interface of ours; database, queues and secrets are the running
+//! stack's, the data is in databases of the benchmark's own. What counts is the ratio: times are this machine's, at this hour.
+
+mod database;
+mod renewals;
+mod report;
+mod requests;
+mod runtime;
+mod starts;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use simulators::keycloak::Fake;
+
+use crate::process::run_logged;
+use crate::stack::settings::{Credentials, Env};
+use crate::stack::{self, StackArgs};
+use crate::tools;
+use crate::ui::Progress;
+use database::Fleet;
+use report::Measure;
+
+/// Arguments of `bench`.
+#[derive(clap::Args)]
+pub struct BenchArgs {
+    /// Only these; all without
+    #[arg(value_enum)]
+    groups: Vec<Group>,
+    /// How often each measure and its floor take turns
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Sizes of the fleets that all is measured over
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
+    rows: Vec<i32>,
+    /// The binaries of the last release build, as they are
+    #[arg(long)]
+    no_build: bool,
+    #[command(flatten)]
+    stack: StackArgs,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Group {
+    /// The hourly run, over each fleet
+    Renewals,
+    /// Requests to one instance, over each fleet
+    Requests,
+    /// Sixteen instances at once, over the first fleet
+    Instances,
+    /// Starts and memory of every function, on the first fleet
+    Starts,
+    /// Deliveries of Stripe to the queue
+    Ingest,
+}
+
+impl Group {
+    const ALL: [Self; 5] = [Self::Renewals, Self::Requests, Self::Instances, Self::Starts, Self::Ingest];
+
+    /// The packages that it runs.
+    fn functions(self) -> &'static [&'static str] {
+        match self {
+            Self::Renewals => &["renewal"],
+            Self::Requests => &["billing", "device-tier", "hello", "operator-plans", "subscriptions"],
+            Self::Instances => &["device-tier", "hello"],
+            Self::Starts => starts::FUNCTIONS,
+            Self::Ingest => &["hello", "webhook"],
+        }
+    }
+
+    /// Measures it over one of the fleets.
+    async fn run(self, bench: &Bench, fleet: &Fleet, is_first: bool) -> Result<Vec<Measure>> {
+        match self {
+            Self::Renewals => renewals::run(bench, fleet).await,
+            Self::Requests => requests::one_by_one(bench, fleet).await,
+            Self::Instances if is_first => requests::at_once(bench, fleet).await,
+            Self::Starts if is_first => starts::run(bench, fleet).await,
+            Self::Ingest if is_first => starts::ingest(bench).await,
+            Self::Instances | Self::Starts | Self::Ingest => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What the groups share.
+struct Bench {
+    env: Env,
+    credentials: Credentials,
+    rounds: u32,
+    log: PathBuf,
+    folder: PathBuf,
+    pgbench: PathBuf,
+    progress: Progress,
+}
+
+impl Bench {
+    /// Where a release binary is.
+    fn program(&self, name: &str) -> PathBuf {
+        self.folder.join("release").join(name)
+    }
+
+    /// A function's settings, with some replaced.
+    fn settings(&self, replaced: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut settings = stack::function_settings(&self.env);
+        // Its own pace at Stripe is no cost of ours.
+        let replaced = replaced.iter().copied().chain([("STRIPE_READS_PER_SECOND", "0")]);
+        for (name, value) in replaced {
+            settings.retain(|(known, _)| known != name);
+            settings.push((name.to_owned(), value.to_owned()));
+        }
+        settings
+    }
+
+    /// An issuer of tokens in this process, whose tokens are signed here and whose keys are answered at once.
+    async fn issuer(&self) -> Result<Fake> {
+        Fake::start(simulators::keycloak::Options {
+            listen: ([127, 0, 0, 1], 0).into(),
+            realm: stack::REALM.to_owned(),
+            client_id: stack::CLIENT_ID.to_owned(),
+            client_secret: self.env.get("KEYCLOAK_CLIENT_SECRET")?.to_owned(),
+            smtp: None,
+        })
+        .await
+    }
+}
+
+/// `cargo xtask bench`.
+pub async fn run(args: &BenchArgs) -> Result<()> {
+    let progress = Progress::new();
+    let state = args.stack.state();
+    let env = crate::demo::running_or_started(&args.stack, &progress).await?;
+    let folder = std::env::current_exe()?.parent().and_then(Path::parent).context("this program is in no target folder")?.to_owned();
+    let log = state.join("logs/bench.log");
+    stack::remove(&log)?;
+    let groups: Vec<Group> = Group::ALL.into_iter().filter(|group| args.groups.is_empty() || args.groups.contains(group)).collect();
+    if !args.no_build {
+        build(&groups, &progress, &log).await?;
+    }
+    let pgbench = tools::ensure(&stack::root(), args.stack.no_jdk, &progress).await?.postgres()?.join("pgbench");
+    let bench = Bench { env, credentials: Credentials::keep(&state)?, rounds: args.rounds, log, folder, pgbench, progress };
+    let mut measures: Vec<Measure> = Vec::new();
+    for (number, rows) in args.rows.iter().enumerate() {
+        let step = bench.progress.step(format!("a fleet of {rows}"));
+        let fleet = Fleet::new(&bench.env, *rows).await?;
+        step.done();
+        for group in &groups {
+            let of_group = group.run(&bench, &fleet, number == 0).await?;
+            report::print(&of_group);
+            measures.extend(of_group);
+        }
+        fleet.drop().await?;
+    }
+    let about = json!({
+        "at": shared::clock::Clock::system().now(), "rounds": bench.rounds, "processors": std::thread::available_parallelism()?.get(),
+        "database": "PostgreSQL of the local stack, fsync off", "functions": "release build, x86-64, in processes of their own"
+    });
+    let file = bench.folder.join("bench.json");
+    report::write(&file, &measures, &about)?;
+    println!("\nWritten to {}; what it means: docs/performance.md.", file.display());
+    Ok(())
+}
+
+/// Builds the functions as they are deployed, each with its own features.
+async fn build(groups: &[Group], progress: &Progress, log: &Path) -> Result<()> {
+    let step = progress.step("functions: cargo build --release (many minutes the first time)");
+    let mut cargo = tokio::process::Command::new("cargo");
+    cargo.args(["build", "--release"]).current_dir(stack::root());
+    let mut names: Vec<&str> = groups.iter().flat_map(|group| group.functions()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        cargo.args(["--package", name]);
+    }
+    run_logged("cargo build --release of the functions", &mut cargo, log).await?;
+    step.done();
+    Ok(())
+}
+
+/// For the report.
+#[expect(clippy::float_arithmetic, reason = "a time, no money")]
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+#[expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a size, no money")]
+fn megabytes(kibibytes: u64) -> f64 {
+    kibibytes as f64 / 1024.0
+}
+
+/// How many a second.
+#[expect(clippy::float_arithmetic, reason = "a rate, no money")]
+fn rate(count: u32, time: Duration) -> f64 {
+    f64::from(count) / time.as_secs_f64()
+}
+
+/// How long each takes, of so many clients with this rate together.
+#[expect(clippy::float_arithmetic, reason = "a rate, no money")]
+fn each(rate: f64, clients: i32) -> Duration {
+    Duration::from_secs_f64(f64::from(clients) / rate)
+}
+
+/// What one takes of the processors, where `used` is what they took in `time`.
+#[expect(clippy::float_arithmetic, reason = "a rate, no money")]
+fn share(each: Duration, used: Duration, time: Duration) -> Duration {
+    each.mul_f64(used.as_secs_f64() / time.as_secs_f64())
+}

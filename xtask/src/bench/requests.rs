@@ -1,0 +1,235 @@
+//! Requests to one instance, one after the other, and to sixteen at once; each beside a hello-world function and the same statements under pgbench.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use simulators::keycloak::Fake;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use super::database::Fleet;
+use super::report::{Aim, Measure};
+use super::runtime::{Instance, body, http_event, processor};
+use super::{Bench, milliseconds};
+
+/// Requests of a round.
+const REQUESTS: u32 = 300;
+/// How long a rate is measured for.
+const SECONDS: u32 = 4;
+/// Instances at once.
+const INSTANCES: i32 = 16;
+
+/// A request that is measured.
+struct Route {
+    name: &'static str,
+    function: &'static str,
+    script: &'static str,
+    sql: &'static str,
+    /// The role of the database, and of the token.
+    role: &'static str,
+    aim: f64,
+    event: fn(&str, u32) -> Vec<u8>,
+}
+
+const ROUTES: [Route; 4] = [
+    Route {
+        name: "tier assignment",
+        function: "device-tier",
+        script: "assign_tier",
+        sql: include_str!("sql/assign_tier.sql"),
+        role: "customer",
+        aim: 1.4,
+        event: |token, number| assign(token, 1, number),
+    },
+    Route {
+        name: "plan list",
+        function: "operator-plans",
+        script: "plan_list",
+        sql: include_str!("sql/plan_list.sql"),
+        role: "operator",
+        aim: 1.5,
+        event: |token, _| http_event("GET", "/api/v1/operator/plans", "", Some(token), None),
+    },
+    Route {
+        name: "subscription page of 100",
+        function: "subscriptions",
+        script: "subscription_page",
+        sql: include_str!("sql/subscription_page.sql"),
+        role: "operator",
+        aim: 1.5,
+        event: |token, _| http_event("GET", "/api/v1/operator/subscriptions", "limit=100", Some(token), None),
+    },
+    Route {
+        name: "entitlement check",
+        function: "billing",
+        script: "entitlement_check",
+        sql: include_str!("sql/entitlement_check.sql"),
+        role: "customer",
+        aim: 1.5,
+        event: |token, _| http_event("POST", "/api/v1/customer/entitlements/check", "", Some(token), Some(r#"{"resource":"devices","requested":1}"#)),
+    },
+];
+
+/// Gives a device the other of two tiers.
+fn assign(token: &str, device: i32, number: u32) -> Vec<u8> {
+    let tier = if number.is_multiple_of(2) { r#"{"tier_id":2}"# } else { r#"{"tier_id":1}"# };
+    http_event("PUT", &format!("/api/v1/customer/devices/dev-{device}/tier"), "", Some(token), Some(tier))
+}
+
+/// One request after the other, over a fleet.
+pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
+    let step = bench.progress.step(format!("requests, one by one, over {}", fleet.rows));
+    let issuer = bench.issuer().await?;
+    let hello = hello(bench).await?;
+    revive(fleet).await?;
+    let mut measures = Vec::new();
+    for route in &ROUTES {
+        measures.extend(measure(bench, fleet, &issuer, &hello, route).await?);
+    }
+    hello.stop().await?;
+    step.done();
+    Ok(measures)
+}
+
+async fn measure(bench: &Bench, fleet: &Fleet, issuer: &Fake, hello: &Instance, route: &Route) -> Result<Vec<Measure>> {
+    let function = start(bench, fleet, issuer, route.function, &(route.event)(&token(issuer, route.role, 1)?, 1)).await?;
+    let backend: i32 = fleet.db.query_one("SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pulse'", &[&fleet.name]).await?.get(0);
+    let backend = u32::try_from(backend)?;
+    let name = |what: &str| format!("{} over {}{what}", route.name, fleet.rows);
+    let mut time = Measure::new(name(""), "ms", Aim::AtMost(route.aim));
+    let mut used = Measure::new(name(", processor"), "ms", if route.role == "customer" { Aim::AtMost(1.5) } else { Aim::None });
+    let greeting = http_event("GET", "/", "", None, None);
+    for _ in 0..bench.rounds {
+        let token = token(issuer, route.role, 1)?;
+        let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
+        let before = (function.processor()? + processor(backend)?, hello.processor()?);
+        for number in 0..REQUESTS {
+            let (answer, took) = function.invoke((route.event)(&token, number)).await?;
+            body(&answer, 200)?;
+            ours += took;
+            floor += hello.invoke(greeting.clone()).await?.1;
+        }
+        let after = (function.processor()? + processor(backend)?, hello.processor()?);
+        let sql = pgbench(bench, fleet, route, 1, 1).await?;
+        time.push(milliseconds(ours / REQUESTS), milliseconds(floor / REQUESTS + sql.each));
+        used.push(milliseconds((after.0 - before.0) / REQUESTS), milliseconds((after.1 - before.1) / REQUESTS + sql.processor));
+    }
+    function.stop().await?;
+    Ok(vec![time, used])
+}
+
+/// Sixteen instances at once: on many subscriptions, and all on one.
+pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
+    let step = bench.progress.step(format!("{INSTANCES} instances at once over {}", fleet.rows));
+    let issuer = bench.issuer().await?;
+    let sql = "INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at)
+               SELECT 't1', 'dev-' || n, 'SUB-2025-0000001', 1, now() FROM generate_series(2, 16) n ON CONFLICT DO NOTHING";
+    fleet.db.batch_execute(sql).await?;
+    revive(fleet).await?;
+    let mut instances = Vec::new();
+    for _ in 0..INSTANCES {
+        instances.push(start(bench, fleet, &issuer, "device-tier", &assign(&token(&issuer, "customer", 1)?, 1, 1)).await?);
+    }
+    let mut many = Measure::new(format!("tier assignments a second, {INSTANCES} instances, many subscriptions"), "/s", Aim::AtLeast(0.5));
+    let mut one = Measure::new(format!("tier assignments a second, {INSTANCES} instances, one subscription"), "/s", Aim::AtLeast(0.5));
+    let route = &ROUTES[0];
+    for _ in 0..bench.rounds {
+        // Of the fleet, every second tenant has one device of its own.
+        let apart = (0..INSTANCES).map(|n| (2 * n + 1, 2 * n + 1)).collect::<Vec<_>>();
+        let rate = assign_at_once(&mut instances, &issuer, &apart).await?;
+        many.push(rate, pgbench(bench, fleet, route, INSTANCES, 1).await?.rate);
+        let together = (1..=INSTANCES).map(|n| (1, n)).collect::<Vec<_>>();
+        let rate = assign_at_once(&mut instances, &issuer, &together).await?;
+        one.push(rate, pgbench(bench, fleet, route, INSTANCES, fleet.rows / 2).await?.rate);
+    }
+    for instance in instances {
+        instance.stop().await?;
+    }
+    step.done();
+    Ok(vec![many, one])
+}
+
+/// Each instance assigns to one tenant's device again and again; answers how many a second all of them. An error of one is the end.
+async fn assign_at_once(instances: &mut Vec<Instance>, issuer: &Fake, devices: &[(i32, i32)]) -> Result<f64> {
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for (instance, (tenant, device)) in instances.drain(..).zip(devices.iter().copied()) {
+        let token = token(issuer, "customer", tenant)?;
+        running.spawn(async move {
+            let mut number = 0;
+            while began.elapsed() < Duration::from_secs(SECONDS.into()) {
+                body(&instance.invoke(assign(&token, device, number)).await?.0, 200)?;
+                number += 1;
+            }
+            anyhow::Ok((instance, number))
+        });
+    }
+    let mut total = 0;
+    while let Some(ended) = running.join_next().await {
+        let (instance, number) = ended??;
+        instances.push(instance);
+        total += number;
+    }
+    Ok(super::rate(total, began.elapsed()))
+}
+
+/// The hourly runs before may have ended the subscriptions that are asked for.
+async fn revive(fleet: &Fleet) -> Result<()> {
+    let sql =
+        "UPDATE subscriptions SET status = 'ACTIVE', grace_end = NULL, term_end = now() + interval '300 days' WHERE subscription_id <= 'SUB-2025-0000032'";
+    fleet.db.batch_execute(sql).await?;
+    Ok(())
+}
+
+/// The floor of a request that does nothing.
+pub async fn hello(bench: &Bench) -> Result<Instance> {
+    Instance::start(&bench.program("hello"), &[], http_event("GET", "/", "", None, None), &bench.log).await
+}
+
+async fn start(bench: &Bench, fleet: &Fleet, issuer: &Fake, function: &str, first: &[u8]) -> Result<Instance> {
+    let settings = bench.settings(&[("DATABASE_NAME", &fleet.name), ("JWT_ISSUER", &issuer.issuer())]);
+    let instance = Instance::start(&bench.program(function), &settings, first.to_vec(), &bench.log).await?;
+    body(&instance.first, 200).with_context(|| format!("{function}'s first answer"))?;
+    Ok(instance)
+}
+
+/// A token of a customer of this tenant, or of an operator.
+pub fn token(issuer: &Fake, role: &str, tenant: i32) -> Result<String> {
+    let tenant = format!("t{tenant}");
+    issuer.sign(&issuer.claims(&[role], (role == "customer").then_some(&tenant)))
+}
+
+/// What pgbench measured.
+struct Sql {
+    each: Duration,
+    processor: Duration,
+    rate: f64,
+}
+
+/// The statements of a route, prepared, by so many clients. They choose among the devices of the fleet, or, where `width` is as many, one.
+async fn pgbench(bench: &Bench, fleet: &Fleet, route: &Route, clients: i32, width: i32) -> Result<Sql> {
+    let script = bench.log.with_file_name(format!("{}.pgbench.sql", route.script));
+    std::fs::write(&script, route.sql)?;
+    let passwords = &bench.credentials;
+    let role = if route.role == "customer" { ("pulse_app", &passwords.customer) } else { ("pulse_operator", &passwords.operator) };
+    let mut pgbench = Command::new(&bench.pgbench);
+    pgbench.args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", role.0, "-c", &clients.to_string(), "-j", "2", "-T", &SECONDS.to_string()]);
+    pgbench.args(["-p", bench.env.get("DATABASE_PORT")?, "-D", &format!("devices={}", fleet.rows / 2), "-D", &format!("width={width}")]);
+    pgbench.arg("-f").arg(&script).arg(&fleet.name).env("PGPASSWORD", role.1).env("PGAPPNAME", "pgbench").kill_on_drop(true);
+    let running = tokio::spawn(async move { pgbench.output().await });
+    // What its backend uses of the processors, from a moment after its start to one before its end.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let backends = fleet.db.query("SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pgbench'", &[&fleet.name]).await?;
+    let backends: Vec<u32> = backends.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect();
+    let used = || backends.iter().map(|pid| processor(*pid)).sum::<Result<Duration>>();
+    let (began, before) = (Instant::now(), used()?);
+    tokio::time::sleep(Duration::from_millis(u64::from(SECONDS) * 1000 - 1500)).await;
+    let (took, used) = (began.elapsed(), used()? - before);
+    let output = running.await??;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let failed = text.lines().find(|line| line.starts_with("number of failed transactions: ")).is_none_or(|line| !line.contains(": 0 "));
+    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
+    let rate = rate.filter(|_| output.status.success() && !failed).with_context(|| format!("pgbench of {}: {text}", route.script))?;
+    let each = super::each(rate, clients);
+    Ok(Sql { each, processor: super::share(each, used, took), rate })
+}

@@ -1,0 +1,1 @@
+SELECT s.*, t.name, coalesce(r.status, s.status) FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id LEFT JOIN subscriptions r ON r.subscription_id = s.parent_subscription_id ORDER BY s.term_end, s.subscription_id LIMIT 101;
