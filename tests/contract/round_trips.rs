@@ -1,6 +1,6 @@
 //! How often a hot route asks the database, held against a number that people review: each is a wait of its own (docs/performance.md).
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::api::Who;
 use tests::{World, text};
 
@@ -22,7 +22,7 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
 
     let tier = |tier: i32| Some(json!({ "tier_id": tier }));
     let check = || Some(json!({"resource": "devices", "requested": 1}));
-    let routes: [(&str, Who<'_>, &str, &str, [Option<Value>; 2]); 6] = [
+    let routes = [
         ("tier assignment", ACME, "PUT", "/api/v1/customer/devices/D-1/tier", [tier(1), tier(2)]),
         ("the tier that it has", ACME, "PUT", "/api/v1/customer/devices/D-1/tier", [tier(2), tier(2)]),
         ("entitlements", ACME, "GET", "/api/v1/customer/entitlements", [None, None]),

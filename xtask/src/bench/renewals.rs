@@ -48,7 +48,7 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
         let at = hour(3 * round + 1).await?;
         let before = function.processor()?;
         let (answer, took) = function.invoke(event(&at)).await?;
-        let processor = function.processor()? - before;
+        let processor = function.processor()?.saturating_sub(before);
         let done = summary(&answer)?;
         let (answer, idle) = function.invoke(event(&at)).await?;
         ensure!(summary(&answer)? == 0, "the second run of an hour found something");

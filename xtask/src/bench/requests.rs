@@ -112,7 +112,7 @@ async fn measure(bench: &Bench, fleet: &Fleet, issuer: &Fake, hello: &Instance, 
         let after = (function.processor()? + processor(backend)?, hello.processor()?);
         let sql = pgbench(bench, fleet, route, 1, 1).await?;
         time.push(milliseconds(ours / REQUESTS), milliseconds(floor / REQUESTS + sql.each));
-        used.push(milliseconds((after.0 - before.0) / REQUESTS), milliseconds((after.1 - before.1) / REQUESTS + sql.processor));
+        used.push(milliseconds(after.0.saturating_sub(before.0) / REQUESTS), milliseconds(after.1.saturating_sub(before.1) / REQUESTS + sql.processor));
     }
     function.stop().await?;
     Ok(vec![time, used])
@@ -224,7 +224,7 @@ async fn pgbench(bench: &Bench, fleet: &Fleet, route: &Route, clients: i32, widt
     let used = || backends.iter().map(|pid| processor(*pid)).sum::<Result<Duration>>();
     let (began, before) = (Instant::now(), used()?);
     tokio::time::sleep(Duration::from_millis(u64::from(SECONDS) * 1000 - 1500)).await;
-    let (took, used) = (began.elapsed(), used()? - before);
+    let (took, used) = (began.elapsed(), used()?.saturating_sub(before));
     let output = running.await??;
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let failed = text.lines().find(|line| line.starts_with("number of failed transactions: ")).is_none_or(|line| !line.contains(": 0 "));
