@@ -458,6 +458,8 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
         ("KEYCLOAK_REALM", stack("KEYCLOAK_REALM")),
         ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
         ("STRIPE_API_BASE", "http://127.0.0.1:9".to_owned()),
+        ("SMTP_HOST", stack("SMTP_HOST")),
+        ("SMTP_FROM", "billing@pulse.example".to_owned()),
     ];
     // Later than any life.
     let now = Arc::new(AtomicI64::new("2028-01-01T00:00:00Z".parse::<Timestamp>().expect("an instant").as_second()));

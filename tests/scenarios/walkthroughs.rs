@@ -112,8 +112,8 @@ async fn an_operator_serves_a_customer_who_pays_by_wire_transfer() {
     let actor = &rows[0]["actor_id"];
     assert!(rows.iter().all(|row| row["actor_type"] == "admin" && row["actor_id"] == *actor && row["ip_address"] == "127.0.0.1"), "{rows:?}");
     let of = |event_type: &str| rows.iter().find(|row| row["event_type"] == event_type).expect("a row");
-    assert_eq!(of("TIER_ALLOCATION_UPDATED")["previous_state"], json!({"slot_limit": 50, "slots_used": 0}));
-    assert_eq!(of("TIER_ALLOCATION_UPDATED")["new_state"], json!({"slot_limit": 75, "slots_used": 0}));
+    assert_eq!(of("TIER_ALLOCATION_UPDATED")["previous_state"], json!({"slot_limit": 50, "slots_used": 0, "counted_by_hand": false}));
+    assert_eq!(of("TIER_ALLOCATION_UPDATED")["new_state"], json!({"slot_limit": 75, "slots_used": 0, "counted_by_hand": false}));
     let assignment = of("OPERATOR_TIER_ASSIGNMENT");
     let states = (&assignment["previous_state"], &assignment["new_state"], &assignment["device_id"]);
     assert_eq!(states, (&json!({"tier_id": null}), &json!({"tier_id": 2}), &json!("DEV-001")));
