@@ -46,10 +46,16 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
     for (name, example) in examples {
         document["components"]["schemas"][&name]["examples"] = json!([example]);
     }
+    let schemas = document["components"]["schemas"].clone();
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 complete(path, method, operation);
+                // A body of which nothing must be given need not be there.
+                let name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str().and_then(|name| name.rsplit('/').next());
+                if name.is_some_and(|name| schemas[name]["type"] == "object" && schemas[name]["required"].as_array().is_none_or(Vec::is_empty)) {
+                    operation["requestBody"]["required"] = json!(false);
+                }
             }
         }
     }
