@@ -182,6 +182,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: &Mutex<State
     if greets {
         stream.get_mut().write_all(b"220 mail.test ready\r\n").await?;
     }
+    // RFC 5321, 4.1.4: a mail begins only where the last one was ended.
+    let mut open = false;
     loop {
         line.clear();
         if stream.read_line(&mut line).await? == 0 {
@@ -208,6 +210,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: &Mutex<State
                 if right { "235 welcome" } else { "535 5.7.8 wrong password" }.to_owned()
             }
             "MAIL" if by.is_none() && lock(state).login.is_some() => "530 5.7.0 log in first".to_owned(),
+            "MAIL" if open => "503 5.5.1 another mail is not ended".to_owned(),
+            "MAIL" | "RSET" => {
+                open = verb == "MAIL";
+                "250 ok".to_owned()
+            }
             "RCPT" => {
                 at = Some(At::Recipient);
                 to = rest.trim_start_matches("TO:<").trim_end_matches('>').to_owned();
@@ -233,6 +240,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: &Mutex<State
                     }
                     message.push_str(&line.strip_prefix('.').unwrap_or(&line).replace("\r\n", "\n"));
                 }
+                open = false;
                 lock(state).taken.push(Taken { to: to.clone(), message, by: by.clone() });
                 at = Some(At::Dot);
                 "250 2.0.0 taken".to_owned()
