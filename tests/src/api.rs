@@ -96,7 +96,7 @@ impl Reply {
 }
 
 enum Target {
-    Router(axum::Router, Fake),
+    Router(axum::Router, Fake, Clock),
     Stack(reqwest::Client),
 }
 
@@ -152,8 +152,8 @@ impl World {
     /// # Panics
     /// Where they do not start.
     pub async fn api_with(&self, env: &Env, clock: Clock) -> Api {
-        let app = App::start(env, clock, &[Role::Operator, Role::Customer]).await.expect("the HTTP functions");
-        Api { target: Target::Router(shared::http::serve(routes(), app), self.keycloak.clone()), tokens: Mutex::default() }
+        let app = App::start(env, clock.clone(), &[Role::Operator, Role::Customer]).await.expect("the HTTP functions");
+        Api { target: Target::Router(shared::http::serve(routes(), app), self.keycloak.clone(), clock), tokens: Mutex::default() }
     }
 }
 
@@ -181,7 +181,7 @@ impl Api {
             return Some(token.clone());
         }
         let token = match &self.target {
-            Target::Router(_, keycloak) => {
+            Target::Router(_, keycloak, clock) => {
                 let (roles, tenant): (&[&str], _) = match who {
                     Who::Operator => (&["operator"], None),
                     Who::Admin => (&["operator_admin"], None),
@@ -189,7 +189,13 @@ impl Api {
                     Who::Customer(tenant) => (&["customer"], Some(tenant)),
                     Who::Nobody | Who::Token(_) => (&[], None),
                 };
-                keycloak.sign(&keycloak.claims(roles, tenant)).expect("a token")
+                let mut claims = keycloak.claims(roles, tenant);
+                // Issued now by the clock of whom it is shown to.
+                let later = clock.now().as_second() - claims["iat"].as_i64().expect("a time");
+                for time in ["iat", "exp"] {
+                    claims[time] = json!(claims[time].as_i64().expect("a time") + later);
+                }
+                keycloak.sign(&claims).expect("a token")
             }
             Target::Stack(_) => {
                 let role = match who {
@@ -232,7 +238,7 @@ impl Api {
     pub async fn raw(&self, who: Who<'_>, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Reply {
         let token = self.token(who).await;
         let (status, headers, bytes) = match &self.target {
-            Target::Router(router, _) => {
+            Target::Router(router, ..) => {
                 let mut request = Request::builder().method(method).uri(path);
                 for (name, value) in headers {
                     request = request.header(*name, *value);

@@ -1,6 +1,8 @@
 //! A shop of slots: tenants with a MAIN that is paid by the month, by the year or outside Stripe, and what they order.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use shared::clock::Clock;
 use simulators::stripe::{Interval, Price};
 
 use crate::api::{Api, Reply, Who};
@@ -9,12 +11,16 @@ use crate::{World, payer, text};
 /// Where slots are ordered.
 pub const ADDON_CHECKOUT: &str = "/api/v1/customer/billing/addon-checkout";
 
+/// The instant of [`Shop::at_noon`]: in no month's or year's way, and far from a midnight.
+const NOON: &str = "2026-06-10T12:00:00Z";
+
 /// A world with the tenants `acme` and `bolt`, and Stripe's prices of slots.
 pub struct Shop {
     /// Its functions but those of HTTP.
     pub world: World,
     /// Those of HTTP.
     pub api: Api,
+    clock: Clock,
 }
 
 impl Shop {
@@ -32,7 +38,21 @@ impl Shop {
             }
         }
         let api = world.api().await;
-        Self { world, api }
+        Self { world, api, clock: Clock::system() }
+    }
+
+    /// The same at noon of 10 June 2026: a price is one of whole days, and must not depend on when a test runs.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub async fn at_noon() -> Self {
+        let mut shop = Self::new().await;
+        let (noon, began) = (NOON.parse::<Timestamp>().expect("an instant"), Clock::system().now());
+        shop.clock = Clock::from_fn(move || noon + Clock::system().now().duration_since(began));
+        shop.world.stripe.set_now(noon);
+        shop.world.events.applier.clock = shop.clock.clone();
+        shop.api = shop.world.api_with(&shop.world.env(&[]), shop.clock.clone()).await;
+        shop
     }
 
     /// A MAIN of the plan pro, paid at Stripe by this interval: its id and its Stripe subscription's.
@@ -63,8 +83,8 @@ impl Shop {
     /// Where there is none.
     pub async fn move_term(&self, id: &str, from: i32, to: i32) {
         let sql = "UPDATE subscriptions SET term_start = (today + $2::integer) AT TIME ZONE 'UTC', term_end = (today + $3::integer) AT TIME ZONE 'UTC'
-                   FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS today) day WHERE subscription_id = $1";
-        assert_eq!(self.world.db.execute(sql, &[&id, &from, &to]).await.expect("moved"), 1);
+                   FROM (SELECT ($4::timestamptz AT TIME ZONE 'UTC')::date AS today) day WHERE subscription_id = $1";
+        assert_eq!(self.world.db.execute(sql, &[&id, &from, &to, &self.clock.now()]).await.expect("moved"), 1);
     }
 
     /// An order of slots, `[(tier, slots)]`.
