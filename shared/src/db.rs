@@ -1,7 +1,7 @@
 //! Connections to `PostgreSQL`: TLS, one role a function, and a password that may have been rotated.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts, Transaction};
 use rustls::{ClientConfig, RootCertStore};
@@ -17,6 +17,9 @@ use crate::error::{Refusal, Service, with_causes};
 use crate::ids::TenantId;
 use crate::secrets::Secrets;
 use crate::{Error, Result};
+
+/// How many rows one transaction tidies away.
+pub const TIDIED_AT_ONCE: i64 = 2_000;
 
 /// How long to wait for a connection, made or given back.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,7 +91,8 @@ pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<
     Err(Error::refusal(Refusal::Forbidden, "tenant_deleted", "The access token's tenant does not exist, or no longer does."))
 }
 
-/// Runs a statement of the hot routes: parsed once a connection, and one round trip each time after that. (A statement given as text is two.)
+/// Runs a statement that is parsed once a connection, and is one round trip each time after that. (One given as text is two.) Not for those whose
+/// best plan depends on their values: lists by filters that may be absent, what is due of a whole table.
 ///
 /// # Errors
 /// The database's.
@@ -106,6 +110,15 @@ pub async fn query_opt(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql
     db.query_opt(&statement, params).await
 }
 
+/// The same for exactly one row.
+///
+/// # Errors
+/// The database's.
+pub async fn query_one(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + Sync)]) -> std::result::Result<Row, tokio_postgres::Error> {
+    let statement = db.prepare_cached(sql).await?;
+    db.query_one(&statement, params).await
+}
+
 /// The same for what answers no rows: how many it changed.
 ///
 /// # Errors
@@ -113,6 +126,22 @@ pub async fn query_opt(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql
 pub async fn execute(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + Sync)]) -> std::result::Result<u64, tokio_postgres::Error> {
     let statement = db.prepare_cached(sql).await?;
     db.execute(&statement, params).await
+}
+
+/// Repeats a chunk of work until one finds nothing or `budget` is used up; the rest is for the next time. Returns how many all found.
+///
+/// # Errors
+/// The chunk's: those before it are done.
+pub async fn in_chunks<F: Future<Output = Result<u64>>>(budget: Duration, chunk: impl Fn() -> F) -> Result<u64> {
+    let (began, mut all) = (Instant::now(), 0);
+    while began.elapsed() < budget {
+        let found = chunk().await?;
+        all += found;
+        if found == 0 {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// The WHERE of a list: only the conditions that are asked for, so that each has its index.

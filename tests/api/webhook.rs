@@ -10,7 +10,8 @@ use shared::clock::Clock;
 use shared::config;
 use shared::events::signature;
 use shared::queue::Queue;
-use tests::{World, gateway_event, request, stack, text};
+use simulators::lambda::http_event;
+use tests::{World, request, stack, text};
 
 fn sign(world: &World, body: &[u8]) -> String {
     signature::sign(&stack("STRIPE_WEBHOOK_SECRET"), world.webhook.clock.now().as_second(), body)
@@ -59,7 +60,8 @@ async fn a_body_in_base64_and_a_company_in_any_script_are_verified_over_the_raw_
         let (_, event) = world.paid_checkout(company, "jane@acme.example");
         let raw = event.to_string();
         let sent = if encoded { base64(&raw) } else { raw.clone() };
-        let gateway = gateway_event(&sent, encoded, &sign(&world, raw.as_bytes()));
+        let mut gateway = http_event("POST", "/webhook/stripe", &[("stripe-signature", &sign(&world, raw.as_bytes()))], Some(&sent));
+        gateway["isBase64Encoded"] = json!(encoded);
         let answer = world.webhook.handle(lambda_http::request::from_str(&gateway.to_string()).expect("a request")).await;
         assert_eq!(answer.status(), StatusCode::OK, "{company} {encoded}");
         assert_eq!(answer.headers()["x-request-id"], "gateway-request-1");

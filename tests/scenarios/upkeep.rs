@@ -7,6 +7,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use shared::allocations::comparison::{self, Counted, SLICE};
 use shared::clock::Clock;
+use shared::db::in_chunks;
 use shared::events::tidying;
 use shared::idempotency;
 use shared::ids::SubscriptionId;
@@ -158,33 +159,34 @@ async fn a_run_corrects_each_family_for_itself_within_its_time_and_leaves_what_w
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_fleet_is_compared_in_slices_that_wrap_around() {
     let world = World::new().await;
+    // Ids of a year to come: after those that are given today.
     world
         .db
         .batch_execute(&format!(
             "INSERT INTO tenants (tenant_id, name) VALUES ('fleet', 'Fleet');
              INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status, device_limit, term_start, term_end, created_by)
-             SELECT 'SUB-2026-1' || lpad(n::text, 6, '0'), 'fleet', 'MAIN', 'ACTIVE', 9, '2026-01-01', '2036-01-01', 'x' FROM generate_series(1, {SLICE} - {SEEDED}) n;
+             SELECT 'SUB-2099-1' || lpad(n::text, 6, '0'), 'fleet', 'MAIN', 'ACTIVE', 9, '2026-01-01', '2036-01-01', 'x' FROM generate_series(1, {SLICE} - {SEEDED}) n;
              -- Its root is the first of the first slice; it is in the second.
              INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, device_limit, active_device_count, term_start,
                                         term_end, created_by)
-             VALUES ('SUB-2026-9', 'fleet', 'ADDON', 'SUB-2026-1000001', 'ACTIVE', 9, 5, '2026-01-01', '2036-01-01', 'x');
-             INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at) VALUES ('fleet', 'D-1', 'SUB-2026-9', 2, now());
+             VALUES ('SUB-2099-9', 'fleet', 'ADDON', 'SUB-2099-1000001', 'ACTIVE', 9, 5, '2026-01-01', '2036-01-01', 'x');
+             INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at) VALUES ('fleet', 'D-1', 'SUB-2099-9', 2, now());
              ANALYZE"
         ))
         .await
         .expect("a fleet");
-    let last = SubscriptionId::parse(&format!("SUB-2026-1{:06}", SLICE - SEEDED)).expect("an id");
+    let last = SubscriptionId::parse(&format!("SUB-2099-1{:06}", SLICE - SEEDED)).expect("an id");
     let first = correct(&world, None, LONG).await;
     assert_eq!(first, Counted { compared: SLICE, slots_used_differs: 1, corrected: 1, next: Some(last), ..Counted::default() });
     let used = world.row("SELECT subscription_id, tier_id, slot_limit, slots_used FROM subscription_tier_allocations WHERE tenant_id = 'fleet'").await;
-    assert_eq!(used, json!({"subscription_id": "SUB-2026-1000001", "tier_id": 2, "slot_limit": 0, "slots_used": 1}));
+    assert_eq!(used, json!({"subscription_id": "SUB-2099-1000001", "tier_id": 2, "slot_limit": 0, "slots_used": 1}));
     // The first one's lock corrected the whole family.
     let second = correct(&world, first.next, LONG).await;
     assert_eq!(second, Counted { compared: 1, ..Counted::default() });
-    world.db.execute("UPDATE subscriptions SET active_device_count = 5 WHERE subscription_id = 'SUB-2026-9'", &[]).await.expect("drift");
+    world.db.execute("UPDATE subscriptions SET active_device_count = 5 WHERE subscription_id = 'SUB-2099-9'", &[]).await.expect("drift");
     let api = world.api().await;
     let shown = api.get(Who::Operator, "/api/v1/operator/invariants").await.expect(200);
-    assert_eq!((&shown["compared"], &shown["complete"], &shown["invariants"][1]["examples"]), (&json!(SLICE + 1), &json!(true), &json!(["SUB-2026-9"])));
+    assert_eq!((&shown["compared"], &shown["complete"], &shown["invariants"][1]["examples"]), (&json!(SLICE + 1), &json!(true), &json!(["SUB-2099-9"])));
 }
 
 #[tokio::test]
@@ -196,8 +198,8 @@ async fn answers_are_deleted_when_they_count_no_more_and_payloads_after_90_days(
                 SELECT 's', 'r', 'k' || n, '\\x'::bytea, '{}'::jsonb, $1::timestamptz - interval '24 hours' - n * interval '1 second' FROM generate_series(0, 12000) n
                 UNION ALL SELECT 's', 'r', 'fresh', '\\x', '{}', $1::timestamptz - interval '24 hours' + interval '1 second'";
     world.db.execute(fill, &[&now]).await.expect("answers");
-    assert_eq!(idempotency::delete_expired(db, Duration::ZERO, now).await.expect("no time"), 0);
-    assert_eq!(idempotency::delete_expired(db, LONG, now).await.expect("deleted"), 12_001);
+    assert_eq!(in_chunks(Duration::ZERO, || idempotency::delete_expired(db, now)).await.expect("no time"), 0);
+    assert_eq!(in_chunks(LONG, || idempotency::delete_expired(db, now)).await.expect("deleted"), 12_001);
     assert_eq!(world.rows("SELECT key FROM idempotency_keys").await, [json!({"key": "fresh"})]);
 
     let fill = "INSERT INTO stripe_events (event_id, event_type, livemode, created_at, recorded_at, updated_at, status, payload)
@@ -208,8 +210,8 @@ async fn answers_are_deleted_when_they_count_no_more_and_payloads_after_90_days(
     world.db.execute(fill, &[&old]).await.expect("events");
     let fresh = "INSERT INTO stripe_events (event_id, event_type, livemode, created_at, recorded_at, status, payload) VALUES ('evt_fresh', 'x', false, $1, $1, 'applied', '{}')";
     world.db.execute(fresh, &[&(now - tidying::PAYLOAD_KEPT)]).await.expect("an event");
-    assert_eq!(tidying::drop_payloads(db, Duration::ZERO, now).await.expect("no time"), 0);
-    assert_eq!(tidying::drop_payloads(db, LONG, now).await.expect("dropped"), 4_500);
+    assert_eq!(in_chunks(Duration::ZERO, || tidying::drop_payloads(db, now)).await.expect("no time"), 0);
+    assert_eq!(in_chunks(LONG, || tidying::drop_payloads(db, now)).await.expect("dropped"), 4_500);
     let kept = world.rows("SELECT event_id FROM stripe_events WHERE payload IS NOT NULL ORDER BY event_id").await;
     assert_eq!(kept, [json!({"event_id": "evt_failed"}), json!({"event_id": "evt_fresh"}), json!({"event_id": "evt_waiting"})]);
     assert_eq!(world.count("stripe_events WHERE updated_at < now() - interval '90 days'").await, 4_502, "an outcome is as old as it was");

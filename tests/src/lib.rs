@@ -9,15 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
-use futures::future::join_all;
+use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
+use aws_sdk_sqs::types::QueueAttributeName;
 use jiff::{SignedDuration, Timestamp};
-use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
 use renewal::Renewals;
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::clock::Clock;
 use shared::config::{self, Env};
 use shared::events::model::ENDPOINT_TYPES;
@@ -36,6 +34,7 @@ use crate::smtp::{Smtp, Tls};
 pub mod api;
 pub mod company;
 pub mod proxy;
+pub mod queue;
 pub mod shop;
 pub mod smtp;
 
@@ -284,141 +283,6 @@ impl World {
         self.webhook.handle(request(Body::Text(body), &signature)).await
     }
 
-    /// Posts events, expects them queued, and applies the queue until it is empty.
-    ///
-    /// # Panics
-    /// Where one is refused or stays.
-    pub async fn receive(&self, events: &[&Value]) {
-        for event in events {
-            assert_eq!(self.post(event).await.status(), StatusCode::OK);
-        }
-        assert_eq!(self.drain().await, 0, "no message stays");
-    }
-
-    /// Hands the queue's messages to `stripe-events` until none is visible, and returns how many it left there.
-    ///
-    /// # Panics
-    /// Where the queue fails.
-    pub async fn drain(&self) -> usize {
-        self.hand_out().await.len()
-    }
-
-    /// The same with what stays visible again at once, as after its rest.
-    ///
-    /// # Panics
-    /// Where the queue fails.
-    pub async fn round(&self) -> usize {
-        let stayed = self.hand_out().await;
-        let url = &self.settings["STRIPE_QUEUE_URL"];
-        let rested = stayed.iter().map(|handle| self.sqs.change_message_visibility().queue_url(url).receipt_handle(handle).visibility_timeout(0).send());
-        for rested in join_all(rested).await {
-            rested.expect("visibility");
-        }
-        stayed.len()
-    }
-
-    /// The receipt handles of what stayed, each at rest.
-    async fn hand_out(&self) -> Vec<String> {
-        let mut stayed = Vec::new();
-        loop {
-            let (batch, handles) = self.take().await;
-            if batch.records.is_empty() {
-                return stayed;
-            }
-            let failed = self.events.handle(batch).await;
-            stayed.extend(self.settle(&failed, handles).await);
-        }
-    }
-
-    /// Hands one batch to `stripe-events` and deletes what did not fail; what did is left as the function left it. Returns how many that is.
-    ///
-    /// # Panics
-    /// Where the queue fails.
-    pub async fn handle_batch(&self) -> usize {
-        let (batch, mut handles) = self.take().await;
-        let failed = self.events.handle(batch).await;
-        handles.retain(|id, _| failed.batch_item_failures.iter().all(|failure| failure.item_identifier != *id));
-        self.settle(&SqsBatchResponse::default(), handles).await;
-        failed.batch_item_failures.len()
-    }
-
-    /// Receives a batch as a consumer that dies at once.
-    pub async fn receive_and_forget(&self) {
-        drop(self.take().await);
-    }
-
-    /// One batch, as the event source mapping hands it over, with its receipt handles by message id.
-    async fn take(&self) -> (SqsEvent, HashMap<String, String>) {
-        let receive = self.sqs.receive_message().queue_url(&self.settings["STRIPE_QUEUE_URL"]).max_number_of_messages(10);
-        let answer = receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.expect("receive");
-        let mut event = SqsEvent::default();
-        let mut handles = HashMap::new();
-        for message in answer.messages() {
-            let attributes = message.attributes().into_iter().flatten();
-            let mut record = sqs_message(message.body().unwrap_or_default(), "");
-            record.attributes = attributes.map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
-            record.message_id = message.message_id().map(str::to_owned);
-            record.receipt_handle = message.receipt_handle().map(str::to_owned);
-            handles.insert(message.message_id().unwrap_or_default().to_owned(), message.receipt_handle().unwrap_or_default().to_owned());
-            event.records.push(record);
-        }
-        (event, handles)
-    }
-
-    /// Deletes what did not fail, and returns the rest.
-    async fn settle(&self, failed: &SqsBatchResponse, handles: HashMap<String, String>) -> Vec<String> {
-        let mut stayed = Vec::new();
-        for (id, handle) in handles {
-            if failed.batch_item_failures.iter().any(|failure| failure.item_identifier == id) {
-                stayed.push(handle);
-            } else {
-                self.sqs.delete_message().queue_url(&self.settings["STRIPE_QUEUE_URL"]).receipt_handle(handle).send().await.expect("delete");
-            }
-        }
-        stayed
-    }
-
-    /// How many messages the queue of events holds, in flight or not.
-    ///
-    /// # Panics
-    /// Where the queue fails.
-    pub async fn queued(&self) -> u32 {
-        self.messages("STRIPE_QUEUE_URL").await
-    }
-
-    /// How often the outbox was woken.
-    ///
-    /// # Panics
-    /// Where the queue fails.
-    pub async fn woken(&self) -> u32 {
-        self.messages("PROVISIONING_QUEUE_URL").await
-    }
-
-    /// How often a run was asked for.
-    ///
-    /// # Panics
-    /// Where the queue fails.
-    pub async fn runs_asked_for(&self) -> u32 {
-        self.messages("RENEWAL_QUEUE_URL").await
-    }
-
-    async fn messages(&self, queue: &str) -> u32 {
-        let names = [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
-        let ask = self.sqs.get_queue_attributes().queue_url(&self.settings[queue]).set_attribute_names(Some(names.to_vec()));
-        let answer = ask.send().await.expect("attributes");
-        names.iter().filter_map(|name| answer.attributes()?.get(name)?.parse::<u32>().ok()).sum()
-    }
-
-    /// Applies an event without the queue, and tells whether its message may leave the queue.
-    pub async fn apply(&self, event: &Value) -> bool {
-        self.apply_received(event, 1).await
-    }
-
-    /// The same for a message that the queue hands out for the `receives`th time.
-    pub async fn apply_received(&self, event: &Value, receives: u32) -> bool {
-        apply_by(&self.events, event, receives).await
-    }
-
     /// Runs the outbox once and returns its summary.
     ///
     /// # Panics
@@ -593,19 +457,4 @@ pub fn reviewed(file: &str, now: &str) {
 #[must_use]
 pub fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-/// An API Gateway (HTTP API) event for the webhook, as Lambda hands it over.
-#[must_use]
-pub fn gateway_event(body: &str, base64: bool, signature: &str) -> Value {
-    json!({
-        "version": "2.0", "routeKey": "POST /webhook/stripe", "rawPath": "/webhook/stripe", "rawQueryString": "",
-        "headers": {"stripe-signature": signature, "content-type": "application/json; charset=utf-8", "host": "api.example"},
-        "requestContext": {
-            "accountId": "1", "apiId": "api", "domainName": "api.example", "domainPrefix": "api", "requestId": "gateway-request-1", "routeKey": "POST /webhook/stripe", "stage": "$default",
-            "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 0,
-            "http": {"method": "POST", "path": "/webhook/stripe", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "Stripe/1.0"},
-        },
-        "body": body, "isBase64Encoded": base64,
-    })
 }

@@ -8,7 +8,7 @@ use super::subscription::Cause;
 use super::{Applier, Reads, store};
 use crate::flags::{self, Flag};
 use crate::ids::{StripePriceId, StripeSubscriptionId};
-use crate::stripe::{Item, Subscription};
+use crate::stripe::Subscription;
 use crate::subscriptions::model::{self, Status};
 use crate::{Result, prices, subscriptions};
 
@@ -41,10 +41,10 @@ impl Applier {
         let page = self.stripe.subscriptions(after).await?;
         let ids: Vec<&str> = page.data.iter().map(|listed| listed.id.as_str()).collect();
         let ours = subscriptions::store::find_paid_by(&self.db.connection().await?, &ids).await?;
-        let mut compared = Compared::default();
+        let (mut compared, mut unknown) = (Compared::default(), Vec::new());
         for listed in &page.data {
             let Some(own) = ours.iter().find(|own| own.stripe_subscription_id.as_ref().is_some_and(|id| id.as_str() == listed.id)) else {
-                compared.unknown += u32::from(self.tell_unknown(listed).await?);
+                unknown.push(listed);
                 continue;
             };
             if own.hold_reason.is_some() {
@@ -62,29 +62,45 @@ impl Applier {
                 }
             }
         }
+        compared.unknown = self.tell_unknown(&unknown).await?;
         compared.next = page.data.last().filter(|_| page.has_more).map(|last| StripeSubscriptionId::parse(&last.id)).transpose()?;
         Ok(compared)
     }
 
-    /// Flags a running subscription of one of our prices that no checkout made a subscription of: somebody pays for nothing. Not one that
-    /// waits for its checkout.
-    async fn tell_unknown(&self, listed: &Subscription) -> Result<bool> {
+    /// Flags running subscriptions of our prices that no checkout made subscriptions of: somebody pays for nothing. Not one that waits for its
+    /// checkout. Returns how many.
+    async fn tell_unknown(&self, listed: &[&Subscription]) -> Result<u32> {
         let now = self.clock.now();
-        if !matches!(listed.status.as_str(), "active" | "trialing" | "past_due") || listed.created().is_none_or(|created| created > now - ARRIVAL) {
-            return Ok(false);
+        let missed = |listed: &Subscription| {
+            matches!(listed.status.as_str(), "active" | "trialing" | "past_due") && listed.created().is_some_and(|created| created <= now - ARRIVAL)
+        };
+        let mut pays = Vec::new();
+        for listed in listed.iter().filter(|listed| missed(listed)) {
+            for item in &listed.items.data {
+                pays.push((StripeSubscriptionId::parse(&listed.id)?, item.price()?));
+            }
         }
-        let prices: Vec<StripePriceId> = listed.items.data.iter().map(Item::price).collect::<Result<_>>()?;
+        if pays.is_empty() {
+            return Ok(0);
+        }
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
-        let id = StripeSubscriptionId::parse(&listed.id)?;
-        if prices::store::find(&tx, &prices).await?.is_empty() || store::is_before_somebody(&tx, &id).await? {
-            return Ok(false);
+        let prices: Vec<StripePriceId> = pays.iter().map(|(_, price)| price.clone()).collect();
+        let ours = prices::store::find(&tx, &prices).await?;
+        pays.retain(|(_, price)| ours.iter().any(|(our, _)| our == price));
+        pays.dedup_by(|one, other| one.0 == other.0);
+        let mut told = 0;
+        for (id, _) in &pays {
+            if store::is_before_somebody(&tx, id).await? {
+                continue;
+            }
+            let detail = format!("Stripe subscription {id} pays for one of our prices, and no subscription here is its: was its checkout lost?");
+            let flag = Flag { kind: "stripe_subscription_unknown", tenant: None, subscription: None, stripe_event: None, detail };
+            flags::store::raise_while_open(&tx, &flag, now).await?;
+            told += 1;
         }
-        let detail = format!("Stripe subscription {id} pays for one of our prices, and no subscription here is its: was its checkout lost?");
-        flags::store::raise_while_open(&tx, &Flag { kind: "stripe_subscription_unknown", tenant: None, subscription: None, stripe_event: None, detail }, now)
-            .await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(told)
     }
 }
 

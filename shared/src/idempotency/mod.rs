@@ -5,14 +5,14 @@
 
 mod store;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::db::Db;
+use crate::db::{Db, TIDIED_AT_ONCE};
 use crate::ids::TenantId;
 use crate::{Error, Result};
 
@@ -22,9 +22,6 @@ pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// How often, and after which pause, a key is tried that another holds: one that was just refused is free within milliseconds.
 const LOCK_TRIES: u32 = 3;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
-
-/// How many answers one transaction deletes.
-const CHUNK: i64 = 5_000;
 
 /// A key in its scope: caller, tenant and route; and what was asked under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,18 +95,10 @@ pub async fn keep<T: Serialize>(tx: &Transaction<'_>, key: Option<&Key>, answer:
     store::insert(tx, key, &answer, now).await
 }
 
-/// Deletes answers that count no more, until none is left or `budget` is used up; the rest is for the next run. Returns how many.
+/// Deletes a chunk of the answers that count no more. Returns how many.
 ///
 /// # Errors
 /// `Database`.
-pub async fn delete_expired(db: &Db, budget: Duration, now: Timestamp) -> Result<u64> {
-    let (began, mut deleted) = (Instant::now(), 0);
-    while began.elapsed() < budget {
-        let chunk = store::delete_until(&db.connection().await?, now - KEPT, CHUNK).await?;
-        deleted += chunk;
-        if chunk == 0 {
-            break;
-        }
-    }
-    Ok(deleted)
+pub async fn delete_expired(db: &Db, now: Timestamp) -> Result<u64> {
+    store::delete_until(&db.connection().await?, now - KEPT, TIDIED_AT_ONCE).await
 }

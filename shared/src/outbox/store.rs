@@ -1,5 +1,7 @@
 //! `outbox_steps`.
 
+use std::collections::HashSet;
+
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,8 +9,10 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
 use super::model::{self, AddonQuantity, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel, StripeSync};
+use crate::db::{execute, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::mails::model::MailKind;
 use crate::subscriptions::model::Subscription;
 use crate::{Error, Result};
 
@@ -42,14 +46,36 @@ pub async fn insert_first_login(tx: &Transaction<'_>, tenant: &TenantId, cause: 
 }
 
 async fn insert(tx: &Transaction<'_>, kind: &str, tenant: &TenantId, after: Option<i64>, cause: &str, payload: &Value, now: Timestamp) -> Result<i64> {
-    let row = tx
-        .query_one(
-            "INSERT INTO outbox_steps (kind, tenant_id, after_step_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
+    let row = query_one(
+        tx,
+        "INSERT INTO outbox_steps (kind, tenant_id, after_step_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
              VALUES ($1, $2, $3, $1 || ':' || $4, $5, $6, $6, $6) RETURNING step_id",
-            &[&kind, &tenant.as_str(), &after, &cause, &payload, &now],
-        )
-        .await?;
+        &[&kind, &tenant.as_str(), &after, &cause, &payload, &now],
+    )
+    .await?;
     Ok(row.get(0))
+}
+
+/// Leaves mails, as `(tenant, key, payload)`: each key once. The kinds of those that were not there are returned.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_mails(tx: &Transaction<'_>, mails: Vec<(Option<&str>, String, Value)>, now: Timestamp) -> Result<Vec<MailKind>> {
+    let tenants: Vec<Option<&str>> = mails.iter().map(|(tenant, ..)| *tenant).collect();
+    let (keys, payloads): (Vec<String>, Vec<Value>) = mails.into_iter().map(|(_, key, payload)| (key, payload)).unzip();
+    let sql = "INSERT INTO outbox_steps (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
+               SELECT 'mail', new.tenant, new.key, new.payload, $4, $4, $4 FROM unnest($1::text[], $2::text[], $3::jsonb[]) AS new (tenant, key, payload)
+               ON CONFLICT (dedup_key) DO NOTHING RETURNING payload->>'mail'";
+    tx.query(sql, &[&tenants, &keys, &payloads, &now]).await?.iter().map(|row| MailKind::parse(row.get(0))).collect()
+}
+
+/// Which of these keys have steps.
+///
+/// # Errors
+/// `Database`.
+pub async fn left_already(db: &impl GenericClient, keys: &[String]) -> Result<HashSet<String>> {
+    let rows = db.query("SELECT dedup_key FROM outbox_steps WHERE dedup_key = ANY($1)", &[&keys]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Leaves the step that ends a Stripe subscription at once. A second request for the same is the same step; one that was given up or
@@ -82,16 +108,16 @@ pub async fn insert_stripe_sync(tx: &Transaction<'_>, tenant: &TenantId, stripe:
 /// heard no more, because it may have looked before this cause. False where it stays as it was.
 async fn arm(tx: &Transaction<'_>, kind: &str, tenant: &TenantId, key: &str, payload: &impl Serialize, again: &[&str], now: Timestamp) -> Result<bool> {
     let payload = serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
-    let armed = tx
-        .execute(
-            "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
+    let armed = execute(
+        tx,
+        "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
              VALUES ($1, $2, $1 || ':' || $3::text, $4, $5, $5, $5)
              ON CONFLICT (dedup_key) DO UPDATE SET status = 'pending', next_attempt_at = $5, claimed_until = NULL, claim = step.claim + 1, retried_at = $5,
                                                    updated_at = $5
              WHERE step.status = ANY($6)",
-            &[&kind, &tenant.as_str(), &key, &payload, &now, &again],
-        )
-        .await?;
+        &[&kind, &tenant.as_str(), &key, &payload, &now, &again],
+    )
+    .await?;
     Ok(armed == 1)
 }
 
@@ -107,7 +133,8 @@ pub async fn insert_addon_quantity(tx: &Transaction<'_>, root: &Subscription, no
     }
     let payload = AddonQuantity { subscription_id: root.subscription_id.clone() };
     let payload = serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
-    tx.execute(
+    execute(
+        tx,
         "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
          VALUES ('stripe_addon_quantity', $1, 'stripe_addon_quantity:' || $2::text, $3, $4, $4, $4)
          ON CONFLICT (dedup_key) DO UPDATE SET status = 'pending', next_attempt_at = greatest($4, step.claimed_until), claim = step.claim + 1, attempts = 0,
@@ -163,7 +190,7 @@ pub async fn list(db: &impl GenericClient, filter: &StepFilter, page: &Page<i64>
 
 /// The step of this number, and nobody else writes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
-    let row = tx.query_opt(&format!("SELECT {STEP} FROM outbox_steps WHERE step_id = $1 FOR UPDATE"), &[&id]).await?;
+    let row = query_opt(tx, &format!("SELECT {STEP} FROM outbox_steps WHERE step_id = $1 FOR UPDATE"), &[&id]).await?;
     row.as_ref().map(step).transpose()
 }
 
@@ -232,26 +259,26 @@ async fn give_way(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
 
 /// Records that a step is done. False where another worker holds it by now: that one's word counts.
 pub async fn finish(tx: &Transaction<'_>, step: &Step, result: &Value, now: Timestamp) -> Result<bool> {
-    let updated = tx
-        .execute(
-            "UPDATE outbox_steps SET status = 'done', result = $3, claimed_until = NULL, last_error = NULL, updated_at = $4
+    let updated = execute(
+        tx,
+        "UPDATE outbox_steps SET status = 'done', result = $3, claimed_until = NULL, last_error = NULL, updated_at = $4
              WHERE step_id = $1 AND claim = $2 AND status = 'pending'",
-            &[&step.id, &step.claim, &result, &now],
-        )
-        .await?;
+        &[&step.id, &step.claim, &result, &now],
+    )
+    .await?;
     Ok(updated == 1)
 }
 
 /// Records that a try failed: again at `next_attempt`, or, without one, never by itself. False as in `finish`.
 pub async fn fail(tx: &Transaction<'_>, step: &Step, error: &str, next_attempt: Option<Timestamp>, now: Timestamp) -> Result<bool> {
-    let updated = tx
-        .execute(
-            "UPDATE outbox_steps SET status = CASE WHEN $4::timestamptz IS NULL THEN 'failed' ELSE status END, next_attempt_at = coalesce($4, next_attempt_at),
+    let updated = execute(
+        tx,
+        "UPDATE outbox_steps SET status = CASE WHEN $4::timestamptz IS NULL THEN 'failed' ELSE status END, next_attempt_at = coalesce($4, next_attempt_at),
                     claimed_until = NULL, last_error = $3, updated_at = $5
              WHERE step_id = $1 AND claim = $2 AND status = 'pending'",
-            &[&step.id, &step.claim, &error, &next_attempt, &now],
-        )
-        .await?;
+        &[&step.id, &step.claim, &error, &next_attempt, &now],
+    )
+    .await?;
     Ok(updated == 1)
 }
 
@@ -262,12 +289,13 @@ pub async fn retry(tx: &Transaction<'_>, id: i64, email: Option<&str>, now: Time
                 payload = CASE WHEN $2::text IS NULL THEN payload ELSE jsonb_set(payload, '{{email}}', to_jsonb($2)) END
          WHERE step_id = $1 RETURNING {STEP}"
     );
-    step(&tx.query_one(&sql, &[&id, &email, &now]).await?)
+    step(&query_one(tx, &sql, &[&id, &email, &now]).await?)
 }
 
 /// Ends a locked step, and those that wait for it, undone.
 pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<StepRow> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL, updated_at = $2
          WHERE after_step_id = $1 AND status IN ('pending', 'failed')",
         &[&id, &now],
@@ -275,5 +303,5 @@ pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<St
     .await?;
     let sql =
         format!("UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL, updated_at = $2 WHERE step_id = $1 RETURNING {STEP}");
-    step(&tx.query_one(&sql, &[&id, &now]).await?)
+    step(&query_one(tx, &sql, &[&id, &now]).await?)
 }

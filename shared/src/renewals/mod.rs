@@ -8,18 +8,18 @@ pub mod desk;
 pub mod model;
 pub(crate) mod store;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::allocations::{self, comparison::Counted};
 use crate::audit::{self, Actor, Entry, Person};
-use crate::db::Db;
+use crate::db::{Db, in_chunks};
 use crate::events::{self, Applier, Compared, backfill::Backfiller};
 use crate::flags::{self, Flag};
 use crate::http::{Page, Slice};
@@ -30,9 +30,9 @@ use crate::metrics::{self, Unit};
 use crate::migrations::AUDIT_MONTHS_AHEAD;
 use crate::queue::Queue;
 use crate::subscriptions::model::{Status, Subscription};
-use crate::{Error, Result, idempotency};
-use model::{Due, Forecast, ForecastFilter};
-use store::{Counts, Part, Position};
+use crate::{Error, Result, idempotency, outbox};
+use model::{Forecast, ForecastFilter};
+use store::{Counts, Part, Position, ToAsk};
 
 /// How many subscriptions one transaction changes.
 const CHUNK: i64 = 2_000;
@@ -172,6 +172,11 @@ impl Time {
     fn share(self, of: u32) -> Duration {
         (self.budget / of).min(self.left())
     }
+
+    /// That part, from now on.
+    fn part(self, of: u32) -> Self {
+        Self { began: Instant::now(), budget: self.share(of) }
+    }
 }
 
 impl Renewal {
@@ -229,25 +234,24 @@ impl Renewal {
 
     /// Has Stripe's word applied where it is overdue. Those of which it was are returned; of the others nothing is decided in this run.
     async fn ask_stripe(&self, now: Timestamp, time: Time, summary: &mut Summary) -> Vec<SubscriptionId> {
-        let time = Time { budget: time.share(ASKING_SHARE), began: Instant::now() };
+        let time = time.part(ASKING_SHARE);
         let (mut asked, mut after, mut failures) = (Vec::new(), Position::None, 0);
         loop {
-            let page = async { store::to_ask(&self.connection().await?, now, &after, ASKED_AT_ONCE).await };
-            let page = page.await;
+            let page = self.to_ask(now, &after).await;
             let Some(page) = summary.note("asking", page).filter(|page| !page.is_empty()) else { return asked };
-            for (at, id, stripe) in page {
-                after = Some((at, id.clone()));
+            for overdue in page {
+                after = Some((overdue.at, overdue.id.clone()));
                 if time.is_up() || failures == FAILURES_ON_END {
                     summary.unreachable += 1;
                     continue;
                 }
-                let answer = self.ask(&id, &stripe, now).await;
+                let answer = self.ask(&overdue, now).await;
                 failures = if answer.as_ref().is_err_and(Error::is_transient) { failures + 1 } else { 0 };
                 match answer {
-                    Ok(()) => asked.push(id),
+                    Ok(()) => asked.push(overdue.id),
                     Err(error) => {
                         summary.unreachable += 1;
-                        tracing::warn!(subscription.id = %id, code = error.code(), %error, "Stripe could not be asked: it stays as it is");
+                        tracing::warn!(subscription.id = %overdue.id, code = error.code(), %error, "Stripe could not be asked: it stays as it is");
                     }
                 }
                 summary.asked += 1;
@@ -255,17 +259,18 @@ impl Renewal {
         }
     }
 
+    async fn to_ask(&self, now: Timestamp, after: &Position) -> Result<Vec<ToAsk>> {
+        store::to_ask(&self.connection().await?, now, after, ASKED_AT_ONCE).await
+    }
+
     /// A refusal is for a person: a wrong key or account must not look like a subscription that has ended.
-    async fn ask(&self, id: &SubscriptionId, stripe: &StripeSubscriptionId, now: Timestamp) -> Result<()> {
-        self.applier.pace().await?;
+    async fn ask(&self, ToAsk { id, tenant, stripe, .. }: &ToAsk, now: Timestamp) -> Result<()> {
         let Err(error) = self.applier.catch_up(stripe).await else { return Ok(()) };
         if !error.is_transient() {
             let mut db = self.connection().await?;
             let tx = db.transaction().await?;
-            let tenant = crate::subscriptions::store::find_paid_by(&tx, &[stripe.as_str()]).await?.pop().map(|own| own.tenant_id);
             let detail = format!("{id} is past its end, and Stripe could not be asked of it: {error}");
-            let flag =
-                Flag { kind: "stripe_not_asked", tenant: tenant.as_ref(), subscription: Some(id).filter(|_| tenant.is_some()), stripe_event: None, detail };
+            let flag = Flag { kind: "stripe_not_asked", tenant: Some(tenant), subscription: Some(id), stripe_event: None, detail };
             flags::store::raise_while_open(&tx, &flag, now).await?;
             tx.commit().await?;
         }
@@ -310,18 +315,17 @@ impl Renewal {
         let Some(last) = chunk.last() else { return Ok(None) };
         *after = Some(store::position(part, last));
         let changed: Vec<(&Subscription, Subscription)> =
-            chunk.iter().filter_map(|before| Some((before, as_due(before, now, asked.contains(&before.subscription_id.as_str()))?))).collect();
+            chunk.iter().filter_map(|before| Some((before, model::due(before, now, asked.contains(&before.subscription_id.as_str()))?))).collect();
         let counted = i64::try_from(changed.len()).unwrap_or(i64::MAX);
         if !store::count(&tx, run, approval, counted).await? {
             return Err(Error::conflict("breaker_open", "The operator's word goes no further: the next run asks for another"));
         }
         let entries: Vec<Entry<'_>> = changed.iter().map(|(before, after)| entry(before, after, now)).collect();
         let mails = changed.iter().map(|(before, after)| {
-            let (_, mail, at) = model::told(before, after);
-            let (key, payload) = Notice { mail, subscription_id: after.subscription_id.clone(), at }.step();
-            (Some(after.tenant_id.as_str()), key, payload)
+            let (_, kind, at) = model::told(before, after);
+            mail(after, kind, at)
         });
-        store::insert_mails(&tx, mails.collect(), now).await?;
+        outbox::store::insert_mails(&tx, mails.collect(), now).await?;
         audit::store::insert_all(&tx, &entries, now).await?;
         let after: Vec<Subscription> = changed.into_iter().map(|(_, after)| after).collect();
         store::save_changes(&tx, &after, now).await?;
@@ -349,12 +353,9 @@ impl Renewal {
                 break;
             }
             let looks: Vec<_> = chunk.iter().map(|subscription| (subscription, model::look(subscription, now))).collect();
-            for kind in MailKind::RENEWALS {
-                let due = looks.iter().filter(|(_, look)| look.notice == Some(kind));
-                let mails: Vec<_> = due.map(|(subscription, _)| notice_step(subscription, kind)).collect();
-                if !mails.is_empty() {
-                    *summary.notices.entry(kind.as_str()).or_default() += store::insert_mails(&tx, mails, now).await?;
-                }
+            let mails = looks.iter().filter_map(|(subscription, look)| Some(mail(subscription, look.notice?, subscription.term_end)));
+            for kind in outbox::store::insert_mails(&tx, mails.collect(), now).await? {
+                *summary.notices.entry(kind.as_str()).or_default() += 1;
             }
             let next: Vec<_> = looks.iter().map(|(subscription, look)| (&subscription.subscription_id, look.next)).collect();
             store::save_looks(&tx, &next).await?;
@@ -375,8 +376,9 @@ impl Renewal {
     /// Drops what is kept no longer, and makes the audit's next months.
     async fn tidy(&self, now: Timestamp, time: Time) -> Result<u64> {
         audit::store::ensure_partitions(&self.connection().await?, AUDIT_MONTHS_AHEAD).await?;
-        let answers = idempotency::delete_expired(&self.applier.db, time.share(SLICE_SHARE), now).await?;
-        Ok(answers + events::tidying::drop_payloads(&self.applier.db, time.share(SLICE_SHARE), now).await?)
+        let db = &self.applier.db;
+        let answers = in_chunks(time.share(SLICE_SHARE), || idempotency::delete_expired(db, now)).await?;
+        Ok(answers + in_chunks(time.share(SLICE_SHARE), || events::tidying::drop_payloads(db, now)).await?)
     }
 
     /// Queues what Stripe lists of the last hours and was never received.
@@ -392,7 +394,7 @@ impl Renewal {
 
     /// Compares the next slice of Stripe's list with ours.
     async fn compare(&self, now: Timestamp, time: Time) -> Result<Compared> {
-        let time = Time { budget: time.share(SLICE_SHARE), began: Instant::now() };
+        let time = time.part(SLICE_SHARE);
         let position = store::cursor(&self.connection().await?, "drift").await?;
         let mut slice = Compared { next: position.as_deref().map(StripeSubscriptionId::parse).transpose()?, ..Compared::default() };
         loop {
@@ -429,7 +431,7 @@ impl Renewal {
         let (key, payload) = Digest { from: to - day, to }.step();
         let mut db = self.connection().await?;
         let tx = db.transaction().await?;
-        store::insert_mails(&tx, vec![(None, key, payload)], now).await?;
+        outbox::store::insert_mails(&tx, vec![(None, key, payload)], now).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -443,7 +445,6 @@ impl Renewal {
 impl Summary {
     /// What alarms look at (docs/deploy.md, "Alarms").
     fn put_metrics(&self) {
-        let all = |numbers: &mut dyn Iterator<Item = i64>| numbers.fold(0_i64, i64::saturating_add);
         metrics::put_all(&[
             ("RenewalRuns", Unit::Count, 1),
             ("RenewalDuration", Unit::Milliseconds, i64::try_from(self.duration_ms).unwrap_or(i64::MAX)),
@@ -452,7 +453,7 @@ impl Summary {
             ("RenewalPartsFailed", Unit::Count, i64::try_from(self.errors.len()).unwrap_or(i64::MAX)),
             ("RenewalLeft", Unit::Count, self.left.changes.all().saturating_add(self.left.notices)),
             ("RenewalCorrections", Unit::Count, self.counts.corrected.saturating_add(self.drift.repaired.into())),
-            ("InvariantsBroken", Unit::Count, all(&mut self.broken.values().copied())),
+            ("InvariantsBroken", Unit::Count, self.broken.values().sum()),
         ]);
     }
 
@@ -480,23 +481,18 @@ enum Judged {
 /// Over all that is due and what the last day's runs did, before the first change.
 async fn judge(db: &Object, now: Timestamp, asked: &[&str]) -> Result<Judged> {
     let due = store::count_due(db, now, asked).await?.all();
+    if due == 0 {
+        return Ok(Judged::Free);
+    }
     let with_before = due + store::counted_lately(db, now).await?;
     // Whether there are more of them than this makes no difference.
     let live = store::count_live(db, with_before * 20).await?;
-    if due == 0 || !model::is_too_many(with_before, live) {
+    if !model::is_too_many(with_before, live) {
         return Ok(Judged::Free);
     }
     match store::approval(db, now).await? {
         Some(approval) if approval.left >= due => Ok(Judged::Approved(approval.id)),
         approval => Ok(Judged::Stop(Breaker { due: with_before, live, approved: approval.map_or(0, |approval| approval.left.max(0)) })),
-    }
-}
-
-/// The subscription as it becomes, if something is due.
-fn as_due(before: &Subscription, now: Timestamp, asked: bool) -> Option<Subscription> {
-    match model::due(before, now, asked) {
-        Due::Become(status, grace_end) => Some(Subscription { status, grace_end, version: before.version + 1, updated_at: now, ..before.clone() }),
-        Due::Nothing | Due::AskStripe => None,
     }
 }
 
@@ -510,8 +506,9 @@ fn entry<'a>(before: &'a Subscription, after: &'a Subscription, now: Timestamp) 
     }
 }
 
-fn notice_step(subscription: &Subscription, mail: MailKind) -> (Option<&str>, String, serde_json::Value) {
-    let (key, payload) = Notice { mail, subscription_id: subscription.subscription_id.clone(), at: subscription.term_end }.step();
+/// A mail about a subscription, as a step.
+fn mail(subscription: &Subscription, mail: MailKind, at: Timestamp) -> (Option<&str>, String, Value) {
+    let (key, payload) = Notice { mail, subscription_id: subscription.subscription_id.clone(), at }.step();
     (Some(subscription.tenant_id.as_str()), key, payload)
 }
 
@@ -543,8 +540,8 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
     let mut after = Position::None;
     loop {
         let page = store::to_ask(&db, now, &after, ASKED_AT_ONCE).await?;
-        let Some((at, id, _)) = page.last() else { break };
-        after = Some((*at, id.clone()));
+        let Some(last) = page.last() else { break };
+        after = Some((last.at, last.id.clone()));
         summary.asked += u32::try_from(page.len()).unwrap_or(u32::MAX);
     }
     for part in Part::ALL {
@@ -553,7 +550,7 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
             let page = store::due(&db, part, now, &[], &after, CHUNK, false).await?;
             let Some(last) = page.last() else { break };
             after = Some(store::position(part, last));
-            for subscription in page.iter().filter_map(|before| as_due(before, now, false)) {
+            for subscription in page.iter().filter_map(|before| model::due(before, now, false)) {
                 *summary.changes.entry(subscription.status.as_str()).or_default() += 1;
                 if summary.announced.len() < LISTED {
                     let Subscription { subscription_id, tenant_id, status, grace_end, .. } = subscription;
@@ -567,10 +564,10 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
         let page = store::unnoticed_after(&db, now, &after, CHUNK).await?;
         let Some(last) = page.last() else { break };
         after = last.subscription_id.to_string();
-        let due: Vec<_> = page.iter().filter_map(|it| Some((model::look(it, now).notice?, notice_step(it, model::look(it, now).notice?).1))).collect();
-        let keys: Vec<String> = due.iter().map(|(_, key)| key.clone()).collect();
-        let left: HashSet<String> = store::left_already(&db, &keys).await?.into_iter().collect();
-        for (kind, _) in due.iter().filter(|(_, key)| !left.contains(key)) {
+        let due = page.iter().filter_map(|subscription| Some((subscription, model::look(subscription, now).notice?)));
+        let (kinds, keys): (Vec<_>, Vec<_>) = due.map(|(subscription, kind)| (kind, mail(subscription, kind, subscription.term_end).1)).unzip();
+        let left = outbox::store::left_already(&db, &keys).await?;
+        for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| !left.contains(*key)) {
             *summary.notices.entry(kind.as_str()).or_default() += 1;
         }
     }

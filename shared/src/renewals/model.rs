@@ -2,7 +2,7 @@
 //! is exactly reached has come.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::fields::{Instant, Int, Param};
@@ -52,32 +52,17 @@ pub fn renews_by_itself(subscription: &Subscription) -> bool {
     subscription.is_stripe_managed() && subscription.stripe_cancel_at.is_none_or(|at| at > subscription.term_end)
 }
 
-/// What the run does to a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// Nothing.
-    Nothing,
-    /// Stripe has its word first.
-    AskStripe,
-    /// It gets this status, and this end of its grace.
-    Become(Status, Option<Timestamp>),
-}
-
-/// What is due of a subscription at `now`. `asked`: Stripe's present word of it was applied in this run.
+/// The subscription as the run leaves it at `now`; none where nothing is due, or Stripe has its word first. `asked`: Stripe's present word of
+/// it was applied in this run.
 #[must_use]
-pub fn due(subscription: &Subscription, now: Timestamp, asked: bool) -> Due {
-    let Some((at, _)) = next_change(subscription) else { return Due::Nothing };
-    if at > now {
-        return Due::Nothing;
-    }
-    if subscription.is_stripe_managed() && !asked {
-        return Due::AskStripe;
-    }
-    match (subscription.status, subscription.subscription_type) {
-        (Status::Grace, _) => Due::Become(Status::Suspended, None),
-        (_, SubscriptionType::Trial | SubscriptionType::Temporary) => Due::Become(Status::Expired, None),
-        (_, SubscriptionType::Main | SubscriptionType::Addon) => Due::Become(Status::Grace, Some((subscription.term_end + GRACE).max(now + SHORTEST_GRACE))),
-    }
+pub fn due(subscription: &Subscription, now: Timestamp, asked: bool) -> Option<Subscription> {
+    next_change(subscription).filter(|(at, _)| *at <= now && (asked || !subscription.is_stripe_managed()))?;
+    let (status, grace_end) = match (subscription.status, subscription.subscription_type) {
+        (Status::Grace, _) => (Status::Suspended, None),
+        (_, SubscriptionType::Trial | SubscriptionType::Temporary) => (Status::Expired, None),
+        (_, SubscriptionType::Main | SubscriptionType::Addon) => (Status::Grace, Some((subscription.term_end + GRACE).max(now + SHORTEST_GRACE))),
+    };
+    Some(Subscription { status, grace_end, version: subscription.version + 1, updated_at: now, ..subscription.clone() })
 }
 
 /// How the audit names it, and the mail that tells of it, with the instant that this is about.
@@ -220,7 +205,7 @@ pub fn is_too_many(due: i64, live: i64) -> bool {
 }
 
 /// An operator's word that so many may lose access, as far as it still goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Approval {
     /// Which.
     pub id: i64,

@@ -6,19 +6,16 @@
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use utoipa::ToSchema;
 
 use super::model::{Approval, PATIENCE};
 use crate::http::Page;
-use crate::ids::{StripeSubscriptionId, SubscriptionId};
+use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::subscriptions::model::{LIVE, Status, Subscription};
 use crate::subscriptions::store::{COLUMNS, subscription};
 use crate::{Error, Result};
-
-/// Before any term.
-const BEGINNING: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// What is looked through for changes: each part is in the order of one index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +52,12 @@ const NOTICED: &str = "s.status IN ('ACTIVE', 'TRIAL') AND s.parent_subscription
 /// The locks of a chunk. The tenant's is the one that a foreign key takes.
 const LOCKS: &str = "FOR NO KEY UPDATE OF s SKIP LOCKED FOR KEY SHARE OF t SKIP LOCKED";
 
-/// Where the next chunk of a part begins.
+/// After which the next chunk of a part begins.
 pub type Position = Option<(Timestamp, SubscriptionId)>;
+
+fn or_beginning(after: Option<&(Timestamp, SubscriptionId)>) -> (Timestamp, &str) {
+    after.map_or((Timestamp::UNIX_EPOCH, ""), |(at, id)| (*at, id.as_str()))
+}
 
 /// Up to `limit` of those that are due, in order; locked where `locks`.
 pub async fn due(db: &impl GenericClient, part: Part, now: Timestamp, asked: &[&str], after: &Position, limit: i64, locks: bool) -> Result<Vec<Subscription>> {
@@ -67,7 +68,7 @@ pub async fn due(db: &impl GenericClient, part: Part, now: Timestamp, asked: &[&
          WHERE {condition} AND {OF_ITS_OWN} AND {DECIDED} AND ({at}, s.subscription_id) > ($3, $4)
          ORDER BY {at}, s.subscription_id LIMIT $5 {locks}"
     );
-    let (instant, id) = after.as_ref().map_or((BEGINNING, ""), |(at, id)| (*at, id.as_str()));
+    let (instant, id) = or_beginning(after.as_ref());
     db.query(&sql, &[&now, &asked, &instant, &id, &limit]).await?.iter().map(subscription).collect()
 }
 
@@ -126,21 +127,38 @@ pub async fn count_live(db: &impl GenericClient, limit: i64) -> Result<i64> {
     Ok(db.query_one(sql, &[&live.as_slice(), &limit]).await?.get(0))
 }
 
+/// One of which Stripe's word is overdue.
+pub struct ToAsk {
+    /// The end that has passed.
+    pub at: Timestamp,
+    /// Which.
+    pub id: SubscriptionId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// At Stripe.
+    pub stripe: StripeSubscriptionId,
+}
+
 /// Those of which Stripe's word is overdue, in order.
-pub async fn to_ask(db: &impl GenericClient, now: Timestamp, after: &Position, limit: i64) -> Result<Vec<(Timestamp, SubscriptionId, StripeSubscriptionId)>> {
+pub async fn to_ask(db: &impl GenericClient, now: Timestamp, after: &Position, limit: i64) -> Result<Vec<ToAsk>> {
     let managed = "s.stripe_subscription_id IS NOT NULL AND s.hold_reason IS NULL";
     let sql = format!(
-        "SELECT at, subscription_id, stripe_subscription_id
-         FROM (SELECT s.term_end AS at, s.subscription_id, s.stripe_subscription_id FROM subscriptions s
+        "SELECT at, subscription_id, tenant_id, stripe_subscription_id
+         FROM (SELECT s.term_end AS at, s.subscription_id, s.tenant_id, s.stripe_subscription_id FROM subscriptions s
                WHERE s.status IN ('ACTIVE', 'TRIAL') AND s.term_end <= $2 AND {managed}
                      AND (s.parent_subscription_id IS NULL OR coalesce(s.stripe_paid_until, s.term_end) <= $2)
                UNION ALL
-               SELECT s.grace_end, s.subscription_id, s.stripe_subscription_id FROM subscriptions s WHERE s.status = 'GRACE' AND s.grace_end <= $1 AND {managed}) due
+               SELECT s.grace_end, s.subscription_id, s.tenant_id, s.stripe_subscription_id FROM subscriptions s
+               WHERE s.status = 'GRACE' AND s.grace_end <= $1 AND {managed}) due
          WHERE (at, subscription_id) > ($3, $4) ORDER BY at, subscription_id LIMIT $5"
     );
-    let (instant, id) = after.as_ref().map_or((BEGINNING, ""), |(at, id)| (*at, id.as_str()));
+    let (instant, id) = or_beginning(after.as_ref());
     let rows = db.query(&sql, &[&now, &(now - PATIENCE), &instant, &id, &limit]).await?;
-    rows.iter().map(|row| Ok((row.get(0), SubscriptionId::parse(row.get(1))?, StripeSubscriptionId::parse(row.get(2))?))).collect()
+    let read = |row: &Row| {
+        let (id, tenant, stripe) = (SubscriptionId::parse(row.get(1))?, TenantId::parse(row.get(2))?, StripeSubscriptionId::parse(row.get(3))?);
+        Ok(ToAsk { at: row.get(0), id, tenant, stripe })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Writes status and end of grace of locked subscriptions.
@@ -177,12 +195,6 @@ pub async fn count_unnoticed(db: &impl GenericClient, now: Timestamp) -> Result<
     Ok(db.query_one(&sql, &[&now]).await?.get(0))
 }
 
-/// Which of these mails have been left already, by their steps' keys.
-pub async fn left_already(db: &impl GenericClient, keys: &[String]) -> Result<Vec<String>> {
-    let rows = db.query("SELECT dedup_key FROM outbox_steps WHERE dedup_key = ANY($1)", &[&keys]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
 /// Notes when locked subscriptions are looked at next. It is no change of theirs: no new version.
 pub async fn save_looks(tx: &Transaction<'_>, looks: &[(&SubscriptionId, Option<Timestamp>)]) -> Result<()> {
     let ids: Vec<&str> = looks.iter().map(|(id, _)| id.as_str()).collect();
@@ -195,7 +207,7 @@ pub async fn save_looks(tx: &Transaction<'_>, looks: &[(&SubscriptionId, Option<
 
 /// What happens by itself until `until`, the first first: subscriptions with their tenants' names.
 pub async fn forecast(db: &impl GenericClient, until: Timestamp, page: &Page<(Timestamp, SubscriptionId)>) -> Result<Vec<(Subscription, String)>> {
-    let (instant, id) = page.after.as_ref().map_or((BEGINNING, ""), |(at, id)| (*at, id.as_str()));
+    let (instant, id) = or_beginning(page.after.as_ref());
     let sql = format!(
         "SELECT {COLUMNS}, t.name AS tenant_name
          FROM (SELECT at, subscription_id
@@ -263,14 +275,4 @@ pub async fn save_cursor(db: &impl GenericClient, part: &str, position: Option<&
                ON CONFLICT (part) DO UPDATE SET position = $2, updated_at = $3";
     db.execute(sql, &[&part, &position, &now]).await?;
     Ok(())
-}
-
-/// Leaves mails, each once.
-pub async fn insert_mails(tx: &Transaction<'_>, mails: Vec<(Option<&str>, String, Value)>, now: Timestamp) -> Result<u64> {
-    let tenants: Vec<Option<&str>> = mails.iter().map(|(tenant, ..)| *tenant).collect();
-    let (keys, payloads): (Vec<String>, Vec<Value>) = mails.into_iter().map(|(_, key, payload)| (key, payload)).unzip();
-    let sql = "INSERT INTO outbox_steps (kind, tenant_id, dedup_key, payload, next_attempt_at, created_at, updated_at)
-               SELECT 'mail', new.tenant, new.key, new.payload, $4, $4, $4 FROM unnest($1::text[], $2::text[], $3::jsonb[]) AS new (tenant, key, payload)
-               ON CONFLICT (dedup_key) DO NOTHING";
-    Ok(tx.execute(sql, &[&tenants, &keys, &payloads, &now]).await?)
 }

@@ -10,11 +10,26 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::server::{lock, now};
+
+/// A request as API Gateway's HTTP API hands it to a function (payload format 2.0): `target` is path and query.
+#[must_use]
+pub fn http_event(method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> Value {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let headers: HashMap<_, _> = headers.iter().copied().collect();
+    json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query, "headers": headers, "body": body, "isBase64Encoded": false,
+        "requestContext": {
+            "accountId": "1", "apiId": "api", "domainName": "api.example", "domainPrefix": "api", "requestId": "gateway-request-1", "routeKey": "$default",
+            "stage": "$default", "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 1_767_225_600_000_i64,
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "simulator"},
+        },
+    })
+}
 
 /// Hands calls to an instance. It lives as long as this value.
 pub struct Lambda {

@@ -1,6 +1,5 @@
 //! Each packaged function under the Lambda runtime interface, on the running stack, with the environment that template.yaml gives it.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use shared::events::signature;
-use simulators::lambda::Lambda;
+use simulators::lambda::{Lambda, http_event};
 use simulators::template::Template;
 use simulators::tokens::Role;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -107,7 +106,7 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
         "webhook" => {
             let body = event.to_string();
             let signature = signature::sign(env.get("STRIPE_WEBHOOK_SECRET")?, shared::clock::Clock::system().now().as_second(), body.as_bytes());
-            let answer = lambda.invoke(request("POST", "/webhook/stripe", &[("stripe-signature", &signature)], &body)).await?;
+            let answer = lambda.invoke(http_event("POST", "/webhook/stripe", &[("stripe-signature", &signature)], Some(&body))).await?;
             expect(&answer, &[200], "a signed event")
         }
         "stripe-events" => {
@@ -131,23 +130,10 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
             let role = if path.starts_with("/api/v1/customer/") { Role::Customer("demo-greenhouses") } else { Role::OperatorAdmin };
             let token = crate::token::keycloak(env)?.token(role).await?;
             let filled = path.replace("{subscription_id}", "SUB-2020-9999");
-            let answer = lambda.invoke(request("GET", &filled, &[("authorization", &format!("Bearer {token}"))], "")).await?;
+            let answer = lambda.invoke(http_event("GET", &filled, &[("authorization", &format!("Bearer {token}"))], None)).await?;
             expect(&answer, if filled == path { &[200] } else { &[404] }, &format!("GET {filled}"))
         }
     }
-}
-
-/// An event of API Gateway, in its version 2.0.
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Value {
-    let headers: HashMap<_, _> = headers.iter().copied().collect();
-    json!({
-        "version": "2.0", "routeKey": format!("{method} {path}"), "rawPath": path, "rawQueryString": "", "headers": headers, "body": body, "isBase64Encoded": false,
-        "requestContext": {
-            "accountId": "1", "apiId": "1", "domainName": "localhost", "domainPrefix": "localhost", "requestId": "packaged", "routeKey": "x", "stage": "$default",
-            "time": "21/Nov/2026:10:00:00 +0000", "timeEpoch": 1,
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "xtask"},
-        },
-    })
 }
 
 /// The answer has one of these statuses, and where it is a refusal it is one of ours.
