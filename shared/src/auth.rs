@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::AuthSettings;
 use crate::error::{Refusal, Service, with_causes};
 use crate::ids::TenantId;
-use crate::{Error, Result};
+use crate::{Error, Result, tls};
 
 /// How old the keys may be before they are read again.
 const KEYS_STALE: Duration = Duration::from_hours(1);
@@ -92,8 +92,7 @@ impl Verifier {
     /// # Errors
     /// As `new`.
     pub fn with(settings: AuthSettings, clock: Clock, refetch_after: Duration) -> Result<Self> {
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(5)).build();
-        let http = http.map_err(|error| Error::Internal(format!("HTTP client: {error}")))?;
+        let http = tls::http_client(Duration::from_secs(2), Duration::from_secs(5))?;
         let mut validation = Validation::new(Algorithm::RS256);
         validation.set_issuer(&[&settings.issuer]);
         validation.set_audience(&[&settings.audience]);

@@ -8,7 +8,7 @@ use aws_config::timeout::TimeoutConfig;
 use lettre::Address;
 use lettre::message::Mailbox;
 
-use crate::{Error, Result};
+use crate::{Error, Result, tls};
 
 /// Where settings come from.
 pub struct Env(Box<Lookup>);
@@ -292,7 +292,8 @@ pub async fn aws() -> SdkConfig {
         .operation_attempt_timeout(Duration::from_secs(4))
         .operation_timeout(Duration::from_secs(9))
         .build();
-    aws_config::ConfigLoader::default().behavior_version(aws_config::BehaviorVersion::latest()).timeout_config(timeouts).load().await
+    let loader = aws_config::ConfigLoader::default().behavior_version(aws_config::BehaviorVersion::latest());
+    loader.timeout_config(timeouts).http_client(tls::aws_client()).load().await
 }
 
 #[cfg(test)]

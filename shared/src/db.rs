@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts, Transaction};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::RwLock;
 use tokio_postgres::error::SqlState;
@@ -16,7 +16,7 @@ use crate::config::DatabaseSettings;
 use crate::error::{Refusal, Service, with_causes};
 use crate::ids::TenantId;
 use crate::secrets::Secrets;
-use crate::{Error, Result};
+use crate::{Error, Result, tls};
 
 /// How many rows one transaction tidies away.
 pub const TIDIED_AT_ONCE: i64 = 2_000;
@@ -99,6 +99,18 @@ pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<
 pub async fn query(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + Sync)]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
     let statement = db.prepare_cached(sql).await?;
     db.query(&statement, params).await
+}
+
+/// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`. For an array `PostgreSQL` expects ten keys, finds a plan for the one
+/// at hand cheaper, and so plans the statement anew each time.
+///
+/// # Errors
+/// The database's.
+pub async fn query_keys(db: &impl GenericClient, sql: impl Fn(&str) -> String, keys: &[&str]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+    match keys {
+        [key] => query(db, &sql("= $1"), &[key]).await,
+        _ => query(db, &sql("= ANY($1)"), &[&keys]).await,
+    }
 }
 
 /// The same for at most one row.
@@ -214,7 +226,7 @@ fn pool(settings: &DatabaseSettings, user: &str, password: &str, roots: Option<&
 
 /// Trusts the public roots, and those of `ca_file`; the host name is always checked.
 fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>> {
-    let mut roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+    let mut roots = tls::roots();
     if let Some(path) = ca_file {
         let malformed = |why: String| Error::Setting(format!("DATABASE_CA_FILE {path:?}: {why}"));
         let mut found = false;

@@ -19,7 +19,7 @@ use crate::ids::TenantId;
 use crate::outbox::model::KeycloakUser;
 use crate::secrets::Secrets;
 use crate::users;
-use crate::{Error, Result};
+use crate::{Error, Result, tls};
 
 /// How long the link of a welcome mail works.
 const WELCOME_LINK_SECONDS: u32 = 72 * 60 * 60;
@@ -85,8 +85,7 @@ impl Keycloak {
     /// `Setting` where the client secret is missing.
     pub fn new(settings: KeycloakSettings, secrets: Arc<Secrets>) -> Result<Self> {
         secrets.keycloak_client_secret()?;
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(Duration::from_secs(10)).build();
-        let http = http.map_err(|error| Error::Internal(format!("HTTP client: {error}")))?;
+        let http = tls::http_client(Duration::from_secs(3), Duration::from_secs(10))?;
         Ok(Self { http, settings, secrets, token: Mutex::new(None) })
     }
 

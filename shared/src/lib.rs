@@ -41,6 +41,7 @@ pub mod subscriptions;
 pub mod telemetry;
 pub mod tenants;
 pub mod tiers;
+pub mod tls;
 pub mod users;
 
 pub use error::{Error, Result};

@@ -32,7 +32,7 @@ use tokio::sync::OnceCell;
 use crate::error::{Refusal, Service, with_causes};
 use crate::ids::{PlanId, StripeChargeId, StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId};
 use crate::secrets::Secrets;
-use crate::{Error, Result};
+use crate::{Error, Result, tls};
 use objects::{Charge, ListOf};
 
 /// Tries of one request before its message goes back to the queue, or its step waits, and how long each may take.
@@ -68,8 +68,7 @@ impl Stripe {
     }
 
     async fn http(&self) -> Result<&reqwest::Client> {
-        let make = async || reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(ATTEMPT_TIMEOUT).build();
-        self.http.get_or_try_init(make).await.map_err(|error| Error::Internal(format!("HTTP client: {error}")))
+        self.http.get_or_try_init(async || tls::http_client(Duration::from_secs(3), ATTEMPT_TIMEOUT)).await
     }
 
     /// Whether the key is one of live mode. Events of the other mode are not ours.

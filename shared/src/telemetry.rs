@@ -20,16 +20,11 @@ pub fn init(env: &Env) -> Result<()> {
         None => Level::INFO,
     };
     crate::metrics::init(env)?;
-    install_tls();
+    crate::tls::install();
     // A second call (tests) keeps the first subscriber.
     let logs = tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_max_level(level).finish();
     let _ = tracing::subscriber::set_global_default(logs);
     Ok(())
-}
-
-/// Makes aws-lc-rs the provider of every TLS client in the process. Harmless when repeated.
-pub fn install_tls() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
 /// A function that cannot start or go on says why in one line, and ends.

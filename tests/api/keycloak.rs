@@ -9,7 +9,7 @@ use shared::secrets::{Role, Secrets};
 use tests::stack;
 
 async fn keycloak() -> Keycloak {
-    shared::telemetry::install_tls();
+    shared::tls::install();
     let names = ["SECRETS_PREFIX", "KEYCLOAK_URL", "KEYCLOAK_REALM", "KEYCLOAK_CLIENT_ID"];
     let env = Env::of(names.into_iter().map(|name| (name.to_owned(), stack(name))).collect());
     let secrets = Secrets::read(&config::aws().await, &env, Role::System).await.expect("the secret");

@@ -111,7 +111,7 @@ async fn the_keys_are_read_once_and_again_at_most_once_a_minute_for_an_unknown_o
 #[tokio::test]
 async fn a_rotated_signing_key_is_picked_up_and_a_withdrawn_one_ends() {
     let world = World::new().await;
-    shared::telemetry::install_tls();
+    shared::tls::install();
     let settings = shared::config::AuthSettings::from_env(&world.env(&[])).expect("settings");
     let verifier = shared::auth::Verifier::with(settings, Clock::system(), std::time::Duration::ZERO).expect("a verifier");
     let token = || world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");

@@ -88,7 +88,7 @@ struct Mock {
 
 impl Mock {
     async fn new() -> Self {
-        shared::telemetry::install_tls();
+        shared::tls::install();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let front = Arc::new(Front { upstream: stack("STRIPE_MOCK_URL"), http, noted: Mutex::default(), newer: Mutex::default() });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -482,7 +482,7 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_in_any_order_twice_late_and_through_failures_make_what_stripe_says() {
-    shared::telemetry::install_tls();
+    shared::tls::install();
     let only = said("PULSE_SEED");
     let seeds = only.map_or(0..said("PULSE_LIVES").unwrap_or(LIVES), |seed| seed..seed + 1);
     let next = Arc::new(AtomicU64::new(seeds.start));

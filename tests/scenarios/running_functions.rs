@@ -66,7 +66,7 @@ async fn wait_for(db: &tokio_postgres::Client, from: &str, expected: i64) {
 }
 
 fn http() -> reqwest::Client {
-    shared::telemetry::install_tls();
+    shared::tls::install();
     reqwest::Client::builder().timeout(Duration::from_mins(1)).redirect(reqwest::redirect::Policy::none()).build().expect("a client")
 }
 

@@ -164,7 +164,7 @@ impl Api {
     /// Never, where reqwest works.
     #[must_use]
     pub fn of_stack() -> Self {
-        shared::telemetry::install_tls();
+        shared::tls::install();
         let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30)).build().expect("a client");
         Self { target: Target::Stack(http), tokens: Mutex::default() }
     }

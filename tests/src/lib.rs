@@ -132,7 +132,7 @@ impl World {
     /// # Panics
     /// Where a part of it cannot be made.
     pub async fn new() -> Self {
-        shared::telemetry::install_tls();
+        shared::tls::install();
         let name = database().await;
         let (stripe, keycloak) = (stripe().await, keycloak(None).await);
         let sqs = aws_sdk_sqs::Client::new(&config::aws().await);

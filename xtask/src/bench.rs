@@ -4,24 +4,24 @@
 //! stack's, the data is in databases of the benchmark's own. What counts is the ratio: times are this machine's, at this hour.
 
 mod database;
+mod events;
 mod renewals;
 mod report;
 mod requests;
 mod runtime;
 mod starts;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 use simulators::keycloak::Fake;
 
-use crate::process::run_logged;
 use crate::stack::settings::{Credentials, Env};
 use crate::stack::{self, StackArgs};
-use crate::tools;
 use crate::ui::Progress;
+use crate::{package, tools};
 use database::Fleet;
 use report::Measure;
 
@@ -37,7 +37,7 @@ pub struct BenchArgs {
     /// Sizes of the fleets that all is measured over
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     rows: Vec<i32>,
-    /// The binaries of the last release build, as they are
+    /// The programs of the last `package` or `bench`, as they are
     #[arg(long)]
     no_build: bool,
     #[command(flatten)]
@@ -57,21 +57,12 @@ enum Group {
     Starts,
     /// Deliveries of Stripe to the queue
     Ingest,
+    /// Events applied by one consumer and by eight, on the first fleet
+    Events,
 }
 
 impl Group {
-    const ALL: [Self; 5] = [Self::Renewals, Self::Requests, Self::Instances, Self::Starts, Self::Ingest];
-
-    /// The packages that it runs.
-    fn functions(self) -> &'static [&'static str] {
-        match self {
-            Self::Renewals => &["renewal"],
-            Self::Requests => &["billing", "device-tier", "hello", "operator-plans", "subscriptions"],
-            Self::Instances => &["device-tier", "hello"],
-            Self::Starts => starts::FUNCTIONS,
-            Self::Ingest => &["hello", "webhook"],
-        }
-    }
+    const ALL: [Self; 6] = [Self::Renewals, Self::Requests, Self::Instances, Self::Starts, Self::Ingest, Self::Events];
 
     /// Measures it over one of the fleets.
     async fn run(self, bench: &Bench, fleet: &Fleet, is_first: bool) -> Result<Vec<Measure>> {
@@ -81,7 +72,8 @@ impl Group {
             Self::Instances if is_first => requests::at_once(bench, fleet).await,
             Self::Starts if is_first => starts::run(bench, fleet).await,
             Self::Ingest if is_first => starts::ingest(bench).await,
-            Self::Instances | Self::Starts | Self::Ingest => Ok(Vec::new()),
+            Self::Events if is_first => events::run(bench, fleet).await,
+            Self::Instances | Self::Starts | Self::Ingest | Self::Events => Ok(Vec::new()),
         }
     }
 }
@@ -98,9 +90,9 @@ struct Bench {
 }
 
 impl Bench {
-    /// Where a release binary is.
+    /// Where a packaged program is.
     fn program(&self, name: &str) -> PathBuf {
-        self.folder.join("release").join(name)
+        self.folder.join(name).join("bootstrap")
     }
 
     /// A function's settings, with some replaced.
@@ -133,13 +125,18 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     let progress = Progress::new();
     let state = args.stack.state();
     let env = crate::demo::running_or_started(&args.stack, &progress).await?;
-    let folder = std::env::current_exe()?.parent().and_then(Path::parent).context("this program is in no target folder")?.to_owned();
     let log = state.join("logs/bench.log");
     stack::remove(&log)?;
     let groups: Vec<Group> = Group::ALL.into_iter().filter(|group| args.groups.is_empty() || args.groups.contains(group)).collect();
-    if !args.no_build {
-        build(&groups, &progress, &log).await?;
-    }
+    // As they are deployed, but for the machine that this is.
+    let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86-64" };
+    let folder = if args.no_build {
+        stack::root().join("target/package").join(machine)
+    } else {
+        let mut names = stack::function_names(&stack::root())?;
+        names.push("hello".to_owned());
+        package::build(&names, machine, &progress).await?.0
+    };
     let pgbench = tools::ensure(&stack::root(), args.stack.no_jdk, &progress).await?.postgres()?.join("pgbench");
     let bench = Bench { env, credentials: Credentials::keep(&state)?, rounds: args.rounds, log, folder, pgbench, progress };
     let mut measures: Vec<Measure> = Vec::new();
@@ -154,29 +151,16 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
         }
         fleet.drop().await?;
     }
+    let grown = requests::growth(&measures, &args.rows);
+    report::print(&grown);
+    measures.extend(grown);
     let about = json!({
         "at": shared::clock::Clock::system().now(), "rounds": bench.rounds, "processors": std::thread::available_parallelism()?.get(),
-        "database": "PostgreSQL of the local stack, fsync off", "functions": "release build, x86-64, in processes of their own"
+        "database": "PostgreSQL of the local stack, fsync off", "functions": format!("as packaged for {machine}, in processes of their own")
     });
-    let file = bench.folder.join("bench.json");
+    let file = stack::root().join("target/bench.json");
     report::write(&file, &measures, &about)?;
     println!("\nWritten to {}; what it means: docs/performance.md.", file.display());
-    Ok(())
-}
-
-/// Builds the functions as they are deployed, each with its own features.
-async fn build(groups: &[Group], progress: &Progress, log: &Path) -> Result<()> {
-    let step = progress.step("functions: cargo build --release (many minutes the first time)");
-    let mut cargo = tokio::process::Command::new("cargo");
-    cargo.args(["build", "--release"]).current_dir(stack::root());
-    let mut names: Vec<&str> = groups.iter().flat_map(|group| group.functions()).copied().collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        cargo.args(["--package", name]);
-    }
-    run_logged("cargo build --release of the functions", &mut cargo, log).await?;
-    step.done();
     Ok(())
 }
 

@@ -127,7 +127,7 @@ enum StripeCommand {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    shared::telemetry::install_tls();
+    shared::tls::install();
     let outcome = match Cli::parse().command {
         Command::Dev(args) => dev::dev(args).await,
         Command::Down(args) => dev::down(args).await,

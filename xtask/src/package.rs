@@ -44,28 +44,8 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
     let progress = Progress::new();
     let tools = tools::python(&root, &progress).await?;
     let names = stack::function_names(&root)?;
-    let (machine, target) = if args.x86 { ("x86-64", "x86_64-unknown-linux-gnu") } else { ("arm64", "aarch64-unknown-linux-gnu") };
-    let folder = root.join("target/package").join(machine);
-    fs::create_dir_all(&folder)?;
-    let log = folder.join("build.log");
-
-    let step = progress.step(format!("functions for {machine}: release build (half an hour the first time); {}", log.display()));
-    let _ = fs::remove_file(&log);
-    // Where Rust came without rustup, the target came with it or cannot be had.
-    if let Ok(rustup) = Command::new("rustup").args(["target", "add", target]).output().await
-        && !rustup.status.success()
-    {
-        anyhow::bail!("rustup target add {target}: {}", String::from_utf8_lossy(&rustup.stderr).trim());
-    }
-    let mut build = Command::new(tools.join("bin/cargo-lambda"));
-    build.args(["lambda", "build", "--release", if args.x86 { "--x86-64" } else { "--arm64" }, "--lambda-dir"]).arg(&folder);
-    for name in &names {
-        // By package: --bin would select the features of the whole workspace, and with them the tests' points at which a process is killed.
-        build.args(["--package", name]);
-    }
-    run_logged("cargo lambda build", build.current_dir(&root).env("PATH", path_with(&tools)), &log).await?;
-    step.done();
-
+    let machine = if args.x86 { "x86-64" } else { "arm64" };
+    let (folder, log) = build(&names, machine, &progress).await?;
     for name in &names {
         zip(&tools, &folder.join(name).join("bootstrap"), &folder.join(format!("{name}.zip")), &log).await?;
     }
@@ -79,6 +59,33 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
         Some(env) => check::run(&root, &folder, &env).await,
         None => Ok(()),
     }
+}
+
+/// Builds these packages for `arm64` or `x86-64` Lambda, each to a folder of its own name. Answers the folder of these, and the log.
+pub async fn build(names: &[String], machine: &str, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+    let root = stack::root();
+    let tools = tools::python(&root, progress).await?;
+    let folder = root.join("target/package").join(machine);
+    fs::create_dir_all(&folder)?;
+    let log = folder.join("build.log");
+    let step = progress.step(format!("functions for {machine}: release build (half an hour the first time); {}", log.display()));
+    stack::remove(&log)?;
+    // Where Rust came without rustup, the target came with it or cannot be had.
+    let target = if machine == "arm64" { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
+    if let Ok(rustup) = Command::new("rustup").args(["target", "add", target]).output().await
+        && !rustup.status.success()
+    {
+        anyhow::bail!("rustup target add {target}: {}", String::from_utf8_lossy(&rustup.stderr).trim());
+    }
+    let mut build = Command::new(tools.join("bin/cargo-lambda"));
+    build.args(["lambda", "build", "--release", &format!("--{machine}"), "--lambda-dir"]).arg(&folder);
+    for name in names {
+        // By package: --bin would select the features of the whole workspace, and with them the tests' points at which a process is killed.
+        build.args(["--package", name]);
+    }
+    run_logged("cargo lambda build", build.current_dir(&root).env("PATH", path_with(&tools)), &log).await?;
+    step.done();
+    Ok((folder, log))
 }
 
 async fn zip(tools: &Path, program: &Path, archive: &Path, log: &Path) -> Result<()> {

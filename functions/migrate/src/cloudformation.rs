@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{Error, Result};
+use shared::{Error, Result, tls};
 
 /// An answer larger than 4096 bytes is refused.
 const REASON_LENGTH: usize = 2_000;
@@ -63,8 +63,7 @@ impl Deployment {
     /// `Internal` where none of the tries came through.
     pub async fn answer(&self, outcome: &Result<Value>) -> Result<()> {
         let body = self.body(outcome).to_string();
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).timeout(TRY_LIMIT).build();
-        let http = http.map_err(|error| Error::Internal(format!("HTTP client: {error}")))?;
+        let http = tls::http_client(Duration::from_secs(3), TRY_LIMIT)?;
         let mut last = String::new();
         for attempt in 0..TRIES {
             tokio::time::sleep(Duration::from_secs(attempt)).await;

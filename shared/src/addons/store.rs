@@ -7,6 +7,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{Order, OrderStatus, Quote, RenewingSlots};
 use crate::Result;
+use crate::db::{execute, query, query_one, query_opt};
 use crate::ids::{AddonOrderId, StripePriceId, StripeSessionId, SubscriptionId, TenantId};
 use crate::prices::Interval;
 use crate::subscriptions::model::{LIVE, Status};
@@ -42,7 +43,8 @@ fn order(row: &Row) -> Result<Order> {
 pub async fn insert(tx: &Transaction<'_>, new: &Order, request_key: Option<&str>) -> Result<()> {
     let days = |days: i64| i32::try_from(days).unwrap_or(i32::MAX);
     let quote = &new.quote;
-    tx.execute(
+    execute(
+        tx,
         "INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval, term_end, remaining_days, period_days, lines, amount_cents, currency,
                                    request_key, expires_at, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
@@ -70,29 +72,30 @@ pub async fn insert(tx: &Transaction<'_>, new: &Order, request_key: Option<&str>
 pub async fn of_request(tx: &Transaction<'_>, tenant: &TenantId, request_key: &str, now: Timestamp) -> Result<Option<Order>> {
     let since = now - SignedDuration::from_hours(24);
     let sql = format!("SELECT {ORDER} FROM addon_orders WHERE tenant_id = $1 AND request_key = $2 AND created_at > $3 ORDER BY created_at DESC LIMIT 1");
-    tx.query_opt(&sql, &[&tenant.as_str(), &request_key, &since]).await?.as_ref().map(order).transpose()
+    query_opt(tx, &sql, &[&tenant.as_str(), &request_key, &since]).await?.as_ref().map(order).transpose()
 }
 
 /// The order of this id.
 pub async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<Order>> {
-    db.query_opt(&format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1"), &[&id.as_str()]).await?.as_ref().map(order).transpose()
+    query_opt(db, &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1"), &[&id.as_str()]).await?.as_ref().map(order).transpose()
 }
 
 /// The same, and nobody else writes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Order>> {
-    tx.query_opt(&format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1 FOR UPDATE"), &[&id.as_str()]).await?.as_ref().map(order).transpose()
+    query_opt(tx, &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1 FOR UPDATE"), &[&id.as_str()]).await?.as_ref().map(order).transpose()
 }
 
 /// Notes which checkout the order became.
 pub async fn set_session(tx: &Transaction<'_>, id: &AddonOrderId, session: &StripeSessionId, now: Timestamp) -> Result<()> {
     let sql = "UPDATE addon_orders SET stripe_checkout_session_id = $2, updated_at = $3 WHERE order_id = $1 AND stripe_checkout_session_id IS NULL";
-    tx.execute(sql, &[&id.as_str(), &session.as_str(), &now]).await?;
+    execute(tx, sql, &[&id.as_str(), &session.as_str(), &now]).await?;
     Ok(())
 }
 
 /// Ends a locked order: paid, with its ADDON, or expired.
 pub async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE addon_orders SET status = $2, subscription_id = $3, stripe_checkout_session_id = $4, updated_at = $5 WHERE order_id = $1",
         &[
             &order.order_id.as_str(),
@@ -109,7 +112,7 @@ pub async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Resul
 /// The interval of the Stripe price that a subscription is paid by, where that price is mapped.
 pub async fn interval_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Interval>> {
     let sql = "SELECT p.interval FROM subscriptions s JOIN stripe_prices p ON p.stripe_price_id = s.stripe_price_id WHERE s.subscription_id = $1";
-    db.query_opt(sql, &[&id.as_str()]).await?.map(|row| Interval::parse(row.get(0))).transpose()
+    query_opt(db, sql, &[&id.as_str()]).await?.map(|row| Interval::parse(row.get(0))).transpose()
 }
 
 /// Every tier that was ever ordered for this parent, with the slots of it that renew: of live ADDONs that were ordered here and have no
@@ -125,7 +128,7 @@ pub async fn renewing_slots(db: &impl GenericClient, parent: &SubscriptionId, in
                LEFT JOIN subscription_tier_allocations a ON a.subscription_id = o.subscription_id AND a.tier_id = line.tier_id
                WHERE o.parent_subscription_id = $1 AND o.status = 'paid'
                GROUP BY line.tier_id ORDER BY line.tier_id";
-    let rows = db.query(sql, &[&parent.as_str(), &live.as_slice(), &interval.as_str()]).await?;
+    let rows = query(db, sql, &[&parent.as_str(), &live.as_slice(), &interval.as_str()]).await?;
     rows.iter()
         .map(|row| {
             let price = row.get::<_, Option<&str>>("price").map(StripePriceId::parse).transpose()?;
@@ -139,5 +142,5 @@ pub async fn renews_slots(db: &impl GenericClient, parent: &SubscriptionId) -> R
     let live = LIVE.map(Status::as_str);
     let sql = "SELECT EXISTS (SELECT FROM addon_orders o JOIN subscriptions s ON s.subscription_id = o.subscription_id
                               WHERE o.parent_subscription_id = $1 AND o.status = 'paid' AND s.status = ANY($2) AND s.stripe_subscription_id IS NULL)";
-    Ok(db.query_one(sql, &[&parent.as_str(), &live.as_slice()]).await?.get(0))
+    Ok(query_one(db, sql, &[&parent.as_str(), &live.as_slice()]).await?.get(0))
 }

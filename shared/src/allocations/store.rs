@@ -8,22 +8,23 @@ use serde_json::Value;
 
 use super::comparison::{Count, Difference};
 use crate::Result;
+use crate::db::{execute, query, query_one};
 use crate::families::model::Allocation;
 use crate::ids::{PlanId, SubscriptionId, TenantId};
 
 /// Gives a new subscription the slots that its plan brings, and returns them as `[{tier_id, slot_limit}]`, by tier.
 pub async fn insert_plan_defaults(tx: &Transaction<'_>, tenant: &TenantId, subscription: &SubscriptionId, plan: &PlanId, now: Timestamp) -> Result<Value> {
-    let row = tx
-        .query_one(
-            "WITH added AS (
+    let row = query_one(
+        tx,
+        "WITH added AS (
                  INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at)
                  SELECT $1, $2, tier_id, slot_limit, $4, $4 FROM plan_tier_defaults WHERE plan_id = $3
                  RETURNING tier_id, slot_limit
              )
              SELECT coalesce(jsonb_agg(jsonb_build_object('tier_id', tier_id, 'slot_limit', slot_limit) ORDER BY tier_id), '[]') FROM added",
-            &[&tenant.as_str(), &subscription.as_str(), &plan.as_str(), &now],
-        )
-        .await?;
+        &[&tenant.as_str(), &subscription.as_str(), &plan.as_str(), &now],
+    )
+    .await?;
     Ok(row.get(0))
 }
 
@@ -59,33 +60,32 @@ pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<Al
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
     };
-    Ok(db.query(sql, &[&id.as_str()]).await?.iter().map(row).collect())
+    Ok(query(db, sql, &[&id.as_str()]).await?.iter().map(row).collect())
 }
 
 /// How many devices of a root's family hold each tier.
 pub async fn count_devices(db: &impl GenericClient, root: &SubscriptionId) -> Result<BTreeMap<i32, i64>> {
     let sql = "SELECT d.tier_id, count(*) FROM devices d JOIN subscriptions s ON s.subscription_id = d.subscription_id
                WHERE (s.subscription_id = $1 OR s.parent_subscription_id = $1) AND d.tier_id IS NOT NULL GROUP BY d.tier_id";
-    Ok(db.query(sql, &[&root.as_str()]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(query(db, sql, &[&root.as_str()]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// How many devices are on each member of a root's family.
 pub async fn count_members(db: &impl GenericClient, root: &SubscriptionId) -> Result<Vec<(SubscriptionId, i64)>> {
     let sql = "SELECT s.subscription_id, count(d.device_id) FROM subscriptions s LEFT JOIN devices d ON d.subscription_id = s.subscription_id
                WHERE s.subscription_id = $1 OR s.parent_subscription_id = $1 GROUP BY s.subscription_id ORDER BY s.subscription_id";
-    db.query(sql, &[&root.as_str()]).await?.iter().map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).collect()
+    query(db, sql, &[&root.as_str()]).await?.iter().map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).collect()
 }
 
 /// What a plan brings, by tier.
 pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<(i32, i32)>> {
-    let rows = tx.query("SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id", &[&plan.as_str()]).await?;
+    let rows = query(tx, "SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id", &[&plan.as_str()]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Sets how many slots a member brings; the version tells of another limit only.
 pub async fn set_limit(tx: &Transaction<'_>, tenant: &TenantId, id: &SubscriptionId, tier: i32, slot_limit: i32, now: Timestamp) -> Result<()> {
-    tx.execute(
-        "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+    execute(tx, "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
          ON CONFLICT (subscription_id, tier_id) DO UPDATE SET slot_limit = excluded.slot_limit, version = a.version + 1, updated_at = excluded.updated_at
          WHERE a.slot_limit <> excluded.slot_limit",
         &[&tenant.as_str(), &id.as_str(), &tier, &slot_limit, &now],
@@ -97,7 +97,8 @@ pub async fn set_limit(tx: &Transaction<'_>, tenant: &TenantId, id: &Subscriptio
 /// Writes an allocation whose family is locked; another limit is a new version.
 pub async fn save(tx: &Transaction<'_>, allocation: &Allocation, now: Timestamp) -> Result<()> {
     let Allocation { id, slot_limit, slots_used, counted_by_hand, .. } = allocation;
-    tx.execute(
+    execute(
+        tx,
         "UPDATE subscription_tier_allocations
          SET version = version + (slot_limit <> $2)::integer, slot_limit = $2, slots_used = $3, counted_by_hand = $4, updated_at = $5 WHERE id = $1",
         &[id, slot_limit, slots_used, counted_by_hand, &now],
@@ -108,21 +109,21 @@ pub async fn save(tx: &Transaction<'_>, allocation: &Allocation, now: Timestamp)
 
 /// Removes an allocation whose family is locked.
 pub async fn delete(tx: &Transaction<'_>, id: i64) -> Result<()> {
-    tx.execute("DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
+    execute(tx, "DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
     Ok(())
 }
 
 /// Corrects how many slots a row says are used, by the devices and not by hand.
 pub async fn set_used(tx: &Transaction<'_>, id: &SubscriptionId, tier: i32, used: i64, now: Timestamp) -> Result<()> {
     let sql = "UPDATE subscription_tier_allocations SET slots_used = $3::bigint, counted_by_hand = false, updated_at = $4 WHERE subscription_id = $1 AND tier_id = $2";
-    tx.execute(sql, &[&id.as_str(), &tier, &used, &now]).await?;
+    execute(tx, sql, &[&id.as_str(), &tier, &used, &now]).await?;
     Ok(())
 }
 
 /// Corrects how many devices are on a subscription.
 pub async fn set_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i64, now: Timestamp) -> Result<()> {
     let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3 WHERE subscription_id = $1";
-    tx.execute(sql, &[&id.as_str(), &devices, &now]).await?;
+    execute(tx, sql, &[&id.as_str(), &devices, &now]).await?;
     Ok(())
 }
 

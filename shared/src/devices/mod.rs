@@ -8,6 +8,7 @@ pub(crate) mod store;
 pub(crate) mod takeover;
 
 use deadpool_postgres::Transaction;
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -139,10 +140,8 @@ async fn change_tier(tx: &Transaction<'_>, family: &Family, device: &Device, tie
     // By tier, as every writer of these rows: the root's lock makes the order matter to nobody else.
     let mut counts: Vec<(i32, i32)> = device.tier_id.map(|old| (old, -1)).into_iter().chain(tier.map(|new| (new, 1))).collect();
     counts.sort_unstable();
-    for (tier, count) in counts {
-        families::store::add_slots(tx, root, tier, count, now).await?;
-    }
-    store::set_tier(tx, &device.tenant_id, &device.device_id, tier, now).await
+    let counted = try_join_all(counts.into_iter().map(|(tier, count)| families::store::add_slots(tx, root, tier, count, now)));
+    futures::try_join!(counted, store::set_tier(tx, &device.tenant_id, &device.device_id, tier, now)).map(drop)
 }
 
 /// Moves a device to another subscription of its tenant; its tier's slot moves with it. To where it is already changes nothing.

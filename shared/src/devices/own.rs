@@ -106,16 +106,17 @@ pub async fn decommission(db: &Db, caller: &Customer, id: &DeviceId, now: Timest
 pub async fn assign_tier(db: &Db, caller: &Customer, id: &DeviceId, tier: i32, now: Timestamp) -> Result<TierChange> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
-    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
-    let tier = tiers::active(&tx, tier).await?;
+    // At once, in one round trip, as what is written below; the device is judged first.
+    let (device, tier) = futures::join!(store::lock(&tx, &caller.tenant, id), tiers::active(&tx, tier));
+    let (device, tier) = (device?.ok_or_else(not_found)?, tier?);
     let on = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
     if device.tier_id != Some(tier.tier_id) {
         let family = families::store::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
         may_take(&family, &tier)?;
-        change_tier(&tx, &family, &device, Some(tier.tier_id), now).await?;
         let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": tier.tier_id})));
         let details = json!({"device_id": id, "old_tier_id": device.tier_id, "new_tier_id": tier.tier_id});
-        record(&tx, "DEVICE_TIER_ASSIGNED", Actor::Customer(&caller.person), &device, states, details, now).await?;
+        let recorded = record(&tx, "DEVICE_TIER_ASSIGNED", Actor::Customer(&caller.person), &device, states, details, now);
+        futures::try_join!(change_tier(&tx, &family, &device, Some(tier.tier_id), now), recorded)?;
     }
     tx.commit().await?;
     Ok(TierChange { status: "ok", device_id: id.clone(), tier_id: Some(tier.tier_id), tier_name: Some(tier.display_name) })

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::model::{Device, DeviceFilter, DeviceStatus};
 use crate::Result;
-use crate::db::{Conditions, execute, query, query_opt};
+use crate::db::{Conditions, execute, query, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::subscriptions::model::{LIVE, Status};
@@ -50,8 +50,8 @@ pub async fn list(db: &impl GenericClient, filter: &DeviceFilter, page: &Page<(T
 
 /// How many devices are on a subscription, and the first of them by id.
 pub async fn on(db: &impl GenericClient, id: &SubscriptionId, first: i64) -> Result<(i64, Vec<Device>)> {
-    let count = db.query_one("SELECT count(*) FROM devices WHERE subscription_id = $1", &[&id.as_str()]).await?.get(0);
-    let rows = db.query(&format!("{DEVICE} WHERE d.subscription_id = $1 ORDER BY d.device_id LIMIT $2"), &[&id.as_str(), &first]).await?;
+    let count = query_one(db, "SELECT count(*) FROM devices WHERE subscription_id = $1", &[&id.as_str()]).await?.get(0);
+    let rows = query(db, &format!("{DEVICE} WHERE d.subscription_id = $1 ORDER BY d.device_id LIMIT $2"), &[&id.as_str(), &first]).await?;
     Ok((count, rows.iter().map(device).collect::<Result<_>>()?))
 }
 
@@ -69,30 +69,30 @@ pub async fn lock(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId) -> Res
 
 /// Up to two tenants that have a device of this id in use.
 pub async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<TenantId>> {
-    let rows = tx.query("SELECT tenant_id FROM devices WHERE device_id = $1 AND status = 'ACTIVE' LIMIT 2", &[&id.as_str()]).await?;
+    let rows = query(tx, "SELECT tenant_id FROM devices WHERE device_id = $1 AND status = 'ACTIVE' LIMIT 2", &[&id.as_str()]).await?;
     rows.iter().map(|row| TenantId::parse(row.get(0))).collect()
 }
 
 /// Registers a device, one that was decommissioned anew. False where one of this id is in use.
 pub async fn insert(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, name: Option<&str>, site: Option<&str>, now: Timestamp) -> Result<bool> {
-    let inserted = tx
-        .execute(
-            "INSERT INTO devices AS d (tenant_id, device_id, name, site_id, status, registered_at, created_at, updated_at)
+    let inserted = execute(
+        tx,
+        "INSERT INTO devices AS d (tenant_id, device_id, name, site_id, status, registered_at, created_at, updated_at)
              VALUES ($1, $2, $3, $4, 'ACTIVE', $5, $5, $5)
              ON CONFLICT (tenant_id, device_id) DO UPDATE
              SET name = excluded.name, site_id = excluded.site_id, status = 'ACTIVE', registered_at = excluded.registered_at, decommissioned_at = NULL,
                  updated_at = excluded.updated_at
              WHERE d.status = 'DECOMMISSIONED'",
-            &[&tenant.as_str(), &id.as_str(), &name, &site, &now],
-        )
-        .await?;
+        &[&tenant.as_str(), &id.as_str(), &name, &site, &now],
+    )
+    .await?;
     Ok(inserted == 1)
 }
 
 /// Puts a locked device on a subscription.
 pub async fn assign(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, to: &SubscriptionId, now: Timestamp) -> Result<()> {
     let sql = "UPDATE devices SET subscription_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = $2";
-    tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &to.as_str(), &now]).await?;
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &to.as_str(), &now]).await?;
     Ok(())
 }
 
@@ -107,13 +107,14 @@ pub async fn set_tier(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, ti
 pub async fn lock_many(tx: &Transaction<'_>, tenant: &TenantId, ids: &[DeviceId]) -> Result<Vec<Device>> {
     let ids: Vec<&str> = ids.iter().map(DeviceId::as_str).collect();
     let sql = format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = ANY($2) AND d.status = 'ACTIVE' ORDER BY d.device_id FOR NO KEY UPDATE OF d");
-    tx.query(&sql, &[&tenant.as_str(), &ids]).await?.iter().map(device).collect()
+    query(tx, &sql, &[&tenant.as_str(), &ids]).await?.iter().map(device).collect()
 }
 
 /// Gives locked devices a tier, or none.
 pub async fn set_tiers(tx: &Transaction<'_>, tenant: &TenantId, ids: &[&DeviceId], tier: Option<i32>, now: Timestamp) -> Result<()> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
-    tx.execute("UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = ANY($2)", &[&tenant.as_str(), &ids, &tier, &now]).await?;
+    execute(tx, "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = ANY($2)", &[&tenant.as_str(), &ids, &tier, &now])
+        .await?;
     Ok(())
 }
 
@@ -121,16 +122,14 @@ pub async fn set_tiers(tx: &Transaction<'_>, tenant: &TenantId, ids: &[&DeviceId
 pub async fn decommission(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId, now: Timestamp) -> Result<()> {
     let sql = "UPDATE devices SET status = 'DECOMMISSIONED', decommissioned_at = $3, subscription_id = NULL, tier_id = NULL, updated_at = $3
                WHERE tenant_id = $1 AND device_id = $2";
-    tx.execute(sql, &[&tenant.as_str(), &id.as_str(), &now]).await?;
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &now]).await?;
     Ok(())
 }
 
 /// Locks the devices on subscriptions that may have left them behind, by id, and returns those subscriptions.
 pub async fn lock_left_behind(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<SubscriptionId>> {
     let live = LIVE.map(Status::as_str);
-    let rows = tx
-        .query(
-            "WITH locked AS (
+    let rows = query(tx, "WITH locked AS (
                  SELECT d.subscription_id FROM devices d
                  WHERE d.tenant_id = $1 AND d.subscription_id IN (
                      SELECT s.subscription_id FROM subscriptions s JOIN subscriptions r ON r.subscription_id = coalesce(s.parent_subscription_id, s.subscription_id)
@@ -147,15 +146,15 @@ pub async fn lock_left_behind(tx: &Transaction<'_>, tenant: &TenantId) -> Result
 pub async fn has_other_main(tx: &Transaction<'_>, tenant: &TenantId, beside: &SubscriptionId) -> Result<bool> {
     let live = LIVE.map(Status::as_str);
     let sql = "SELECT EXISTS (SELECT FROM subscriptions WHERE tenant_id = $1 AND subscription_type = 'MAIN' AND status = ANY($2) AND subscription_id <> $3)";
-    Ok(tx.query_one(sql, &[&tenant.as_str(), &live.as_slice(), &beside.as_str()]).await?.get(0))
+    Ok(query_one(tx, sql, &[&tenant.as_str(), &live.as_slice(), &beside.as_str()]).await?.get(0))
 }
 
 /// Moves every device of these subscriptions to another of their tenant, and audits each; both are locked. Returns how many.
 pub async fn move_all(tx: &Transaction<'_>, from: &[&SubscriptionId], to: &SubscriptionId, event: &StripeEventId, now: Timestamp) -> Result<i64> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
-    let row = tx
-        .query_one(
-            "WITH left_behind AS (SELECT tenant_id, device_id, subscription_id FROM devices WHERE subscription_id = ANY($1)),
+    let row = query_one(
+        tx,
+        "WITH left_behind AS (SELECT tenant_id, device_id, subscription_id FROM devices WHERE subscription_id = ANY($1)),
                   moved AS (
                  UPDATE devices d SET subscription_id = $2, updated_at = $4 FROM left_behind l
                  WHERE d.tenant_id = l.tenant_id AND d.device_id = l.device_id AND d.subscription_id = l.subscription_id
@@ -167,8 +166,8 @@ pub async fn move_all(tx: &Transaction<'_>, from: &[&SubscriptionId], to: &Subsc
                         jsonb_build_object('subscription_id', $2), jsonb_build_object('tier_id', tier_id, 'reason', 'taken over by a new MAIN')
                  FROM moved)
              SELECT count(*) FROM moved",
-            &[&from, &to.as_str(), &event.as_str(), &now],
-        )
-        .await?;
+        &[&from, &to.as_str(), &event.as_str(), &now],
+    )
+    .await?;
     Ok(row.get(0))
 }

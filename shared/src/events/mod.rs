@@ -119,7 +119,7 @@ impl Applier {
     }
 
     async fn note_transient(&self, event: &Envelope, error: &Error) -> Result<()> {
-        store::record_transient(&mut *self.db.connection().await?, event, &error.to_string(), self.clock.now()).await
+        store::record_transient(&mut self.db.connection().await?, event, &error.to_string(), self.clock.now()).await
     }
 
     /// A permanent error: recorded with its text, so that others go on. Somebody may have paid, or go on using what they no longer pay: a

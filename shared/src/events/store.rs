@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 
-use deadpool_postgres::GenericClient;
+use deadpool_postgres::{GenericClient, Object, Transaction};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_postgres::{Client, Row, Transaction};
+use tokio_postgres::Row;
 
 use super::model::{Envelope, EventDetail, EventFilter, EventRow, EventStatus};
 use crate::Result;
-use crate::db::Conditions;
+use crate::db::{Conditions, execute, query, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeCustomerId, StripeEventId, StripeSessionId, StripeSubscriptionId, TenantId};
 
 /// What is recorded of an event, if anything.
-pub async fn status(db: &Client, id: &StripeEventId) -> Result<Option<EventStatus>> {
-    let row = db.query_opt("SELECT status FROM stripe_events WHERE event_id = $1", &[&id.as_str()]).await?;
+pub async fn status(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventStatus>> {
+    let row = query_opt(db, "SELECT status FROM stripe_events WHERE event_id = $1", &[&id.as_str()]).await?;
     row.map(|row| EventStatus::parse(row.get(0))).transpose()
 }
 
@@ -23,7 +23,7 @@ pub async fn status(db: &Client, id: &StripeEventId) -> Result<Option<EventStatu
 /// rules find out about a customer who has no row yet stays true until the commit.
 pub async fn lock_customer(tx: &Transaction<'_>, customer: Option<&StripeCustomerId>, event: &StripeEventId) -> Result<()> {
     let key = customer.map_or(event.as_str(), StripeCustomerId::as_str);
-    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&key]).await?;
+    execute(tx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&key]).await?;
     Ok(())
 }
 
@@ -31,51 +31,52 @@ pub async fn lock_customer(tx: &Transaction<'_>, customer: Option<&StripeCustome
 ///
 /// Two deliveries of one event meet here: the second waits for the first one's commit, and then reads its outcome.
 pub async fn claim(tx: &Transaction<'_>, event: &Envelope, customer: Option<&StripeCustomerId>, now: Timestamp) -> Result<Option<EventStatus>> {
-    let inserted = tx
-        .execute(
-            "INSERT INTO stripe_events (event_id, event_type, api_version, livemode, created_at, customer_id, object_id, stripe_subscription_id, status, payload,
+    let inserted = execute(
+        tx,
+        "INSERT INTO stripe_events (event_id, event_type, api_version, livemode, created_at, customer_id, object_id, stripe_subscription_id, status, payload,
                                         recorded_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting', $9, $10, $10)
              ON CONFLICT (event_id) DO NOTHING",
-            &[
-                &event.id.as_str(),
-                &event.event_type,
-                &event.api_version,
-                &event.livemode,
-                &event.created,
-                &customer.map(StripeCustomerId::as_str),
-                &event.object_id(),
-                // Malformed ones are recorded as well: their handler says what is wrong.
-                &event.subscription().ok().flatten().as_ref().map(StripeSubscriptionId::as_str),
-                &(!event.slim).then(|| stored(&event.object)),
-                &now,
-            ],
-        )
-        .await?;
+        &[
+            &event.id.as_str(),
+            &event.event_type,
+            &event.api_version,
+            &event.livemode,
+            &event.created,
+            &customer.map(StripeCustomerId::as_str),
+            &event.object_id(),
+            // Malformed ones are recorded as well: their handler says what is wrong.
+            &event.subscription().ok().flatten().as_ref().map(StripeSubscriptionId::as_str),
+            &(!event.slim).then(|| stored(&event.object)),
+            &now,
+        ],
+    )
+    .await?;
     if inserted == 1 {
         return Ok(None);
     }
-    let row = tx.query_one("SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE", &[&event.id.as_str()]).await?;
+    let row = query_one(tx, "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE", &[&event.id.as_str()]).await?;
     EventStatus::parse(row.get(0)).map(Some)
 }
 
 /// Notes that a redelivered event is tried once more, and returns how many tries came to no word, this one included.
 ///
 /// A commit of its own, before the try: a consumer that dies cannot note it after.
-pub async fn begin_again(db: &mut Client, event: &Envelope, now: Timestamp) -> Result<i32> {
+pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
     let tx = db.transaction().await?;
     claim(&tx, event, event.customer().as_ref(), now).await?;
     let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2 WHERE event_id = $1 RETURNING lost_tries";
-    let lost: i32 = tx.query_one(count, &[&event.id.as_str(), &now]).await?.get(0);
+    let lost: i32 = query_one(&tx, count, &[&event.id.as_str(), &now]).await?.get(0);
     tx.commit().await?;
     Ok(lost)
 }
 
 /// Notes a try that failed for a reason that may pass: it came to a word, so its consumer lives.
-pub async fn record_transient(db: &mut Client, event: &Envelope, error: &str, now: Timestamp) -> Result<()> {
+pub async fn record_transient(db: &mut Object, event: &Envelope, error: &str, now: Timestamp) -> Result<()> {
     let tx = db.transaction().await?;
     claim(&tx, event, event.customer().as_ref(), now).await?;
-    tx.execute(
+    execute(
+        &tx,
         "UPDATE stripe_events SET lost_tries = 0, transient_errors = transient_errors + 1, last_error = $2, updated_at = $3
          WHERE event_id = $1 AND status IN ('waiting', 'failed')",
         &[&event.id.as_str(), &error, &now],
@@ -134,24 +135,24 @@ fn whole(clause: &str) -> String {
 
 /// An event with what it says; none where it is not recorded.
 pub async fn find(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventDetail>> {
-    let row = db.query_opt(&whole("WHERE e.event_id = $1"), &[&id.as_str()]).await?;
+    let row = query_opt(db, &whole("WHERE e.event_id = $1"), &[&id.as_str()]).await?;
     row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
 }
 
 /// Which of these are recorded.
 pub async fn known(db: &impl GenericClient, ids: &[&str]) -> Result<HashSet<String>> {
-    let rows = db.query("SELECT event_id FROM stripe_events WHERE event_id = ANY($1)", &[&ids]).await?;
+    let rows = query(db, "SELECT event_id FROM stripe_events WHERE event_id = ANY($1)", &[&ids]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Books the next moment at which Stripe may be read, and returns the seconds until then.
 pub async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> {
-    Ok(db.query_one("SELECT book_stripe_read($1)", &[&per_second]).await?.get(0))
+    Ok(query_one(db, "SELECT book_stripe_read($1)", &[&per_second]).await?.get(0))
 }
 
 /// Locks an event that a person works on; none where it is not recorded.
 pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
-    Ok(tx.query_opt(&whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
+    Ok(query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
 }
 
 /// The event as it was queued; what was queued without its object is so again.
@@ -173,7 +174,7 @@ pub fn envelope(row: &Row) -> Result<Envelope> {
 
 /// Waiting events whose cause is here by now, of one customer or of all, in the order in which they happened. Those of a checkout wait for
 /// money, and so for another event.
-pub async fn ready(db: &Client, customer: Option<&StripeCustomerId>, limit: i64) -> Result<Vec<Envelope>> {
+pub async fn ready(db: &impl GenericClient, customer: Option<&StripeCustomerId>, limit: i64) -> Result<Vec<Envelope>> {
     let sql = whole(
         "WHERE e.status = 'waiting' AND e.event_type NOT LIKE 'checkout.session.%' AND ($1::text IS NULL OR e.customer_id = $1)
            AND CASE WHEN e.stripe_subscription_id IS NULL
@@ -182,20 +183,20 @@ pub async fn ready(db: &Client, customer: Option<&StripeCustomerId>, limit: i64)
                     ELSE EXISTS (SELECT FROM subscriptions s WHERE s.stripe_subscription_id = e.stripe_subscription_id) END
          ORDER BY e.created_at, e.event_id LIMIT $2",
     );
-    db.query(&sql, &[&customer.map(StripeCustomerId::as_str), &limit]).await?.iter().map(envelope).collect()
+    query(db, &sql, &[&customer.map(StripeCustomerId::as_str), &limit]).await?.iter().map(envelope).collect()
 }
 
 /// The paid checkout that waits for this Stripe subscription to be complete.
-pub async fn waiting_checkout(db: &Client, id: &StripeSubscriptionId) -> Result<Option<Envelope>> {
+pub async fn waiting_checkout(db: &impl GenericClient, id: &StripeSubscriptionId) -> Result<Option<Envelope>> {
     let sql =
         whole("WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed' AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1");
-    db.query_opt(&sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
+    query_opt(db, &sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
 }
 
 /// Whether an event of this Stripe subscription waits, or has come before a person.
 pub async fn is_before_somebody(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1 AND status IN ('waiting', 'failed', 'dismissed'))";
-    Ok(tx.query_one(sql, &[&id.as_str()]).await?.get(0))
+    Ok(query_one(tx, sql, &[&id.as_str()]).await?.get(0))
 }
 
 /// Ends events that have waited since before `since`; those with a price of ours in them are flagged.
@@ -225,7 +226,7 @@ pub async fn end_waiting(tx: &Transaction<'_>, since: Timestamp, now: Timestamp,
 
 /// Counts a replay.
 pub async fn count_replay(tx: &Transaction<'_>, id: &StripeEventId, now: Timestamp) -> Result<()> {
-    tx.execute("UPDATE stripe_events SET replays = replays + 1, updated_at = $2 WHERE event_id = $1", &[&id.as_str(), &now]).await?;
+    execute(tx, "UPDATE stripe_events SET replays = replays + 1, updated_at = $2 WHERE event_id = $1", &[&id.as_str(), &now]).await?;
     Ok(())
 }
 
@@ -244,7 +245,8 @@ pub async fn finish(
     tenant: Option<&TenantId>,
     now: Timestamp,
 ) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE stripe_events SET status = $2, status_reason = $3, tenant_id = coalesce($4, tenant_id), lost_tries = 0, updated_at = $5 WHERE event_id = $1",
         &[&id.as_str(), &status.as_str(), &reason, &tenant.map(TenantId::as_str), &now],
     )
@@ -261,7 +263,8 @@ pub async fn finish_waiting_checkout(
     tenant: Option<&TenantId>,
     now: Timestamp,
 ) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE stripe_events SET status = $2, status_reason = $3, tenant_id = coalesce($4, tenant_id), updated_at = $5
          WHERE object_id = $1 AND status = 'waiting' AND event_type LIKE 'checkout.session.%'",
         &[&session.as_str(), &status.as_str(), &reason, &tenant.map(TenantId::as_str), &now],
@@ -272,12 +275,12 @@ pub async fn finish_waiting_checkout(
 
 /// Whether Stripe has said that the asynchronous payment of this checkout failed.
 pub async fn payment_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> Result<bool> {
-    let row = tx
-        .query_one(
-            "SELECT EXISTS (SELECT FROM stripe_events WHERE object_id = $1 AND event_type = 'checkout.session.async_payment_failed' AND status = 'applied')",
-            &[&session.as_str()],
-        )
-        .await?;
+    let row = query_one(
+        tx,
+        "SELECT EXISTS (SELECT FROM stripe_events WHERE object_id = $1 AND event_type = 'checkout.session.async_payment_failed' AND status = 'applied')",
+        &[&session.as_str()],
+    )
+    .await?;
     Ok(row.get(0))
 }
 

@@ -57,7 +57,7 @@ impl Applier {
             return Ok(Outcome::quiet(status));
         }
         // A checkout that waits because its subscription was incomplete has no news of its own.
-        let checkout = store::waiting_checkout(&*self.db.connection().await?, id).await?;
+        let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
         if let Some(checkout) = checkout
             && checkout::apply(self, &checkout).await?.status == EventStatus::Applied
             && let Some((status, _)) = self.follow_stripe(id, Cause::Event(event), reads).await?
@@ -107,12 +107,15 @@ impl Applier {
             }
         }
         let family = families::store::lock(&tx, own).await?.ok_or_else(subscriptions::not_found)?;
-        if !subscriptions::store::count_sync(&tx, own, sync).await? {
+        let named = tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
+        // At once; but what an older word stands for is nobody's error.
+        let (counted, resolved) = futures::join!(subscriptions::store::count_sync(&tx, own, sync), resolve(&tx, &news.subscription, named.as_deref()));
+        if !counted? {
             return Ok(None);
         }
         let before = family.member(own).ok_or_else(subscriptions::not_found)?;
         let following = Following { tx: &tx, family: &family, before, cause, now };
-        let changed = following.apply(news).await?;
+        let changed = following.apply(news, &resolved?).await?;
         fault::point(Point::WordApplied);
         if let Some(event) = event {
             following.tell(event).await?;
@@ -190,10 +193,8 @@ pub(super) async fn resolve<'a>(tx: &Transaction<'_>, subscription: &'a crate::s
 
 impl Following<'_> {
     /// Writes what the word changes, of the subscription and of what hangs on it. False where that is nothing.
-    async fn apply(&self, news: &News) -> Result<bool> {
+    async fn apply(&self, news: &News, resolved: &Resolved<'_>) -> Result<bool> {
         let before = self.before;
-        let named = tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
-        let resolved = resolve(self.tx, &news.subscription, named.as_deref()).await?;
         let is_addon = before.subscription_type == SubscriptionType::Addon;
         let slots = (is_addon && !resolved.slots.is_empty()).then_some(&resolved.slots);
         // The metadata is the checkout's, and may name a plan that was left since: it counts only where there is no plan yet.
@@ -202,7 +203,7 @@ impl Following<'_> {
         word.slots = slots.map(|_| resolved.devices());
         let root_end = is_addon.then_some(self.family.root.term_end);
         let after = word.applied_to(before, root_end);
-        self.warn(&word, &resolved, slots.is_some(), before).await?;
+        self.warn(&word, resolved, slots.is_some(), before).await?;
         let mut tier_slots = Value::Null;
         if before.hold_reason.is_none() {
             if after.plan_id != before.plan_id && slots.is_none() {
@@ -284,7 +285,6 @@ impl Following<'_> {
 
     async fn save(&self, before: &Subscription, changed: Subscription, details: Option<Value>) -> Result<()> {
         let after = Subscription { version: before.version + 1, updated_at: self.now, ..changed };
-        subscriptions::store::save(self.tx, &after).await?;
         let (previous_state, new_state) = (Some(json!(before)), Some(json!(after)));
         let change = word::event_type(before, &after);
         let (event_type, details) = match self.cause {
@@ -292,7 +292,8 @@ impl Following<'_> {
             Cause::Event(_) | Cause::Wanted => (change, details),
         };
         let entry = Entry { previous_state, new_state, details, ..self.entry(event_type, &before.subscription_id) };
-        audit::store::insert(self.tx, &entry).await
+        // At once, in one round trip.
+        futures::try_join!(subscriptions::store::save(self.tx, &after), audit::store::insert(self.tx, &entry)).map(drop)
     }
 
     /// Audits and flags an event that means something by itself.

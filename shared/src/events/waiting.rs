@@ -38,7 +38,7 @@ impl Applier {
     }
 
     async fn take_up(&self, customer: Option<&StripeCustomerId>) -> Result<usize> {
-        let events = store::ready(&*self.db.connection().await?, customer, AT_ONCE).await?;
+        let events = store::ready(&self.db.connection().await?, customer, AT_ONCE).await?;
         // All of them happened before they were recorded, and so before any read from here on.
         let mut reads = Reads::default();
         for event in &events {

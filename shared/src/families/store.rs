@@ -2,11 +2,10 @@
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
-use tokio_postgres::types::ToSql;
 
 use super::model::{Allocation, Family};
 use crate::Result;
-use crate::db::{execute, query};
+use crate::db::{execute, query, query_keys, query_opt};
 use crate::ids::{SubscriptionId, TenantId};
 use crate::subscriptions::model::{LIVE, Status, Subscription};
 use crate::subscriptions::store::{COLUMNS, subscription};
@@ -20,10 +19,14 @@ pub async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Fa
 pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
-    let sql = "SELECT subscription_id FROM subscriptions
-               WHERE subscription_id IN (SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id = ANY($1))
-               ORDER BY subscription_id FOR NO KEY UPDATE";
-    let rows = query(tx, sql, &[&ids]).await?;
+    let roots = |given: &str| {
+        format!(
+            "SELECT subscription_id FROM subscriptions
+             WHERE subscription_id IN (SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id {given})
+             ORDER BY subscription_id FOR NO KEY UPDATE"
+        )
+    };
+    let rows = query_keys(tx, roots, &ids).await?;
     let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     // Only now, with the lock held, do the rows say what stays true.
     read(tx, &roots).await
@@ -34,7 +37,7 @@ pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Fa
     let live = LIVE.map(Status::as_str);
     let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status = ANY($2)
                ORDER BY subscription_id FOR NO KEY UPDATE";
-    let rows = tx.query(sql, &[&tenant.as_str(), &live.as_slice()]).await?;
+    let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
     let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     read(tx, &roots).await
 }
@@ -50,14 +53,17 @@ pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<
 
 /// The families of these roots, unlocked.
 pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>> {
-    let members =
-        format!("SELECT {COLUMNS} FROM subscriptions s WHERE subscription_id = ANY($1) OR (parent_subscription_id = ANY($1)) ORDER BY subscription_id");
-    let allocations = "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.counted_by_hand, a.version
-                       FROM subscription_tier_allocations a JOIN subscriptions s ON s.subscription_id = a.subscription_id
-                       WHERE s.subscription_id = ANY($1) OR s.parent_subscription_id = ANY($1) ORDER BY a.tier_id";
+    let of = |given: &str| format!("(s.subscription_id {given} OR s.parent_subscription_id {given})");
+    let members = |given: &str| format!("SELECT {COLUMNS} FROM subscriptions s WHERE {} ORDER BY s.subscription_id", of(given));
+    let allocations = |given: &str| {
+        format!(
+            "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.counted_by_hand, a.version
+             FROM subscription_tier_allocations a JOIN subscriptions s ON s.subscription_id = a.subscription_id WHERE {} ORDER BY a.tier_id",
+            of(given)
+        )
+    };
     // At once: PostgreSQL answers both in one round trip.
-    let params: [&(dyn ToSql + Sync); 1] = [&roots];
-    let (members, allocations) = futures::try_join!(query(db, &members, &params), query(db, allocations, &params))?;
+    let (members, allocations) = futures::try_join!(query_keys(db, members, roots), query_keys(db, allocations, roots))?;
     let members: Vec<Subscription> = members.iter().map(subscription).collect::<Result<_>>()?;
     let allocations: Vec<Allocation> = allocations
         .iter()
@@ -86,7 +92,7 @@ pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>
 /// The root's id of a subscription.
 pub async fn root_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<SubscriptionId>> {
     let sql = "SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id = $1";
-    db.query_opt(sql, &[&id.as_str()]).await?.map(|row| SubscriptionId::parse(row.get(0))).transpose()
+    query_opt(db, sql, &[&id.as_str()]).await?.map(|row| SubscriptionId::parse(row.get(0))).transpose()
 }
 
 /// Counts devices that came to a member (or left it, below 0).
@@ -109,27 +115,28 @@ pub async fn ensure_row(tx: &Transaction<'_>, root: &Subscription, tier: i32, no
     let sql =
         "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at) VALUES ($1, $2, $3, 0, $4, $4)
                ON CONFLICT (subscription_id, tier_id) DO NOTHING";
-    tx.execute(sql, &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &tier, &now]).await?;
+    execute(tx, sql, &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &tier, &now]).await?;
     Ok(())
 }
 
 /// Counts anew, after devices of `members` went to `to`, which is a root: places on each, slots on the roots' rows, made where they are missing.
 pub async fn recount(tx: &Transaction<'_>, members: &[&SubscriptionId], roots: &[&SubscriptionId], to: &SubscriptionId, now: Timestamp) -> Result<()> {
     let ids = |of: &[&SubscriptionId]| -> Vec<String> { of.iter().chain([&to]).map(ToString::to_string).collect() };
-    tx.execute(
-        "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at)
+    execute(tx, "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at)
          SELECT DISTINCT tenant_id, subscription_id, tier_id, 0, $2::timestamptz, $2::timestamptz FROM devices WHERE subscription_id = $1 AND tier_id IS NOT NULL
          ON CONFLICT (subscription_id, tier_id) DO NOTHING",
         &[&to.as_str(), &now],
     )
     .await?;
-    tx.execute(
+    execute(
+        tx,
         "UPDATE subscriptions s SET active_device_count = (SELECT count(*) FROM devices d WHERE d.subscription_id = s.subscription_id), updated_at = $2
          WHERE s.subscription_id = ANY($1)",
         &[&ids(members), &now],
     )
     .await?;
-    tx.execute(
+    execute(
+        tx,
         "UPDATE subscription_tier_allocations a
          SET slots_used = (SELECT count(*) FROM devices d JOIN subscriptions s ON s.subscription_id = d.subscription_id
                            WHERE coalesce(s.parent_subscription_id, s.subscription_id) = a.subscription_id AND d.tier_id = a.tier_id),

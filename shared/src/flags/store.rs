@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use super::Flag;
 use super::model::{FlagFilter, FlagRow};
 use crate::Result;
+use crate::db::{execute, query_opt};
 use crate::fields::Text;
 use crate::http::Page;
 use crate::ids::{StripeEventId, SubscriptionId, TenantId};
@@ -32,7 +33,8 @@ fn flag(row: &Row) -> Result<FlagRow> {
 
 /// Raises a flag, unless its event has raised it before.
 pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
         &[
@@ -50,7 +52,8 @@ pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Res
 
 /// Raises a flag that no event tells of, unless one that says the same is open.
 pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at)
          SELECT $1, $2, $3, $4, $5
          WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1 AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
@@ -90,13 +93,14 @@ pub async fn list(db: &impl GenericClient, filter: &FlagFilter, page: &Page<(Tim
 
 /// The flag of this number, and nobody else ends it before this transaction does.
 pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
-    let row = tx.query_opt(&format!("{FLAG} WHERE flag_id = $1 FOR UPDATE"), &[&id]).await?;
+    let row = query_opt(tx, &format!("{FLAG} WHERE flag_id = $1 FOR UPDATE"), &[&id]).await?;
     row.as_ref().map(flag).transpose()
 }
 
 /// Writes how a locked flag ended.
 pub async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE flags SET resolved_at = $2, resolved_by = $3, resolution_note = $4 WHERE flag_id = $1",
         &[&flag.flag_id, &flag.resolved_at, &flag.resolved_by, &flag.resolution_note],
     )

@@ -9,7 +9,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{Plan, PlanTier, TierDefault, TierDefaults};
 use crate::Result;
-use crate::db::query;
+use crate::db::{execute, query, query_keys, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId};
 
@@ -50,46 +50,47 @@ pub async fn list(db: &impl GenericClient, page: &Page<(i32, PlanId)>) -> Result
 
 /// The plan of this id, retired ones too: who paid for one has it.
 pub async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> {
-    let row = db.query_opt(&format!("{PLAN} WHERE p.plan_id = $1"), &[&id.as_str()]).await?;
+    let row = query_opt(db, &format!("{PLAN} WHERE p.plan_id = $1"), &[&id.as_str()]).await?;
     row.as_ref().map(plan).transpose()
 }
 
 /// The same, and nobody else changes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
-    let row = tx.query_opt(&format!("{PLAN} WHERE p.plan_id = $1 FOR UPDATE OF p"), &[&id.as_str()]).await?;
+    let row = query_opt(tx, &format!("{PLAN} WHERE p.plan_id = $1 FOR UPDATE OF p"), &[&id.as_str()]).await?;
     row.as_ref().map(plan).transpose()
 }
 
 /// Inserts a plan. False where its id is taken.
 pub async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
-    let inserted = tx
-        .execute(
-            "INSERT INTO subscription_plans (plan_id, name, description, device_limit, limits, monthly_price_cents, annual_price_cents, is_active,
+    let inserted = execute(
+        tx,
+        "INSERT INTO subscription_plans (plan_id, name, description, device_limit, limits, monthly_price_cents, annual_price_cents, is_active,
                                              sort_order, version, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (plan_id) DO NOTHING",
-            &[
-                &plan.plan_id.as_str(),
-                &plan.name,
-                &plan.description,
-                &plan.device_limit,
-                &Json(&plan.limits),
-                &plan.monthly_price_cents,
-                &plan.annual_price_cents,
-                &plan.is_active,
-                &plan.sort_order,
-                &plan.version,
-                &plan.created_at,
-                &plan.updated_at,
-            ],
-        )
-        .await?;
+        &[
+            &plan.plan_id.as_str(),
+            &plan.name,
+            &plan.description,
+            &plan.device_limit,
+            &Json(&plan.limits),
+            &plan.monthly_price_cents,
+            &plan.annual_price_cents,
+            &plan.is_active,
+            &plan.sort_order,
+            &plan.version,
+            &plan.created_at,
+            &plan.updated_at,
+        ],
+    )
+    .await?;
     Ok(inserted == 1)
 }
 
 /// Writes a locked plan. Its prices are `prices::assign`'s.
 pub async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE subscription_plans SET name = $2, description = $3, device_limit = $4, limits = $5, monthly_price_cents = $6, annual_price_cents = $7,
                 is_active = $8, sort_order = $9, version = $10, updated_at = $11
          WHERE plan_id = $1",
@@ -113,16 +114,16 @@ pub async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
 
 /// A plan's tier defaults by the tiers' order; none where there is no such plan.
 pub async fn tier_defaults(db: &impl GenericClient, id: &PlanId) -> Result<Option<TierDefaults>> {
-    let rows = db
-        .query(
-            "SELECT p.version, d.id, d.tier_id, t.name, t.display_name, d.slot_limit
+    let rows = query(
+        db,
+        "SELECT p.version, d.id, d.tier_id, t.name, t.display_name, d.slot_limit
              FROM subscription_plans p
              LEFT JOIN plan_tier_defaults d ON d.plan_id = p.plan_id
              LEFT JOIN device_tiers t ON t.tier_id = d.tier_id
              WHERE p.plan_id = $1 ORDER BY t.sort_order, t.tier_id",
-            &[&id.as_str()],
-        )
-        .await?;
+        &[&id.as_str()],
+    )
+    .await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let entry = |row: &Row| {
         Some(PlanTier {
@@ -140,13 +141,13 @@ pub async fn tier_defaults(db: &impl GenericClient, id: &PlanId) -> Result<Optio
 /// The first tier among these that does not exist.
 pub async fn first_unknown_tier(tx: &Transaction<'_>, defaults: &[TierDefault]) -> Result<Option<i32>> {
     let tiers: Vec<i32> = defaults.iter().map(|entry| entry.tier_id.get_i32()).collect();
-    let row = tx
-        .query_opt(
-            "SELECT id FROM unnest($1::integer[]) WITH ORDINALITY AS wanted (id, place)
+    let row = query_opt(
+        tx,
+        "SELECT id FROM unnest($1::integer[]) WITH ORDINALITY AS wanted (id, place)
              WHERE NOT EXISTS (SELECT FROM device_tiers WHERE tier_id = id) ORDER BY place LIMIT 1",
-            &[&tiers],
-        )
-        .await?;
+        &[&tiers],
+    )
+    .await?;
     Ok(row.map(|row| row.get(0)))
 }
 
@@ -154,8 +155,9 @@ pub async fn first_unknown_tier(tx: &Transaction<'_>, defaults: &[TierDefault]) 
 pub async fn replace_tier_defaults(tx: &Transaction<'_>, id: &PlanId, defaults: &[TierDefault]) -> Result<()> {
     let tiers: Vec<i32> = defaults.iter().map(|entry| entry.tier_id.get_i32()).collect();
     let limits: Vec<i32> = defaults.iter().map(|entry| entry.slot_limit.get_i32()).collect();
-    tx.execute("DELETE FROM plan_tier_defaults WHERE plan_id = $1", &[&id.as_str()]).await?;
-    tx.execute(
+    execute(tx, "DELETE FROM plan_tier_defaults WHERE plan_id = $1", &[&id.as_str()]).await?;
+    execute(
+        tx,
         "INSERT INTO plan_tier_defaults (plan_id, tier_id, slot_limit) SELECT $1, * FROM unnest($2::integer[], $3::integer[])",
         &[&id.as_str(), &tiers, &limits],
     )
@@ -166,7 +168,7 @@ pub async fn replace_tier_defaults(tx: &Transaction<'_>, id: &PlanId, defaults: 
 /// What these plans limit, by name.
 pub async fn limits(db: &impl GenericClient, ids: impl Iterator<Item = &PlanId>) -> Result<BTreeMap<PlanId, BTreeMap<String, i64>>> {
     let ids: Vec<&str> = ids.map(PlanId::as_str).collect();
-    let rows = query(db, "SELECT plan_id, limits FROM subscription_plans WHERE plan_id = ANY($1)", &[&ids]).await?;
+    let rows = query_keys(db, |given| format!("SELECT plan_id, limits FROM subscription_plans WHERE plan_id {given}"), &ids).await?;
     rows.iter()
         .map(|row| {
             let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
@@ -177,5 +179,5 @@ pub async fn limits(db: &impl GenericClient, ids: impl Iterator<Item = &PlanId>)
 
 /// Whether any plan limits something of this name.
 pub async fn any_limits(db: &impl GenericClient, name: &str) -> Result<bool> {
-    Ok(db.query_one("SELECT EXISTS (SELECT FROM subscription_plans WHERE jsonb_exists(limits, $1))", &[&name]).await?.get(0))
+    Ok(query_one(db, "SELECT EXISTS (SELECT FROM subscription_plans WHERE jsonb_exists(limits, $1))", &[&name]).await?.get(0))
 }

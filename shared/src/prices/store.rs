@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::{Interval, PriceOf};
 use crate::Result;
+use crate::db::{execute, query_keys};
 use crate::ids::{PlanId, StripePriceId};
 
 /// Any number serves, as long as nothing else uses it.
@@ -12,7 +13,7 @@ const LOCK: i64 = 0x7075_6c73_6501;
 
 /// Lets one transaction at a time change the mapping: two that exchange prices would otherwise wait for each other.
 pub async fn lock(tx: &Transaction<'_>) -> Result<()> {
-    tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     Ok(())
 }
 
@@ -26,7 +27,8 @@ fn columns(of: &PriceOf) -> (Option<&str>, Option<i32>) {
 /// What those of these prices that are mapped stand for.
 pub async fn find(tx: &Transaction<'_>, ids: &[StripePriceId]) -> Result<Vec<(StripePriceId, PriceOf)>> {
     let ids: Vec<&str> = ids.iter().map(StripePriceId::as_str).collect();
-    let rows = tx.query("SELECT stripe_price_id, plan_id, tier_id FROM stripe_prices WHERE stripe_price_id = ANY($1)", &[&ids]).await?;
+    let sql = |given: &str| format!("SELECT stripe_price_id, plan_id, tier_id FROM stripe_prices WHERE stripe_price_id {given}");
+    let rows = query_keys(tx, sql, &ids).await?;
     rows.iter()
         .map(|row| {
             let of = match row.get::<_, Option<i32>>("tier_id") {
@@ -41,7 +43,8 @@ pub async fn find(tx: &Transaction<'_>, ids: &[StripePriceId]) -> Result<Vec<(St
 /// Ends the present price of a thing, unless it is this one.
 pub async fn retire_others(tx: &Transaction<'_>, of: &PriceOf, interval: Interval, price: Option<&StripePriceId>) -> Result<()> {
     let (plan, tier) = columns(of);
-    tx.execute(
+    execute(
+        tx,
         "UPDATE stripe_prices SET is_current = false
          WHERE plan_id IS NOT DISTINCT FROM $1 AND tier_id IS NOT DISTINCT FROM $2 AND interval = $3 AND is_current AND stripe_price_id IS DISTINCT FROM $4",
         &[&plan, &tier, &interval.as_str(), &price.map(StripePriceId::as_str)],
@@ -53,14 +56,14 @@ pub async fn retire_others(tx: &Transaction<'_>, of: &PriceOf, interval: Interva
 /// Maps a price that is new, or was this thing's before. False where it is another's.
 pub async fn make_current(tx: &Transaction<'_>, of: &PriceOf, interval: Interval, price: &StripePriceId, now: Timestamp) -> Result<bool> {
     let (plan, tier) = columns(of);
-    let mapped = tx
-        .execute(
-            "INSERT INTO stripe_prices (stripe_price_id, plan_id, tier_id, interval, created_at) VALUES ($1, $2, $3, $4, $5)
+    let mapped = execute(
+        tx,
+        "INSERT INTO stripe_prices (stripe_price_id, plan_id, tier_id, interval, created_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (stripe_price_id) DO UPDATE SET is_current = true
              WHERE stripe_prices.plan_id IS NOT DISTINCT FROM excluded.plan_id AND stripe_prices.tier_id IS NOT DISTINCT FROM excluded.tier_id
                AND stripe_prices.interval = excluded.interval",
-            &[&price.as_str(), &plan, &tier, &interval.as_str(), &now],
-        )
-        .await?;
+        &[&price.as_str(), &plan, &tier, &interval.as_str(), &now],
+    )
+    .await?;
     Ok(mapped == 1)
 }

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::model::{LIVE, Status, Subscription, SubscriptionFilter, SubscriptionType};
 use super::word::Word;
 use crate::Result;
-use crate::db::{Conditions, query};
+use crate::db::{Conditions, execute, query, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
 
@@ -52,12 +52,13 @@ pub fn subscription(row: &Row) -> Result<Subscription> {
 
 /// The next id.
 pub async fn next_id(tx: &Transaction<'_>, now: Timestamp) -> Result<SubscriptionId> {
-    SubscriptionId::parse(tx.query_one("SELECT generate_subscription_id($1)", &[&now]).await?.get(0))
+    SubscriptionId::parse(query_one(tx, "SELECT generate_subscription_id($1)", &[&now]).await?.get(0))
 }
 
 /// Inserts a subscription that no checkout made.
 pub async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, plan_id, device_limit, term_start, term_end,
                                     description, created_by, version, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -84,7 +85,8 @@ pub async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
 
 /// Writes what may change of a subscription whose family is locked. Counts are not among it.
 pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE subscriptions SET status = $2, plan_id = $3, device_limit = $4, term_start = $5, term_end = $6, grace_end = $7, description = $8,
                 stripe_status = $9, stripe_price_id = $10, stripe_period_end = $11, stripe_cancel_at = $12, stripe_collection_paused = $13,
                 hold_reason = $14, held_by = $15, held_at = $16, version = $17, updated_at = $18, stripe_paid_until = $19
@@ -148,20 +150,20 @@ pub async fn list(
 /// The subscription of ours that this Stripe subscription pays for, with how often its word was applied.
 pub async fn find_synced(db: &impl GenericClient, id: &StripeSubscriptionId) -> Result<Option<(SubscriptionId, i64)>> {
     let sql = "SELECT subscription_id, stripe_sync FROM subscriptions WHERE stripe_subscription_id = $1";
-    db.query_opt(sql, &[&id.as_str()]).await?.map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).transpose()
+    query_opt(db, sql, &[&id.as_str()]).await?.map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).transpose()
 }
 
 /// Those of ours that these Stripe subscriptions pay for.
 pub async fn find_paid_by(db: &impl GenericClient, ids: &[&str]) -> Result<Vec<Subscription>> {
     let sql = format!("SELECT {COLUMNS} FROM subscriptions s WHERE s.stripe_subscription_id = ANY($1)");
-    db.query(&sql, &[&ids]).await?.iter().map(subscription).collect()
+    query(db, &sql, &[&ids]).await?.iter().map(subscription).collect()
 }
 
 /// Counts one more application of Stripe's word to a subscription whose family is locked. False where another came first since `seen`: what
 /// was read before it may be older than what it applied.
 pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId, seen: i64) -> Result<bool> {
     let sql = "UPDATE subscriptions SET stripe_sync = stripe_sync + 1 WHERE subscription_id = $1 AND stripe_sync = $2";
-    Ok(tx.execute(sql, &[&id.as_str(), &seen]).await? == 1)
+    Ok(execute(tx, sql, &[&id.as_str(), &seen]).await? == 1)
 }
 
 /// A subscription as a paid checkout makes it.
@@ -190,9 +192,7 @@ pub struct Bought<'a> {
 /// Inserts it with the next id, and returns that with the row as JSON (for the audit).
 pub async fn insert_bought(tx: &Transaction<'_>, new: &Bought<'_>, now: Timestamp) -> Result<(SubscriptionId, Value)> {
     let (id, word) = new.stripe.unzip();
-    let row = tx
-        .query_one(
-            "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, grace_end, plan_id, device_limit, term_start,
+    let row = query_one(tx, "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, grace_end, plan_id, device_limit, term_start,
                                         term_end, stripe_checkout_session_id, stripe_subscription_id, stripe_sync, stripe_price_id, stripe_status,
                                         stripe_period_end, stripe_cancel_at, stripe_collection_paused, description, created_by, created_at, updated_at,
                                         stripe_paid_until)
@@ -225,25 +225,25 @@ pub async fn insert_bought(tx: &Transaction<'_>, new: &Bought<'_>, now: Timestam
 
 /// The subscription that this checkout or this Stripe subscription already made, with its tenant.
 pub async fn find_made_by(tx: &Transaction<'_>, session: &StripeSessionId, stripe: &StripeSubscriptionId) -> Result<Option<(TenantId, SubscriptionId)>> {
-    let row = tx
-        .query_opt(
-            "SELECT tenant_id, subscription_id FROM subscriptions WHERE stripe_checkout_session_id = $1 OR stripe_subscription_id = $2 LIMIT 1",
-            &[&session.as_str(), &stripe.as_str()],
-        )
-        .await?;
+    let row = query_opt(
+        tx,
+        "SELECT tenant_id, subscription_id FROM subscriptions WHERE stripe_checkout_session_id = $1 OR stripe_subscription_id = $2 LIMIT 1",
+        &[&session.as_str(), &stripe.as_str()],
+    )
+    .await?;
     row.map(|row| Ok((TenantId::parse(row.get("tenant_id"))?, SubscriptionId::parse(row.get("subscription_id"))?))).transpose()
 }
 
 /// A live MAIN of the same plan that the tenant has since `since`: probably bought twice.
 pub async fn find_recent_twin(tx: &Transaction<'_>, tenant: &TenantId, plan: &PlanId, since: Timestamp) -> Result<Option<SubscriptionId>> {
     let live = LIVE.map(Status::as_str);
-    let row = tx
-        .query_opt(
-            "SELECT subscription_id FROM subscriptions
+    let row = query_opt(
+        tx,
+        "SELECT subscription_id FROM subscriptions
              WHERE tenant_id = $1 AND plan_id = $2 AND subscription_type = 'MAIN' AND status = ANY($3) AND created_at >= $4
              ORDER BY created_at DESC LIMIT 1",
-            &[&tenant.as_str(), &plan.as_str(), &live.as_slice(), &since],
-        )
-        .await?;
+        &[&tenant.as_str(), &plan.as_str(), &live.as_slice(), &since],
+    )
+    .await?;
     row.map(|row| SubscriptionId::parse(row.get(0))).transpose()
 }

@@ -8,7 +8,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{self, Profile, TenantFilter, TenantStatus};
 use crate::Result;
-use crate::db::Conditions;
+use crate::db::{Conditions, execute, query, query_opt};
 use crate::fields::Text;
 use crate::http::Page;
 use crate::ids::{StripeCustomerId, SubscriptionId, TenantId};
@@ -97,7 +97,7 @@ pub async fn list(db: &impl GenericClient, filter: &TenantFilter, page: &Page<Te
 
 /// The tenant of this id, deleted ones too.
 pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<model::Tenant>> {
-    let row = db.query_opt(&format!("{TENANT} WHERE t.tenant_id = $1"), &[&id.as_str()]).await?;
+    let row = query_opt(db, &format!("{TENANT} WHERE t.tenant_id = $1"), &[&id.as_str()]).await?;
     row.as_ref().map(tenant).transpose()
 }
 
@@ -106,7 +106,7 @@ pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<model
 /// # Errors
 /// `tenant_not_found`.
 pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
-    let row = db.query_opt("SELECT name FROM tenants WHERE tenant_id = $1", &[&id.as_str()]).await?;
+    let row = query_opt(db, "SELECT name FROM tenants WHERE tenant_id = $1", &[&id.as_str()]).await?;
     row.map(|row| row.get(0)).ok_or_else(super::not_found)
 }
 
@@ -115,7 +115,7 @@ pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
 /// # Errors
 /// `tenant_not_found`, `tenant_deleted`.
 pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
-    let row = tx.query_opt("SELECT name, status FROM tenants WHERE tenant_id = $1 FOR SHARE", &[&id.as_str()]).await?;
+    let row = query_opt(tx, "SELECT name, status FROM tenants WHERE tenant_id = $1 FOR SHARE", &[&id.as_str()]).await?;
     let row = row.ok_or_else(super::not_found)?;
     if TenantStatus::parse(row.get("status"))? == TenantStatus::Deleted {
         return Err(super::deleted(id));
@@ -125,19 +125,19 @@ pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
 
 /// The same as `lock`, with all that it is.
 pub async fn lock_whole(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<model::Tenant>> {
-    let row = tx.query_opt(&format!("{TENANT} WHERE t.tenant_id = $1 FOR UPDATE"), &[&id.as_str()]).await?;
+    let row = query_opt(tx, &format!("{TENANT} WHERE t.tenant_id = $1 FOR UPDATE"), &[&id.as_str()]).await?;
     row.as_ref().map(tenant).transpose()
 }
 
 /// The tenant whose customer this is, linked or as an alias.
 pub async fn find_by_customer(tx: &Transaction<'_>, customer: &StripeCustomerId) -> Result<Option<TenantId>> {
-    let row = tx
-        .query_opt(
-            "SELECT tenant_id FROM tenants WHERE stripe_customer_id = $1
+    let row = query_opt(
+        tx,
+        "SELECT tenant_id FROM tenants WHERE stripe_customer_id = $1
              UNION ALL SELECT tenant_id FROM stripe_customer_aliases WHERE stripe_customer_id = $1 LIMIT 1",
-            &[&customer.as_str()],
-        )
-        .await?;
+        &[&customer.as_str()],
+    )
+    .await?;
     row.map(|row| TenantId::parse(row.get(0))).transpose()
 }
 
@@ -148,46 +148,47 @@ pub async fn insert(tx: &Transaction<'_>, id: &TenantId, profile: &Profile, cust
 
 /// Inserts a tenant. False where its id is taken, also by one whose transaction has just committed.
 pub async fn insert_whole(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<bool> {
-    let inserted = tx
-        .execute(
-            "INSERT INTO tenants (tenant_id, name, status, legal_name, contact_email, contact_name, billing_email, phone, industry, company_size,
+    let inserted = execute(
+        tx,
+        "INSERT INTO tenants (tenant_id, name, status, legal_name, contact_email, contact_name, billing_email, phone, industry, company_size,
                                   address_line1, address_line2, city, state_province, postal_code, country, data_residency_region, support_tier,
                                   stripe_customer_id, metadata, version, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
              ON CONFLICT (tenant_id) DO NOTHING",
-            &[
-                &tenant.tenant_id.as_str(),
-                &tenant.name,
-                &tenant.status.as_str(),
-                &tenant.legal_name,
-                &tenant.contact_email,
-                &tenant.contact_name,
-                &tenant.billing_email,
-                &tenant.phone,
-                &tenant.industry,
-                &tenant.company_size,
-                &tenant.address_line1,
-                &tenant.address_line2,
-                &tenant.city,
-                &tenant.state_province,
-                &tenant.postal_code,
-                &tenant.country,
-                &tenant.data_residency_region,
-                &tenant.support_tier,
-                &tenant.stripe_customer_id.as_ref().map(StripeCustomerId::as_str),
-                &Json(&tenant.metadata),
-                &tenant.version,
-                &tenant.created_at,
-                &tenant.updated_at,
-            ],
-        )
-        .await?;
+        &[
+            &tenant.tenant_id.as_str(),
+            &tenant.name,
+            &tenant.status.as_str(),
+            &tenant.legal_name,
+            &tenant.contact_email,
+            &tenant.contact_name,
+            &tenant.billing_email,
+            &tenant.phone,
+            &tenant.industry,
+            &tenant.company_size,
+            &tenant.address_line1,
+            &tenant.address_line2,
+            &tenant.city,
+            &tenant.state_province,
+            &tenant.postal_code,
+            &tenant.country,
+            &tenant.data_residency_region,
+            &tenant.support_tier,
+            &tenant.stripe_customer_id.as_ref().map(StripeCustomerId::as_str),
+            &Json(&tenant.metadata),
+            &tenant.version,
+            &tenant.created_at,
+            &tenant.updated_at,
+        ],
+    )
+    .await?;
     Ok(inserted == 1)
 }
 
 /// Writes a locked tenant.
 pub async fn save(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE tenants SET name = $2, status = $3, legal_name = $4, contact_email = $5, contact_name = $6, billing_email = $7, phone = $8, industry = $9,
                 company_size = $10, address_line1 = $11, address_line2 = $12, city = $13, state_province = $14, postal_code = $15, country = $16,
                 data_residency_region = $17, support_tier = $18, stripe_customer_id = $19, metadata = $20, version = $21, updated_at = $22
@@ -224,7 +225,8 @@ pub async fn save(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
 /// Makes this transaction the only one that decides whose the tenant's present customer and this one are, before its row is locked:
 /// appliers of events hold the same locks, in the same order (`events::store::lock_customer`).
 pub async fn lock_customers(tx: &Transaction<'_>, id: &TenantId, customer: Option<&StripeCustomerId>) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "SELECT pg_advisory_xact_lock(hashtextextended(customer, 0))
          FROM (SELECT stripe_customer_id FROM tenants WHERE tenant_id = $1 UNION SELECT $2::text ORDER BY 1) AS customers (customer)
          WHERE customer IS NOT NULL",
@@ -237,18 +239,19 @@ pub async fn lock_customers(tx: &Transaction<'_>, id: &TenantId, customer: Optio
 /// The tenant's subscriptions that give access, by id. Where the tenant is locked, no other gets to give it one.
 pub async fn live_subscriptions(tx: &Transaction<'_>, id: &TenantId) -> Result<Vec<(SubscriptionId, Status)>> {
     let live = LIVE.map(Status::as_str);
-    let rows = tx
-        .query(
-            "SELECT subscription_id, status FROM subscriptions WHERE tenant_id = $1 AND status = ANY($2) ORDER BY subscription_id",
-            &[&id.as_str(), &live.as_slice()],
-        )
-        .await?;
+    let rows = query(
+        tx,
+        "SELECT subscription_id, status FROM subscriptions WHERE tenant_id = $1 AND status = ANY($2) ORDER BY subscription_id",
+        &[&id.as_str(), &live.as_slice()],
+    )
+    .await?;
     rows.iter().map(|row| Ok((SubscriptionId::parse(row.get("subscription_id"))?, Status::parse(row.get("status"))?))).collect()
 }
 
 /// Links the customer of a tenant that has none.
 pub async fn link_customer(tx: &Transaction<'_>, id: &TenantId, customer: &StripeCustomerId, now: Timestamp) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE tenants SET stripe_customer_id = $2, version = version + 1, updated_at = $3 WHERE tenant_id = $1 AND stripe_customer_id IS NULL",
         &[&id.as_str(), &customer.as_str(), &now],
     )
@@ -258,19 +261,18 @@ pub async fn link_customer(tx: &Transaction<'_>, id: &TenantId, customer: &Strip
 
 /// Keeps a second customer of the tenant. False where it was kept before.
 pub async fn insert_alias(tx: &Transaction<'_>, id: &TenantId, customer: &StripeCustomerId, now: Timestamp) -> Result<bool> {
-    let inserted = tx
-        .execute(
-            "INSERT INTO stripe_customer_aliases (stripe_customer_id, tenant_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            &[&customer.as_str(), &id.as_str(), &now],
-        )
-        .await?;
+    let inserted = execute(
+        tx,
+        "INSERT INTO stripe_customer_aliases (stripe_customer_id, tenant_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        &[&customer.as_str(), &id.as_str(), &now],
+    )
+    .await?;
     Ok(inserted == 1)
 }
 
 /// Writes what a customer may change of a locked tenant: those columns only, which are all that customers' role may write.
 pub async fn save_profile(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
-    tx.execute(
-        "UPDATE tenants SET name = $2, legal_name = $3, contact_email = $4, contact_name = $5, billing_email = $6, phone = $7, industry = $8, company_size = $9,
+    execute(tx, "UPDATE tenants SET name = $2, legal_name = $3, contact_email = $4, contact_name = $5, billing_email = $6, phone = $7, industry = $8, company_size = $9,
                 address_line1 = $10, address_line2 = $11, city = $12, state_province = $13, postal_code = $14, country = $15, data_residency_region = $16,
                 version = $17, updated_at = $18
          WHERE tenant_id = $1",

@@ -8,7 +8,7 @@ use tokio_postgres::types::Json;
 
 use super::model::Tier;
 use crate::Result;
-use crate::db::{query, query_opt};
+use crate::db::{execute, query, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::StripePriceId;
 
@@ -57,39 +57,40 @@ pub async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
 
 /// The same, and nobody else changes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: i32) -> Result<Option<Tier>> {
-    let row = tx.query_opt(&format!("{TIER} WHERE t.tier_id = $1 FOR UPDATE OF t"), &[&id]).await?;
+    let row = query_opt(tx, &format!("{TIER} WHERE t.tier_id = $1 FOR UPDATE OF t"), &[&id]).await?;
     row.as_ref().map(tier).transpose()
 }
 
 /// Inserts a tier and returns its number; none where its name is taken.
 pub async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i32>> {
-    let row = tx
-        .query_opt(
-            "INSERT INTO device_tiers (name, display_name, description, features, addon_monthly_price_cents, addon_annual_price_cents, sort_order, is_active,
+    let row = query_opt(
+        tx,
+        "INSERT INTO device_tiers (name, display_name, description, features, addon_monthly_price_cents, addon_annual_price_cents, sort_order, is_active,
                                        version, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (name) DO NOTHING RETURNING tier_id",
-            &[
-                &tier.name,
-                &tier.display_name,
-                &tier.description,
-                &Json(&tier.features),
-                &tier.addon_monthly_price_cents,
-                &tier.addon_annual_price_cents,
-                &tier.sort_order,
-                &tier.is_active,
-                &tier.version,
-                &tier.created_at,
-                &tier.updated_at,
-            ],
-        )
-        .await?;
+        &[
+            &tier.name,
+            &tier.display_name,
+            &tier.description,
+            &Json(&tier.features),
+            &tier.addon_monthly_price_cents,
+            &tier.addon_annual_price_cents,
+            &tier.sort_order,
+            &tier.is_active,
+            &tier.version,
+            &tier.created_at,
+            &tier.updated_at,
+        ],
+    )
+    .await?;
     Ok(row.map(|row| row.get(0)))
 }
 
 /// Writes a locked tier. Its prices are `prices::assign`'s.
 pub async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
-    tx.execute(
+    execute(
+        tx,
         "UPDATE device_tiers SET display_name = $2, description = $3, features = $4, addon_monthly_price_cents = $5, addon_annual_price_cents = $6,
                 sort_order = $7, is_active = $8, version = $9, updated_at = $10
          WHERE tier_id = $1",
@@ -112,5 +113,5 @@ pub async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
 
 /// Whether there is a tier of this name.
 pub async fn exists(db: &impl GenericClient, name: &str) -> Result<bool> {
-    Ok(db.query_one("SELECT EXISTS (SELECT FROM device_tiers WHERE name = $1)", &[&name]).await?.get(0))
+    Ok(query_one(db, "SELECT EXISTS (SELECT FROM device_tiers WHERE name = $1)", &[&name]).await?.get(0))
 }

@@ -4,27 +4,28 @@ use deadpool_postgres::{GenericClient, Transaction};
 
 use super::model::User;
 use crate::Result;
+use crate::db::{query_one, query_opt};
 
 /// Whether it says that the user was made.
 pub async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
-    let row = tx
-        .query_one(
-            "SELECT EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1 AND event_type = 'USER_CREATED' AND details->>'user_id' = $2)",
-            &[&user.tenant_id.as_str(), &user.id],
-        )
-        .await?;
+    let row = query_one(
+        tx,
+        "SELECT EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1 AND event_type = 'USER_CREATED' AND details->>'user_id' = $2)",
+        &[&user.tenant_id.as_str(), &user.id],
+    )
+    .await?;
     Ok(row.get(0))
 }
 
 /// Whether the user may log in by what it says last; one of which it says nothing was made so.
 pub async fn is_enabled(db: &impl GenericClient, user: &User) -> Result<bool> {
-    let row = db
-        .query_opt(
-            "SELECT event_type = 'USER_ENABLED' FROM subscription_audit
+    let row = query_opt(
+        db,
+        "SELECT event_type = 'USER_ENABLED' FROM subscription_audit
              WHERE tenant_id = $1 AND event_type IN ('USER_ENABLED', 'USER_DISABLED') AND details->>'user_id' = $2
              ORDER BY event_timestamp DESC, id DESC LIMIT 1",
-            &[&user.tenant_id.as_str(), &user.id],
-        )
-        .await?;
+        &[&user.tenant_id.as_str(), &user.id],
+    )
+    .await?;
     Ok(row.is_none_or(|row| row.get(0)))
 }

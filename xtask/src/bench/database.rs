@@ -31,16 +31,26 @@ impl Fleet {
         let mut db = connect(config.clone().dbname(&name)).await?;
         shared::migrations::run(&mut db).await.context("migrations")?;
         db.batch_execute(&std::fs::read_to_string(root().join("xtask/stack/dev-seed.sql"))?).await?;
-        for (number, statement) in include_str!("fill.sql").split(";\n").filter(|statement| !statement.trim().is_empty()).enumerate() {
-            let statement = statement.replace(":rows", &rows.to_string()).replace(":now", &format!("timestamptz '{FILLED_AT}'"));
-            db.batch_execute(&statement).await.with_context(|| format!("statement {number} of fill.sql"))?;
+        let fleet = Self { db, name, rows, config };
+        fleet.run(include_str!("fill.sql")).await?;
+        Ok(fleet)
+    }
+
+    /// Runs a script, in which `:rows` and `:now` are the fleet's.
+    pub async fn run(&self, script: &str) -> Result<()> {
+        for (number, statement) in script.split(";\n").filter(|statement| !statement.trim().is_empty()).enumerate() {
+            let statement = statement.replace(":rows", &self.rows.to_string()).replace(":now", &format!("timestamptz '{FILLED_AT}'"));
+            self.db.batch_execute(&statement).await.with_context(|| format!("statement {number} of the script"))?;
         }
-        Ok(Self { db, name, rows, config })
+        Ok(())
     }
 
     /// Drops it.
     pub async fn drop(self) -> Result<()> {
-        connect(&self.config).await?.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)).await?;
+        // Without FORCE, which would have to end autovacuum as well, and may not: DROP DATABASE by itself waits for that.
+        drop(self.db);
+        let maintenance = connect(&self.config).await?;
+        maintenance.batch_execute(&format!("DROP DATABASE {}", self.name)).await?;
         Ok(())
     }
 }

@@ -9,71 +9,89 @@ use tokio::task::JoinSet;
 
 use super::database::Fleet;
 use super::report::{Aim, Measure};
-use super::runtime::{Instance, body, http_event, processor};
+use super::runtime::{Instance, body, call, processor};
 use super::{Bench, milliseconds};
 
 /// Requests of a round.
 const REQUESTS: u32 = 300;
 /// How long a rate is measured for.
-const SECONDS: u32 = 4;
+pub const SECONDS: u32 = 4;
 /// Instances at once.
 const INSTANCES: i32 = 16;
+
+/// Statements for pgbench.
+pub struct Script {
+    pub name: &'static str,
+    pub sql: &'static str,
+    /// The role of the database; of a route, also of the token.
+    pub role: &'static str,
+}
 
 /// A request that is measured.
 struct Route {
     name: &'static str,
     function: &'static str,
-    script: &'static str,
-    sql: &'static str,
-    /// The role of the database, and of the token.
-    role: &'static str,
+    script: Script,
     aim: f64,
     event: fn(&str, u32) -> Vec<u8>,
 }
 
-const ROUTES: [Route; 4] = [
+const ROUTES: [Route; 7] = [
     Route {
         name: "tier assignment",
         function: "device-tier",
-        script: "assign_tier",
-        sql: include_str!("sql/assign_tier.sql"),
-        role: "customer",
+        script: Script { name: "assign_tier", sql: include_str!("sql/assign_tier.sql"), role: "customer" },
         aim: 1.4,
         event: |token, number| assign(token, 1, number),
     },
     Route {
         name: "plan list",
         function: "operator-plans",
-        script: "plan_list",
-        sql: include_str!("sql/plan_list.sql"),
-        role: "operator",
+        script: Script { name: "plan_list", sql: include_str!("sql/plan_list.sql"), role: "operator" },
         aim: 1.5,
-        event: |token, _| http_event("GET", "/api/v1/operator/plans", "", Some(token), None),
+        event: |token, _| call("GET", "/api/v1/operator/plans", Some(token), None),
     },
     Route {
         name: "subscription page of 100",
         function: "subscriptions",
-        script: "subscription_page",
-        sql: include_str!("sql/subscription_page.sql"),
-        role: "operator",
+        script: Script { name: "subscription_page", sql: include_str!("sql/subscription_page.sql"), role: "operator" },
         aim: 1.5,
-        event: |token, _| http_event("GET", "/api/v1/operator/subscriptions", "limit=100", Some(token), None),
+        event: |token, _| call("GET", "/api/v1/operator/subscriptions?limit=100", Some(token), None),
     },
     Route {
         name: "entitlement check",
         function: "billing",
-        script: "entitlement_check",
-        sql: include_str!("sql/entitlement_check.sql"),
-        role: "customer",
+        script: Script { name: "entitlement_check", sql: include_str!("sql/entitlement_check.sql"), role: "customer" },
         aim: 1.5,
-        event: |token, _| http_event("POST", "/api/v1/customer/entitlements/check", "", Some(token), Some(r#"{"resource":"devices","requested":1}"#)),
+        event: |token, _| call("POST", "/api/v1/customer/entitlements/check", Some(token), Some(r#"{"resource":"devices","requested":1}"#)),
+    },
+    Route {
+        name: "device page of 100",
+        function: "device-tier",
+        script: Script { name: "device_page", sql: include_str!("sql/device_page.sql"), role: "customer" },
+        aim: 1.5,
+        event: |token, _| call("GET", "/api/v1/customer/devices?limit=100", Some(token), None),
+    },
+    Route {
+        name: "audit page of 100",
+        function: "operations",
+        script: Script { name: "audit_page", sql: include_str!("sql/audit_page.sql"), role: "operator" },
+        aim: 1.5,
+        event: |token, _| call("GET", "/api/v1/operator/audit?tenant_id=t1&limit=100", Some(token), None),
+    },
+    Route {
+        name: "event page of 100",
+        function: "operations",
+        script: Script { name: "event_page", sql: include_str!("sql/event_page.sql"), role: "operator" },
+        aim: 1.5,
+        event: |token, _| call("GET", "/api/v1/operator/stripe-events?tenant_id=t1&limit=100", Some(token), None),
     },
 ];
 
 /// Gives a device the other of two tiers.
 fn assign(token: &str, device: i32, number: u32) -> Vec<u8> {
     let tier = if number.is_multiple_of(2) { r#"{"tier_id":2}"# } else { r#"{"tier_id":1}"# };
-    http_event("PUT", &format!("/api/v1/customer/devices/dev-{device}/tier"), "", Some(token), Some(tier))
+    call("PUT", &format!("/api/v1/customer/devices/dev-{device}/tier"), Some(token), Some(tier))
 }
 
 /// One request after the other, over a fleet.
@@ -81,6 +99,7 @@ pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("requests, one by one, over {}", fleet.rows));
     let issuer = bench.issuer().await?;
     let hello = hello(bench).await?;
+    fleet.run(include_str!("grow.sql")).await?;
     revive(fleet).await?;
     let mut measures = Vec::new();
     for route in &ROUTES {
@@ -91,16 +110,31 @@ pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(measures)
 }
 
+/// What the requests cost over the last fleet beside the first one.
+pub fn growth(measures: &[Measure], rows: &[i32]) -> Vec<Measure> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last().filter(|_| rows.len() > 1)) else { return Vec::new() };
+    let of = |route: &Route, rows: &i32| measures.iter().find(|measure| measure.name == over(route, *rows));
+    let grown = ROUTES.iter().filter_map(|route| {
+        let mut growth = Measure::new(format!("{} over {last} / over {first}", route.name), "ms", Aim::AtMost(1.2));
+        (growth.ours, growth.floor) = (of(route, last)?.ours.clone(), of(route, first)?.ours.clone());
+        Some(growth)
+    });
+    grown.collect()
+}
+
+fn over(route: &Route, rows: i32) -> String {
+    format!("{} over {rows}", route.name)
+}
+
 async fn measure(bench: &Bench, fleet: &Fleet, issuer: &Fake, hello: &Instance, route: &Route) -> Result<Vec<Measure>> {
-    let function = start(bench, fleet, issuer, route.function, &(route.event)(&token(issuer, route.role, 1)?, 1)).await?;
+    let function = start(bench, fleet, issuer, route.function, &(route.event)(&token(issuer, route.script.role, 1)?, 1)).await?;
     let backend: i32 = fleet.db.query_one("SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pulse'", &[&fleet.name]).await?.get(0);
     let backend = u32::try_from(backend)?;
-    let name = |what: &str| format!("{} over {}{what}", route.name, fleet.rows);
-    let mut time = Measure::new(name(""), "ms", Aim::AtMost(route.aim));
-    let mut used = Measure::new(name(", processor"), "ms", if route.role == "customer" { Aim::AtMost(1.5) } else { Aim::None });
-    let greeting = http_event("GET", "/", "", None, None);
+    let mut time = Measure::new(over(route, fleet.rows), "ms", Aim::AtMost(route.aim));
+    let mut used = Measure::new(over(route, fleet.rows) + ", processor", "ms", if route.script.name == "assign_tier" { Aim::AtMost(1.5) } else { Aim::None });
+    let greeting = call("GET", "/", None, None);
     for _ in 0..bench.rounds {
-        let token = token(issuer, route.role, 1)?;
+        let token = token(issuer, route.script.role, 1)?;
         let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
         let before = (function.processor()? + processor(backend)?, hello.processor()?);
         for number in 0..REQUESTS {
@@ -110,7 +144,7 @@ async fn measure(bench: &Bench, fleet: &Fleet, issuer: &Fake, hello: &Instance, 
             floor += hello.invoke(greeting.clone()).await?.1;
         }
         let after = (function.processor()? + processor(backend)?, hello.processor()?);
-        let sql = pgbench(bench, fleet, route, 1, 1).await?;
+        let sql = pgbench(bench, fleet, &route.script, 1, 1).await?;
         time.push(milliseconds(ours / REQUESTS), milliseconds(floor / REQUESTS + sql.each));
         used.push(milliseconds(after.0.saturating_sub(before.0) / REQUESTS), milliseconds(after.1.saturating_sub(before.1) / REQUESTS + sql.processor));
     }
@@ -132,15 +166,15 @@ pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     }
     let mut many = Measure::new(format!("tier assignments a second, {INSTANCES} instances, many subscriptions"), "/s", Aim::AtLeast(0.5));
     let mut one = Measure::new(format!("tier assignments a second, {INSTANCES} instances, one subscription"), "/s", Aim::AtLeast(0.5));
-    let route = &ROUTES[0];
+    let script = &ROUTES[0].script;
     for _ in 0..bench.rounds {
         // Of the fleet, every second tenant has one device of its own.
         let apart = (0..INSTANCES).map(|n| (2 * n + 1, 2 * n + 1)).collect::<Vec<_>>();
         let rate = assign_at_once(&mut instances, &issuer, &apart).await?;
-        many.push(rate, pgbench(bench, fleet, route, INSTANCES, 1).await?.rate);
+        many.push(rate, pgbench(bench, fleet, script, INSTANCES, 1).await?.rate);
         let together = (1..=INSTANCES).map(|n| (1, n)).collect::<Vec<_>>();
         let rate = assign_at_once(&mut instances, &issuer, &together).await?;
-        one.push(rate, pgbench(bench, fleet, route, INSTANCES, fleet.rows / 2).await?.rate);
+        one.push(rate, pgbench(bench, fleet, script, INSTANCES, fleet.rows / 2).await?.rate);
     }
     for instance in instances {
         instance.stop().await?;
@@ -183,7 +217,7 @@ async fn revive(fleet: &Fleet) -> Result<()> {
 
 /// The floor of a request that does nothing.
 pub async fn hello(bench: &Bench) -> Result<Instance> {
-    Instance::start(&bench.program("hello"), &[], http_event("GET", "/", "", None, None), &bench.log).await
+    Instance::start(&bench.program("hello"), &[], call("GET", "/", None, None), &bench.log).await
 }
 
 async fn start(bench: &Bench, fleet: &Fleet, issuer: &Fake, function: &str, first: &[u8]) -> Result<Instance> {
@@ -200,22 +234,26 @@ pub fn token(issuer: &Fake, role: &str, tenant: i32) -> Result<String> {
 }
 
 /// What pgbench measured.
-struct Sql {
+pub struct Sql {
     each: Duration,
     processor: Duration,
-    rate: f64,
+    pub rate: f64,
 }
 
-/// The statements of a route, prepared, by so many clients. They choose among the devices of the fleet, or, where `width` is as many, one.
-async fn pgbench(bench: &Bench, fleet: &Fleet, route: &Route, clients: i32, width: i32) -> Result<Sql> {
-    let script = bench.log.with_file_name(format!("{}.pgbench.sql", route.script));
-    std::fs::write(&script, route.sql)?;
+/// The statements, prepared, by so many clients. `:devices` are those of the fleet; what `:width` is, the script says.
+pub async fn pgbench(bench: &Bench, fleet: &Fleet, script: &Script, clients: i32, width: i32) -> Result<Sql> {
+    let file = bench.log.with_file_name(format!("{}.pgbench.sql", script.name));
+    std::fs::write(&file, script.sql)?;
     let passwords = &bench.credentials;
-    let role = if route.role == "customer" { ("pulse_app", &passwords.customer) } else { ("pulse_operator", &passwords.operator) };
+    let role = match script.role {
+        "customer" => ("pulse_app", &passwords.customer),
+        "system" => ("pulse_system", &passwords.system),
+        _ => ("pulse_operator", &passwords.operator),
+    };
     let mut pgbench = Command::new(&bench.pgbench);
     pgbench.args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", role.0, "-c", &clients.to_string(), "-j", "2", "-T", &SECONDS.to_string()]);
     pgbench.args(["-p", bench.env.get("DATABASE_PORT")?, "-D", &format!("devices={}", fleet.rows / 2), "-D", &format!("width={width}")]);
-    pgbench.arg("-f").arg(&script).arg(&fleet.name).env("PGPASSWORD", role.1).env("PGAPPNAME", "pgbench").kill_on_drop(true);
+    pgbench.arg("-f").arg(&file).arg(&fleet.name).env("PGPASSWORD", role.1).env("PGAPPNAME", "pgbench").kill_on_drop(true);
     let running = tokio::spawn(async move { pgbench.output().await });
     // What its backend uses of the processors, from a moment after its start to one before its end.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -229,7 +267,7 @@ async fn pgbench(bench: &Bench, fleet: &Fleet, route: &Route, clients: i32, widt
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let failed = text.lines().find(|line| line.starts_with("number of failed transactions: ")).is_none_or(|line| !line.contains(": 0 "));
     let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
-    let rate = rate.filter(|_| output.status.success() && !failed).with_context(|| format!("pgbench of {}: {text}", route.script))?;
+    let rate = rate.filter(|_| output.status.success() && !failed).with_context(|| format!("pgbench of {}: {text}", script.name))?;
     let each = super::each(rate, clients);
     Ok(Sql { each, processor: super::share(each, used, took), rate })
 }

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
+use simulators::lambda::http_event;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
@@ -167,21 +168,11 @@ pub async fn request(connection: &mut TcpStream, read: &mut Vec<u8>) -> Result<(
     Ok((head, body))
 }
 
-/// A request as API Gateway's HTTP API hands it to a function (payload 2.0).
-pub fn http_event(method: &str, path: &str, query: &str, token: Option<&str>, body: Option<&str>) -> Vec<u8> {
-    let mut all = json!({ "host": "bench.example", "content-type": "application/json", "user-agent": "bench" });
-    if let Some(token) = token {
-        all["authorization"] = json!(format!("Bearer {token}"));
-    }
-    let event = json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query, "headers": all, "body": body, "isBase64Encoded": false,
-        "requestContext": {
-            "accountId": "0", "apiId": "bench", "domainName": "bench.example", "domainPrefix": "bench", "requestId": "bench", "routeKey": "$default",
-            "stage": "$default", "time": "01/Nov/2026:00:00:00 +0000", "timeEpoch": 1_793_491_200_000_i64,
-            "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "bench" }
-        }
-    });
-    event.to_string().into_bytes()
+/// A request with this token, as a function gets it.
+pub fn call(method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Vec<u8> {
+    let token = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<_> = token.iter().map(|token| ("authorization", token.as_str())).chain([("content-type", "application/json")]).collect();
+    http_event(method, target, &headers, body).to_string().into_bytes()
 }
 
 /// The body of such a request's answer, where its status is this.

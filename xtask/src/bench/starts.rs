@@ -12,35 +12,20 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 use shared::events::signature;
 use simulators::keycloak::Fake;
+use simulators::lambda::http_event;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::database::Fleet;
 use super::report::{Aim, Measure};
 use super::requests::{hello, token};
-use super::runtime::{Instance, http_event, request};
+use super::runtime::{Instance, call, request};
 use super::{Bench, megabytes, milliseconds};
 
 /// Starts of a round, of which the middle one counts.
 const STARTS: usize = 5;
 /// Requests of ingest in a round.
 const INGESTED: u32 = 200;
-
-/// What is started here.
-pub const FUNCTIONS: &[&str] = &[
-    "allocations",
-    "billing",
-    "device-tier",
-    "hello",
-    "operations",
-    "operator-plans",
-    "provisioning",
-    "renewal",
-    "stripe-events",
-    "subscriptions",
-    "tenants",
-    "webhook",
-];
 
 /// A function's first event: for those with a database one that asks it something.
 struct Start {
@@ -50,7 +35,7 @@ struct Start {
 }
 
 const STARTED: [Start; 11] = [
-    Start { function: "webhook", aim: 2.0, event: |_, _| Ok(http_event("POST", "/webhook/stripe", "", None, Some("{}"))) },
+    Start { function: "webhook", aim: 2.0, event: |_, _| Ok(call("POST", "/webhook/stripe", None, Some("{}"))) },
     Start { function: "operator-plans", aim: 3.5, event: |issuer, _| read(issuer, "/api/v1/operator/plans") },
     Start { function: "allocations", aim: 3.5, event: |issuer, _| read(issuer, "/api/v1/operator/subscriptions/SUB-2025-0000001/tier-allocations") },
     Start { function: "subscriptions", aim: 3.5, event: |issuer, _| read(issuer, "/api/v1/operator/subscriptions/SUB-2025-0000001") },
@@ -64,11 +49,11 @@ const STARTED: [Start; 11] = [
 ];
 
 fn read(issuer: &Fake, path: &str) -> Result<Vec<u8>> {
-    Ok(http_event("GET", path, "", Some(&token(issuer, "operator", 1)?), None))
+    Ok(call("GET", path, Some(&token(issuer, "operator", 1)?), None))
 }
 
 fn own(issuer: &Fake, path: &str) -> Result<Vec<u8>> {
-    Ok(http_event("GET", path, "", Some(&token(issuer, "customer", 1)?), None))
+    Ok(call("GET", path, Some(&token(issuer, "customer", 1)?), None))
 }
 
 /// One message with an event that nothing follows from, but that is recorded.
@@ -114,7 +99,7 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
         let mut early = 0;
         for number in 1..=requests {
             function.invoke((start.event)(&issuer, 1_000 + number)?).await?;
-            hello.invoke(http_event("GET", "/", "", None, None)).await?;
+            hello.invoke(call("GET", "/", None, None)).await?;
             if number == requests / 10 {
                 early = function.memory()?.0;
             }
@@ -150,8 +135,7 @@ pub async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
         })
         .to_string();
         let signature = signature::sign(bench.env.get("STRIPE_WEBHOOK_SECRET")?, Clock::system().now().as_second(), event.as_bytes());
-        let mut request: Value = serde_json::from_slice(&http_event("POST", "/webhook/stripe", "", None, Some(&event)))?;
-        request["headers"]["stripe-signature"] = json!(signature);
+        let request = http_event("POST", "/webhook/stripe", &[("stripe-signature", &signature)], Some(&event));
         Ok((request.to_string().into_bytes(), event))
     };
     let settings = bench.settings(&[("STRIPE_QUEUE_URL", url)]);
@@ -169,7 +153,7 @@ pub async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
             let (answer, took) = webhook.invoke(request).await?;
             super::runtime::body(&answer, 200)?;
             ours += took;
-            floor += hello.invoke(http_event("GET", "/", "", None, None)).await?.1 + sender.send(url, &event, number).await?;
+            floor += hello.invoke(call("GET", "/", None, None)).await?.1 + sender.send(url, &event, number).await?;
         }
         measure.push(milliseconds(ours / INGESTED), milliseconds(floor / INGESTED));
     }

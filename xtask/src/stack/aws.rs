@@ -61,7 +61,7 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
 /// What both clients share: this stack's credentials and region.
 pub async fn shared_config() -> aws_config::SdkConfig {
     let credentials = aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "local stack");
-    let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).region(aws_config::Region::new(REGION));
+    let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(shared::tls::aws_client()).region(aws_config::Region::new(REGION));
     loader.credentials_provider(credentials).load().await
 }
 

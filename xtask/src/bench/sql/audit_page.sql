@@ -1,0 +1,1 @@
+SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, host(ip_address), stripe_event_id, previous_state, new_state, details FROM subscription_audit WHERE tenant_id = 't1' ORDER BY event_timestamp DESC, id DESC LIMIT 101;

@@ -1,0 +1,1 @@
+SELECT event_id, event_type, api_version, livemode, created_at, customer_id, object_id, stripe_subscription_id, tenant_id, status, status_reason, lost_tries, transient_errors, last_error, replays, recorded_at, updated_at FROM stripe_events WHERE tenant_id = 't1' ORDER BY recorded_at DESC, event_id DESC LIMIT 101;
