@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use super::model::{AuditFilter, AuditRow};
 use super::{Actor, Entry};
 use crate::Result;
-use crate::db::execute;
-use crate::fields::{Instant, Text};
+use crate::db::{Conditions, execute, query};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 
@@ -84,32 +83,28 @@ pub async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<(
 
 /// A page of the rows that the filter lets through, newest first, and one more.
 pub async fn list(db: &impl GenericClient, filter: &AuditFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<AuditRow>> {
-    let (at, id) = page.after.unzip();
-    let rows = db
-        .query(
-            "SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, host(ip_address) AS ip_address,
-                    stripe_event_id, previous_state, new_state, details
-             FROM subscription_audit
-             WHERE ($1::text IS NULL OR tenant_id = $1) AND ($2::text IS NULL OR subscription_id = $2) AND ($3::text IS NULL OR device_id = $3)
-               AND ($4::text IS NULL OR event_type = $4) AND ($5::text IS NULL OR actor_id = $5)
-               AND ($6::timestamptz IS NULL OR event_timestamp >= $6) AND ($7::timestamptz IS NULL OR event_timestamp < $7)
-               AND ($8::timestamptz IS NULL OR (event_timestamp, id) < ($8, $9::bigint))
-             ORDER BY event_timestamp DESC, id DESC LIMIT $10 OFFSET $11",
-            &[
-                &filter.tenant_id.as_ref().map(TenantId::as_str),
-                &filter.subscription_id.as_ref().map(SubscriptionId::as_str),
-                &filter.device_id.as_ref().map(DeviceId::as_str),
-                &filter.event_type.as_ref().map(Text::as_str),
-                &filter.actor_id.as_ref().map(Text::as_str),
-                &filter.from.map(Instant::get),
-                &filter.to.map(Instant::get),
-                &at,
-                &id,
-                &page.fetch(),
-                &page.offset,
-            ],
-        )
-        .await?;
+    let mut conditions = Conditions::default();
+    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));
+    conditions.equal("device_id", filter.device_id.as_ref().map(ToString::to_string));
+    conditions.equal("event_type", filter.event_type.as_ref().map(|text| text.as_str().to_owned()));
+    conditions.equal("actor_id", filter.actor_id.as_ref().map(|text| text.as_str().to_owned()));
+    if let Some(from) = filter.from {
+        conditions.and("event_timestamp >= ?", from.get());
+    }
+    if let Some(to) = filter.to {
+        conditions.and("event_timestamp < ?", to.get());
+    }
+    if let Some((at, id)) = page.after {
+        conditions.and_two("(event_timestamp, id) < (?, ?)", at, id);
+    }
+    let (clause, limits) = conditions.finish(page.fetch(), page.offset);
+    let sql = format!(
+        "SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, host(ip_address) AS ip_address, stripe_event_id,
+                previous_state, new_state, details
+         FROM subscription_audit {clause} ORDER BY event_timestamp DESC, id DESC {limits}"
+    );
+    let rows = query(db, &sql, &conditions.params()).await?;
     let row = |row: &tokio_postgres::Row| AuditRow {
         id: row.get("id"),
         event_timestamp: row.get("event_timestamp"),

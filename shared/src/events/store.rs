@@ -125,7 +125,7 @@ pub async fn list(db: &impl GenericClient, filter: &EventFilter, page: &Page<(Ti
     }
     let (clause, limits) = conditions.finish(page.fetch(), page.offset);
     let sql = format!("SELECT {EVENT} FROM stripe_events e {clause} ORDER BY e.recorded_at DESC, e.event_id DESC {limits}");
-    db.query(&sql, &conditions.params()).await?.iter().map(event).collect()
+    query(db, &sql, &conditions.params()).await?.iter().map(event).collect()
 }
 
 /// The rows of this clause, each with what its event says.
