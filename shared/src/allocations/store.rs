@@ -85,12 +85,10 @@ pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<(i
 
 /// Sets how many slots a member brings; the version tells of another limit only.
 pub async fn set_limit(tx: &Transaction<'_>, tenant: &TenantId, id: &SubscriptionId, tier: i32, slot_limit: i32, now: Timestamp) -> Result<()> {
-    execute(tx, "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+    let sql = "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
          ON CONFLICT (subscription_id, tier_id) DO UPDATE SET slot_limit = excluded.slot_limit, version = a.version + 1, updated_at = excluded.updated_at
-         WHERE a.slot_limit <> excluded.slot_limit",
-        &[&tenant.as_str(), &id.as_str(), &tier, &slot_limit, &now],
-    )
-    .await?;
+         WHERE a.slot_limit <> excluded.slot_limit";
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &tier, &slot_limit, &now]).await?;
     Ok(())
 }
 

@@ -129,16 +129,14 @@ pub async fn decommission(tx: &Transaction<'_>, tenant: &TenantId, id: &DeviceId
 /// Locks the devices on subscriptions that may have left them behind, by id, and returns those subscriptions.
 pub async fn lock_left_behind(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<SubscriptionId>> {
     let live = LIVE.map(Status::as_str);
-    let rows = query(tx, "WITH locked AS (
+    let sql = "WITH locked AS (
                  SELECT d.subscription_id FROM devices d
                  WHERE d.tenant_id = $1 AND d.subscription_id IN (
                      SELECT s.subscription_id FROM subscriptions s JOIN subscriptions r ON r.subscription_id = coalesce(s.parent_subscription_id, s.subscription_id)
                      WHERE s.tenant_id = $1 AND (r.status <> ALL($2) OR r.subscription_type = 'TRIAL'))
                  ORDER BY d.device_id FOR NO KEY UPDATE OF d)
-             SELECT DISTINCT subscription_id FROM locked ORDER BY subscription_id",
-            &[&tenant.as_str(), &live.as_slice()],
-        )
-        .await?;
+             SELECT DISTINCT subscription_id FROM locked ORDER BY subscription_id";
+    let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
     rows.iter().map(|row| SubscriptionId::parse(row.get(0))).collect()
 }
 

@@ -122,12 +122,10 @@ pub async fn ensure_row(tx: &Transaction<'_>, root: &Subscription, tier: i32, no
 /// Counts anew, after devices of `members` went to `to`, which is a root: places on each, slots on the roots' rows, made where they are missing.
 pub async fn recount(tx: &Transaction<'_>, members: &[&SubscriptionId], roots: &[&SubscriptionId], to: &SubscriptionId, now: Timestamp) -> Result<()> {
     let ids = |of: &[&SubscriptionId]| -> Vec<String> { of.iter().chain([&to]).map(ToString::to_string).collect() };
-    execute(tx, "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at)
+    let sql = "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit, created_at, updated_at)
          SELECT DISTINCT tenant_id, subscription_id, tier_id, 0, $2::timestamptz, $2::timestamptz FROM devices WHERE subscription_id = $1 AND tier_id IS NOT NULL
-         ON CONFLICT (subscription_id, tier_id) DO NOTHING",
-        &[&to.as_str(), &now],
-    )
-    .await?;
+         ON CONFLICT (subscription_id, tier_id) DO NOTHING";
+    execute(tx, sql, &[&to.as_str(), &now]).await?;
     execute(
         tx,
         "UPDATE subscriptions s SET active_device_count = (SELECT count(*) FROM devices d WHERE d.subscription_id = s.subscription_id), updated_at = $2

@@ -192,34 +192,37 @@ pub struct Bought<'a> {
 /// Inserts it with the next id, and returns that with the row as JSON (for the audit).
 pub async fn insert_bought(tx: &Transaction<'_>, new: &Bought<'_>, now: Timestamp) -> Result<(SubscriptionId, Value)> {
     let (id, word) = new.stripe.unzip();
-    let row = query_one(tx, "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, grace_end, plan_id, device_limit, term_start,
+    let sql = "INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, parent_subscription_id, status, grace_end, plan_id, device_limit, term_start,
                                         term_end, stripe_checkout_session_id, stripe_subscription_id, stripe_sync, stripe_price_id, stripe_status,
                                         stripe_period_end, stripe_cancel_at, stripe_collection_paused, description, created_by, created_at, updated_at,
                                         stripe_paid_until)
              VALUES (generate_subscription_id($16), $1, CASE WHEN $2::text IS NULL THEN 'MAIN' ELSE 'ADDON' END, $2, $3, $4, $5, $6, $7, $8, $9, $10,
                      CASE WHEN $10::text IS NULL THEN 0 ELSE 1 END, $11, $12, $13, $14, $15, 'Bought at Stripe Checkout', 'stripe', $16, $16, $17)
-             RETURNING subscription_id, to_jsonb(subscriptions) AS state",
-            &[
-                &new.tenant.as_str(),
-                &new.parent.map(SubscriptionId::as_str),
-                &new.status.as_str(),
-                &new.grace_end,
-                &new.plan.map(PlanId::as_str),
-                &new.device_limit,
-                &new.term.0,
-                &new.term.1,
-                &new.session.as_str(),
-                &id.map(StripeSubscriptionId::as_str),
-                &word.and_then(|word| word.price).map(StripePriceId::as_str),
-                &word.map(|word| word.status),
-                &word.map(|word| word.period.1),
-                &word.and_then(|word| word.cancel_at),
-                &word.is_some_and(|word| word.is_collection_paused),
-                &now,
-                &word.and_then(|word| word.paid_term).map(|(_, end)| end),
-            ],
-        )
-        .await?;
+             RETURNING subscription_id, to_jsonb(subscriptions) AS state";
+    let row = query_one(
+        tx,
+        sql,
+        &[
+            &new.tenant.as_str(),
+            &new.parent.map(SubscriptionId::as_str),
+            &new.status.as_str(),
+            &new.grace_end,
+            &new.plan.map(PlanId::as_str),
+            &new.device_limit,
+            &new.term.0,
+            &new.term.1,
+            &new.session.as_str(),
+            &id.map(StripeSubscriptionId::as_str),
+            &word.and_then(|word| word.price).map(StripePriceId::as_str),
+            &word.map(|word| word.status),
+            &word.map(|word| word.period.1),
+            &word.and_then(|word| word.cancel_at),
+            &word.is_some_and(|word| word.is_collection_paused),
+            &now,
+            &word.and_then(|word| word.paid_term).map(|(_, end)| end),
+        ],
+    )
+    .await?;
     Ok((SubscriptionId::parse(row.get("subscription_id"))?, row.get("state")))
 }
 

@@ -272,10 +272,13 @@ pub async fn insert_alias(tx: &Transaction<'_>, id: &TenantId, customer: &Stripe
 
 /// Writes what a customer may change of a locked tenant: those columns only, which are all that customers' role may write.
 pub async fn save_profile(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
-    execute(tx, "UPDATE tenants SET name = $2, legal_name = $3, contact_email = $4, contact_name = $5, billing_email = $6, phone = $7, industry = $8, company_size = $9,
+    let sql = "UPDATE tenants SET name = $2, legal_name = $3, contact_email = $4, contact_name = $5, billing_email = $6, phone = $7, industry = $8, company_size = $9,
                 address_line1 = $10, address_line2 = $11, city = $12, state_province = $13, postal_code = $14, country = $15, data_residency_region = $16,
                 version = $17, updated_at = $18
-         WHERE tenant_id = $1",
+         WHERE tenant_id = $1";
+    execute(
+        tx,
+        sql,
         &[
             &tenant.tenant_id.as_str(),
             &tenant.name,
