@@ -14,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
 use crate::error::{Refusal, Service, with_causes};
+use crate::http::Page;
 use crate::ids::TenantId;
 use crate::secrets::Secrets;
 use crate::{Error, Result, tls};
@@ -156,14 +157,26 @@ pub async fn in_chunks<F: Future<Output = Result<u64>>>(budget: Duration, chunk:
     Ok(all)
 }
 
-/// The WHERE of a list: only the conditions that are asked for, so that each has its index.
+/// What a list lets through: only the conditions that are asked for, so that each has its index.
 #[derive(Default)]
 pub struct Conditions {
     sql: Vec<String>,
     params: Vec<Box<dyn ToSql + Sync + Send>>,
+    is_search: bool,
 }
 
 impl Conditions {
+    /// Adds a condition that lets through a few rows or nearly all, as its value has it: planned anew each time.
+    pub fn search(&mut self, sql: &str, value: impl ToSql + Sync + Send + 'static) {
+        self.is_search = true;
+        self.and(sql, value);
+    }
+
+    /// Adds a condition on no value.
+    pub fn plain(&mut self, sql: &str) {
+        self.sql.push(sql.to_owned());
+    }
+
     /// Adds a condition on one value, which stands for its `?`.
     pub fn and(&mut self, sql: &str, value: impl ToSql + Sync + Send + 'static) {
         self.params.push(Box::new(value));
@@ -185,18 +198,20 @@ impl Conditions {
         }
     }
 
-    /// The clause, and the one that cuts the page.
-    pub fn finish(&mut self, limit: i64, offset: i64) -> (String, String) {
+    /// The page of what `select` reads, in this order, and one row more. Its length is written out: a LIMIT that `PostgreSQL` is not told it takes for a
+    /// tenth of the table, finds a plan for the page at hand cheaper, and so plans the statement anew each time. Only pages of the usual length are
+    /// parsed once a connection, which would otherwise keep a statement for each length and offset that somebody asks for.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn page<K>(self, db: &impl GenericClient, select: &str, order: &str, page: &Page<K>) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
         let clause = if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) };
-        self.params.push(Box::new(limit));
-        self.params.push(Box::new(offset));
-        (clause, format!("LIMIT ${} OFFSET ${}", self.params.len() - 1, self.params.len()))
-    }
-
-    /// The values, in order.
-    #[must_use]
-    pub fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-        self.params.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
+        let sql = format!("{select} {clause} ORDER BY {order} LIMIT {}", page.fetch());
+        let params: Vec<_> = self.params.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+        if page.is_usual() && !self.is_search {
+            return query(db, &sql, &params).await;
+        }
+        db.query(&format!("{sql} OFFSET {}", page.offset), &params).await
     }
 }
 

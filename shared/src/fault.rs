@@ -11,7 +11,6 @@ pub enum Point {
     IngestQueued,
     ApplyBegun,
     ApplyRead,
-    ApplyLocked,
     ApplyClaimed,
     ApplyTenantInserted,
     ApplySubscriptionInserted,
@@ -35,12 +34,11 @@ pub enum Point {
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 23] = [
         Self::IngestVerified,
         Self::IngestQueued,
         Self::ApplyBegun,
         Self::ApplyRead,
-        Self::ApplyLocked,
         Self::ApplyClaimed,
         Self::ApplyTenantInserted,
         Self::ApplySubscriptionInserted,

@@ -46,6 +46,15 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
     let before = proxy.ready();
     world.receive(&[&second]).await;
     asked.push(("a checkout applied", proxy.ready() - before));
+    let mut news = 0;
+    for company in ["first", "second"] {
+        let ours = world.row(&format!("SELECT stripe_subscription_id AS id FROM subscriptions WHERE tenant_id = '{company}'")).await;
+        world.stripe.cancel_at_period_end(&text(&ours["id"]), true).expect("to be cancelled");
+        let before = proxy.ready();
+        world.receive(&[&world.event("customer.subscription.updated")]).await;
+        news = proxy.ready() - before;
+    }
+    asked.push(("news of a subscription applied", news));
     let reviewed = [
         ("tier assignment", 12),
         ("the tier that it has", 5),
@@ -53,7 +62,8 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
         ("entitlement check", 8),
         ("plan list", 1),
         ("subscription page", 1),
-        ("a checkout applied", 21),
+        ("a checkout applied", 20),
+        ("news of a subscription applied", 13),
     ];
     assert_eq!(asked, reviewed);
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::model::{AuditFilter, AuditRow};
 use super::{Actor, Entry};
 use crate::Result;
-use crate::db::{Conditions, execute, query};
+use crate::db::{Conditions, execute};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 
@@ -98,13 +98,10 @@ pub async fn list(db: &impl GenericClient, filter: &AuditFilter, page: &Page<(Ti
     if let Some((at, id)) = page.after {
         conditions.and_two("(event_timestamp, id) < (?, ?)", at, id);
     }
-    let (clause, limits) = conditions.finish(page.fetch(), page.offset);
-    let sql = format!(
-        "SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, host(ip_address) AS ip_address, stripe_event_id,
-                previous_state, new_state, details
-         FROM subscription_audit {clause} ORDER BY event_timestamp DESC, id DESC {limits}"
-    );
-    let rows = query(db, &sql, &conditions.params()).await?;
+    let select = "SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, host(ip_address) AS ip_address,
+                         stripe_event_id, previous_state, new_state, details
+                  FROM subscription_audit";
+    let rows = conditions.page(db, select, "event_timestamp DESC, id DESC", page).await?;
     let row = |row: &tokio_postgres::Row| AuditRow {
         id: row.get("id"),
         event_timestamp: row.get("event_timestamp"),

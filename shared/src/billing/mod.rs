@@ -30,8 +30,7 @@ use model::{BillingConfig, BillingStatus, BillingSubscription, Checkout, Checkou
 pub async fn config(app: &App, caller: &Customer) -> Result<BillingConfig> {
     let mut db = app.tenant_db()?.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
-    let every_plan = Page { limit: 1_000, offset: 0, after: None };
-    let plans = plans::store::list(&tx, &every_plan).await?;
+    let plans = plans::store::list(&tx, &Page::whole()).await?;
     tx.commit().await?;
     let plans = plans.into_iter().filter(|plan| plan.is_active).map(Into::into).collect();
     Ok(BillingConfig { publishable_key: app.publishable_key()?.to_owned(), plans })

@@ -43,9 +43,7 @@ pub async fn list(db: &impl GenericClient, filter: &DeviceFilter, page: &Page<(T
     if let Some((tenant, id)) = &page.after {
         conditions.and_two("(d.tenant_id, d.device_id) > (?, ?)", tenant.as_str().to_owned(), id.as_str().to_owned());
     }
-    let (clause, limits) = conditions.finish(page.fetch(), page.offset);
-    let rows = query(db, &format!("{DEVICE} {clause} ORDER BY d.tenant_id, d.device_id {limits}"), &conditions.params()).await?;
-    rows.iter().map(device).collect()
+    conditions.page(db, DEVICE, "d.tenant_id, d.device_id", page).await?.iter().map(device).collect()
 }
 
 /// How many devices are on a subscription, and the first of them by id.

@@ -27,8 +27,7 @@ pub async fn get(db: &Db, tenant: &TenantId) -> Result<Entitlements> {
 }
 
 async fn compute(tx: &Transaction<'_>, tenant: &TenantId, families: &[Family]) -> Result<Entitlements> {
-    let every_tier = Page { limit: 1_000, offset: 0, after: None };
-    let tiers = tiers::store::list(tx, &every_tier, false).await?;
+    let tiers = tiers::store::list(tx, &Page::whole(), false).await?;
     let held = families.iter().flat_map(Family::members).filter_map(|member| member.plan_id.as_ref());
     let limits: BTreeMap<PlanId, BTreeMap<String, i64>> = plans::store::limits(tx, held).await?;
     let families = families.iter().map(|family| model::of_family(family, &tiers, &limits)).collect();

@@ -45,9 +45,7 @@ pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
     let tx = db.transaction().await?;
-    store::lock_customer(&tx, checkout.customer.as_ref(), &event.id).await?;
-    fault::point(Point::ApplyLocked);
-    if let Some(status) = store::claim(&tx, event, checkout.customer.as_ref(), now).await?.filter(|status| status.is_final()) {
+    if let Some(status) = store::claim_alone(&tx, event, checkout.customer.as_ref(), now).await?.filter(|status| status.is_final()) {
         return Ok(Outcome { status, wake_outbox: false });
     }
     fault::point(Point::ApplyClaimed);

@@ -29,7 +29,7 @@ use crate::db::Db;
 use crate::fault::{self, Point};
 use crate::flags::{self, Flag};
 use crate::stripe::Stripe;
-use crate::{Error, Result};
+use crate::{Error, Result, subscriptions};
 use model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
 
 /// How long one event may take. What takes longer is tried again: a stalled service must not hold up the batch until the function's end.
@@ -87,16 +87,26 @@ impl Applier {
     }
 
     async fn try_apply(&self, event: &Envelope, receives: u32, reads: &mut Reads) -> Result<Outcome> {
-        {
+        let is_word = event.event_type.starts_with("customer.subscription.") || event.event_type.starts_with("invoice.");
+        let subscription = if is_word { event.subscription() } else { Ok(None) };
+        let seen = {
             // The connection goes back before Stripe is asked: a slow answer must not hold it.
             let mut db = self.db.connection().await?;
-            if let Some(status) = store::status(&db, &event.id).await?.filter(|status| status.is_final()) {
+            let ours = async {
+                match &subscription {
+                    Ok(Some(id)) => subscriptions::store::find_synced(&db, id).await,
+                    _ => Ok(None),
+                }
+            };
+            let (status, seen) = futures::try_join!(store::status(&db, &event.id), ours)?;
+            if let Some(status) = status.filter(|status| status.is_final()) {
                 return Ok(Outcome::quiet(status));
             }
             if receives > 1 && store::begin_again(&mut db, event, self.clock.now()).await? > MAX_LOST_TRIES {
                 return Err(Error::conflict("consumer_dies", format!("{MAX_LOST_TRIES} tries came to no word: their consumer died")));
             }
-        }
+            seen
+        };
         fault::point(Point::ApplyBegun);
         if event.livemode != self.stripe.livemode()? {
             return self.record(event, EventStatus::Ignored, "of the other mode (livemode)", None).await;
@@ -106,8 +116,8 @@ impl Applier {
             | "checkout.session.async_payment_succeeded"
             | "checkout.session.async_payment_failed"
             | "checkout.session.expired" => checkout::apply(self, event).await,
-            kind if kind.starts_with("customer.subscription.") || kind.starts_with("invoice.") => match event.subscription()? {
-                Some(id) => self.apply_word(event, &id, reads).await,
+            kind if is_word => match subscription? {
+                Some(id) => self.apply_word(event, &id, seen, reads).await,
                 None if kind.starts_with("invoice.") => self.record(event, EventStatus::Ignored, "an invoice of no subscription", None).await,
                 None => Err(Error::conflict("stripe_shape", "the event's subscription has no id")),
             },

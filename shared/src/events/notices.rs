@@ -49,8 +49,7 @@ pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
     let tx = db.transaction().await?;
-    store::lock_customer(&tx, Some(&customer), &event.id).await?;
-    if let Some(status) = store::claim(&tx, event, Some(&customer), now).await?.filter(|status| status.is_final()) {
+    if let Some(status) = store::claim_alone(&tx, event, Some(&customer), now).await?.filter(|status| status.is_final()) {
         return Ok(Outcome::quiet(status));
     }
     let Some(tenant) = tenants::store::find_by_customer(&tx, &customer).await? else {

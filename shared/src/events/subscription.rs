@@ -18,6 +18,7 @@ use crate::plans::{self, model::Plan};
 use crate::prices;
 use crate::stripe::Item;
 use crate::subscriptions::model::{Status, Subscription, SubscriptionType};
+use crate::subscriptions::store::Synced;
 use crate::subscriptions::word::{self, Meaning, Word, meaning};
 use crate::{Error, Result, allocations, subscriptions, tenants};
 
@@ -52,8 +53,9 @@ impl<'a> Cause<'a> {
 
 impl Applier {
     /// Applies what Stripe says now of the subscription that the event is about. One that we do not have yet waits for its checkout.
-    pub(super) async fn apply_word(&self, event: &Envelope, id: &StripeSubscriptionId, reads: &mut Reads) -> Result<Outcome> {
-        if let Some((status, _)) = self.follow_stripe(id, Cause::Event(event), reads).await? {
+    /// `seen` is ours, as `find_synced` found it.
+    pub(super) async fn apply_word(&self, event: &Envelope, id: &StripeSubscriptionId, seen: Option<Synced>, reads: &mut Reads) -> Result<Outcome> {
+        if let Some((status, _)) = self.follow_seen(id, seen, Cause::Event(event), reads).await? {
             return Ok(Outcome::quiet(status));
         }
         // A checkout that waits because its subscription was incomplete has no news of its own.
@@ -77,9 +79,19 @@ impl Applier {
 
     /// What became of the event, and whether the word changed anything; none where we do not have the subscription.
     pub(super) async fn follow_stripe(&self, id: &StripeSubscriptionId, cause: Cause<'_>, reads: &mut Reads) -> Result<Option<(EventStatus, bool)>> {
+        let seen = subscriptions::store::find_synced(&self.db.connection().await?, id).await?;
+        self.follow_seen(id, seen, cause, reads).await
+    }
+
+    /// The count in `seen` is taken before a read begins, and compared under the lock.
+    async fn follow_seen(
+        &self,
+        id: &StripeSubscriptionId,
+        mut seen: Option<Synced>,
+        cause: Cause<'_>,
+        reads: &mut Reads,
+    ) -> Result<Option<(EventStatus, bool)>> {
         for _ in 0..READS {
-            // The count is taken before the read begins, and compared under the lock.
-            let seen = subscriptions::store::find_synced(&self.db.connection().await?, id).await?;
             let Some((own, sync)) = seen else { return Ok(None) };
             let news = match reads.of(id, sync) {
                 Some(news) => news,
@@ -90,6 +102,7 @@ impl Applier {
                 reads.keep(id, sync + 1, news);
                 return Ok(Some(done));
             }
+            seen = subscriptions::store::find_synced(&self.db.connection().await?, id).await?;
         }
         Err(Error::unavailable(Service::Stripe, format!("subscription {id} is changing faster than it can be read")))
     }
@@ -100,27 +113,25 @@ impl Applier {
         let event = cause.event();
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
-        if let Some(event) = event {
-            store::lock_customer(&tx, event.customer().as_ref(), &event.id).await?;
-            if let Some(status) = store::claim(&tx, event, event.customer().as_ref(), now).await?.filter(|status| status.is_final()) {
-                return Ok(Some((status, false)));
-            }
+        if let Some(event) = event
+            && let Some(status) = store::claim_alone(&tx, event, event.customer().as_ref(), now).await?.filter(|status| status.is_final())
+        {
+            return Ok(Some((status, false)));
         }
-        let family = families::store::lock(&tx, own).await?.ok_or_else(subscriptions::not_found)?;
+        let roots = families::store::lock_roots(&tx, &[own]).await?;
         let named = tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
-        // At once; but what an older word stands for is nobody's error.
-        let (counted, resolved) = futures::join!(subscriptions::store::count_sync(&tx, own, sync), resolve(&tx, &news.subscription, named.as_deref()));
-        if !counted? {
+        let (families, resolved) = futures::join!(families::store::read(&tx, &roots), resolve(&tx, &news.subscription, named.as_deref()));
+        let family = families?.pop().ok_or_else(subscriptions::not_found)?;
+        let before = family.member(own).ok_or_else(subscriptions::not_found)?;
+        if before.stripe_sync != sync {
+            // What an older word stands for is nobody's error.
             return Ok(None);
         }
-        let before = family.member(own).ok_or_else(subscriptions::not_found)?;
         let following = Following { tx: &tx, family: &family, before, cause, now };
         let changed = following.apply(news, &resolved?).await?;
         fault::point(Point::WordApplied);
         if let Some(event) = event {
             following.tell(event).await?;
-            let reason = (!changed).then_some(if before.hold_reason.is_some() { "held: kept beside ours" } else { "nothing new" });
-            store::finish(&tx, &event.id, EventStatus::Applied, reason, Some(&before.tenant_id), now).await?;
         }
         tx.commit().await?;
         fault::point(Point::WordCommitted);
@@ -192,7 +203,7 @@ pub(super) async fn resolve<'a>(tx: &Transaction<'_>, subscription: &'a crate::s
 }
 
 impl Following<'_> {
-    /// Writes what the word changes, of the subscription and of what hangs on it. False where that is nothing.
+    /// Writes what the word changes, of the subscription and of what hangs on it, and what became of the event. False where the first is nothing.
     async fn apply(&self, news: &News, resolved: &Resolved<'_>) -> Result<bool> {
         let before = self.before;
         let is_addon = before.subscription_type == SubscriptionType::Addon;
@@ -213,6 +224,8 @@ impl Following<'_> {
             }
         }
         if after == *before && tier_slots.is_null() {
+            let reason = if before.hold_reason.is_some() { "held: kept beside ours" } else { "nothing new" };
+            futures::try_join!(subscriptions::store::count_sync(self.tx, &before.subscription_id), self.finish(Some(reason)))?;
             return Ok(false);
         }
         if after.status.is_live() && !before.status.is_live() {
@@ -220,7 +233,8 @@ impl Following<'_> {
             tenants::store::share(self.tx, &before.tenant_id).await?;
         }
         let details = (!tier_slots.is_null()).then(|| json!({"tier_slots": tier_slots}));
-        self.save(before, after.clone(), details).await?;
+        let counted = Subscription { stripe_sync: before.stripe_sync + 1, ..after.clone() };
+        futures::try_join!(self.save(before, counted, details), self.finish(None))?;
         if before.subscription_type == SubscriptionType::Main {
             self.carry_addons(&after).await?;
             if after.stripe_price_id != before.stripe_price_id {
@@ -281,6 +295,14 @@ impl Following<'_> {
             return Ok(());
         }
         self.flag("addon_still_charged", format!("{} has ended, and Stripe still charges for {}", root.subscription_id, charged.join(", "))).await
+    }
+
+    /// Records what became of the event.
+    async fn finish(&self, reason: Option<&str>) -> Result<()> {
+        match self.event() {
+            Some(event) => store::finish(self.tx, event, EventStatus::Applied, reason, Some(&self.before.tenant_id), self.now).await,
+            None => Ok(()),
+        }
     }
 
     async fn save(&self, before: &Subscription, changed: Subscription, details: Option<Value>) -> Result<()> {

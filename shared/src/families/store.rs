@@ -17,6 +17,13 @@ pub async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Fa
 
 /// Locks the families of these subscriptions, by their roots' ids; each once.
 pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
+    let roots = lock_roots(tx, ids).await?;
+    // Only now, with the lock held, do the rows say what stays true.
+    read(tx, &roots).await
+}
+
+/// Locks the roots of these subscriptions' families, and returns their ids; what else is read for them may be read at once.
+pub async fn lock_roots(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<String>> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
     let roots = |given: &str| {
@@ -26,10 +33,7 @@ pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<V
              ORDER BY subscription_id FOR NO KEY UPDATE"
         )
     };
-    let rows = query_keys(tx, roots, &ids).await?;
-    let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
-    // Only now, with the lock held, do the rows say what stays true.
-    read(tx, &roots).await
+    Ok(query_keys(tx, roots, &ids).await?.iter().map(|row| row.get(0)).collect())
 }
 
 /// Locks every family of a tenant that could take a device: those with a live root.
@@ -38,7 +42,7 @@ pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Fa
     let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status = ANY($2)
                ORDER BY subscription_id FOR NO KEY UPDATE";
     let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
-    let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    let roots: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     read(tx, &roots).await
 }
 
@@ -47,12 +51,13 @@ pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<
     let sql =
         "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status <> 'EXPIRED' ORDER BY subscription_id";
     let rows = query(db, sql, &[&tenant.as_str()]).await?;
-    let roots: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    let roots: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     read(db, &roots).await
 }
 
 /// The families of these roots, unlocked.
-pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>> {
+pub async fn read(db: &impl GenericClient, roots: &[impl AsRef<str>]) -> Result<Vec<Family>> {
+    let roots: Vec<&str> = roots.iter().map(AsRef::as_ref).collect();
     let of = |given: &str| format!("(s.subscription_id {given} OR s.parent_subscription_id {given})");
     let members = |given: &str| format!("SELECT {COLUMNS} FROM subscriptions s WHERE {} ORDER BY s.subscription_id", of(given));
     let allocations = |given: &str| {
@@ -63,7 +68,7 @@ pub async fn read(db: &impl GenericClient, roots: &[&str]) -> Result<Vec<Family>
         )
     };
     // At once: PostgreSQL answers both in one round trip.
-    let (members, allocations) = futures::try_join!(query_keys(db, members, roots), query_keys(db, allocations, roots))?;
+    let (members, allocations) = futures::try_join!(query_keys(db, members, &roots), query_keys(db, allocations, &roots))?;
     let members: Vec<Subscription> = members.iter().map(subscription).collect::<Result<_>>()?;
     let allocations: Vec<Allocation> = allocations
         .iter()

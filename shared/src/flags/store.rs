@@ -7,8 +7,7 @@ use tokio_postgres::Row;
 use super::Flag;
 use super::model::{FlagFilter, FlagRow};
 use crate::Result;
-use crate::db::{execute, query_opt};
-use crate::fields::Text;
+use crate::db::{Conditions, execute, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeEventId, SubscriptionId, TenantId};
 
@@ -65,30 +64,17 @@ pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timest
 
 /// A page of the flags that the filter lets through, newest first, and one more.
 pub async fn list(db: &impl GenericClient, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<FlagRow>> {
-    let (at, id) = page.after.unzip();
-    let sql = format!(
-        "{FLAG}
-         WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR tenant_id = $2) AND ($3::text IS NULL OR subscription_id = $3)
-           AND ($4::boolean IS NULL OR (resolved_at IS NOT NULL) = $4)
-           AND ($5::timestamptz IS NULL OR (created_at, flag_id) < ($5, $6::bigint))
-         ORDER BY created_at DESC, flag_id DESC LIMIT $7 OFFSET $8"
-    );
-    let rows = db
-        .query(
-            &sql,
-            &[
-                &filter.kind.as_ref().map(Text::as_str),
-                &filter.tenant_id.as_ref().map(TenantId::as_str),
-                &filter.subscription_id.as_ref().map(SubscriptionId::as_str),
-                &filter.status.resolved(),
-                &at,
-                &id,
-                &page.fetch(),
-                &page.offset,
-            ],
-        )
-        .await?;
-    rows.iter().map(flag).collect()
+    let mut conditions = Conditions::default();
+    conditions.equal("kind", filter.kind.as_ref().map(|text| text.as_str().to_owned()));
+    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));
+    if let Some(resolved) = filter.status.resolved() {
+        conditions.plain(if resolved { "resolved_at IS NOT NULL" } else { "resolved_at IS NULL" });
+    }
+    if let Some((at, id)) = page.after {
+        conditions.and_two("(created_at, flag_id) < (?, ?)", at, id);
+    }
+    conditions.page(db, FLAG, "created_at DESC, flag_id DESC", page).await?.iter().map(flag).collect()
 }
 
 /// The flag of this number, and nobody else ends it before this transaction does.

@@ -16,6 +16,11 @@ pub type Limit = Int<1, 500>;
 /// How many items to skip.
 pub type Offset = Int<0, 1_000_000_000>;
 
+/// How many where nothing is asked for.
+const DEFAULT: i64 = 100;
+/// More than a catalogue has.
+const WHOLE: i64 = 1_000;
+
 /// Where a page ended: opaque, made by the answer before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(Json);
@@ -78,7 +83,21 @@ impl<K: DeserializeOwned> Page<K> {
             return Err(Error::invalid("offset", "cannot be combined with cursor"));
         }
         let after = cursor.map(|cursor| serde_json::from_value(cursor.0).map_err(|_| Error::invalid("cursor", "is not a cursor of this list"))).transpose()?;
-        Ok(Self { limit: limit.map_or(100, |limit| limit.0.get()), offset: offset.map_or(0, |offset| offset.0.get()), after })
+        Ok(Self { limit: limit.map_or(DEFAULT, |limit| limit.0.get()), offset: offset.map_or(0, |offset| offset.0.get()), after })
+    }
+}
+
+impl<K> Page<K> {
+    /// The whole of a catalogue.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { limit: WHOLE, offset: 0, after: None }
+    }
+
+    /// Whether many ask for pages of this length, which so deserve a statement of their own.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        self.offset == 0 && matches!(self.limit, DEFAULT | WHOLE)
     }
 
     /// One more than wanted: whether there is a next page is then known without a count.

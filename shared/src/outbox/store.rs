@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
 use super::model::{self, AddonQuantity, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel, StripeSync};
-use crate::db::{execute, query_one, query_opt};
+use crate::db::{Conditions, execute, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::mails::model::MailKind;
@@ -166,26 +166,14 @@ fn step(row: &Row) -> Result<StepRow> {
 
 /// A page of the steps that the filter lets through, newest first, and one more.
 pub async fn list(db: &impl GenericClient, filter: &StepFilter, page: &Page<i64>) -> Result<Vec<StepRow>> {
-    let sql = format!(
-        "SELECT {STEP} FROM outbox_steps
-         WHERE ($1::text IS NULL OR tenant_id = $1) AND ($2::text IS NULL OR kind = $2) AND ($3::text IS NULL OR status = $3)
-           AND ($4::bigint IS NULL OR step_id < $4)
-         ORDER BY step_id DESC LIMIT $5 OFFSET $6"
-    );
-    let rows = db
-        .query(
-            &sql,
-            &[
-                &filter.tenant_id.as_ref().map(TenantId::as_str),
-                &filter.kind.map(StepKind::as_str),
-                &filter.status.map(StepStatus::as_str),
-                &page.after,
-                &page.fetch(),
-                &page.offset,
-            ],
-        )
-        .await?;
-    rows.iter().map(step).collect()
+    let mut conditions = Conditions::default();
+    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal("kind", filter.kind.map(StepKind::as_str));
+    conditions.equal("status", filter.status.map(StepStatus::as_str));
+    if let Some(id) = page.after {
+        conditions.and("step_id < ?", id);
+    }
+    conditions.page(db, &format!("SELECT {STEP} FROM outbox_steps"), "step_id DESC", page).await?.iter().map(step).collect()
 }
 
 /// The step of this number, and nobody else writes it before this transaction ends.

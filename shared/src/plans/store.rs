@@ -9,7 +9,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{Plan, PlanTier, TierDefault, TierDefaults};
 use crate::Result;
-use crate::db::{execute, query, query_keys, query_one, query_opt};
+use crate::db::{Conditions, execute, query, query_keys, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId};
 
@@ -43,9 +43,11 @@ fn plan(row: &Row) -> Result<Plan> {
 
 /// A page in the order of the catalogue, and one more.
 pub async fn list(db: &impl GenericClient, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
-    let (sort_order, id) = page.after.as_ref().map_or((None, None), |(sort_order, id)| (Some(sort_order), Some(id.as_str())));
-    let sql = format!("{PLAN} WHERE $1::integer IS NULL OR (p.sort_order, p.plan_id) > ($1, $2::text) ORDER BY p.sort_order, p.plan_id LIMIT $3 OFFSET $4");
-    query(db, &sql, &[&sort_order, &id, &page.fetch(), &page.offset]).await?.iter().map(plan).collect()
+    let mut conditions = Conditions::default();
+    if let Some((sort_order, id)) = &page.after {
+        conditions.and_two("(p.sort_order, p.plan_id) > (?, ?)", *sort_order, id.as_str().to_owned());
+    }
+    conditions.page(db, PLAN, "p.sort_order, p.plan_id", page).await?.iter().map(plan).collect()
 }
 
 /// The plan of this id, retired ones too: who paid for one has it.

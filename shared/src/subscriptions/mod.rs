@@ -178,6 +178,7 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewSubscriptio
         stripe_paid_until: None,
         stripe_cancel_at: None,
         stripe_collection_paused: false,
+        stripe_sync: 0,
         hold_reason: None,
         held_by: None,
         held_at: None,

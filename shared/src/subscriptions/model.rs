@@ -109,6 +109,9 @@ pub struct Subscription {
     pub stripe_cancel_at: Option<Timestamp>,
     /// Whether Stripe makes invoices without collecting them.
     pub stripe_collection_paused: bool,
+    /// How often Stripe's word was applied: nobody's business but the appliers'.
+    #[serde(skip)]
+    pub stripe_sync: i64,
     /// Why an operator holds it against Stripe's news.
     pub hold_reason: Option<String>,
     pub held_by: Option<String>,

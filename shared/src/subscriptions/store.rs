@@ -16,7 +16,8 @@ use crate::ids::{PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, S
 /// The columns of a `Subscription`, of a table called `s`.
 pub const COLUMNS: &str = "s.subscription_id, s.tenant_id, s.subscription_type, s.parent_subscription_id, s.status, s.plan_id, s.device_limit,
     s.active_device_count, s.term_start, s.term_end, s.grace_end, s.description, s.stripe_subscription_id, s.stripe_status,
-    s.stripe_price_id, s.stripe_period_end, s.stripe_paid_until, s.stripe_cancel_at, s.stripe_collection_paused, s.hold_reason, s.held_by, s.held_at, s.created_by, s.version, s.created_at, s.updated_at";
+    s.stripe_price_id, s.stripe_period_end, s.stripe_paid_until, s.stripe_cancel_at, s.stripe_collection_paused, s.stripe_sync, s.hold_reason, s.held_by, s.held_at,
+    s.created_by, s.version, s.created_at, s.updated_at";
 
 /// Reads them.
 pub fn subscription(row: &Row) -> Result<Subscription> {
@@ -40,6 +41,7 @@ pub fn subscription(row: &Row) -> Result<Subscription> {
         stripe_paid_until: row.get("stripe_paid_until"),
         stripe_cancel_at: row.get("stripe_cancel_at"),
         stripe_collection_paused: row.get("stripe_collection_paused"),
+        stripe_sync: row.get("stripe_sync"),
         hold_reason: row.get("hold_reason"),
         held_by: row.get("held_by"),
         held_at: row.get("held_at"),
@@ -89,7 +91,7 @@ pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<(
         tx,
         "UPDATE subscriptions SET status = $2, plan_id = $3, device_limit = $4, term_start = $5, term_end = $6, grace_end = $7, description = $8,
                 stripe_status = $9, stripe_price_id = $10, stripe_period_end = $11, stripe_cancel_at = $12, stripe_collection_paused = $13,
-                hold_reason = $14, held_by = $15, held_at = $16, version = $17, updated_at = $18, stripe_paid_until = $19
+                hold_reason = $14, held_by = $15, held_at = $16, version = $17, updated_at = $18, stripe_paid_until = $19, stripe_sync = $20
          WHERE subscription_id = $1",
         &[
             &subscription.subscription_id.as_str(),
@@ -111,6 +113,7 @@ pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<(
             &subscription.version,
             &subscription.updated_at,
             &subscription.stripe_paid_until,
+            &subscription.stripe_sync,
         ],
     )
     .await?;
@@ -137,18 +140,19 @@ pub async fn list(
     if let Some((term_end, id)) = &page.after {
         conditions.and_two("(s.term_end, s.subscription_id) > (?, ?)", *term_end, id.as_str().to_owned());
     }
-    let (clause, limits) = conditions.finish(page.fetch(), page.offset);
-    let sql = format!(
+    let select = format!(
         "SELECT {COLUMNS}, t.name AS tenant_name, coalesce(r.status, s.status) AS root_status
-         FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id LEFT JOIN subscriptions r ON r.subscription_id = s.parent_subscription_id
-         {clause} ORDER BY s.term_end, s.subscription_id {limits}"
+         FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id LEFT JOIN subscriptions r ON r.subscription_id = s.parent_subscription_id"
     );
-    let rows = query(db, &sql, &conditions.params()).await?;
+    let rows = conditions.page(db, &select, "s.term_end, s.subscription_id", page).await?;
     rows.iter().map(|row| Ok((subscription(row)?, row.get("tenant_name"), Status::parse(row.get("root_status"))?))).collect()
 }
 
-/// The subscription of ours that this Stripe subscription pays for, with how often its word was applied.
-pub async fn find_synced(db: &impl GenericClient, id: &StripeSubscriptionId) -> Result<Option<(SubscriptionId, i64)>> {
+/// A subscription, with how often Stripe's word of it was applied.
+pub type Synced = (SubscriptionId, i64);
+
+/// The subscription of ours that this Stripe subscription pays for.
+pub async fn find_synced(db: &impl GenericClient, id: &StripeSubscriptionId) -> Result<Option<Synced>> {
     let sql = "SELECT subscription_id, stripe_sync FROM subscriptions WHERE stripe_subscription_id = $1";
     query_opt(db, sql, &[&id.as_str()]).await?.map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1)))).transpose()
 }
@@ -159,11 +163,10 @@ pub async fn find_paid_by(db: &impl GenericClient, ids: &[&str]) -> Result<Vec<S
     query(db, &sql, &[&ids]).await?.iter().map(subscription).collect()
 }
 
-/// Counts one more application of Stripe's word to a subscription whose family is locked. False where another came first since `seen`: what
-/// was read before it may be older than what it applied.
-pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId, seen: i64) -> Result<bool> {
-    let sql = "UPDATE subscriptions SET stripe_sync = stripe_sync + 1 WHERE subscription_id = $1 AND stripe_sync = $2";
-    Ok(execute(tx, sql, &[&id.as_str(), &seen]).await? == 1)
+/// Counts one more application of Stripe's word, which changed nothing else.
+pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<()> {
+    execute(tx, "UPDATE subscriptions SET stripe_sync = stripe_sync + 1 WHERE subscription_id = $1", &[&id.as_str()]).await?;
+    Ok(())
 }
 
 /// A subscription as a paid checkout makes it.

@@ -72,7 +72,7 @@ pub async fn list(db: &impl GenericClient, filter: &TenantFilter, page: &Page<Te
         let Some(terms) = model::search_terms(typed) else { return Ok(Vec::new()) };
         // The expression of the index tenants_words.
         let words = "to_tsvector('simple', t.tenant_id || ' ' || t.name || ' ' || coalesce(t.legal_name, ''))";
-        conditions.and(&format!("{words} @@ to_tsquery('simple', ?)"), terms);
+        conditions.search(&format!("{words} @@ to_tsquery('simple', ?)"), terms);
     }
     if let Some(email) = &filter.email {
         let email = email.as_str().to_owned();
@@ -91,8 +91,7 @@ pub async fn list(db: &impl GenericClient, filter: &TenantFilter, page: &Page<Te
     if let Some(after) = &page.after {
         conditions.and("t.tenant_id > ?", after.as_str().to_owned());
     }
-    let (clause, cut) = conditions.finish(page.fetch(), page.offset);
-    db.query(&format!("{TENANT} {clause} ORDER BY t.tenant_id {cut}"), &conditions.params()).await?.iter().map(tenant).collect()
+    conditions.page(db, TENANT, "t.tenant_id", page).await?.iter().map(tenant).collect()
 }
 
 /// The tenant of this id, deleted ones too.
@@ -223,7 +222,7 @@ pub async fn save(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
 }
 
 /// Makes this transaction the only one that decides whose the tenant's present customer and this one are, before its row is locked:
-/// appliers of events hold the same locks, in the same order (`events::store::lock_customer`).
+/// appliers of events hold the same locks, in the same order (`events::store::claim_alone`).
 pub async fn lock_customers(tx: &Transaction<'_>, id: &TenantId, customer: Option<&StripeCustomerId>) -> Result<()> {
     execute(
         tx,

@@ -8,7 +8,7 @@ use tokio_postgres::types::Json;
 
 use super::model::Tier;
 use crate::Result;
-use crate::db::{execute, query, query_one, query_opt};
+use crate::db::{Conditions, execute, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::StripePriceId;
 
@@ -42,11 +42,12 @@ fn tier(row: &Row) -> Result<Tier> {
 
 /// A page in the tiers' order, and one more.
 pub async fn list(db: &impl GenericClient, page: &Page<(i32, i32)>, active_only: bool) -> Result<Vec<Tier>> {
-    let (sort_order, id) = page.after.unzip();
-    let sql = format!(
-        "{TIER} WHERE ($1::integer IS NULL OR (t.sort_order, t.tier_id) > ($1, $2::integer)) AND (t.is_active OR NOT $5::boolean) ORDER BY t.sort_order, t.tier_id LIMIT $3 OFFSET $4"
-    );
-    query(db, &sql, &[&sort_order, &id, &page.fetch(), &page.offset, &active_only]).await?.iter().map(tier).collect()
+    let mut conditions = Conditions::default();
+    conditions.equal("t.is_active", active_only.then_some(true));
+    if let Some((sort_order, id)) = page.after {
+        conditions.and_two("(t.sort_order, t.tier_id) > (?, ?)", sort_order, id);
+    }
+    conditions.page(db, TIER, "t.sort_order, t.tier_id", page).await?.iter().map(tier).collect()
 }
 
 /// The tier of this number, retired ones too.

@@ -2,24 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 use super::Bench;
 use super::database::Fleet;
 use super::report::{Aim, Measure};
-use super::requests::{SECONDS, Script, pgbench};
-use super::runtime::{Instance, request};
+use super::requests::{Script, pgbench};
+use super::runtime::{Instance, invoke_at_once, serve_json};
 
 /// Subscriptions of one consumer, each with a customer of its own.
 const EACH: u64 = 200;
 const CONSUMERS: u64 = 8;
-const BATCH: u64 = 10;
+const BATCH: u32 = 10;
 
 const SCRIPT: Script = Script { name: "apply_event", sql: include_str!("sql/apply_event.sql"), role: "system" };
 
@@ -51,7 +47,11 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
         let mut measure = Measure::new(format!("events applied a second, {at_once} at once"), "/s", Aim::AtLeast(0.5));
         for _ in 0..bench.rounds {
             let others = consumers.split_off(usize::try_from(at_once)?);
-            let ours = apply_at_once(&mut consumers, &number).await?;
+            let events = (0..at_once).map(|consumer| {
+                let number = Arc::clone(&number);
+                move |_| batch(consumer, number.fetch_add(1, Ordering::Relaxed))
+            });
+            let ours = invoke_at_once(&mut consumers, BATCH, events, ensure_done).await?;
             consumers.extend(others);
             measure.push(ours, pgbench(bench, fleet, &SCRIPT, i32::try_from(at_once)?, i32::try_from(EACH * at_once)?).await?.rate);
         }
@@ -66,32 +66,6 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(measures)
 }
 
-/// Each consumer applies batch after batch; answers how many events a second all of them.
-async fn apply_at_once(consumers: &mut Vec<Instance>, number: &Arc<AtomicU64>) -> Result<f64> {
-    let began = Instant::now();
-    let mut running = JoinSet::new();
-    for (consumer, instance) in (0..).zip(consumers.drain(..)) {
-        let number = Arc::clone(number);
-        running.spawn(async move {
-            let mut applied = 0;
-            while began.elapsed() < Duration::from_secs(SECONDS.into()) {
-                ensure_done(&instance.invoke(batch(consumer, number.fetch_add(1, Ordering::Relaxed))).await?.0)?;
-                applied += u32::try_from(BATCH)?;
-            }
-            anyhow::Ok((consumer, instance, applied))
-        });
-    }
-    let (mut total, mut back) = (0, Vec::new());
-    while let Some(ended) = running.join_next().await {
-        let (consumer, instance, applied) = ended??;
-        back.push((consumer, instance));
-        total += applied;
-    }
-    back.sort_by_key(|(consumer, _)| *consumer);
-    consumers.extend(back.into_iter().map(|(_, instance)| instance));
-    Ok(super::rate(total, began.elapsed()))
-}
-
 fn ensure_done(answer: &[u8]) -> Result<()> {
     let answer: Value = serde_json::from_slice(answer)?;
     ensure!(answer["batchItemFailures"].as_array().is_some_and(Vec::is_empty), "an event stays on its queue: {answer}");
@@ -101,7 +75,7 @@ fn ensure_done(answer: &[u8]) -> Result<()> {
 /// A batch of the queue, as the event source mapping hands it over: ten of the consumer's subscriptions, each with news.
 fn batch(consumer: u64, number: u64) -> Vec<u8> {
     let record = |place: u64| {
-        let of = consumer * EACH + (number * BATCH + place) % EACH + 1;
+        let of = consumer * EACH + (number * u64::from(BATCH) + place) % EACH + 1;
         let object = json!({ "id": format!("sub_{of}"), "object": "subscription", "customer": format!("cus_{of}"), "status": "active" });
         let event = json!({
             "id": format!("evt_{number}_{place}"), "object": "event", "type": "customer.subscription.updated", "created": 1_770_000_000, "livemode": false,
@@ -113,28 +87,13 @@ fn batch(consumer: u64, number: u64) -> Vec<u8> {
             "messageAttributes": {}, "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:0:bench.fifo", "awsRegion": "us-east-1"
         })
     };
-    json!({ "Records": (0..BATCH).map(record).collect::<Vec<_>>() }).to_string().into_bytes()
+    json!({ "Records": (0..BATCH.into()).map(record).collect::<Vec<_>>() }).to_string().into_bytes()
 }
 
 /// A Stripe that answers at once whichever subscription it is asked for, each time with a period that ends a second later; its address.
 async fn serve_subscriptions() -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = format!("http://{}", listener.local_addr()?);
-    let end = Arc::new(AtomicI64::new(2_000_000_000));
-    tokio::spawn(async move {
-        while let Ok((connection, _)) = listener.accept().await {
-            let end = Arc::clone(&end);
-            tokio::spawn(async move { drop(answer_subscriptions(connection, &end).await) });
-        }
-    });
-    Ok(address)
-}
-
-async fn answer_subscriptions(mut connection: TcpStream, end: &AtomicI64) -> Result<()> {
-    connection.set_nodelay(true)?;
-    let mut read = Vec::new();
-    loop {
-        let (head, _) = request(&mut connection, &mut read).await?;
+    let end = AtomicI64::new(2_000_000_000);
+    serve_json(move |head, _| {
         let id = head.split([' ', '?']).nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
         let (customer, end) = (id.replace("sub_", "cus_"), end.fetch_add(1, Ordering::Relaxed));
         let price = json!({ "id": "price_pro_month", "object": "price", "unit_amount": 19_900, "recurring": { "interval": "month", "interval_count": 1 } });
@@ -143,13 +102,11 @@ async fn answer_subscriptions(mut connection: TcpStream, end: &AtomicI64) -> Res
             "current_period_start": 1_997_000_000, "current_period_end": end
         });
         let invoice = json!({ "id": format!("in_{id}"), "object": "invoice", "status": "paid", "amount_due": 19_900, "created": 1_770_000_000 });
-        let answer = json!({
+        Ok(json!({
             "id": id, "object": "subscription", "status": "active", "customer": customer, "metadata": {}, "created": 1_760_000_000,
             "cancel_at": null, "cancel_at_period_end": false, "pause_collection": null, "latest_invoice": invoice,
             "items": { "object": "list", "data": [item], "has_more": false }
-        })
-        .to_string();
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
-        connection.write_all(&[head.as_bytes(), answer.as_bytes()].concat()).await?;
-    }
+        }))
+    })
+    .await
 }

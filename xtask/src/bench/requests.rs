@@ -5,17 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use simulators::keycloak::Fake;
 use tokio::process::Command;
-use tokio::task::JoinSet;
 
 use super::database::Fleet;
 use super::report::{Aim, Measure};
-use super::runtime::{Instance, body, call, processor};
+use super::runtime::{Instance, SECONDS, body, call, invoke_at_once, processor};
 use super::{Bench, milliseconds};
 
 /// Requests of a round.
 const REQUESTS: u32 = 300;
-/// How long a rate is measured for.
-pub const SECONDS: u32 = 4;
 /// Instances at once.
 const INSTANCES: i32 = 16;
 
@@ -183,28 +180,11 @@ pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(vec![many, one])
 }
 
-/// Each instance assigns to one tenant's device again and again; answers how many a second all of them. An error of one is the end.
+/// Each instance assigns to one tenant's device again and again; answers how many a second all of them.
 async fn assign_at_once(instances: &mut Vec<Instance>, issuer: &Fake, devices: &[(i32, i32)]) -> Result<f64> {
-    let began = Instant::now();
-    let mut running = JoinSet::new();
-    for (instance, (tenant, device)) in instances.drain(..).zip(devices.iter().copied()) {
-        let token = token(issuer, "customer", tenant)?;
-        running.spawn(async move {
-            let mut number = 0;
-            while began.elapsed() < Duration::from_secs(SECONDS.into()) {
-                body(&instance.invoke(assign(&token, device, number)).await?.0, 200)?;
-                number += 1;
-            }
-            anyhow::Ok((instance, number))
-        });
-    }
-    let mut total = 0;
-    while let Some(ended) = running.join_next().await {
-        let (instance, number) = ended??;
-        instances.push(instance);
-        total += number;
-    }
-    Ok(super::rate(total, began.elapsed()))
+    let calls = devices.iter().map(|(tenant, device)| Ok((token(issuer, "customer", *tenant)?, *device))).collect::<Result<Vec<_>>>()?;
+    let events = calls.into_iter().map(|(token, device)| move |number| assign(&token, device, number));
+    invoke_at_once(instances, 1, events, |answer| body(answer, 200).map(drop)).await
 }
 
 /// The hourly runs before may have ended the subscriptions that are asked for.

@@ -16,7 +16,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
 
+/// How long a rate is measured for.
+pub const SECONDS: u32 = 4;
 /// No invocation of a benchmark takes longer.
 const LIMIT: Duration = Duration::from_mins(15);
 
@@ -88,6 +91,58 @@ impl Instance {
     pub async fn stop(mut self) -> Result<()> {
         self.child.kill().await.context("cannot end a function")
     }
+}
+
+/// Invokes each instance with its events, one after the other, for `SECONDS`; answers how many a second all of them answered, each event being so
+/// `many`. An answer that fails the check is the end.
+pub async fn invoke_at_once<E>(instances: &mut Vec<Instance>, many: u32, events: impl IntoIterator<Item = E>, check: fn(&[u8]) -> Result<()>) -> Result<f64>
+where
+    E: Fn(u32) -> Vec<u8> + Send + 'static,
+{
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for (instance, event) in instances.drain(..).zip(events) {
+        running.spawn(async move {
+            let mut number = 0;
+            while began.elapsed() < Duration::from_secs(SECONDS.into()) {
+                check(&instance.invoke(event(number)).await?.0)?;
+                number += 1;
+            }
+            anyhow::Ok((instance, number))
+        });
+    }
+    let mut total: u32 = 0;
+    while let Some(ended) = running.join_next().await {
+        let (instance, number) = ended??;
+        instances.push(instance);
+        total += number;
+    }
+    Ok(super::rate(total * many, began.elapsed()))
+}
+
+/// A server that answers each request's head and body at once with JSON; its address.
+pub async fn serve_json(answer: impl Fn(&str, &[u8]) -> Result<Value> + Send + Sync + 'static) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            let served = async move {
+                connection.set_nodelay(true)?;
+                let mut read = Vec::new();
+                loop {
+                    let (head, body) = request(&mut connection, &mut read).await?;
+                    let body = answer(&head, &body)?.to_string();
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+                    connection.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
+                }
+            };
+            // It ends when the function hangs up.
+            tokio::spawn(async move { drop::<Result<()>>(served.await) });
+        }
+    });
+    Ok(address)
 }
 
 /// What a process has used of the processors, all its threads together.

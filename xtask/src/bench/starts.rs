@@ -4,7 +4,6 @@
 //! What a start waits for outside the function is answered at once: the secrets by a server here, the issuer's keys by the embedded issuer.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,12 +13,12 @@ use shared::events::signature;
 use simulators::keycloak::Fake;
 use simulators::lambda::http_event;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::database::Fleet;
 use super::report::{Aim, Measure};
 use super::requests::{hello, token};
-use super::runtime::{Instance, call, request};
+use super::runtime::{Instance, call, request, serve_json};
 use super::{Bench, megabytes, milliseconds};
 
 /// Starts of a round, of which the middle one counts.
@@ -215,26 +214,10 @@ async fn serve_secrets(bench: &Bench) -> Result<String> {
         let secret = client.get_secret_value().secret_id(&id).send().await?;
         secrets.insert(id, secret.secret_string().context("a secret without text")?.to_owned());
     }
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = format!("http://{}", listener.local_addr()?);
-    let secrets = Arc::new(secrets);
-    tokio::spawn(async move {
-        while let Ok((connection, _)) = listener.accept().await {
-            let secrets = Arc::clone(&secrets);
-            tokio::spawn(async move { drop(answer_secrets(connection, &secrets).await) });
-        }
-    });
-    Ok(address)
-}
-
-async fn answer_secrets(mut connection: TcpStream, secrets: &HashMap<String, String>) -> Result<()> {
-    let mut read = Vec::new();
-    loop {
-        let (_, body) = request(&mut connection, &mut read).await?;
-        let asked: Value = serde_json::from_slice(&body)?;
+    serve_json(move |_, body| {
+        let asked: Value = serde_json::from_slice(body)?;
         let id = asked["SecretId"].as_str().unwrap_or_default();
-        let answer = json!({ "ARN": "arn:aws:secretsmanager:us-east-1:0:secret:bench", "Name": id, "SecretString": secrets.get(id) }).to_string();
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n", answer.len());
-        connection.write_all(&[head.as_bytes(), answer.as_bytes()].concat()).await?;
-    }
+        Ok(json!({ "ARN": "arn:aws:secretsmanager:us-east-1:0:secret:bench", "Name": id, "SecretString": secrets.get(id) }))
+    })
+    .await
 }

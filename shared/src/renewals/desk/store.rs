@@ -6,15 +6,17 @@ use jiff::Timestamp;
 use super::model::{BreakerApproval, NewBreakerApproval, RunRow, RunStatus};
 use crate::Result;
 use crate::audit::Person;
+use crate::db::Conditions;
 use crate::http::Page;
 
 /// A page of runs, newest first, and one more.
 pub async fn runs(db: &impl GenericClient, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
-    let (at, id) = page.after.unzip();
-    let sql = "SELECT run_id, started_at, as_of, requested_by, status, counted, summary, finished_at FROM renewal_runs
-               WHERE $1::timestamptz IS NULL OR (started_at, run_id) < ($1, $2::bigint)
-               ORDER BY started_at DESC, run_id DESC LIMIT $3 OFFSET $4";
-    let rows = db.query(sql, &[&at, &id, &page.fetch(), &page.offset]).await?;
+    let mut conditions = Conditions::default();
+    if let Some((at, id)) = page.after {
+        conditions.and_two("(started_at, run_id) < (?, ?)", at, id);
+    }
+    let select = "SELECT run_id, started_at, as_of, requested_by, status, counted, summary, finished_at FROM renewal_runs";
+    let rows = conditions.page(db, select, "started_at DESC, run_id DESC", page).await?;
     rows.iter()
         .map(|row| {
             Ok(RunRow {
