@@ -1,11 +1,12 @@
 //! What every HTTP function keeps between requests: the database as the roles it acts in, who may call, the time.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use aws_config::SdkConfig;
 use axum::http::HeaderValue;
 
 use crate::auth::Verifier;
+use crate::aws::{self, SdkConfig};
 use crate::clock::Clock;
 use crate::config::{self, AuthSettings, DatabaseSettings, Env, KeycloakSettings};
 use crate::db::Db;
@@ -15,6 +16,9 @@ use crate::queue::Queue;
 use crate::secrets::{Role, Secrets};
 use crate::stripe::Stripe;
 use crate::{Error, Result};
+
+/// How long an instance may prepare itself.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// The state of an HTTP function. Cloned freely.
 #[derive(Clone)]
@@ -53,7 +57,7 @@ impl App {
         let database = DatabaseSettings::from_env(env)?;
         let verifier = Verifier::new(AuthSettings::from_env(env)?, clock.clone())?;
         let origins = config::allowed_origins(env)?;
-        let aws = config::aws().await;
+        let aws = aws::config(env)?;
         let mut reading = Vec::new();
         for role in roles {
             let user = role.database_user().ok_or_else(|| Error::Internal(format!("{} has no database user", role.name())))?;
@@ -92,6 +96,25 @@ impl App {
             _ => None,
         };
         Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak, stripe, events })))
+    }
+
+    /// Fetches, before the first event, what nearly every request needs: the issuer's keys, and a connection as the first of the roles
+    /// (docs/adr/0012). What cannot be reached is left to the request that needs it.
+    pub async fn warm(&self) {
+        let connection = async {
+            match self.0.roles.first() {
+                Some((.., db)) => db.connection().await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let both = futures::future::join(self.0.verifier.fetch_keys(), connection);
+        let Ok((keys, connection)) = tokio::time::timeout(WARM_UP, both).await else {
+            tracing::warn!("not prepared in time");
+            return;
+        };
+        for error in [keys.err(), connection.err()].into_iter().flatten() {
+            tracing::warn!(%error, "not prepared");
+        }
     }
 
     /// The database as operators' role.

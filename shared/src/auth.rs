@@ -79,7 +79,7 @@ struct RealmAccess {
 }
 
 impl Verifier {
-    /// A verifier. Connects at the first token.
+    /// A verifier. Connects at the first token, or beforehand by `fetch_keys`.
     ///
     /// # Errors
     /// `Internal`.
@@ -127,6 +127,14 @@ impl Verifier {
         // A claim that is no tenant id is as none: its bearer is nobody's customer.
         let tenant = payload.tenant_id.and_then(|id| TenantId::parse(&id).ok());
         Ok(Claims { subject: payload.sub, roles: payload.realm_access.roles, tenant })
+    }
+
+    /// Reads the issuer's keys, where they are not known.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn fetch_keys(&self) -> Result<()> {
+        self.key("").await.map(drop)
     }
 
     async fn key(&self, kid: &str) -> Result<Option<DecodingKey>> {

@@ -1,14 +1,11 @@
 //! Settings from the environment. The only place that reads it; a bad setting is one line that names it (docs/configuration.md).
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use aws_config::SdkConfig;
-use aws_config::timeout::TimeoutConfig;
 use lettre::Address;
 use lettre::message::Mailbox;
 
-use crate::{Error, Result, tls};
+use crate::{Error, Result};
 
 /// Where settings come from.
 pub struct Env(Box<Lookup>);
@@ -282,18 +279,6 @@ pub fn stripe_publishable_key(env: &Env) -> Result<Option<String>> {
 /// `Setting` where it is missing or not a URL.
 pub fn queue_url(env: &Env, name: &str) -> Result<String> {
     env.url(name)
-}
-
-/// What the AWS clients of a process share. Time-outs are short: Stripe repeats a delivery that got no answer, and the outbox
-/// has its minute tick.
-pub async fn aws() -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(2))
-        .operation_attempt_timeout(Duration::from_secs(4))
-        .operation_timeout(Duration::from_secs(9))
-        .build();
-    let loader = aws_config::ConfigLoader::default().behavior_version(aws_config::BehaviorVersion::latest());
-    loader.timeout_config(timeouts).http_client(tls::aws_client()).load().await
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts, Transaction};
+use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::sync::RwLock;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Config, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::DatabaseSettings;
@@ -83,10 +84,13 @@ impl Db {
 /// `Refused` as forbidden (`tenant_deleted`) where the tenant is gone, or never was; `Database`.
 pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<Transaction<'a>> {
     let tx = connection.transaction().await?;
-    // Two statements in one message, so that they run in this order in one round trip. A tenant's id is a slug: nothing in it ends a literal.
-    let set = format!("SELECT set_config('app.tenant_id', '{tenant}', true); SELECT 1 FROM tenants WHERE tenant_id = '{tenant}' AND status = 'ACTIVE'");
-    let rows = tx.simple_query(&set).await?.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count();
-    if rows == 2 {
+    let set = tx.prepare_cached("SELECT set_config('app.tenant_id', $1, true)");
+    let find = tx.prepare_cached("SELECT FROM tenants WHERE tenant_id = $1 AND status = 'ACTIVE'");
+    let (set, find) = futures::future::try_join(set, find).await?;
+    let tenant = tenant.as_str();
+    // In one round trip. The first is sent first, and the second, which sees nothing without it, runs after it.
+    let (_, found) = futures::future::try_join(tx.execute(&set, &[&tenant]), tx.query_opt(&find, &[&tenant])).await?;
+    if found.is_some() {
         return Ok(tx);
     }
     Err(Error::refusal(Refusal::Forbidden, "tenant_deleted", "The access token's tenant does not exist, or no longer does."))
@@ -108,10 +112,23 @@ pub async fn query(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + S
 /// # Errors
 /// The database's.
 pub async fn query_keys(db: &impl GenericClient, sql: impl Fn(&str) -> String, keys: &[&str]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+    let sql = for_keys(sql, keys);
     match keys {
-        [key] => query(db, &sql("= $1"), &[key]).await,
-        _ => query(db, &sql("= ANY($1)"), &[&keys]).await,
+        [key] => query(db, &sql, &[key]).await,
+        _ => query(db, &sql, &[&keys]).await,
     }
+}
+
+/// Parses what `query_keys` then sends as soon as it is polled: before whatever is polled after it, which `PostgreSQL` runs after it.
+///
+/// # Errors
+/// The database's.
+pub async fn prepare_keys(db: &impl GenericClient, sql: impl Fn(&str) -> String, keys: &[&str]) -> std::result::Result<(), tokio_postgres::Error> {
+    db.prepare_cached(&for_keys(sql, keys)).await.map(drop)
+}
+
+fn for_keys(sql: impl Fn(&str) -> String, keys: &[&str]) -> String {
+    sql(if keys.len() == 1 { "= $1" } else { "= ANY($1)" })
 }
 
 /// The same for at most one row.
@@ -157,64 +174,105 @@ pub async fn in_chunks<F: Future<Output = Result<u64>>>(budget: Duration, chunk:
     Ok(all)
 }
 
+/// A value of a condition, with its type: what is planned for its values is sent with both.
+pub trait Value: ToSql + Sync + Send + 'static {
+    /// The column's.
+    const TYPE: Type;
+}
+
+impl Value for String {
+    const TYPE: Type = Type::TEXT;
+}
+
+impl Value for &'static str {
+    const TYPE: Type = Type::TEXT;
+}
+
+impl Value for i32 {
+    const TYPE: Type = Type::INT4;
+}
+
+impl Value for i64 {
+    const TYPE: Type = Type::INT8;
+}
+
+impl Value for Timestamp {
+    const TYPE: Type = Type::TIMESTAMPTZ;
+}
+
+/// A connection, or a transaction on one, that plans a statement for its values: one round trip, and nothing of it is kept.
+pub trait Planner: GenericClient {
+    /// The rows.
+    fn query_planned(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> impl Future<Output = std::result::Result<Vec<Row>, tokio_postgres::Error>> + Send;
+}
+
+impl Planner for Object {
+    async fn query_planned(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        self.query_typed(sql, params).await
+    }
+}
+
+impl Planner for Transaction<'_> {
+    async fn query_planned(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        self.query_typed(sql, params).await
+    }
+}
+
 /// What a list lets through: only the conditions that are asked for, so that each has its index.
 #[derive(Default)]
 pub struct Conditions {
     sql: Vec<String>,
-    params: Vec<Box<dyn ToSql + Sync + Send>>,
-    is_search: bool,
+    params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
 }
 
 impl Conditions {
-    /// Adds a condition that lets through a few rows or nearly all, as its value has it: planned anew each time.
-    pub fn search(&mut self, sql: &str, value: impl ToSql + Sync + Send + 'static) {
-        self.is_search = true;
-        self.and(sql, value);
-    }
-
     /// Adds a condition on no value.
     pub fn plain(&mut self, sql: &str) {
         self.sql.push(sql.to_owned());
     }
 
     /// Adds a condition on one value, which stands for its `?`.
-    pub fn and(&mut self, sql: &str, value: impl ToSql + Sync + Send + 'static) {
-        self.params.push(Box::new(value));
-        self.sql.push(sql.replacen('?', &format!("${}", self.params.len()), 1));
+    pub fn and<V: Value>(&mut self, sql: &str, value: V) {
+        let sql = sql.replacen('?', &self.place(value), 1);
+        self.sql.push(sql);
     }
 
     /// The same with two.
-    pub fn and_two(&mut self, sql: &str, first: impl ToSql + Sync + Send + 'static, second: impl ToSql + Sync + Send + 'static) {
-        self.params.push(Box::new(first));
-        self.params.push(Box::new(second));
-        let count = self.params.len();
-        self.sql.push(sql.replacen('?', &format!("${}", count - 1), 1).replacen('?', &format!("${count}"), 1));
+    pub fn and_two(&mut self, sql: &str, first: impl Value, second: impl Value) {
+        let sql = sql.replacen('?', &self.place(first), 1).replacen('?', &self.place(second), 1);
+        self.sql.push(sql);
     }
 
     /// The column is this, where something is asked for.
-    pub fn equal(&mut self, column: &str, value: Option<impl ToSql + Sync + Send + 'static>) {
+    pub fn equal(&mut self, column: &str, value: Option<impl Value>) {
         if let Some(value) = value {
             self.and(&format!("{column} = ?"), value);
         }
     }
 
-    /// The page of what `select` reads, in this order, and one row more. A LIMIT that `PostgreSQL` is not told it takes for a tenth of the table, and so plans
-    /// the statement anew for each page. That is right where there are values to look at: one tenant has half of all rows, another none. Without any, the
-    /// usual length is written out, and the plan is kept.
+    fn place<V: Value>(&mut self, value: V) -> String {
+        self.params.push((Box::new(value), V::TYPE));
+        format!("${}", self.params.len())
+    }
+
+    /// The page of what `select` reads, in this order, and one row more. One on no value, of a usual length, has that length written out, and its plan is
+    /// kept. Any other is planned for its values each time: one tenant has half of all rows, another none, and of a plan for all of them, which a
+    /// prepared statement has from its sixth time on, the great one's page would cost all of its rows.
     ///
     /// # Errors
     /// The database's.
-    pub async fn page<K>(self, db: &impl GenericClient, select: &str, order: &str, page: &Page<K>) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+    pub async fn page<K>(self, db: &impl Planner, select: &str, order: &str, page: &Page<K>) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
         let clause = if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) };
-        let sql = format!("{select} {clause} ORDER BY {order}");
+        let sql = format!("{select} {clause} ORDER BY {order} LIMIT {}", page.fetch());
         if self.params.is_empty() && page.is_usual() {
-            return query(db, &format!("{sql} LIMIT {}", page.fetch()), &[]).await;
+            return query(db, &sql, &[]).await;
         }
-        let limit = page.fetch();
-        let mut params: Vec<_> = self.params.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
-        params.extend([&limit as &(dyn ToSql + Sync), &page.offset]);
-        let sql = format!("{sql} LIMIT ${} OFFSET ${}", params.len() - 1, params.len());
-        if self.is_search { db.query(&sql, &params).await } else { query(db, &sql, &params).await }
+        let params: Vec<_> = self.params.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect();
+        db.query_planned(&format!("{sql} OFFSET {}", page.offset), &params).await
     }
 }
 

@@ -9,6 +9,7 @@ pub mod allocations;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod aws;
 pub mod billing;
 pub mod clock;
 pub mod config;

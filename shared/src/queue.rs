@@ -1,9 +1,9 @@
 //! SQS: the FIFO queue of Stripe's events and the queue that wakes the outbox.
 
-use aws_config::SdkConfig;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::MessageSystemAttributeName;
 
+use crate::aws::SdkConfig;
 use crate::error::Service;
 use crate::events::model::Message;
 use crate::{Error, Result};

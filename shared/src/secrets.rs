@@ -4,10 +4,10 @@
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::error::DisplayErrorContext;
 use serde::Deserialize;
 
+use crate::aws::SdkConfig;
 use crate::config::Env;
 use crate::error::Service;
 use crate::{Error, Result};

@@ -13,10 +13,15 @@ use crate::{Error, Result};
 /// Sets up logs at `LOG_LEVEL` (info by default), the stage of metrics and the process's TLS provider; called first in every `main`.
 ///
 /// # Errors
-/// `Setting` where `LOG_LEVEL` is no level, or `STAGE` is empty.
+/// `Setting` where `LOG_LEVEL` is no level or not built in, or `STAGE` is empty.
 pub fn init(env: &Env) -> Result<()> {
     let level = match env.optional("LOG_LEVEL")? {
-        Some(text) => text.parse::<Level>().map_err(|_| Error::Setting(format!("LOG_LEVEL is not a log level: {text:?}")))?,
+        Some(text) => match text.parse::<Level>() {
+            Ok(level) if level <= tracing::level_filters::STATIC_MAX_LEVEL => level,
+            // What libraries say beneath info may hold a secret: a release is built without it.
+            Ok(_) => return Err(Error::Setting(format!("LOG_LEVEL {text:?} is not built into this program"))),
+            Err(_) => return Err(Error::Setting(format!("LOG_LEVEL is not a log level: {text:?}"))),
+        },
         None => Level::INFO,
     };
     crate::metrics::init(env)?;

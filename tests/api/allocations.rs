@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::api::{Api, Who};
-use tests::{World, text};
+use tests::{World, connect, text};
 
 /// A tenant with a MAIN on `pro` and its slots, and an ADDON; their paths.
 async fn family(world: &World, api: &Api) -> (String, String) {
@@ -28,6 +28,27 @@ async fn device_with(api: &Api, device: &str, tier: i64) {
 async fn audit(world: &World) -> Vec<String> {
     let rows = world.rows("SELECT event_type FROM subscription_audit WHERE tenant_id = 'acme' AND event_type LIKE 'TIER%' ORDER BY id").await;
     rows.iter().map(|row| text(&row["event_type"])).collect()
+}
+
+/// On a connection that has read families, and locked none yet: a read that is sent before the lock finds what was before it.
+#[tokio::test]
+async fn what_is_judged_under_a_familys_lock_is_what_its_holder_before_left() {
+    let world = World::new().await;
+    let (main, _) = family(&world, &world.api().await).await;
+    let api = world.api().await;
+    let allocation = format!("{main}/tier-allocations/2");
+    world.api().await.write("POST", &format!("{main}/tier-allocations"), json!({"tier_id": 2, "slot_limit": 5})).await.expect(201);
+    assert_eq!(slots(&api, &main, 2).await["version"], 1);
+    let holder = connect(&world.settings["DATABASE_NAME"]).await;
+    let hold = "BEGIN; UPDATE subscriptions SET updated_at = now() WHERE tenant_id = 'acme'; UPDATE subscription_tier_allocations SET version = version + 1";
+    holder.batch_execute(hold).await.expect("held");
+    let change = api.send(Who::Admin, "PUT", &allocation, &[("if-match", "\"1\"")], Some(json!({"slot_limit": 6})));
+    let release = async {
+        world.somebody_waits().await;
+        holder.batch_execute("COMMIT").await.expect("released");
+    };
+    let (changed, ()) = futures::join!(change, release);
+    changed.problem(412, "version_changed");
 }
 
 #[tokio::test]

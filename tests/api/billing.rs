@@ -577,7 +577,7 @@ async fn customers_role_links_its_own_tenant_once_and_nothing_else() {
 }
 
 async fn as_customer(world: &World) -> tokio_postgres::Client {
-    let secrets = Secrets::read(&shared::config::aws().await, &world.env(&[]), Role::Customer).await.expect("the secret");
+    let secrets = Secrets::read(&tests::aws(), &world.env(&[]), Role::Customer).await.expect("the secret");
     let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
     config.dbname(&world.settings["DATABASE_NAME"]).user("pulse_app").password(secrets.database_password().expect("a password"));
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a connection");

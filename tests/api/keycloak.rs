@@ -1,7 +1,7 @@
 //! The same calls against the real Keycloak, with the realm of this repository (trap 39). Skipped by name where there is no JDK.
 
 use jiff::Timestamp;
-use shared::config::{self, Env, KeycloakSettings};
+use shared::config::{Env, KeycloakSettings};
 use shared::ids::TenantId;
 use shared::keycloak::{Ensured, Keycloak};
 use shared::outbox::model::KeycloakUser;
@@ -12,7 +12,7 @@ async fn keycloak() -> Keycloak {
     shared::tls::install();
     let names = ["SECRETS_PREFIX", "KEYCLOAK_URL", "KEYCLOAK_REALM", "KEYCLOAK_CLIENT_ID"];
     let env = Env::of(names.into_iter().map(|name| (name.to_owned(), stack(name))).collect());
-    let secrets = Secrets::read(&config::aws().await, &env, Role::System).await.expect("the secret");
+    let secrets = Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
     Keycloak::new(KeycloakSettings::from_env(&env).expect("settings"), secrets).expect("a client")
 }
 

@@ -257,7 +257,7 @@ async fn one_recipient_that_is_refused_holds_up_no_other_and_is_given_up_visibly
 async fn a_wrong_password_keeps_the_mails_and_a_rotated_one_is_read_again() {
     let (mut world, smtp) = mailing(3).await;
     smtp.state().login = Some(("pulse", "second"));
-    let aws = shared::config::aws().await;
+    let aws = tests::aws();
     let manager = aws_sdk_secretsmanager::Client::new(&aws);
     let prefix = format!("{}/", world.settings["DATABASE_NAME"]);
     let name = format!("{prefix}system");
@@ -294,7 +294,7 @@ async fn tls_is_used_unless_switched_off_and_the_certificate_is_checked() {
             settings.push(("SMTP_CA_FILE", path));
         }
         let env = world.env(&settings);
-        let secrets = Secrets::read(&shared::config::aws().await, &env, Role::System).await.expect("the secret");
+        let secrets = Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
         let settings = shared::config::SmtpSettings::from_env(&env).expect("settings");
         world.provisioning.outbox.mailer = shared::mail::Mailer::new(settings, secrets).expect("a mailer");
         std::fs::remove_file(file).expect("removed");

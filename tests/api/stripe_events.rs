@@ -6,7 +6,6 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use shared::config;
 use shared::events::backfill::Backfiller;
 use tests::api::{Api, Reply, SOURCE_IP, Who};
 use tests::proxy::Proxy;
@@ -158,7 +157,7 @@ async fn a_replay_that_the_queue_does_not_take_is_503_and_works_when_it_is_asked
     let api = world.api().await;
     let event = failed(&world, "acme").await;
     api.write("POST", "/api/v1/operator/tenants", json!({"tenant_id": "acme", "name": "Acme"})).await.expect(201);
-    let (sqs, url) = (aws_sdk_sqs::Client::new(&config::aws().await), &world.settings["STRIPE_QUEUE_URL"]);
+    let (sqs, url) = (aws_sdk_sqs::Client::new(&tests::aws()), &world.settings["STRIPE_QUEUE_URL"]);
     sqs.delete_queue().queue_url(url).send().await.expect("gone");
     assert_eq!(act(&api, &event, "replay", None).await.problem(503, "unavailable"), "The service is not available at this moment. Try again.");
     let found = backfill(&api, hours_ago(1), hours_ago(-1), &Value::Null).await;

@@ -1,7 +1,5 @@
 //! `tenants`: customer companies.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::api::{Api, SOURCE_IP, Who};
@@ -48,14 +46,6 @@ async fn subscribe(db: &impl GenericClient, tenant: &str, status: &str) -> Strin
     let sql = "INSERT INTO subscriptions (tenant_id, subscription_type, status, device_limit, term_start, term_end, grace_end, created_by)
                VALUES ($1, 'MAIN', $2, 1, now(), now() + interval '1 day', CASE $2 WHEN 'GRACE' THEN now() END, 'test') RETURNING subscription_id";
     db.query_one(sql, &[&tenant, &status]).await.expect("a subscription").get(0)
-}
-
-/// Until a request stands before a lock.
-async fn somebody_waits(world: &World) {
-    // Of another role's session its locks are seen, and not what it waits for.
-    while world.count("pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()").await == 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]
@@ -418,7 +408,7 @@ async fn linking_a_customer_waits_for_the_event_of_that_customer() {
     let tx = other.transaction().await.expect("a transaction");
     tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('cus_new', 0))", &[]).await.expect("as events::store::lock_customer");
     let event = async {
-        somebody_waits(&world).await;
+        world.somebody_waits().await;
         tx.execute("INSERT INTO tenants (tenant_id, name, stripe_customer_id) VALUES ('by-checkout', 'x', 'cus_new')", &[]).await.expect("a tenant");
         tx.commit().await.expect("committed");
     };
@@ -482,7 +472,7 @@ async fn a_deletion_waits_for_a_subscription_that_is_being_made_and_then_refuses
         tx.execute("SELECT FROM tenants WHERE tenant_id = 'acme' FOR SHARE", &[]).await.expect("held");
         subscribe(&tx, "acme", status).await;
         let making = async {
-            somebody_waits(&world).await;
+            world.somebody_waits().await;
             if commits { tx.commit().await } else { tx.rollback().await }.expect("ended");
         };
         let (deleted, ()) = tokio::join!(api.send(Who::Admin, "DELETE", &path, &[], None), making);

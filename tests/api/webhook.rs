@@ -7,7 +7,6 @@ use lambda_http::aws_lambda_events::encodings::Base64Data;
 use lambda_http::http::StatusCode;
 use serde_json::{Value, json};
 use shared::clock::Clock;
-use shared::config;
 use shared::events::signature;
 use shared::queue::Queue;
 use simulators::lambda::http_event;
@@ -79,7 +78,7 @@ async fn a_queue_that_refuses_or_stalls_is_503_and_the_redelivery_provisions() {
     let good = world.webhook.queue.clone();
     let stalled = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener that never answers");
     for port in [1, stalled.local_addr().expect("its address").port()] {
-        let elsewhere = aws_sdk_sqs::config::Builder::from(&config::aws().await).endpoint_url(format!("http://127.0.0.1:{port}")).build();
+        let elsewhere = aws_sdk_sqs::config::Builder::from(&tests::aws()).endpoint_url(format!("http://127.0.0.1:{port}")).build();
         world.webhook.queue = Queue::with(aws_sdk_sqs::Client::from_conf(elsewhere), format!("http://127.0.0.1:{port}/queue"));
         let began = std::time::Instant::now();
         let answer = world.post(&event).await;
@@ -97,7 +96,7 @@ async fn a_queue_that_refuses_or_stalls_is_503_and_the_redelivery_provisions() {
 #[tokio::test]
 async fn a_rotated_secret_is_picked_up_without_a_restart() {
     let mut world = World::new().await;
-    let aws = config::aws().await;
+    let aws = tests::aws();
     let manager = aws_sdk_secretsmanager::Client::new(&aws);
     let prefix = format!("{}/", world.settings["DATABASE_NAME"]);
     let secret = |list: Value| json!({"STRIPE_WEBHOOK_SECRET": list}).to_string();

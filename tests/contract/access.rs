@@ -8,7 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use shared::app::App;
 use shared::clock::Clock;
+use shared::secrets::Role;
 use tests::World;
 use tests::api::{Api, SOURCE_IP, Who};
 
@@ -106,6 +108,28 @@ async fn the_keys_are_read_once_and_again_at_most_once_a_minute_for_an_unknown_o
     api.get(Who::Token(&token), PLANS).await.problem(401, "invalid_token");
     assert_eq!(api.get(Who::Operator, PLANS).await.status, 200);
     assert_eq!(reads_of_keys(&world), 1);
+}
+
+#[tokio::test]
+async fn an_instance_has_the_keys_and_a_connection_before_its_first_request_and_starts_without_them() {
+    let world = World::new().await;
+    let start = async |replaced: &[(&str, &str)]| {
+        let app = App::start(&world.env(replaced), Clock::system(), &[Role::Customer, Role::Operator]).await.expect("it starts");
+        app.warm().await;
+        app
+    };
+    let token = world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");
+    let app = start(&[]).await;
+    assert_eq!(reads_of_keys(&world), 1);
+    app.verifier().verify(&token).await.expect("a known key");
+    assert_eq!(reads_of_keys(&world), 1);
+    let connected = "SELECT usename::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pulse'";
+    let connected: Vec<String> = world.db.query(connected, &[]).await.expect("connections").iter().map(|row| row.get(0)).collect();
+    assert_eq!(connected, ["pulse_app"], "as the first of its roles, once");
+
+    world.keycloak.fail_next_on("/certs", 1, 500);
+    let app = start(&[("DATABASE_PORT", "1")]).await;
+    app.verifier().verify(&token).await.expect("asked again at the first token");
 }
 
 #[tokio::test]
@@ -213,7 +237,7 @@ async fn a_setting_of_the_http_functions_that_is_wrong_is_named() {
         ("ALLOWED_ORIGINS", "https://app.example/", "ALLOWED_ORIGINS: \"https://app.example/\" is no origin, such as https://app.example.com"),
         ("ALLOWED_ORIGINS", "https://a.example,*", "ALLOWED_ORIGINS: \"*\" is no origin, such as https://app.example.com"),
     ] {
-        let started = shared::app::App::start(&world.env(&[(setting, value)]), Clock::system(), &[shared::secrets::Role::Operator]).await;
+        let started = App::start(&world.env(&[(setting, value)]), Clock::system(), &[Role::Operator]).await;
         assert_eq!(started.err().expect("refused").to_string(), message);
     }
 }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::NoTls;
 
 async fn as_role(world: &World, role: shared::secrets::Role) -> tokio_postgres::Client {
-    let aws = shared::config::aws().await;
+    let aws = tests::aws();
     let secrets = shared::secrets::Secrets::read(&aws, &world.env(&[]), role).await.expect("the secret");
     let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
     config.dbname(&world.settings["DATABASE_NAME"]).user(role.database_user().expect("a user")).password(secrets.database_password().expect("a password"));
@@ -281,7 +281,7 @@ async fn a_pooled_connection_shows_the_next_request_nothing_also_after_an_error(
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     world.receive(&[&event]).await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
-    let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, Role::Customer).await.expect("the secret");
+    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::Customer).await.expect("the secret");
     let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_app", secrets).expect("a pool");
     let acme = shared::ids::TenantId::parse("acme").expect("an id");
     for ending in ["commit", "rollback", "error", "dropped"] {
@@ -316,7 +316,7 @@ async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
     assert_eq!(applied.len(), 1, "{runs:?}");
     // Roles belong to the cluster: here from two databases at once, many times.
     let (here, there) = (connect(&empty).await, connect(&world.settings["DATABASE_NAME"]).await);
-    let aws = shared::config::aws().await;
+    let aws = tests::aws();
     let secrets = shared::secrets::Secrets::read(&aws, &env, Role::System).await.expect("the secret");
     let password = secrets.database_password().expect("a password");
     for _ in 0..20 {
@@ -370,7 +370,7 @@ async fn tls_is_used_and_the_certificate_and_its_name_are_checked() {
     let secure = [("DATABASE_SSLMODE", "verify-full"), ("DATABASE_PORT", port.as_str()), ("DATABASE_CA_FILE", ca_file)];
     let connect = async |settings: &[(&str, &str)]| {
         let env = world.env(settings);
-        let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, Role::System).await.expect("the secret");
+        let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
         let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
         db.connection().await.map(drop)
     };
@@ -390,7 +390,7 @@ async fn tls_is_used_and_the_certificate_and_its_name_are_checked() {
 #[tokio::test]
 async fn a_rotated_database_password_is_read_again() {
     let world = World::new().await;
-    let aws = shared::config::aws().await;
+    let aws = tests::aws();
     let manager = aws_sdk_secretsmanager::Client::new(&aws);
     let name = &world.settings["DATABASE_NAME"];
     let prefix = format!("{name}/");
@@ -415,7 +415,7 @@ async fn a_rotated_database_password_is_read_again() {
 async fn a_connection_that_gave_no_word_in_time_is_given_up() {
     let world = World::new().await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
-    let secrets = shared::secrets::Secrets::read(&shared::config::aws().await, &env, Role::System).await.expect("the secret");
+    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
     let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
     let pid = async || db.connection().await.expect("a connection").query_one("SELECT pg_backend_pid()", &[]).await.expect("a number").get::<_, i32>(0);
     let first = pid().await;

@@ -57,7 +57,7 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
     asked.push(("news of a subscription applied", news));
     let reviewed = [
         ("tier assignment", 12),
-        ("the tier that it has", 5),
+        ("the tier that it has", 6),
         ("entitlements", 8),
         ("entitlement check", 8),
         ("plan list", 1),

@@ -3,7 +3,6 @@
 use provisioning::Provisioning;
 use serde_json::json;
 use shared::clock::Clock;
-use shared::config;
 use stripe_events::StripeEvents;
 use tests::World;
 use webhook::Webhook;
@@ -11,7 +10,7 @@ use webhook::Webhook;
 #[tokio::test]
 async fn a_missing_or_malformed_setting_or_secret_is_named() {
     let world = World::new().await;
-    let manager = aws_sdk_secretsmanager::Client::new(&config::aws().await);
+    let manager = aws_sdk_secretsmanager::Client::new(&tests::aws());
     let prefix = |name: &str| format!("{}/{name}/", world.settings["DATABASE_NAME"]);
     for (name, role, content) in [
         ("empty", "webhook", json!({"STRIPE_WEBHOOK_SECRET": [""]})),

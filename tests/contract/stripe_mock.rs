@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::request::Parts;
 use lambda_http::http::{Method, StatusCode, header};
-use shared::config::{self, Env};
+use shared::config::Env;
 use shared::ids::{
     AddonOrderId, PlanId, StripeChargeId, StripeCustomerId, StripeEventId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
@@ -96,7 +96,7 @@ impl Mock {
         let app = Router::new().fallback(forward).with_state(Arc::clone(&front));
         tokio::spawn(async move { axum::serve(listener, app).await });
         let env = Env::of([("SECRETS_PREFIX".to_owned(), stack("SECRETS_PREFIX"))].into());
-        let secrets = Secrets::read(&config::aws().await, &env, Role::System).await.expect("the secret");
+        let secrets = Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
         Self { stripe: Stripe::new(base.clone(), secrets).expect("a client"), base, front, taken: BTreeSet::new() }
     }
 

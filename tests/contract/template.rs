@@ -15,7 +15,7 @@ use shared::config::Env;
 use shared::secrets::Role;
 use simulators::template::Template;
 use stripe_events::StripeEvents;
-use tests::{World, text};
+use tests::{SURROUNDINGS, World, stack, text};
 use webhook::Webhook;
 
 fn template() -> Template {
@@ -127,9 +127,9 @@ fn every_documented_route_reaches_its_function_and_no_other_does() {
     assert!(lacking.is_empty() && idle.is_empty(), "not routed: {lacking:#?}\nnot in the code: {idle:#?}");
 }
 
-/// What a function may read that a deployment leaves at its default.
-const DEFAULTS: [&str; 7] =
-    ["DATABASE_POOL_SIZE", "DATABASE_SSLMODE", "JWT_JWKS_URL", "LOG_LEVEL", "SMTP_CA_FILE", "STRIPE_API_BASE", "STRIPE_READS_PER_SECOND"];
+/// What a function may read that a deployment leaves at its default, or to Lambda.
+const DEFAULTS: [&str; 8] =
+    ["AWS_SESSION_TOKEN", "DATABASE_POOL_SIZE", "DATABASE_SSLMODE", "JWT_JWKS_URL", "LOG_LEVEL", "SMTP_CA_FILE", "STRIPE_API_BASE", "STRIPE_READS_PER_SECOND"];
 
 /// Starts each function with the settings that the template gives it and no other: those have the values of the stack, and those that
 /// only a local stack has come from it.
@@ -140,6 +140,7 @@ async fn every_setting_that_a_function_reads_is_set_and_no_function_has_one_of_i
     let globals = template.whole()["Globals"]["Function"]["Environment"]["Variables"].as_object().expect("globals").clone();
     for (name, (resource, function)) in functions(&template) {
         let mut known: BTreeMap<String, String> = ["DATABASE_SSLMODE", "STRIPE_API_BASE"].map(|local| (local.to_owned(), world.settings[local].clone())).into();
+        known.extend(SURROUNDINGS.map(|name| (name.to_owned(), stack(name))));
         // What a deployment would make has some name here.
         let given = |reference: &str| Some(template.whole()["Parameters"][reference].get("Default").cloned().unwrap_or_else(|| json!([reference])));
         for (setting, value) in template.environment(&function, &given).expect("an environment") {
@@ -174,7 +175,10 @@ async fn every_setting_that_a_function_reads_is_set_and_no_function_has_one_of_i
         }
         let read = read.lock().expect("the list");
         let set: BTreeSet<_> = function["Environment"]["Variables"].as_object().expect("settings").keys().cloned().collect();
-        let unset: Vec<_> = read.iter().filter(|setting| !set.contains(*setting) && !DEFAULTS.contains(&setting.as_str())).collect();
+        let unset: Vec<_> = read
+            .iter()
+            .filter(|setting| !set.contains(*setting) && !DEFAULTS.contains(&setting.as_str()) && !SURROUNDINGS.contains(&setting.as_str()))
+            .collect();
         // An HTTP function asks for each of these, and goes without where it has none.
         let asked = ["KEYCLOAK_URL", "RENEWAL_QUEUE_URL", "STRIPE_PUBLISHABLE_KEY", "STRIPE_QUEUE_URL"];
         let unset: Vec<_> = unset.into_iter().filter(|setting| function["Timeout"] != 29 || !asked.contains(&setting.as_str())).collect();

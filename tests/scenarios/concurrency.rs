@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::config::{self, DatabaseSettings};
+use shared::config::DatabaseSettings;
 use shared::db::Db;
 use shared::secrets::{Role, Secrets};
 use tests::{World, payer, text};
@@ -96,7 +96,7 @@ async fn a_slow_stripe_holds_no_transaction_and_no_other_customer() {
     let world = Arc::new(World::new().await);
     let events: Vec<Value> = (0..8).map(|n| world.paid_checkout(&format!("Slow {n}"), "a@slow.example").1).collect();
     let env = world.env(&[]);
-    let secrets = Secrets::read(&config::aws().await, &env, Role::System).await.expect("the secret");
+    let secrets = Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
     let watcher = Db::new(DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
     world.stripe.set_latency(Duration::from_millis(400));
     let began = std::time::Instant::now();

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use provisioning::Provisioning;
 use serde_json::{Value, json};
 use shared::clock::Clock;
-use shared::config::{self, DatabaseSettings, Env};
+use shared::config::{DatabaseSettings, Env};
 use shared::db::Db;
 use shared::events::Applier;
 use shared::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
@@ -59,7 +59,8 @@ impl Luck {
 
 fn env(settings: &BTreeMap<&'static str, String>, more: &[(&'static str, String)]) -> Env {
     let settings = settings.clone().into_iter().chain(more.iter().cloned());
-    Env::of(settings.map(|(key, value)| (key.to_owned(), value)).collect())
+    let surroundings = tests::SURROUNDINGS.map(|name| (name, tests::stack(name)));
+    Env::of(settings.into_iter().chain(surroundings).map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// One database, and what applies events to it.
@@ -70,7 +71,7 @@ struct Side {
     proxy: Option<Proxy>,
     db: Arc<Db>,
     secrets: Arc<Secrets>,
-    aws: aws_config::SdkConfig,
+    aws: shared::aws::SdkConfig,
 }
 
 impl Side {
@@ -97,7 +98,7 @@ impl Side {
                 WHEN (NEW.subscription_type = 'MAIN' AND NEW.stripe_subscription_id IS NOT NULL) EXECUTE FUNCTION same_id()";
         owner.batch_execute(same_id).await.expect("a trigger");
         let env = env(&settings, &[]);
-        let aws = config::aws().await;
+        let aws = tests::aws();
         let secrets = Secrets::read(&aws, &env, Role::System).await.expect("the secret");
         let db = Db::new(DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", Arc::clone(&secrets)).expect("a pool");
         Self { owner, settings, proxy, db: Arc::new(db), secrets, aws }

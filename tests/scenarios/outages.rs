@@ -411,7 +411,7 @@ async fn two_hundred_events_on_the_real_elasticmq_outlast_a_database_that_comes_
 #[tokio::test]
 async fn a_queue_that_is_stopped_or_cut_is_503_and_ends_with_one_message_an_event() {
     let mut world = World::new().await;
-    let queues = world.queues_behind().await;
+    let queues = world.queues_behind();
     let (_, measured) = world.paid_checkout("Acme 0", "jane@acme.example");
     assert_eq!(world.post(&measured).await.status(), StatusCode::OK);
     let whole = queues.sent();
@@ -435,7 +435,7 @@ async fn a_queue_that_is_stopped_or_cut_is_503_and_ends_with_one_message_an_even
 #[tokio::test]
 async fn a_queue_that_is_away_after_the_commit_costs_no_event() {
     let mut world = World::new().await;
-    let queues = world.queues_behind().await;
+    let queues = world.queues_behind();
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     queues.refuse();
     assert!(world.apply(&event).await);

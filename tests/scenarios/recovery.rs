@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::Body;
 use serde_json::{Value, json};
-use shared::config;
 use shared::events::signature;
 use shared::secrets::{Role, Secrets};
 use simulators::stripe::Card;
@@ -186,7 +185,7 @@ impl Stripe<'_> {
 #[tokio::test]
 async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
     let world = World::new().await;
-    let aws = config::aws().await;
+    let aws = tests::aws();
     let manager = aws_sdk_secretsmanager::Client::new(&aws);
     let prefix = format!("{}/", world.settings["DATABASE_NAME"]);
     let name = format!("{prefix}webhook");

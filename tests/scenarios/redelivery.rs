@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_sdk_sqs::types::QueueAttributeName;
 use lambda_http::http::StatusCode;
 use serde_json::json;
+use shared::events::replay;
 use shared::ids::StripeEventId;
-use shared::{config, events::replay};
 use tests::{World, payer, text};
 
 /// Trap 8: SQS forgets a deduplication id after five minutes; the database never does.
@@ -68,7 +68,7 @@ async fn an_old_checkout_event_applies_the_present_state_and_not_its_own() {
 async fn what_fails_for_a_reason_that_may_pass_is_noted_and_its_message_rests() {
     let world = World::new().await;
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
-    let sqs = aws_sdk_sqs::Client::new(&config::aws().await);
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws());
     let url = &world.settings["STRIPE_QUEUE_URL"];
     // A second of its own: what is hidden for longer is hidden by the function.
     sqs.set_queue_attributes().queue_url(url).attributes(QueueAttributeName::VisibilityTimeout, "1").send().await.expect("set");
@@ -88,7 +88,7 @@ async fn what_fails_for_a_reason_that_may_pass_is_noted_and_its_message_rests() 
 #[tokio::test]
 async fn what_could_not_be_recorded_is_in_the_dead_letter_queue_and_applies_after_its_redrive() {
     let world = World::new().await;
-    let sqs = aws_sdk_sqs::Client::new(&config::aws().await);
+    let sqs = aws_sdk_sqs::Client::new(&tests::aws());
     let name = format!("{}-dlq.fifo", world.settings["DATABASE_NAME"]);
     let dead = sqs.create_queue().queue_name(&name).attributes(QueueAttributeName::FifoQueue, "true").send().await.expect("a queue");
     let dead = dead.queue_url().expect("its URL").to_owned();
@@ -106,7 +106,7 @@ async fn what_could_not_be_recorded_is_in_the_dead_letter_queue_and_applies_afte
     }
     assert_eq!(world.queued().await, 0);
     assert_eq!(world.count("stripe_events").await, 0);
-    assert_eq!(shared::queue::Queue::new(&config::aws().await, dead.clone()).redrive(&world.webhook.queue).await.expect("redriven"), 1);
+    assert_eq!(shared::queue::Queue::new(&tests::aws(), dead.clone()).redrive(&world.webhook.queue).await.expect("redriven"), 1);
     assert_eq!(world.drain().await, 0);
     assert_eq!(world.recorded(&event).await.0, "applied");
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
+use shared::config::Env;
 use shared::events::signature;
 use tests::{connect, stack, text};
 
@@ -151,4 +152,14 @@ async fn what_alarms_count_is_a_line_of_its_own_in_the_log() {
         }
     }
     db.execute("UPDATE stripe_events SET status = 'dismissed' WHERE event_id = $1", &[&id]).await.expect("tidied");
+}
+
+/// The stack's pollers ask as here. A poll that ends by a time-out takes what it had received with it, until that is visible again.
+#[tokio::test]
+async fn a_long_poll_of_an_empty_queue_ends_by_its_answer() {
+    let aws = shared::aws::config_within(&Env::process(), Duration::from_secs(30)).expect("the stack's settings");
+    let sqs = aws_sdk_sqs::Client::new(&aws);
+    let queue = sqs.create_queue().queue_name(format!("long-poll-{}", std::process::id())).send().await.expect("a queue");
+    let poll = sqs.receive_message().set_queue_url(queue.queue_url).wait_time_seconds(10).send().await;
+    assert_eq!(poll.expect("an answer").messages(), []);
 }

@@ -16,8 +16,9 @@ use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
 use renewal::Renewals;
 use serde_json::Value;
+use shared::aws::SdkConfig;
 use shared::clock::Clock;
-use shared::config::{self, Env};
+use shared::config::Env;
 use shared::events::model::ENDPOINT_TYPES;
 use shared::events::signature;
 use shared::queue::Queue;
@@ -46,6 +47,18 @@ pub mod smtp;
 pub fn stack(name: &str) -> String {
     #[expect(clippy::disallowed_methods, reason = "the stack's settings come by the environment")]
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`, or export .dev/stack.env of a running stack"))
+}
+
+/// What Lambda sets itself, and where a local stack has what is AWS's elsewhere.
+pub const SURROUNDINGS: [&str; 5] = ["AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SQS", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"];
+
+/// AWS's clients, as the stack's functions have them.
+///
+/// # Panics
+/// Where no stack's settings are in the environment.
+#[must_use]
+pub fn aws() -> SdkConfig {
+    shared::aws::config(&Env::process()).expect("the stack's settings: run the tests by `cargo xtask test`, or export .dev/stack.env of a running stack")
 }
 
 /// Connects as the owner to one of the stack's databases.
@@ -135,41 +148,42 @@ impl World {
         shared::tls::install();
         let name = database().await;
         let (stripe, keycloak) = (stripe().await, keycloak(None).await);
-        let sqs = aws_sdk_sqs::Client::new(&config::aws().await);
+        let sqs = aws_sdk_sqs::Client::new(&aws());
         let fifo = [(QueueAttributeName::FifoQueue, "true"), (QueueAttributeName::VisibilityTimeout, "30")];
         let events = queue(&sqs, &format!("{name}.fifo"), &fifo).await;
         let wake = queue(&sqs, &name, &[]).await;
         let runs = queue(&sqs, &format!("{name}-runs"), &[]).await;
-        let settings = HashMap::from(
-            [
-                ("DATABASE_HOST", stack("DATABASE_HOST")),
-                ("DATABASE_PORT", stack("DATABASE_PORT")),
-                ("DATABASE_NAME", name),
-                ("DATABASE_SSLMODE", "disable".to_owned()),
-                ("DATABASE_POOL_SIZE", "8".to_owned()),
-                ("DATABASE_OWNER", "pulse_owner".to_owned()),
-                ("SECRETS_PREFIX", stack("SECRETS_PREFIX")),
-                ("STRIPE_API_BASE", stripe.base_url().trim_end_matches('/').to_owned()),
-                ("STRIPE_PUBLISHABLE_KEY", "pk_test_tests".to_owned()),
-                ("STRIPE_READS_PER_SECOND", "0".to_owned()),
-                ("STRIPE_QUEUE_URL", events),
-                ("PROVISIONING_QUEUE_URL", wake),
-                ("RENEWAL_QUEUE_URL", runs),
-                ("STAGE", "test".to_owned()),
-                ("KEYCLOAK_URL", keycloak.base_url()),
-                ("JWT_ISSUER", keycloak.issuer()),
-                ("JWT_AUDIENCE", stack("JWT_AUDIENCE")),
-                ("ALLOWED_ORIGINS", "https://app.pulse.example,http://localhost:3000".to_owned()),
-                ("KEYCLOAK_REALM", stack("KEYCLOAK_REALM")),
-                ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
-                ("SMTP_HOST", stack("SMTP_HOST")),
-                ("SMTP_PORT", stack("SMTP_PORT")),
-                ("SMTP_FROM", "Pulse Billing <billing@pulse.example>".to_owned()),
-                ("SMTP_TLS", stack("SMTP_TLS")),
-                ("OPERATOR_DIGEST_TO", stack("OPERATOR_DIGEST_TO")),
-            ]
-            .map(|(key, value)| (key.to_owned(), value)),
-        );
+        let settings = [
+            ("DATABASE_HOST", stack("DATABASE_HOST")),
+            ("DATABASE_PORT", stack("DATABASE_PORT")),
+            ("DATABASE_NAME", name),
+            ("DATABASE_SSLMODE", "disable".to_owned()),
+            ("DATABASE_POOL_SIZE", "8".to_owned()),
+            ("DATABASE_OWNER", "pulse_owner".to_owned()),
+            ("SECRETS_PREFIX", stack("SECRETS_PREFIX")),
+            ("STRIPE_API_BASE", stripe.base_url().trim_end_matches('/').to_owned()),
+            ("STRIPE_PUBLISHABLE_KEY", "pk_test_tests".to_owned()),
+            ("STRIPE_READS_PER_SECOND", "0".to_owned()),
+            ("STRIPE_QUEUE_URL", events),
+            ("PROVISIONING_QUEUE_URL", wake),
+            ("RENEWAL_QUEUE_URL", runs),
+            ("STAGE", "test".to_owned()),
+            ("KEYCLOAK_URL", keycloak.base_url()),
+            ("JWT_ISSUER", keycloak.issuer()),
+            ("JWT_AUDIENCE", stack("JWT_AUDIENCE")),
+            ("ALLOWED_ORIGINS", "https://app.pulse.example,http://localhost:3000".to_owned()),
+            ("KEYCLOAK_REALM", stack("KEYCLOAK_REALM")),
+            ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
+            ("SMTP_HOST", stack("SMTP_HOST")),
+            ("SMTP_PORT", stack("SMTP_PORT")),
+            ("SMTP_FROM", "Pulse Billing <billing@pulse.example>".to_owned()),
+            ("SMTP_TLS", stack("SMTP_TLS")),
+            ("OPERATOR_DIGEST_TO", stack("OPERATOR_DIGEST_TO")),
+        ]
+        .into_iter()
+        .chain(SURROUNDINGS.map(|name| (name, stack(name))))
+        .map(|(key, value)| (key.to_owned(), value));
+        let settings = settings.collect::<HashMap<_, _>>();
         let env = Env::of(settings.clone());
         Self {
             db: connect(&settings["DATABASE_NAME"]).await,
@@ -236,9 +250,9 @@ impl World {
     }
 
     /// Puts a proxy between this world's functions and the queues; the test's own calls go around it.
-    pub async fn queues_behind(&mut self) -> Proxy {
+    pub fn queues_behind(&mut self) -> Proxy {
         let proxy = Proxy::start(stack("AWS_ENDPOINT_URL_SQS").trim_start_matches("http://").to_owned());
-        let aws = aws_sdk_sqs::config::Builder::from(&config::aws().await).endpoint_url(format!("http://127.0.0.1:{}", proxy.port())).build();
+        let aws = aws_sdk_sqs::config::Builder::from(&aws()).endpoint_url(format!("http://127.0.0.1:{}", proxy.port())).build();
         let queue = |name: &str| Queue::with(aws_sdk_sqs::Client::from_conf(aws.clone()), self.settings[name].clone());
         (self.webhook.queue, self.events.queue) = (queue("STRIPE_QUEUE_URL"), queue("STRIPE_QUEUE_URL"));
         self.events.outbox_wake = queue("PROVISIONING_QUEUE_URL");
@@ -316,6 +330,14 @@ impl World {
     /// Where the query fails.
     pub async fn count(&self, from: &str) -> i64 {
         self.db.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await.unwrap_or_else(|error| panic!("{from}: {error:?}")).get(0)
+    }
+
+    /// Until a request stands before a lock of the database.
+    pub async fn somebody_waits(&self) {
+        // Of another role's session its locks are seen, and not what it waits for.
+        while self.count("pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()").await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Status and reason of a recorded event.

@@ -140,20 +140,27 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     let pgbench = tools::ensure(&stack::root(), args.stack.no_jdk, &progress).await?.postgres()?.join("pgbench");
     let bench = Bench { env, credentials: Credentials::keep(&state)?, rounds: args.rounds, log, folder, pgbench, progress };
     let mut measures: Vec<Measure> = Vec::new();
-    for (number, rows) in args.rows.iter().enumerate() {
+    let mut first = None;
+    for rows in &args.rows {
         let step = bench.progress.step(format!("a fleet of {rows}"));
         let fleet = Fleet::new(&bench.env, *rows).await?;
         step.done();
         for group in &groups {
-            let of_group = group.run(&bench, &fleet, number == 0).await?;
+            let mut of_group = group.run(&bench, &fleet, first.is_none()).await?;
+            if let (Group::Requests, Some(first)) = (group, &first) {
+                of_group.extend(requests::growth(&bench, first, &fleet).await?);
+            }
             report::print(&of_group);
             measures.extend(of_group);
         }
-        fleet.drop().await?;
+        match first {
+            None => first = Some(fleet),
+            Some(_) => fleet.drop().await?,
+        }
     }
-    let grown = requests::growth(&measures, &args.rows);
-    report::print(&grown);
-    measures.extend(grown);
+    if let Some(first) = first {
+        first.drop().await?;
+    }
     let about = json!({
         "at": shared::clock::Clock::system().now(), "rounds": bench.rounds, "processors": std::thread::available_parallelism()?.get(),
         "database": "PostgreSQL of the local stack, fsync off", "functions": format!("as packaged for {machine}, in processes of their own")

@@ -48,7 +48,7 @@ fn operator() -> Person {
 pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
-    shared::events::replay::replay(&database(&env).await?, &queue(&env, "STRIPE_QUEUE_URL").await?, &id, &operator(), Clock::system().now()).await?;
+    shared::events::replay::replay(&database(&env).await?, &queue(&env, "STRIPE_QUEUE_URL")?, &id, &operator(), Clock::system().now()).await?;
     println!("{id} is on the queue again");
     Ok(())
 }
@@ -65,19 +65,19 @@ pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()
 /// Moves the dead letters back to the queue.
 pub async fn redrive(state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
-    let moved = queue(&env, "STRIPE_DLQ_URL").await?.redrive(&queue(&env, "STRIPE_QUEUE_URL").await?).await?;
+    let moved = queue(&env, "STRIPE_DLQ_URL")?.redrive(&queue(&env, "STRIPE_QUEUE_URL")?).await?;
     println!("{moved} messages moved back");
     Ok(())
 }
 
-async fn queue(env: &Env, name: &str) -> Result<Queue> {
-    let aws = shared_config().await.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SQS")?).build();
+fn queue(env: &Env, name: &str) -> Result<Queue> {
+    let aws = shared_config()?.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SQS")?).build();
     Ok(Queue::new(&aws, env.get(name)?.to_owned()))
 }
 
 /// The database as the functions reach it: by their role, with the password of its secret.
 async fn database(env: &Env) -> Result<Db> {
-    let aws = shared_config().await.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SECRETS_MANAGER")?).build();
+    let aws = shared_config()?.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SECRETS_MANAGER")?).build();
     let mut settings: HashMap<String, String> = env.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     settings.insert("DATABASE_SSLMODE".to_owned(), "disable".to_owned());
     let settings = shared::config::Env::of(settings);

@@ -1,12 +1,11 @@
 //! No slots of a tier.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::allocations;
 use shared::app::App;
-use shared::http::{Admin, IfMatch, Path};
+use shared::http::{Admin, IfMatch, Json, Path};
 use shared::ids::SubscriptionId;
 use utoipa::ToSchema;
 

@@ -1,11 +1,10 @@
 //! What a subscription brings, and what its family has and uses.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::allocations::{self, model::AllocationList};
 use shared::app::App;
-use shared::http::{Operator, Path};
+use shared::http::{Json, Operator, Path};
 use shared::ids::SubscriptionId;
 
 /// A subscription's slots by tier, with what its family has and uses of each

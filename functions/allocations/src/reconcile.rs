@@ -1,6 +1,5 @@
 //! True counts.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::allocations::{
@@ -8,7 +7,7 @@ use shared::allocations::{
     model::{Reconciled, Try},
 };
 use shared::app::App;
-use shared::http::{Admin, Path, Query};
+use shared::http::{Admin, Json, Path, Query};
 use shared::ids::SubscriptionId;
 
 /// Counts the devices of the subscription's family anew, and corrects what differs

@@ -1,6 +1,5 @@
 //! The plan's slots.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::allocations::{
@@ -8,7 +7,7 @@ use shared::allocations::{
     model::{AllocationsSynced, Try},
 };
 use shared::app::App;
-use shared::http::{Admin, Path, Query};
+use shared::http::{Admin, Json, Path, Query};
 use shared::ids::SubscriptionId;
 
 /// Gives the subscription the slots that its plan brings now

@@ -1,6 +1,5 @@
 //! Whether one more may be had.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::entitlements::{
     self,
     model::{Allowed, Check},
 };
-use shared::http::{Body, Consumer};
+use shared::http::{Body, Consumer, Json};
 
 /// Says whether so many more of something are allowed: what other services ask before they make a device, an alert rule or a user
 #[utoipa::path(post, path = "/api/v1/customer/entitlements/check", tag = "entitlements", operation_id = "check_entitlement", request_body = Check,

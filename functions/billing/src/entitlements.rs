@@ -1,6 +1,5 @@
 //! What may be had, and what is.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::entitlements::{
     self,
     model::{Entitlements, ForTenant},
 };
-use shared::http::{Consumer, Query};
+use shared::http::{Consumer, Json, Query};
 
 /// The pooled limits and use of every family of subscriptions, and of all together
 #[utoipa::path(get, path = "/api/v1/customer/entitlements", tag = "entitlements", operation_id = "get_entitlements", params(ForTenant),

@@ -6,5 +6,5 @@ use shared::secrets::Role;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(shared::http::run(device_tier::routes(), &[Role::Operator, Role::Customer]).await)
+    shared::telemetry::exit(shared::http::run(device_tier::routes(), &[Role::Customer, Role::Operator]).await)
 }

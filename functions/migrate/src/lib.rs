@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::config::{self, DatabaseSettings, Env};
+use shared::aws;
+use shared::config::{DatabaseSettings, Env};
 use shared::db::Db;
 use shared::error::Service;
 use shared::migrations;
@@ -59,7 +60,7 @@ impl Migrate {
     pub async fn start(env: &Env) -> Result<Self> {
         let settings = DatabaseSettings::from_env(env)?;
         let owner = env.required("DATABASE_OWNER")?;
-        let aws = config::aws().await;
+        let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::Owner).await?;
         let mut roles = Vec::new();
         for role in [Role::System, Role::Operator, Role::Customer] {

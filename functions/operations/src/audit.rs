@@ -1,6 +1,5 @@
 //! The trail of changes.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
@@ -9,7 +8,7 @@ use shared::audit::{
     self,
     model::{AuditFilter, AuditRow},
 };
-use shared::http::{Operator, Page, Query};
+use shared::http::{Json, Operator, Page, Query};
 use utoipa::ToSchema;
 
 /// A page of the trail.

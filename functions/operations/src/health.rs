@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
+use shared::http::Json;
 use utoipa::ToSchema;
 
 /// How long the database may take to answer.

@@ -1,10 +1,9 @@
 //! What must never be.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
-use shared::http::Operator;
+use shared::http::{Json, Operator};
 use shared::invariants::{self, model::Invariants};
 
 /// How often each invariant is broken now, with examples; every count is to be 0

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Result;
+use shared::aws;
 use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env, KeycloakSettings, SmtpSettings};
 use shared::db::Db;
@@ -33,7 +34,7 @@ impl Provisioning {
         let keycloak = KeycloakSettings::from_env(env)?;
         let smtp = SmtpSettings::from_env(env)?;
         let stripe = config::stripe_api_base(env)?;
-        let secrets = Secrets::read(&config::aws().await, env, Role::System).await?;
+        let secrets = Secrets::read(&aws::config(env)?, env, Role::System).await?;
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;
         let keycloak = Keycloak::new(keycloak, secrets.clone())?;

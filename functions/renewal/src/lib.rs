@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
+use shared::aws;
 use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env};
 use shared::db::Db;
@@ -51,7 +52,7 @@ impl Renewals {
         let stripe = config::stripe_api_base(env)?;
         let queue = config::queue_url(env, "STRIPE_QUEUE_URL")?;
         let may_rehearse = config::is_rehearsal(env)?;
-        let aws = config::aws().await;
+        let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::System).await?;
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use shared::aws;
 use shared::clock::Clock;
 use shared::config::{self, DatabaseSettings, Env};
 use shared::db::Db;
@@ -41,7 +42,7 @@ impl StripeEvents {
         let stripe = config::stripe_api_base(env)?;
         let queue = config::queue_url(env, "STRIPE_QUEUE_URL")?;
         let wake = config::queue_url(env, "PROVISIONING_QUEUE_URL")?;
-        let aws = config::aws().await;
+        let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::System).await?;
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;

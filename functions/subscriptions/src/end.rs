@@ -1,10 +1,9 @@
 //! The end of a subscription.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Admin, IfMatch, Path, Query};
+use shared::http::{Admin, IfMatch, Json, Path, Query};
 use shared::ids::SubscriptionId;
 use shared::subscriptions::{self, Ended, model::Ending};
 

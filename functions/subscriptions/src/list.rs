@@ -1,11 +1,10 @@
 //! Every tenant's subscriptions.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Operator, Page, Query};
+use shared::http::{Json, Operator, Page, Query};
 use shared::subscriptions::{self, Listed, model::SubscriptionFilter};
 use utoipa::ToSchema;
 

@@ -7,6 +7,7 @@ use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use lambda_http::{Body, Request, RequestExt, Response};
 use serde_json::json;
+use shared::aws;
 use shared::clock::Clock;
 use shared::config::{self, Env};
 use shared::error::Refusal;
@@ -35,7 +36,7 @@ impl Webhook {
     /// `Setting`, `Upstream`.
     pub async fn start(env: &Env, clock: Clock) -> Result<Self> {
         let url = config::queue_url(env, "STRIPE_QUEUE_URL")?;
-        let aws = config::aws().await;
+        let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::Webhook).await?;
         secrets.stripe_webhook_secrets()?;
         Ok(Self { secrets, queue: Queue::new(&aws, url), clock })

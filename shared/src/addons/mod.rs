@@ -137,8 +137,7 @@ fn is_for(order: &Order, wanted: &NewAddonCheckout) -> bool {
 async fn quoted(tx: &Transaction<'_>, wanted: &NewAddonCheckout, now: Timestamp) -> Result<Quote> {
     let id = &wanted.parent_subscription_id;
     // Row-level security: another tenant's is not there.
-    let root = families::store::root_of(tx, id).await?.ok_or_else(subscriptions::not_found)?;
-    let family = families::store::read(tx, &[root.as_str()]).await?.pop().ok_or_else(subscriptions::not_found)?;
+    let family = families::store::find(tx, id).await?.ok_or_else(subscriptions::not_found)?;
     let parent = family.member(id).ok_or_else(subscriptions::not_found)?;
     model::check_parent(parent)?;
     let mut sold = Vec::new();

@@ -60,7 +60,7 @@ pub async fn set(db: &Db, stripe: &Stripe, root: &SubscriptionId, key: &str) -> 
 
 /// The Stripe subscription of a root, and whether an operator holds the root.
 async fn paid_at(db: &Db, root: &SubscriptionId) -> Result<Option<(StripeSubscriptionId, bool)>> {
-    let family = families::store::read(&db.connection().await?, &[root.as_str()]).await?.pop();
+    let family = families::store::find(&db.connection().await?, root).await?;
     Ok(family.and_then(|family| Some((family.root.stripe_subscription_id?, family.root.hold_reason.is_some()))))
 }
 

@@ -30,8 +30,7 @@ use model::{AllocationList, AllocationUpdate, AllocationView, AllocationsSynced,
 /// `subscription_not_found`.
 pub async fn list(db: &Db, id: &SubscriptionId) -> Result<AllocationList> {
     let db = db.connection().await?;
-    let root = families::store::root_of(&db, id).await?.ok_or_else(subscriptions::not_found)?;
-    let family = families::store::read(&db, &[root.as_str()]).await?.pop().ok_or_else(subscriptions::not_found)?;
+    let family = families::store::find(&db, id).await?.ok_or_else(subscriptions::not_found)?;
     let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
     Ok(AllocationList {
         subscription_id: id.clone(),
@@ -351,7 +350,7 @@ pub(crate) async fn set_slots(
 }
 
 async fn reread(tx: &Transaction<'_>, family: &Family) -> Result<Family> {
-    families::store::read(tx, &[family.root.subscription_id.as_str()]).await?.pop().ok_or_else(subscriptions::not_found)
+    families::store::find(tx, &family.root.subscription_id).await?.ok_or_else(subscriptions::not_found)
 }
 
 async fn viewed(tx: &Transaction<'_>, family: &Family, id: &SubscriptionId, tier: i32) -> Result<AllocationView> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::model::{AuditFilter, AuditRow};
 use super::{Actor, Entry};
 use crate::Result;
-use crate::db::{Conditions, execute};
+use crate::db::{Conditions, Planner, execute};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 
@@ -82,7 +82,7 @@ pub async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<(
 }
 
 /// A page of the rows that the filter lets through, newest first, and one more.
-pub async fn list(db: &impl GenericClient, filter: &AuditFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<AuditRow>> {
+pub async fn list(db: &impl Planner, filter: &AuditFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<AuditRow>> {
     let mut conditions = Conditions::default();
     conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
     conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));

@@ -8,7 +8,6 @@ pub(crate) mod store;
 pub(crate) mod takeover;
 
 use deadpool_postgres::Transaction;
-use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -136,11 +135,7 @@ pub async fn override_tier(db: &Db, by: &Person, wanted: Override, now: Timestam
 
 /// Writes a locked device's tier, and counts it in its locked family.
 async fn change_tier(tx: &Transaction<'_>, family: &Family, device: &Device, tier: Option<i32>, now: Timestamp) -> Result<()> {
-    let root = &family.root.subscription_id;
-    // By tier, as every writer of these rows: the root's lock makes the order matter to nobody else.
-    let mut counts: Vec<(i32, i32)> = device.tier_id.map(|old| (old, -1)).into_iter().chain(tier.map(|new| (new, 1))).collect();
-    counts.sort_unstable();
-    let counted = try_join_all(counts.into_iter().map(|(tier, count)| families::store::add_slots(tx, root, tier, count, now)));
+    let counted = families::store::move_slot(tx, &family.root.subscription_id, device.tier_id, tier, now);
     futures::try_join!(counted, store::set_tier(tx, &device.tenant_id, &device.device_id, tier, now)).map(drop)
 }
 

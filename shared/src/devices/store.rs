@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::model::{Device, DeviceFilter, DeviceStatus};
 use crate::Result;
-use crate::db::{Conditions, execute, query, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::subscriptions::model::{LIVE, Status};
@@ -34,7 +34,7 @@ fn device(row: &Row) -> Result<Device> {
 }
 
 /// A page by tenant and id, and one more.
-pub async fn list(db: &impl GenericClient, filter: &DeviceFilter, page: &Page<(TenantId, DeviceId)>) -> Result<Vec<Device>> {
+pub async fn list(db: &impl Planner, filter: &DeviceFilter, page: &Page<(TenantId, DeviceId)>) -> Result<Vec<Device>> {
     let mut conditions = Conditions::default();
     conditions.equal("d.tenant_id", filter.tenant_id.as_ref().map(|id| id.as_str().to_owned()));
     conditions.equal("d.subscription_id", filter.subscription_id.as_ref().map(|id| id.as_str().to_owned()));

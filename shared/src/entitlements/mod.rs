@@ -10,7 +10,8 @@ use crate::db::{Db, begin};
 use crate::families::{self, model::Family};
 use crate::http::Page;
 use crate::ids::{PlanId, TenantId};
-use crate::{Error, Result, plans, subscriptions, tiers};
+use crate::tiers::{self, model::Tier};
+use crate::{Error, Result, plans, subscriptions};
 use model::{Allowed, Check, Entitlements, Use};
 
 /// What a tenant may have and has.
@@ -20,17 +21,22 @@ use model::{Allowed, Check, Entitlements, Use};
 pub async fn get(db: &Db, tenant: &TenantId) -> Result<Entitlements> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;
-    let families = families::store::read_all(&tx, tenant).await?;
-    let entitlements = compute(&tx, tenant, &families).await?;
+    let (families, tiers) = read(&tx, tenant).await?;
+    let entitlements = compute(&tx, tenant, &families, &tiers).await?;
     tx.commit().await?;
     Ok(entitlements)
 }
 
-async fn compute(tx: &Transaction<'_>, tenant: &TenantId, families: &[Family]) -> Result<Entitlements> {
-    let tiers = tiers::store::list(tx, &Page::whole(), false).await?;
+/// The tenant's families and every tier, in one round trip.
+async fn read(tx: &Transaction<'_>, tenant: &TenantId) -> Result<(Vec<Family>, Vec<Tier>)> {
+    let whole = Page::whole();
+    futures::try_join!(families::store::read_all(tx, tenant), tiers::store::list(tx, &whole, false))
+}
+
+async fn compute(tx: &Transaction<'_>, tenant: &TenantId, families: &[Family], tiers: &[Tier]) -> Result<Entitlements> {
     let held = families.iter().flat_map(Family::members).filter_map(|member| member.plan_id.as_ref());
     let limits: BTreeMap<PlanId, BTreeMap<String, i64>> = plans::store::limits(tx, held).await?;
-    let families = families.iter().map(|family| model::of_family(family, &tiers, &limits)).collect();
+    let families = families.iter().map(|family| model::of_family(family, tiers, &limits)).collect();
     Ok(model::of_all(tenant.clone(), families))
 }
 
@@ -42,14 +48,14 @@ async fn compute(tx: &Transaction<'_>, tenant: &TenantId, families: &[Family]) -
 pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;
-    let mut families = families::store::read_all(&tx, tenant).await?;
+    let (mut families, tiers) = read(&tx, tenant).await?;
     if let Some(id) = &asked.subscription_id {
         families.retain(|family| family.member(id).is_some());
         if families.is_empty() {
             return Err(subscriptions::not_found());
         }
     }
-    let all = compute(&tx, tenant, &families).await?;
+    let all = compute(&tx, tenant, &families, &tiers).await?;
     let resource = asked.resource.as_str();
     let slots = match resource.strip_prefix("tier:") {
         _ if resource == "devices" => all.devices,

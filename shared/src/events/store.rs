@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use super::model::{Envelope, EventDetail, EventFilter, EventRow, EventStatus};
 use crate::Result;
-use crate::db::{Conditions, execute, query, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeCustomerId, StripeEventId, StripeSessionId, StripeSubscriptionId, TenantId};
 
@@ -119,7 +119,7 @@ fn event(row: &Row) -> Result<EventRow> {
 }
 
 /// A page of the events that the filter lets through, the one recorded last first, and one more.
-pub async fn list(db: &impl GenericClient, filter: &EventFilter, page: &Page<(Timestamp, StripeEventId)>) -> Result<Vec<EventRow>> {
+pub async fn list(db: &impl Planner, filter: &EventFilter, page: &Page<(Timestamp, StripeEventId)>) -> Result<Vec<EventRow>> {
     let mut conditions = Conditions::default();
     conditions.equal("e.status", filter.status.map(EventStatus::as_str));
     conditions.equal("e.event_type", filter.event_type.as_ref().map(|text| text.as_str().to_owned()));

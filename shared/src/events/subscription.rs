@@ -118,10 +118,9 @@ impl Applier {
         {
             return Ok(Some((status, false)));
         }
-        let roots = families::store::lock_roots(&tx, &[own]).await?;
         let named = tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
-        let (families, resolved) = futures::join!(families::store::read(&tx, &roots), resolve(&tx, &news.subscription, named.as_deref()));
-        let family = families?.pop().ok_or_else(subscriptions::not_found)?;
+        let (family, resolved) = futures::join!(families::store::lock(&tx, own), resolve(&tx, &news.subscription, named.as_deref()));
+        let family = family?.ok_or_else(subscriptions::not_found)?;
         let before = family.member(own).ok_or_else(subscriptions::not_found)?;
         if before.stripe_sync != sync {
             // What an older word stands for is nobody's error.

@@ -2,10 +2,12 @@
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::model::{Allocation, Family};
 use crate::Result;
-use crate::db::{execute, query, query_keys, query_opt};
+use crate::db::{execute, prepare_keys, query, query_keys};
 use crate::ids::{SubscriptionId, TenantId};
 use crate::subscriptions::model::{LIVE, Status, Subscription};
 use crate::subscriptions::store::{COLUMNS, subscription};
@@ -15,25 +17,18 @@ pub async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Fa
     Ok(lock_all(tx, &[id]).await?.pop())
 }
 
-/// Locks the families of these subscriptions, by their roots' ids; each once.
+/// Locks the families of these subscriptions, by their roots' ids, and reads them; each once.
 pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
-    let roots = lock_roots(tx, ids).await?;
-    // Only now, with the lock held, do the rows say what stays true.
-    read(tx, &roots).await
-}
-
-/// Locks the roots of these subscriptions' families, and returns their ids; what else is read for them may be read at once.
-pub async fn lock_roots(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<String>> {
-    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let keys: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
-    let roots = |given: &str| {
-        format!(
-            "SELECT subscription_id FROM subscriptions
-             WHERE subscription_id IN (SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id {given})
-             ORDER BY subscription_id FOR NO KEY UPDATE"
-        )
+    let lock = |given: &str| {
+        format!("SELECT subscription_id FROM subscriptions WHERE subscription_id IN ({}) ORDER BY subscription_id FOR NO KEY UPDATE", roots(given))
     };
-    Ok(query_keys(tx, roots, &ids).await?.iter().map(|row| row.get(0)).collect())
+    // In one round trip. The lock is parsed beforehand, so that it is the first to be sent; the others run after it, and so with the lock held: only
+    // then do the rows say what stays true.
+    prepare_keys(tx, lock, &keys).await?;
+    let (_, families) = futures::future::try_join(async { Ok(query_keys(tx, lock, &keys).await?) }, read(tx, ids)).await?;
+    Ok(families)
 }
 
 /// Locks every family of a tenant that could take a device: those with a live root.
@@ -42,33 +37,57 @@ pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Fa
     let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status = ANY($2)
                ORDER BY subscription_id FOR NO KEY UPDATE";
     let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
-    let roots: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    read(tx, &roots).await
+    let roots = rows.iter().map(|row| SubscriptionId::parse(row.get(0))).collect::<Result<Vec<_>>>()?;
+    read(tx, &roots.iter().collect::<Vec<_>>()).await
 }
 
 /// Every family of a tenant whose root has not expired, unlocked.
 pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<Family>> {
-    let sql =
-        "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status <> 'EXPIRED' ORDER BY subscription_id";
-    let rows = query(db, sql, &[&tenant.as_str()]).await?;
-    let roots: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    read(db, &roots).await
+    let roots = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1 AND parent_subscription_id IS NULL AND status <> 'EXPIRED'";
+    let tenant = tenant.as_str();
+    let (members, allocations, of): (_, _, [&(dyn ToSql + Sync); 1]) = (members(roots), allocations(roots), [&tenant]);
+    let (members, allocations) = futures::try_join!(query(db, &members, &of), query(db, &allocations, &of))?;
+    families(&members, &allocations)
 }
 
-/// The families of these roots, unlocked.
-pub async fn read(db: &impl GenericClient, roots: &[impl AsRef<str>]) -> Result<Vec<Family>> {
-    let roots: Vec<&str> = roots.iter().map(AsRef::as_ref).collect();
-    let of = |given: &str| format!("(s.subscription_id {given} OR s.parent_subscription_id {given})");
-    let members = |given: &str| format!("SELECT {COLUMNS} FROM subscriptions s WHERE {} ORDER BY s.subscription_id", of(given));
-    let allocations = |given: &str| {
-        format!(
-            "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.counted_by_hand, a.version
-             FROM subscription_tier_allocations a JOIN subscriptions s ON s.subscription_id = a.subscription_id WHERE {} ORDER BY a.tier_id",
-            of(given)
-        )
-    };
+/// The family of this subscription, unlocked; none as in `lock`.
+pub async fn find(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Family>> {
+    Ok(read(db, &[id]).await?.pop())
+}
+
+/// The families of these subscriptions.
+async fn read(db: &impl GenericClient, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     // At once: PostgreSQL answers both in one round trip.
-    let (members, allocations) = futures::try_join!(query_keys(db, members, &roots), query_keys(db, allocations, &roots))?;
+    let members = query_keys(db, |given| members(&roots(given)), &ids);
+    let (members, allocations) = futures::try_join!(members, query_keys(db, |given| allocations(&roots(given)), &ids))?;
+    families(&members, &allocations)
+}
+
+/// The roots' ids of the families of some subscriptions.
+fn roots(given: &str) -> String {
+    format!("SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id {given}")
+}
+
+/// The condition that a subscription is in the family of one of these roots. As an array, because `OR` over sub-selects uses no index.
+fn of(roots: &str) -> String {
+    format!("s.subscription_id = ANY(ARRAY({roots})) OR s.parent_subscription_id = ANY(ARRAY({roots}))")
+}
+
+fn members(roots: &str) -> String {
+    format!("SELECT {COLUMNS} FROM subscriptions s WHERE {} ORDER BY s.subscription_id", of(roots))
+}
+
+fn allocations(roots: &str) -> String {
+    format!(
+        "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.counted_by_hand, a.version
+         FROM subscription_tier_allocations a JOIN subscriptions s ON s.subscription_id = a.subscription_id WHERE {} ORDER BY a.tier_id",
+        of(roots)
+    )
+}
+
+/// Families of their rows.
+fn families(members: &[Row], allocations: &[Row]) -> Result<Vec<Family>> {
     let members: Vec<Subscription> = members.iter().map(subscription).collect::<Result<_>>()?;
     let allocations: Vec<Allocation> = allocations
         .iter()
@@ -94,12 +113,6 @@ pub async fn read(db: &impl GenericClient, roots: &[impl AsRef<str>]) -> Result<
     Ok(members.iter().filter(|member| member.parent_subscription_id.is_none()).collect::<Vec<_>>().iter().map(family).collect())
 }
 
-/// The root's id of a subscription.
-pub async fn root_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<SubscriptionId>> {
-    let sql = "SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id = $1";
-    query_opt(db, sql, &[&id.as_str()]).await?.map(|row| SubscriptionId::parse(row.get(0))).transpose()
-}
-
 /// Counts devices that came to a member (or left it, below 0).
 pub async fn add_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i32, now: Timestamp) -> Result<()> {
     let sql = "UPDATE subscriptions SET active_device_count = active_device_count + $2, updated_at = $3 WHERE subscription_id = $1";
@@ -112,6 +125,16 @@ pub async fn add_devices(tx: &Transaction<'_>, id: &SubscriptionId, devices: i32
 pub async fn add_slots(tx: &Transaction<'_>, root: &SubscriptionId, tier: i32, slots: i32, now: Timestamp) -> Result<()> {
     let sql = "UPDATE subscription_tier_allocations SET slots_used = greatest(slots_used + $3, 0), updated_at = $4 WHERE subscription_id = $1 AND tier_id = $2";
     execute(tx, sql, &[&root.as_str(), &tier, &slots, &now]).await?;
+    Ok(())
+}
+
+/// Counts a device of the family of this root whose tier changes: one slot less of the old, one more of the other; none where there is none. Never below 0,
+/// as above.
+pub async fn move_slot(tx: &Transaction<'_>, root: &SubscriptionId, from: Option<i32>, to: Option<i32>, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations
+               SET slots_used = greatest(slots_used + CASE WHEN tier_id = $3 THEN 1 ELSE -1 END, 0), updated_at = $4
+               WHERE subscription_id = $1 AND tier_id IN ($2, $3)";
+    execute(tx, sql, &[&root.as_str(), &from, &to, &now]).await?;
     Ok(())
 }
 

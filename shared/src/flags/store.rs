@@ -1,13 +1,13 @@
 //! `flags`.
 
-use deadpool_postgres::{GenericClient, Transaction};
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::Flag;
 use super::model::{FlagFilter, FlagRow};
 use crate::Result;
-use crate::db::{Conditions, execute, query_opt};
+use crate::db::{Conditions, Planner, execute, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeEventId, SubscriptionId, TenantId};
 
@@ -63,7 +63,7 @@ pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timest
 }
 
 /// A page of the flags that the filter lets through, newest first, and one more.
-pub async fn list(db: &impl GenericClient, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<FlagRow>> {
+pub async fn list(db: &impl Planner, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<FlagRow>> {
     let mut conditions = Conditions::default();
     conditions.equal("kind", filter.kind.as_ref().map(|text| text.as_str().to_owned()));
     conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));

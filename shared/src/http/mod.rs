@@ -52,7 +52,7 @@ pub fn serve(routes: Router<App>, app: App) -> Router {
         .with_state(app)
 }
 
-/// The binary of an HTTP function.
+/// The binary of an HTTP function; of its roles the first is the one that most requests act as (`App::warm`).
 ///
 /// # Errors
 /// Where it does not start, or the Lambda runtime ends.
@@ -60,6 +60,7 @@ pub async fn run(routes: Router<App>, roles: &[crate::secrets::Role]) -> std::re
     let env = crate::config::Env::process();
     crate::telemetry::init(&env)?;
     let app = App::start(&env, crate::clock::Clock::system(), roles).await?;
+    app.warm().await;
     lambda_http::run(serve(routes, app)).await
 }
 
@@ -211,12 +212,24 @@ pub trait Versioned {
     fn version(&self) -> i64;
 }
 
+/// 200 with this as JSON. axum's own writes it piece by piece through a `BytesMut`, which takes a page of a hundred a fifteenth more of the processor.
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_string(&self.0) {
+            Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+            Err(error) => Error::Internal(format!("an answer that is no JSON: {error}")).into_response(),
+        }
+    }
+}
+
 /// 200 with the resource and its `ETag`.
 pub struct Tagged<T>(pub T);
 
 impl<T: Versioned + Serialize> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
-        ([(ETAG, etag(self.0.version()))], axum::Json(self.0)).into_response()
+        ([(ETAG, etag(self.0.version()))], Json(self.0)).into_response()
     }
 }
 
@@ -237,7 +250,7 @@ impl<T> Updated<T> {
 
 impl<T: Versioned + Serialize> IntoResponse for Updated<T> {
     fn into_response(self) -> Response {
-        ([(ETAG, etag(self.resource.version()))], axum::Json(self)).into_response()
+        ([(ETAG, etag(self.resource.version()))], Json(self)).into_response()
     }
 }
 
@@ -261,7 +274,7 @@ pub struct Made<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Made<T> {
     fn into_response(self) -> Response {
-        (StatusCode::CREATED, axum::Json(self.0)).into_response()
+        (StatusCode::CREATED, Json(self.0)).into_response()
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
 use super::model::{self, AddonQuantity, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel, StripeSync};
-use crate::db::{Conditions, execute, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::mails::model::MailKind;
@@ -165,7 +165,7 @@ fn step(row: &Row) -> Result<StepRow> {
 }
 
 /// A page of the steps that the filter lets through, newest first, and one more.
-pub async fn list(db: &impl GenericClient, filter: &StepFilter, page: &Page<i64>) -> Result<Vec<StepRow>> {
+pub async fn list(db: &impl Planner, filter: &StepFilter, page: &Page<i64>) -> Result<Vec<StepRow>> {
     let mut conditions = Conditions::default();
     conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
     conditions.equal("kind", filter.kind.map(StepKind::as_str));

@@ -9,7 +9,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{Plan, PlanTier, TierDefault, TierDefaults};
 use crate::Result;
-use crate::db::{Conditions, execute, query, query_keys, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query, query_keys, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId};
 
@@ -42,7 +42,7 @@ fn plan(row: &Row) -> Result<Plan> {
 }
 
 /// A page in the order of the catalogue, and one more.
-pub async fn list(db: &impl GenericClient, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
+pub async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
     let mut conditions = Conditions::default();
     if let Some((sort_order, id)) = &page.after {
         conditions.and_two("(p.sort_order, p.plan_id) > (?, ?)", *sort_order, id.as_str().to_owned());

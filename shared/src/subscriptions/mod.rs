@@ -113,8 +113,7 @@ pub async fn list(db: &Db, filter: &SubscriptionFilter, page: &Page<(Timestamp, 
 /// `subscription_not_found`.
 pub async fn get(db: &Db, id: &SubscriptionId) -> Result<Detail> {
     let db = db.connection().await?;
-    let root = families::store::root_of(&db, id).await?.ok_or_else(not_found)?;
-    let family = families::store::read(&db, &[root.as_str()]).await?.pop().ok_or_else(not_found)?;
+    let family = families::store::find(&db, id).await?.ok_or_else(not_found)?;
     let subscription = family.member(id).ok_or_else(not_found)?.clone();
     let (device_count, devices) = devices::store::on(&db, id, SHOWN_DEVICES).await?;
     let tenant_name = tenants::store::name(&db, &subscription.tenant_id).await?;

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::model::{LIVE, Status, Subscription, SubscriptionFilter, SubscriptionType};
 use super::word::Word;
 use crate::Result;
-use crate::db::{Conditions, execute, query, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
 
@@ -122,7 +122,7 @@ pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<(
 
 /// A listed subscription: its tenant's name, and its root's status beside its own.
 pub async fn list(
-    db: &impl GenericClient,
+    db: &impl Planner,
     filter: &SubscriptionFilter,
     page: &Page<(Timestamp, SubscriptionId)>,
     now: Timestamp,

@@ -8,7 +8,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{self, Profile, TenantFilter, TenantStatus};
 use crate::Result;
-use crate::db::{Conditions, execute, query, query_opt};
+use crate::db::{Conditions, Planner, execute, query, query_opt};
 use crate::fields::Text;
 use crate::http::Page;
 use crate::ids::{StripeCustomerId, SubscriptionId, TenantId};
@@ -66,13 +66,13 @@ fn tenant(row: &Row) -> Result<model::Tenant> {
 }
 
 /// A page of the tenants that the filter lets through, by id, and one more.
-pub async fn list(db: &impl GenericClient, filter: &TenantFilter, page: &Page<TenantId>) -> Result<Vec<model::Tenant>> {
+pub async fn list(db: &impl Planner, filter: &TenantFilter, page: &Page<TenantId>) -> Result<Vec<model::Tenant>> {
     let mut conditions = Conditions::default();
     if let Some(typed) = filter.q.as_ref().map(Text::as_str).filter(|typed| !typed.trim().is_empty()) {
         let Some(terms) = model::search_terms(typed) else { return Ok(Vec::new()) };
         // The expression of the index tenants_words.
         let words = "to_tsvector('simple', t.tenant_id || ' ' || t.name || ' ' || coalesce(t.legal_name, ''))";
-        conditions.search(&format!("{words} @@ to_tsquery('simple', ?)"), terms);
+        conditions.and(&format!("{words} @@ to_tsquery('simple', ?)"), terms);
     }
     if let Some(email) = &filter.email {
         let email = email.as_str().to_owned();

@@ -8,7 +8,7 @@ use tokio_postgres::types::Json;
 
 use super::model::Tier;
 use crate::Result;
-use crate::db::{Conditions, execute, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 use crate::http::Page;
 use crate::ids::StripePriceId;
 
@@ -41,9 +41,11 @@ fn tier(row: &Row) -> Result<Tier> {
 }
 
 /// A page in the tiers' order, and one more.
-pub async fn list(db: &impl GenericClient, page: &Page<(i32, i32)>, active_only: bool) -> Result<Vec<Tier>> {
+pub async fn list(db: &impl Planner, page: &Page<(i32, i32)>, active_only: bool) -> Result<Vec<Tier>> {
     let mut conditions = Conditions::default();
-    conditions.equal("t.is_active", active_only.then_some(true));
+    if active_only {
+        conditions.plain("t.is_active");
+    }
     if let Some((sort_order, id)) = page.after {
         conditions.and_two("(t.sort_order, t.tier_id) > (?, ?)", sort_order, id);
     }

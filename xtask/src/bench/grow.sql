@@ -1,6 +1,6 @@
 -- What a fleet of :rows has beside its subscriptions after some years: one tenant (t1) with as many devices, as many audit rows and as many events,
 -- each of them its own or, every second, another's.
-UPDATE subscriptions SET device_limit = 2000000000, active_device_count = active_device_count + :rows WHERE subscription_id = 'SUB-2025-0000001';
+UPDATE subscriptions SET active_device_count = active_device_count + :rows WHERE subscription_id = 'SUB-2025-0000001';
 INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at)
 SELECT 't1', 'own-' || n, 'SUB-2025-0000001', 1, :now FROM generate_series(1, :rows) n;
 UPDATE subscription_tier_allocations SET slots_used = slots_used + :rows WHERE subscription_id = 'SUB-2025-0000001' AND tier_id = 1;

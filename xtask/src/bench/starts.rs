@@ -121,7 +121,7 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
 pub async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
     let step = bench.progress.step("ingest");
     let queue = aws_sdk_sqs::Client::from_conf(
-        aws_sdk_sqs::config::Builder::from(&crate::stack::shared_config().await).endpoint_url(bench.env.get("AWS_ENDPOINT_URL_SQS")?).build(),
+        aws_sdk_sqs::config::Builder::from(&crate::stack::shared_config()?).endpoint_url(bench.env.get("AWS_ENDPOINT_URL_SQS")?).build(),
     );
     let attributes = HashMap::from([(aws_sdk_sqs::types::QueueAttributeName::FifoQueue, "true".to_owned())]);
     let url = queue.create_queue().queue_name(format!("bench{}.fifo", std::process::id())).set_attributes(Some(attributes)).send().await?;
@@ -206,7 +206,7 @@ fn middle(mut times: Vec<Duration>) -> f64 {
 
 /// Answers with the stack's secrets at once, as Secrets Manager does; answers its address.
 async fn serve_secrets(bench: &Bench) -> Result<String> {
-    let config = aws_sdk_secretsmanager::config::Builder::from(&crate::stack::shared_config().await);
+    let config = aws_sdk_secretsmanager::config::Builder::from(&crate::stack::shared_config()?);
     let client = aws_sdk_secretsmanager::Client::from_conf(config.endpoint_url(bench.env.get("AWS_ENDPOINT_URL_SECRETS_MANAGER")?).build());
     let mut secrets = HashMap::new();
     for role in ["webhook", "customer", "operator", "system"] {

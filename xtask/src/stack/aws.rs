@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use serde_json::json;
+use shared::aws::SdkConfig;
+use shared::config::Env;
 use tokio::process::Command;
 
 use super::{REGION, Starting, listens};
@@ -48,7 +50,7 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
     };
     stack.supervisor.ready("moto", Duration::from_mins(1), || listens(stack.ports.aws)).await?;
 
-    let shared = shared_config().await;
+    let shared = shared_config()?;
     let secrets = format!("http://127.0.0.1:{}", stack.ports.aws);
     create_secrets(stack, aws_sdk_secretsmanager::config::Builder::from(&shared).endpoint_url(secrets).build()).await?;
     let endpoint = format!("http://127.0.0.1:{port}");
@@ -58,11 +60,15 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
     Ok(Queues { client, endpoint, stripe, dead_letters, provisioning, renewal })
 }
 
+/// How long a queue is asked to wait for messages.
+pub const LONG_POLL: Duration = Duration::from_secs(10);
+
 /// What both clients share: this stack's credentials and region.
-pub async fn shared_config() -> aws_config::SdkConfig {
-    let credentials = aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "local stack");
-    let loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).http_client(shared::tls::aws_client()).region(aws_config::Region::new(REGION));
-    loader.credentials_provider(credentials).load().await
+pub fn shared_config() -> Result<SdkConfig> {
+    let settings = [("AWS_REGION", REGION), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
+    let env = Env::of(settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    // An answer that comes after its time-out takes its messages with it, until they are visible again.
+    shared::aws::config_within(&env, 3 * LONG_POLL).context("the local stack's credentials")
 }
 
 fn elasticmq_config(port: u16) -> String {

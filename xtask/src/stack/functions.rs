@@ -100,7 +100,7 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
 /// What a function is not told: it is the owner's, or a secret, and secrets come from Secrets Manager.
 const KEPT_BACK: [&str; 6] = ["DATABASE_URL", "KEYCLOAK_ADMIN_PASSWORD", "KEYCLOAK_CLIENT_SECRET", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "MAIL_DIR"];
 /// What a developer's own environment may hold that has no place here.
-const REMOVED: [&str; 5] = ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE", "STRIPE_API_BASE"];
+const REMOVED: [&str; 2] = ["AWS_SESSION_TOKEN", "STRIPE_API_BASE"];
 
 /// What a function is told.
 pub fn settings(env: &Env) -> Vec<(String, String)> {

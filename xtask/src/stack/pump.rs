@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
 use super::REGION;
-use super::aws::Queues;
+use super::aws::{LONG_POLL, Queues};
 use super::settings::random;
 
 /// An event source mapping polls a FIFO queue by several pollers; one group is never with two of them.
@@ -71,7 +71,8 @@ impl Pump {
     }
 
     async fn poll_once(&self, queue: &str, function: &str, answer: Answer) -> Result<()> {
-        let receive = self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(10);
+        let wait = i32::try_from(LONG_POLL.as_secs())?;
+        let receive = self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(wait);
         let receive = receive.message_system_attribute_names(MessageSystemAttributeName::All).message_attribute_names("All");
         let messages = receive.send().await.context("receive")?.messages.unwrap_or_default();
         if messages.is_empty() {

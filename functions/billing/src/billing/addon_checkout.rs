@@ -1,6 +1,5 @@
 //! Slots beside a MAIN.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::addons::{
@@ -9,7 +8,7 @@ use shared::addons::{
 };
 use shared::allocations::model::Try;
 use shared::app::App;
-use shared::http::{Customer, Idempotent, Query};
+use shared::http::{Customer, Idempotent, Json, Query};
 
 /// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says what they cost
 #[utoipa::path(post, path = "/api/v1/customer/billing/addon-checkout", tag = "billing", operation_id = "open_addon_checkout", params(Try),

@@ -1,6 +1,5 @@
 //! A plan to buy.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::billing::{
     self,
     model::{Checkout, NewCheckout},
 };
-use shared::http::{Customer, Idempotent};
+use shared::http::{Customer, Idempotent, Json};
 
 /// Opens a checkout at Stripe; once it is paid, the subscription comes by itself
 #[utoipa::path(post, path = "/api/v1/customer/billing/checkout", tag = "billing", operation_id = "open_checkout", request_body = NewCheckout,

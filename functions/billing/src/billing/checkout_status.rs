@@ -1,11 +1,10 @@
 //! What has become of a checkout.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::billing::{self, model::CheckoutStatus};
-use shared::http::{Customer, Path};
+use shared::http::{Customer, Json, Path};
 use shared::ids::StripeSessionId;
 
 /// How far an own checkout has come: for the page that the payer comes back to

@@ -1,11 +1,10 @@
 //! The offer.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::billing::{self, model::BillingConfig};
-use shared::http::Customer;
+use shared::http::{Customer, Json};
 
 /// The plans on sale, and Stripe's key for pages
 #[utoipa::path(get, path = "/api/v1/customer/billing/config", tag = "billing", operation_id = "get_billing_config",

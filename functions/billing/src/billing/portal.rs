@@ -1,6 +1,5 @@
 //! Stripe's portal.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::billing::{
     self,
     model::{NewPortal, Portal},
 };
-use shared::http::{Body, Customer};
+use shared::http::{Body, Customer, Json};
 
 /// Opens Stripe's billing portal: payment methods, invoices, and the end of subscriptions
 #[utoipa::path(post, path = "/api/v1/customer/billing/portal", tag = "billing", operation_id = "open_portal", request_body = NewPortal,

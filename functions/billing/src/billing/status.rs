@@ -1,11 +1,10 @@
 //! How the company stands.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::billing::{self, model::BillingStatus};
-use shared::http::Customer;
+use shared::http::{Customer, Json};
 
 /// The own subscriptions that have not ended, with their slots, and whether payments come by Stripe
 #[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id = "get_billing_status",

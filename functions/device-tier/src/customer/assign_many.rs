@@ -1,6 +1,5 @@
 //! A tier for many own devices.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::allocations::model::Try;
@@ -9,7 +8,7 @@ use shared::devices::{
     model::{Assignments, Bulk},
     own,
 };
-use shared::http::{Body, Customer, Query};
+use shared::http::{Body, Customer, Json, Query};
 
 /// Gives up to 500 devices a tier, or takes it: each that can, or all or none
 #[utoipa::path(post, path = "/api/v1/customer/devices/tier-assignments", tag = "own devices", operation_id = "assign_tiers", request_body = Bulk, params(Try),

@@ -1,6 +1,5 @@
 //! An own device's tier.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::devices::{
     model::{TierAssignment, TierChange},
     own,
 };
-use shared::http::{Body, Customer, Path};
+use shared::http::{Body, Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// Gives a device a tier, while there is a free slot of it

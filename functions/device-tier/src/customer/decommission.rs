@@ -1,12 +1,11 @@
 //! The end of an own device.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
 use shared::devices::own;
-use shared::http::{Customer, Path};
+use shared::http::{Customer, Json, Path};
 use shared::ids::DeviceId;
 use utoipa::ToSchema;
 

@@ -1,11 +1,10 @@
 //! One own device.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::devices::{model::Device, own};
-use shared::http::{Customer, Path};
+use shared::http::{Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// An own device, with its tier

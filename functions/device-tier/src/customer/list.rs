@@ -1,6 +1,5 @@
 //! Own devices.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
@@ -9,7 +8,7 @@ use shared::devices::{
     model::{Device, OwnDeviceFilter},
     own,
 };
-use shared::http::{Customer, Page, Query};
+use shared::http::{Customer, Json, Page, Query};
 use utoipa::ToSchema;
 
 /// A page of own devices.

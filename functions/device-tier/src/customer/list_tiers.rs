@@ -1,11 +1,10 @@
 //! The tiers on offer.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Customer, PageQuery, Query};
+use shared::http::{Customer, Json, PageQuery, Query};
 use shared::tiers::{self, model::OfferedTier};
 use utoipa::ToSchema;
 

@@ -1,6 +1,5 @@
 //! An own device's other subscription.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::devices::{
     model::{Moved, OwnMove},
     own,
 };
-use shared::http::{Body, Customer, Path};
+use shared::http::{Body, Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// Moves a device to another of the own subscriptions; its slot moves with it

@@ -1,11 +1,10 @@
 //! No tier for an own device.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::devices::{model::TierChange, own};
-use shared::http::{Customer, Path};
+use shared::http::{Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// Takes a device's tier, and frees its slot

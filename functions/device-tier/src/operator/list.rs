@@ -1,6 +1,5 @@
 //! Every tenant's devices.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
@@ -9,7 +8,7 @@ use shared::devices::{
     self,
     model::{Device, DeviceFilter},
 };
-use shared::http::{Operator, Page, Query};
+use shared::http::{Json, Operator, Page, Query};
 use utoipa::ToSchema;
 
 /// A page of devices.

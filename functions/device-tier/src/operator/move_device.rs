@@ -1,6 +1,5 @@
 //! A device's other subscription.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::devices::{
     self,
     model::{Move, Moved},
 };
-use shared::http::{Admin, Body, Path};
+use shared::http::{Admin, Body, Json, Path};
 use shared::ids::DeviceId;
 
 /// Moves a device to another subscription of its tenant; its slot moves with it

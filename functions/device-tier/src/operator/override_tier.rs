@@ -1,6 +1,5 @@
 //! A device's tier, whatever the limits say.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::devices::{
     self,
     model::{Overridden, Override},
 };
-use shared::http::{Admin, Body};
+use shared::http::{Admin, Body, Json};
 
 /// Gives a device a tier, or takes it, without a look at the limits; it is counted all the same
 #[utoipa::path(put, path = "/api/v1/operator/devices/tier", tag = "devices", operation_id = "override_tier", request_body = Override,

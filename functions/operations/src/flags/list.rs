@@ -1,6 +1,5 @@
 //! What waits for a person, and what did.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
@@ -9,7 +8,7 @@ use shared::flags::{
     self,
     model::{FlagFilter, FlagRow},
 };
-use shared::http::{Operator, Page, Query};
+use shared::http::{Json, Operator, Page, Query};
 use utoipa::ToSchema;
 
 /// A page of flags.

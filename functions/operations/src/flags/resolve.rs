@@ -1,6 +1,5 @@
 //! The end of a flag.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::flags::{
     self,
     model::{FlagRow, Resolution},
 };
-use shared::http::{Admin, Body, Path};
+use shared::http::{Admin, Body, Json, Path};
 
 /// Ends an open flag, with a note; what it is about is untouched
 #[utoipa::path(post, path = "/api/v1/operator/flags/{flag_id}/resolve", tag = "operations", operation_id = "resolve_flag", request_body = Resolution,

@@ -1,10 +1,9 @@
 //! The end of a step that needs nothing.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Admin, Body, Path};
+use shared::http::{Admin, Body, Json, Path};
 use shared::outbox::{
     self,
     model::{Dismissal, StepRow},

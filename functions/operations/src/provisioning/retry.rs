@@ -1,10 +1,9 @@
 //! Another try of a step.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Admin, Body, Path};
+use shared::http::{Admin, Body, Json, Path};
 use shared::outbox::{
     self,
     model::{Retry, StepRow},

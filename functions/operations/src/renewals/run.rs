@@ -1,12 +1,11 @@
 //! A run at another time than the schedule's.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::app::App;
-use shared::http::{Admin, Body};
+use shared::http::{Admin, Body, Json};
 use shared::renewals::{self, Summary, model::RunRequest};
 use shared::{Error, Result};
 use utoipa::ToSchema;

@@ -1,11 +1,10 @@
 //! What the hourly runs did.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Operator, PageQuery, Query};
+use shared::http::{Json, Operator, PageQuery, Query};
 use shared::renewals::desk::{self, model::RunRow};
 use utoipa::ToSchema;
 

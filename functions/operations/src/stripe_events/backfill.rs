@@ -1,11 +1,10 @@
 //! What never came.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::events::model::{Backfill, Backfilled};
-use shared::http::{Admin, Body};
+use shared::http::{Admin, Body, Json};
 
 /// Queues what Stripe lists for a range and was never received: a part of it a call, for some 20 seconds
 #[utoipa::path(post, path = "/api/v1/operator/stripe-events/backfill", tag = "operations", operation_id = "backfill_stripe_events", request_body = Backfill,

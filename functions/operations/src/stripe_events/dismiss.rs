@@ -1,6 +1,5 @@
 //! The end of an event that needs nothing.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
@@ -8,7 +7,7 @@ use shared::events::{
     model::{EventDetail, EventDismissal},
     replay,
 };
-use shared::http::{Admin, Body, Path};
+use shared::http::{Admin, Body, Json, Path};
 use shared::ids::StripeEventId;
 
 /// Ends a waiting or failed event, with a note; nothing of it is applied

@@ -1,11 +1,10 @@
 //! One event.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::events::{model::EventDetail, replay};
-use shared::http::{Operator, Path};
+use shared::http::{Json, Operator, Path};
 use shared::ids::StripeEventId;
 
 /// A recorded event with its tries and what it says

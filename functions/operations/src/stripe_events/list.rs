@@ -1,6 +1,5 @@
 //! What Stripe told, and what became of it.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
@@ -9,7 +8,7 @@ use shared::events::{
     model::{EventFilter, EventRow},
     replay,
 };
-use shared::http::{Operator, Page, Query};
+use shared::http::{Json, Operator, Page, Query};
 use utoipa::ToSchema;
 
 /// A page of events.

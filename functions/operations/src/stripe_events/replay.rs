@@ -1,11 +1,10 @@
 //! Another try of an event.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
 use shared::events::{self, model::EventDetail};
-use shared::http::{Admin, Path};
+use shared::http::{Admin, Json, Path};
 use shared::ids::StripeEventId;
 
 /// Puts a waiting or failed event on the queue again, after its cause was mended

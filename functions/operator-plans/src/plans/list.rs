@@ -1,11 +1,10 @@
 //! The catalogue's plans.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Operator, PageQuery, Query};
+use shared::http::{Json, Operator, PageQuery, Query};
 use shared::plans::{self, model::Plan};
 use utoipa::ToSchema;
 

@@ -1,11 +1,10 @@
 //! The end of a tenant.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Admin, IfMatch, Path};
+use shared::http::{Admin, IfMatch, Json, Path};
 use shared::ids::TenantId;
 use shared::tenants;
 use utoipa::ToSchema;

@@ -1,11 +1,10 @@
 //! The tenants.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Operator, Page, Query};
+use shared::http::{Json, Operator, Page, Query};
 use shared::tenants::{
     self,
     model::{Tenant, TenantFilter},

@@ -1,11 +1,10 @@
 //! A new user.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Admin, Idempotent};
+use shared::http::{Admin, Idempotent, Json};
 use shared::users::{
     self,
     model::{NewUser, User},

@@ -1,11 +1,10 @@
 //! The users of a tenant.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Operator, Page, Query};
+use shared::http::{Json, Operator, Page, Query};
 use shared::users::{
     self,
     model::{User, UserFilter},

@@ -1,11 +1,10 @@
 //! The mail that lets a user set a password.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Admin, Path};
+use shared::http::{Admin, Json, Path};
 use shared::users::{self, model::UserId};
 use utoipa::ToSchema;
 

@@ -1,10 +1,9 @@
 //! Whether a user may log in.
 
-use axum::Json;
 use axum::extract::State;
 use shared::Result;
 use shared::app::App;
-use shared::http::{Admin, Body, Path};
+use shared::http::{Admin, Body, Json, Path};
 use shared::users::{
     self,
     model::{User, UserId, UserUpdate},

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use super::model::{BreakerApproval, NewBreakerApproval, RunRow, RunStatus};
 use crate::Result;
 use crate::audit::Person;
-use crate::db::Conditions;
+use crate::db::{Conditions, Planner};
 use crate::http::Page;
 
 /// A page of runs, newest first, and one more.
-pub async fn runs(db: &impl GenericClient, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
+pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
     let mut conditions = Conditions::default();
     if let Some((at, id)) = page.after {
         conditions.and_two("(started_at, run_id) < (?, ?)", at, id);

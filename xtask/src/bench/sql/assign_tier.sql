@@ -7,8 +7,7 @@ SELECT t.*, (SELECT stripe_price_id FROM stripe_prices WHERE tier_id = t.tier_id
 SELECT subscription_id FROM subscriptions WHERE subscription_id IN (SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions WHERE subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0')) ORDER BY subscription_id FOR NO KEY UPDATE;
 SELECT * FROM subscriptions WHERE subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0') OR parent_subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0') ORDER BY subscription_id;
 SELECT a.* FROM subscription_tier_allocations a JOIN subscriptions s ON s.subscription_id = a.subscription_id WHERE s.subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0') OR s.parent_subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0') ORDER BY a.tier_id;
-UPDATE subscription_tier_allocations SET slots_used = greatest(slots_used - 1, 0), updated_at = now() WHERE subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0') AND tier_id = 1;
-UPDATE subscription_tier_allocations SET slots_used = greatest(slots_used + 1, 0), updated_at = now() WHERE subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0') AND tier_id = 2;
+UPDATE subscription_tier_allocations SET slots_used = greatest(slots_used + CASE WHEN tier_id = 2 THEN 1 ELSE -1 END, 0), updated_at = now() WHERE subscription_id = 'SUB-2025-' || lpad(:n::text, 7, '0') AND tier_id IN (1, 2);
 UPDATE devices SET tier_id = 3 - tier_id, updated_at = now() WHERE tenant_id = 't' || :n AND device_id = 'dev-' || :n;
 INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, ip_address, previous_state, new_state, details) VALUES (now(), 'DEVICE_TIER_ASSIGNED', 't' || :n, 'SUB-2025-' || lpad(:n::text, 7, '0'), 'dev-' || :n, 'customer', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '127.0.0.1', '{"tier_id": 1}', '{"tier_id": 2}', '{"device_id": "dev-1", "new_tier_id": 2, "old_tier_id": 1}');
 COMMIT;
