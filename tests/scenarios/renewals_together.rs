@@ -107,6 +107,7 @@ async fn a_run_that_is_killed_again_and_again_has_done_everything_once_in_the_en
         }
     }
     assert!(killed >= 10, "{killed} of 60 died");
+    world.nobody_else_is_connected().await;
     let last = start(&world).await.wait_with_output().await.expect("an end");
     assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
     assert_all_is_done_once(&world, 30_000).await;

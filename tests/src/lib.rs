@@ -340,6 +340,13 @@ impl World {
         }
     }
 
+    /// Until PostgreSQL has noticed that processes which were killed are gone: it first ends the statement at hand, and holds its locks so long.
+    pub async fn nobody_else_is_connected(&self) {
+        while self.count("pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = 'pulse_system'").await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Status and reason of a recorded event.
     pub async fn recorded(&self, event: &Value) -> (String, String) {
         let row = self.row(&format!("SELECT status, coalesce(status_reason, '') AS reason FROM stripe_events WHERE event_id = '{}'", text(&event["id"]))).await;
