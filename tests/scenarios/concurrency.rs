@@ -20,6 +20,32 @@ async fn one_event_delivered_32_times_at_once_has_one_effect() {
     assert_provisioned_once(&world, "Acme").await;
 }
 
+/// Two deliveries of one event, of which the slower one comes to another end: what the first made final stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_that_fails_after_another_one_was_applied_changes_nothing() {
+    let world = World::new().await;
+    let (_, paid) = world.paid_checkout("Acme", "jane@acme.example");
+    assert!(world.apply(&paid).await);
+    let ours = world.row("SELECT stripe_subscription_id AS id FROM subscriptions WHERE tenant_id = 'acme'").await;
+    world.stripe.cancel_at_period_end(&text(&ours["id"]), true).expect("to be cancelled");
+    let event = world.event("customer.subscription.updated");
+    world.stripe.set_latency(Duration::from_secs(1));
+    world.stripe.fail_next(1, 404);
+    let asked = world.stripe.requests().len();
+    let slow_and_then_fast = async {
+        while world.stripe.requests().len() == asked {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        world.stripe.set_latency(Duration::ZERO);
+        assert!(world.apply(&event).await);
+        assert_eq!(world.recorded(&event).await.0, "applied");
+    };
+    let (acknowledged, ()) = tokio::join!(world.apply(&event), slow_and_then_fast);
+    assert!(acknowledged, "it may leave the queue");
+    assert_eq!(world.recorded(&event).await.0, "applied");
+    assert_eq!(world.count("flags").await, 0);
+}
+
 /// Trap 5: several events for one fact, in every order and at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_events_of_one_checkout_make_one_customer_in_any_order_and_at_once() {

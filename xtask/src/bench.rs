@@ -133,9 +133,9 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     let folder = if args.no_build {
         stack::root().join("target/package").join(machine)
     } else {
-        let mut names = stack::function_names(&stack::root())?;
-        names.push("hello".to_owned());
-        package::build(&names, machine, &progress).await?.0
+        // By itself: built together, the functions would have its features.
+        package::build(&["hello".to_owned()], Some("as-new"), machine, &progress).await?;
+        package::build(&stack::function_names(&stack::root())?, None, machine, &progress).await?.0
     };
     let pgbench = tools::ensure(&stack::root(), args.stack.no_jdk, &progress).await?.postgres()?.join("pgbench");
     let bench = Bench { env, credentials: Credentials::keep(&state)?, rounds: args.rounds, log, folder, pgbench, progress };

@@ -45,7 +45,7 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
     let tools = tools::python(&root, &progress).await?;
     let names = stack::function_names(&root)?;
     let machine = if args.x86 { "x86-64" } else { "arm64" };
-    let (folder, log) = build(&names, machine, &progress).await?;
+    let (folder, log) = build(&names, None, machine, &progress).await?;
     for name in &names {
         zip(&tools, &folder.join(name).join("bootstrap"), &folder.join(format!("{name}.zip")), &log).await?;
     }
@@ -61,8 +61,9 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
     }
 }
 
-/// Builds these packages for `arm64` or `x86-64` Lambda, each to a folder of its own name. Answers the folder of these, and the log.
-pub async fn build(names: &[String], machine: &str, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+/// Builds these packages, with their default features or this one too, for `arm64` or `x86-64` Lambda, each to a folder of its own name. Answers the folder
+/// of these, and the log.
+pub async fn build(names: &[String], feature: Option<&str>, machine: &str, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
     let root = stack::root();
     let tools = tools::python(&root, progress).await?;
     let folder = root.join("target/package").join(machine);
@@ -83,6 +84,7 @@ pub async fn build(names: &[String], machine: &str, progress: &Progress) -> Resu
         // By package: --bin would select the features of the whole workspace, and with them the tests' points at which a process is killed.
         build.args(["--package", name]);
     }
+    build.args(feature.iter().flat_map(|feature| ["--features", feature]));
     run_logged("cargo lambda build", build.current_dir(&root).env("PATH", path_with(&tools)), &log).await?;
     step.done();
     Ok((folder, log))

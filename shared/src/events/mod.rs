@@ -146,10 +146,9 @@ impl Applier {
         let now = self.clock.now();
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
-        if let Some(status) = store::claim(&tx, event, event.customer().as_ref(), now).await?.filter(|status| status.is_final()) {
-            return Ok(Outcome::quiet(status));
+        if !store::record(&tx, event, status, Some(reason), None, now).await? {
+            return Ok(Outcome::quiet(store::status(&tx, &event.id).await?.unwrap_or(status)));
         }
-        store::finish(&tx, &event.id, status, Some(reason), None, now).await?;
         if let Some(flag) = flag {
             flags::store::raise(&tx, &flag, now).await?;
         }

@@ -22,8 +22,8 @@ pub async fn status(db: &impl GenericClient, id: &StripeEventId) -> Result<Optio
 /// Inserts or locks the event's row, and returns what it said before this transaction.
 ///
 /// Two deliveries of one event meet here: the second waits for the first one's commit, and then reads its outcome.
-pub async fn claim(tx: &Transaction<'_>, event: &Envelope, customer: Option<&StripeCustomerId>, now: Timestamp) -> Result<Option<EventStatus>> {
-    claim_after(tx, "", event, customer, now).await
+async fn claim(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> Result<Option<EventStatus>> {
+    claim_after(tx, "", event, event.customer().as_ref(), now).await
 }
 
 /// The same, and makes this transaction the only one that applies events of this customer, whoever else does so (queue, replay, backfill):
@@ -34,11 +34,56 @@ pub async fn claim_alone(tx: &Transaction<'_>, event: &Envelope, customer: Optio
 }
 
 async fn claim_after(tx: &Transaction<'_>, first: &str, event: &Envelope, customer: Option<&StripeCustomerId>, now: Timestamp) -> Result<Option<EventStatus>> {
+    if insert(tx, first, "DO NOTHING", event, customer, (EventStatus::Waiting, None, None), now).await? == 1 {
+        return Ok(None);
+    }
+    let row = query_one(tx, "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE", &[&event.id.as_str()]).await?;
+    EventStatus::parse(row.get(0)).map(Some)
+}
+
+/// Makes this transaction the only one of the event's customer, as `claim_alone` does, and returns what is recorded of the event. The row of a new one
+/// is left to `record`: written once and not twice, to each of its indexes.
+pub async fn lock_alone(tx: &Transaction<'_>, event: &Envelope) -> Result<Option<EventStatus>> {
+    let lock = tx.prepare_cached("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").await?;
+    let (customer, id) = (event.customer(), event.id.as_str());
+    let key = customer.as_ref().map_or(id, StripeCustomerId::as_str);
+    // In one round trip. The lock is sent first, and the row is read after it: as the holder before left it.
+    let read = async { query_opt(tx, "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE", &[&id]).await };
+    let (_, row) = futures::future::try_join(tx.execute(&lock, &[&key]), read).await?;
+    row.map(|row| EventStatus::parse(row.get(0))).transpose()
+}
+
+/// Records the outcome of an event, whose row may be there or not. False where another delivery has made it final meanwhile: then this one's work must
+/// not be committed.
+pub async fn record(
+    tx: &Transaction<'_>,
+    event: &Envelope,
+    status: EventStatus,
+    reason: Option<&str>,
+    tenant: Option<&TenantId>,
+    now: Timestamp,
+) -> Result<bool> {
+    let update = "DO UPDATE SET status = excluded.status, status_reason = excluded.status_reason, tenant_id = coalesce(excluded.tenant_id, e.tenant_id),
+                      lost_tries = 0, updated_at = excluded.updated_at
+                  WHERE e.status IN ('waiting', 'failed')";
+    Ok(insert(tx, "", update, event, event.customer().as_ref(), (status, reason, tenant), now).await? == 1)
+}
+
+async fn insert(
+    tx: &Transaction<'_>,
+    first: &str,
+    on_conflict: &str,
+    event: &Envelope,
+    customer: Option<&StripeCustomerId>,
+    (status, reason, tenant): (EventStatus, Option<&str>, Option<&TenantId>),
+    now: Timestamp,
+) -> Result<u64> {
     let sql = format!(
-        "INSERT INTO stripe_events (event_id, event_type, api_version, livemode, created_at, customer_id, object_id, stripe_subscription_id, status, payload,
-                                    recorded_at, updated_at)
-         SELECT $1::text, $2::text, $3::text, $4::boolean, $5::timestamptz, $6::text, $7::text, $8::text, 'waiting', $9::jsonb, $10::timestamptz, $10 {first}
-         ON CONFLICT (event_id) DO NOTHING"
+        "INSERT INTO stripe_events AS e (event_id, event_type, api_version, livemode, created_at, customer_id, object_id, stripe_subscription_id, payload,
+                                         recorded_at, updated_at, status, status_reason, tenant_id)
+         SELECT $1::text, $2::text, $3::text, $4::boolean, $5::timestamptz, $6::text, $7::text, $8::text, $9::jsonb, $10::timestamptz, $10, $11::text,
+                $12::text, $13::text {first}
+         ON CONFLICT (event_id) {on_conflict}"
     );
     let inserted = execute(
         tx,
@@ -55,14 +100,13 @@ async fn claim_after(tx: &Transaction<'_>, first: &str, event: &Envelope, custom
             &event.subscription().ok().flatten().as_ref().map(StripeSubscriptionId::as_str),
             &(!event.slim).then(|| stored(&event.object)),
             &now,
+            &status.as_str(),
+            &reason,
+            &tenant.map(TenantId::as_str),
         ],
     )
     .await?;
-    if inserted == 1 {
-        return Ok(None);
-    }
-    let row = query_one(tx, "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE", &[&event.id.as_str()]).await?;
-    EventStatus::parse(row.get(0)).map(Some)
+    Ok(inserted)
 }
 
 /// Notes that a redelivered event is tried once more, and returns how many tries came to no word, this one included.
@@ -70,7 +114,7 @@ async fn claim_after(tx: &Transaction<'_>, first: &str, event: &Envelope, custom
 /// A commit of its own, before the try: a consumer that dies cannot note it after.
 pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
     let tx = db.transaction().await?;
-    claim(&tx, event, event.customer().as_ref(), now).await?;
+    claim(&tx, event, now).await?;
     let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2 WHERE event_id = $1 RETURNING lost_tries";
     let lost: i32 = query_one(&tx, count, &[&event.id.as_str(), &now]).await?.get(0);
     tx.commit().await?;
@@ -80,7 +124,7 @@ pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> R
 /// Notes a try that failed for a reason that may pass: it came to a word, so its consumer lives.
 pub async fn record_transient(db: &mut Object, event: &Envelope, error: &str, now: Timestamp) -> Result<()> {
     let tx = db.transaction().await?;
-    claim(&tx, event, event.customer().as_ref(), now).await?;
+    claim(&tx, event, now).await?;
     execute(
         &tx,
         "UPDATE stripe_events SET lost_tries = 0, transient_errors = transient_errors + 1, last_error = $2, updated_at = $3
@@ -241,7 +285,7 @@ fn stored(object: &Value) -> Value {
     if text.contains("\\u0000") { serde_json::from_str(&text.replace("\\u0000", "")).unwrap_or_default() } else { object.clone() }
 }
 
-/// Records the outcome.
+/// Records the outcome of an event whose row is locked.
 pub async fn finish(
     tx: &Transaction<'_>,
     id: &StripeEventId,

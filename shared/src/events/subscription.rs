@@ -114,7 +114,7 @@ impl Applier {
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
         if let Some(event) = event
-            && let Some(status) = store::claim_alone(&tx, event, event.customer().as_ref(), now).await?.filter(|status| status.is_final())
+            && let Some(status) = store::lock_alone(&tx, event).await?.filter(|status| status.is_final())
         {
             return Ok(Some((status, false)));
         }
@@ -298,10 +298,11 @@ impl Following<'_> {
 
     /// Records what became of the event.
     async fn finish(&self, reason: Option<&str>) -> Result<()> {
-        match self.event() {
-            Some(event) => store::finish(self.tx, event, EventStatus::Applied, reason, Some(&self.before.tenant_id), self.now).await,
-            None => Ok(()),
+        let Some(event) = self.cause.event() else { return Ok(()) };
+        if store::record(self.tx, event, EventStatus::Applied, reason, Some(&self.before.tenant_id), self.now).await? {
+            return Ok(());
         }
+        Err(Error::conflict("event_final", format!("another delivery of {} was faster", event.id)))
     }
 
     async fn save(&self, before: &Subscription, changed: Subscription, details: Option<Value>) -> Result<()> {

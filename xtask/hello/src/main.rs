@@ -1,10 +1,13 @@
-//! The least function there can be: the floor that `cargo xtask bench` measures the others beside. It is deployed nowhere.
+//! The hello-world that `cargo lambda new` writes: the floor that `cargo xtask bench` measures the functions beside. It is deployed nowhere.
 
-use std::convert::Infallible;
+use lambda_http::{Body, Error, Request, Response, run, service_fn, tracing};
 
-use lambda_http::{Error, Request, service_fn};
+async fn hello(_: Request) -> Result<Response<Body>, Error> {
+    Ok(Response::builder().status(200).header("content-type", "text/html").body("Hello world, this is an AWS Lambda HTTP request".into())?)
+}
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> Result<(), Error> {
-    lambda_http::run(service_fn(|_: Request| async { Ok::<_, Infallible>("hello") })).await
+    tracing::init_default_subscriber();
+    run(service_fn(hello)).await
 }

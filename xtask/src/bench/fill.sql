@@ -14,4 +14,9 @@ SELECT 't' || n, 'SUB-2025-' || lpad(n::text, 7, '0'), tier, 1000000000, CASE WH
 FROM generate_series(1, :rows) n, generate_series(1, 2) tier WHERE tier = 1 OR n % 2 = 1;
 INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at)
 SELECT 't' || n, 'dev-' || n, 'SUB-2025-' || lpad(n::text, 7, '0'), 1, :now FROM generate_series(1, :rows, 2) n;
+-- Events of the past, every second one t1's. Of an empty table PostgreSQL would keep plans that read all of it, until it looks again a minute later.
+INSERT INTO stripe_events (event_id, event_type, livemode, created_at, customer_id, object_id, tenant_id, status, payload, recorded_at, updated_at)
+SELECT 'evt_old_' || n, 'invoice.paid', false, :now, 'cus_' || owner, 'in_' || n, 't' || owner, 'applied', '{"id": "in_1", "object": "invoice"}',
+       :now + n * interval '10 seconds', :now
+FROM (SELECT n, CASE WHEN n % 2 = 0 THEN 1 ELSE n END AS owner FROM generate_series(1, :rows) n) rows;
 VACUUM ANALYZE;
