@@ -239,8 +239,7 @@ pub struct Sql {
     pub rate: f64,
 }
 
-/// The statements, prepared, by so many clients. `:devices` are those of the fleet; what `:width` is, the script says.
-pub async fn pgbench(bench: &Bench, fleet: &Fleet, script: &Script, clients: i32, width: i32) -> Result<Sql> {
+fn pgbench_of(bench: &Bench, fleet: &Fleet, script: &Script, args: &[&str]) -> Result<Command> {
     let file = bench.log.with_file_name(format!("{}.pgbench.sql", script.name));
     std::fs::write(&file, script.sql)?;
     let passwords = &bench.credentials;
@@ -250,9 +249,25 @@ pub async fn pgbench(bench: &Bench, fleet: &Fleet, script: &Script, clients: i32
         _ => ("pulse_operator", &passwords.operator),
     };
     let mut pgbench = Command::new(&bench.pgbench);
-    pgbench.args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", role.0, "-c", &clients.to_string(), "-j", "2", "-T", &SECONDS.to_string()]);
-    pgbench.args(["-p", bench.env.get("DATABASE_PORT")?, "-D", &format!("devices={}", fleet.rows / 2), "-D", &format!("width={width}")]);
+    pgbench.args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", role.0, "-p", bench.env.get("DATABASE_PORT")?]).args(args);
     pgbench.arg("-f").arg(&file).arg(&fleet.name).env("PGPASSWORD", role.1).env("PGAPPNAME", "pgbench").kill_on_drop(true);
+    Ok(pgbench)
+}
+
+/// What a new connection and the least statement take.
+pub async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
+    let script = Script { name: "connection", sql: "SELECT 1;", role: "operator" };
+    let output = pgbench_of(bench, fleet, &script, &["-C", "-t", "50"])?.output().await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    Ok(super::each(rate.with_context(|| format!("pgbench -C: {text}"))?, 1))
+}
+
+/// The statements, prepared, by so many clients. `:devices` are those of the fleet; what `:width` is, the script says.
+pub async fn pgbench(bench: &Bench, fleet: &Fleet, script: &Script, clients: i32, width: i32) -> Result<Sql> {
+    let (devices, width) = (format!("devices={}", fleet.rows / 2), format!("width={width}"));
+    let (clients_arg, seconds) = (clients.to_string(), SECONDS.to_string());
+    let mut pgbench = pgbench_of(bench, fleet, script, &["-c", &clients_arg, "-j", "2", "-T", &seconds, "-D", &devices, "-D", &width])?;
     let running = tokio::spawn(async move { pgbench.output().await });
     // What its backend uses of the processors, from a moment after its start to one before its end.
     tokio::time::sleep(Duration::from_millis(500)).await;

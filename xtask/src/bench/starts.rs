@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::database::Fleet;
 use super::report::{Aim, Measure};
-use super::requests::{hello, token};
+use super::requests::{connection, hello, token};
 use super::runtime::{Instance, call, request, serve_json};
 use super::{Bench, megabytes, milliseconds};
 
@@ -78,6 +78,7 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     for start in &STARTED {
         let step = bench.progress.step(format!("starts of {}", start.function));
         let mut time = Measure::new(format!("start of {} to its first answer", start.function), "ms", Aim::AtMost(start.aim));
+        let mut beside = Measure::new(format!("start of {} / hello-world and a new connection", start.function), "ms", Aim::None);
         for _ in 0..bench.rounds {
             let (mut ours, mut floor) = (Vec::new(), Vec::new());
             for number in 0..STARTS {
@@ -89,9 +90,14 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
                 floor.push(hello.first_answer);
                 hello.stop().await?;
             }
-            time.push(middle(ours), middle(floor));
+            let (ours, floor) = (middle(ours), middle(floor));
+            time.push(milliseconds(ours), milliseconds(floor));
+            beside.push(milliseconds(ours), milliseconds(floor + connection(bench, fleet).await?));
         }
         times.push(time);
+        if start.function != "webhook" {
+            times.push(beside);
+        }
         let requests = if start.function == "renewal" { 20 } else { 1_000 };
         let function = Instance::start(&bench.program(start.function), &settings, (start.event)(&issuer, 1_000)?, &bench.log).await?;
         let hello = hello(bench).await?;
@@ -199,9 +205,9 @@ impl Sender {
     }
 }
 
-fn middle(mut times: Vec<Duration>) -> f64 {
+fn middle(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
-    milliseconds(times[times.len() / 2])
+    times[times.len() / 2]
 }
 
 /// Answers with the stack's secrets at once, as Secrets Manager does; answers its address.
