@@ -19,25 +19,20 @@ pub async fn status(db: &impl GenericClient, id: &StripeEventId) -> Result<Optio
     row.map(|row| EventStatus::parse(row.get(0))).transpose()
 }
 
-/// Inserts or locks the event's row, and returns what it said before this transaction.
-///
-/// Two deliveries of one event meet here: the second waits for the first one's commit, and then reads its outcome.
-async fn claim(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> Result<Option<EventStatus>> {
-    claim_after(tx, "", event, event.customer().as_ref(), now).await
-}
+const LOCKED_STATUS: &str = "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE";
 
-/// The same, and makes this transaction the only one that applies events of this customer, whoever else does so (queue, replay, backfill):
-/// what the rules find out about a customer who has no row yet stays true until the commit.
+/// Inserts or locks the event's row, and returns what it said before this transaction. Two deliveries of one event meet here: the second waits for the
+/// first one's commit, and then reads its outcome.
+///
+/// It makes this transaction the only one that applies events of this customer, whoever else does so (queue, replay, backfill): what the rules find out
+/// about a customer who has no row yet stays true until the commit.
 pub async fn claim_alone(tx: &Transaction<'_>, event: &Envelope, customer: Option<&StripeCustomerId>, now: Timestamp) -> Result<Option<EventStatus>> {
     // In one statement: a round trip less. It finds a row that another delivery commits while it waits for the lock, as ON CONFLICT does.
-    claim_after(tx, "FROM (SELECT pg_advisory_xact_lock(hashtextextended(coalesce($6, $1), 0)) OFFSET 0) locked", event, customer, now).await
-}
-
-async fn claim_after(tx: &Transaction<'_>, first: &str, event: &Envelope, customer: Option<&StripeCustomerId>, now: Timestamp) -> Result<Option<EventStatus>> {
+    let first = "FROM (SELECT pg_advisory_xact_lock(hashtextextended(coalesce($6, $1), 0)) OFFSET 0) locked";
     if insert(tx, first, "DO NOTHING", event, customer, (EventStatus::Waiting, None, None), now).await? == 1 {
         return Ok(None);
     }
-    let row = query_one(tx, "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE", &[&event.id.as_str()]).await?;
+    let row = query_one(tx, LOCKED_STATUS, &[&event.id.as_str()]).await?;
     EventStatus::parse(row.get(0)).map(Some)
 }
 
@@ -48,7 +43,7 @@ pub async fn lock_alone(tx: &Transaction<'_>, event: &Envelope) -> Result<Option
     let (customer, id) = (event.customer(), event.id.as_str());
     let key = customer.as_ref().map_or(id, StripeCustomerId::as_str);
     // In one round trip. The lock is sent first, and the row is read after it: as the holder before left it.
-    let read = async { query_opt(tx, "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE", &[&id]).await };
+    let read = async { query_opt(tx, LOCKED_STATUS, &[&id]).await };
     let (_, row) = futures::future::try_join(tx.execute(&lock, &[&key]), read).await?;
     row.map(|row| EventStatus::parse(row.get(0))).transpose()
 }
@@ -109,12 +104,17 @@ async fn insert(
     Ok(inserted)
 }
 
+/// Makes sure that the event has a row.
+async fn ensure_row(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> Result<()> {
+    insert(tx, "", "DO NOTHING", event, event.customer().as_ref(), (EventStatus::Waiting, None, None), now).await.map(drop)
+}
+
 /// Notes that a redelivered event is tried once more, and returns how many tries came to no word, this one included.
 ///
 /// A commit of its own, before the try: a consumer that dies cannot note it after.
 pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
     let tx = db.transaction().await?;
-    claim(&tx, event, now).await?;
+    ensure_row(&tx, event, now).await?;
     let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2 WHERE event_id = $1 RETURNING lost_tries";
     let lost: i32 = query_one(&tx, count, &[&event.id.as_str(), &now]).await?.get(0);
     tx.commit().await?;
@@ -124,7 +124,7 @@ pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> R
 /// Notes a try that failed for a reason that may pass: it came to a word, so its consumer lives.
 pub async fn record_transient(db: &mut Object, event: &Envelope, error: &str, now: Timestamp) -> Result<()> {
     let tx = db.transaction().await?;
-    claim(&tx, event, now).await?;
+    ensure_row(&tx, event, now).await?;
     execute(
         &tx,
         "UPDATE stripe_events SET lost_tries = 0, transient_errors = transient_errors + 1, last_error = $2, updated_at = $3
