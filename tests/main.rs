@@ -1,5 +1,8 @@
-//! The integration tests, one binary: `api` by function, `scenarios` as stories over several, `contract` for what holds everywhere.
-//! The numbers in comments ("trap 3") are those of docs/traps.md.
+//! The integration tests, one binary: `api` by function, `scenarios` as stories over several,
+//! `contract` for what holds everywhere. The numbers in comments ("trap 3") are those of
+//! docs/traps.md.
+
+#![expect(clippy::too_many_lines, reason = "a scenario is told in one piece")]
 
 mod api {
     mod addon_checkout;

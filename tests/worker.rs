@@ -1,7 +1,8 @@
-//! One call of a function in a process of its own, so that a test can kill it at a named point (`shared::fault`).
+//! One call of a function in a process of its own, so that a test can kill it at a named point
+//! (`shared::fault`).
 //!
-//! `worker ingest|apply[:RECEIVES]|outbox|renewal POINT` takes the settings from the environment and the event from standard input; POINT may be
-//! `none`.
+//! `worker ingest|apply[:RECEIVES]|outbox|renewal POINT` takes the settings from the environment
+//! and the event from standard input; POINT may be `none`.
 
 use std::io::Read;
 
@@ -29,8 +30,13 @@ async fn main() {
     match what {
         "ingest" => {
             let webhook = Webhook::start(&env, Clock::system()).await.expect("webhook");
-            let signature = shared::events::signature::sign(&tests::stack("STRIPE_WEBHOOK_SECRET"), webhook.clock.now().as_second(), event.as_bytes());
-            let answer = webhook.handle(tests::request(lambda_http::Body::Text(event), &signature)).await;
+            let signature = shared::events::signature::sign(
+                &tests::stack("STRIPE_WEBHOOK_SECRET"),
+                webhook.clock.now().as_second(),
+                event.as_bytes(),
+            );
+            let answer =
+                webhook.handle(tests::request(lambda_http::Body::Text(event), &signature)).await;
             assert_eq!(answer.status(), 200);
         }
         "apply" => {
@@ -42,7 +48,8 @@ async fn main() {
             assert!(events.handle(batch).await.batch_item_failures.is_empty());
         }
         "outbox" => {
-            let provisioning = Provisioning::start(&env, Clock::system()).await.expect("provisioning");
+            let provisioning =
+                Provisioning::start(&env, Clock::system()).await.expect("provisioning");
             provisioning.handle().await.expect("a run");
         }
         "renewal" => {

@@ -1,4 +1,5 @@
-//! What every HTTP function keeps between requests: the database as the roles it acts in, who may call, the time.
+//! What every HTTP function keeps between requests: the database as the roles it acts in, who may
+//! call, the time.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -47,8 +48,9 @@ struct Events {
 }
 
 impl App {
-    /// Reads the settings, and the secrets of the roles that the function acts in, all at once. An operators' function that is told where
-    /// Keycloak is can also keep its users, one that is told the queue of Stripe's events can also fill it; a customers' function that is
+    /// Reads the settings, and the secrets of the roles that the function acts in, all at once. An
+    /// operators' function that is told where Keycloak is can also keep its users, one that is
+    /// told the queue of Stripe's events can also fill it; a customers' function that is
     /// told Stripe's publishable key can also open checkouts.
     ///
     /// # Errors
@@ -60,7 +62,9 @@ impl App {
         let aws = aws::config(env)?;
         let mut reading = Vec::new();
         for role in roles {
-            let user = role.database_user().ok_or_else(|| Error::Internal(format!("{} has no database user", role.name())))?;
+            let user = role
+                .database_user()
+                .ok_or_else(|| Error::Internal(format!("{} has no database user", role.name())))?;
             let (aws, database) = (&aws, database.clone());
             reading.push(async move {
                 let secrets = Secrets::read(aws, env, *role).await?;
@@ -70,7 +74,9 @@ impl App {
         let roles = futures::future::try_join_all(reading).await?;
         let operator = roles.iter().find(|(role, ..)| *role == Role::Operator);
         let keycloak = match (env.optional("KEYCLOAK_URL")?, operator) {
-            (Some(_), Some((_, secrets, _))) => Some(Keycloak::new(KeycloakSettings::from_env(env)?, secrets.clone())?),
+            (Some(_), Some((_, secrets, _))) => {
+                Some(Keycloak::new(KeycloakSettings::from_env(env)?, secrets.clone())?)
+            }
             _ => None,
         };
         let customer = roles.iter().find(|(role, ..)| *role == Role::Customer);
@@ -78,7 +84,11 @@ impl App {
             (Some(publishable), Some((_, secrets, _))) => {
                 let stripe = Stripe::new(config::stripe_api_base(env)?, secrets.clone())?;
                 if stripe.livemode()? != publishable.starts_with("pk_live_") {
-                    return Err(Error::Setting("STRIPE_PUBLISHABLE_KEY is of another mode than the secret STRIPE_SECRET_KEY".to_owned()));
+                    return Err(Error::Setting(
+                        "STRIPE_PUBLISHABLE_KEY is of another mode than the \
+                                               secret STRIPE_SECRET_KEY"
+                            .to_owned(),
+                    ));
                 }
                 Some((stripe, publishable))
             }
@@ -89,7 +99,10 @@ impl App {
                 stripe: Stripe::new(config::stripe_api_base(env)?, secrets.clone())?,
                 reads_per_second: config::stripe_reads_per_second(env)?,
                 queue_url: config::queue_url(env, "STRIPE_QUEUE_URL")?,
-                renewal_queue_url: env.optional("RENEWAL_QUEUE_URL")?.map(|_| config::queue_url(env, "RENEWAL_QUEUE_URL")).transpose()?,
+                renewal_queue_url: env
+                    .optional("RENEWAL_QUEUE_URL")?
+                    .map(|_| config::queue_url(env, "RENEWAL_QUEUE_URL"))
+                    .transpose()?,
                 queue: OnceLock::new(),
                 aws,
             }),
@@ -98,8 +111,9 @@ impl App {
         Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak, stripe, events })))
     }
 
-    /// Fetches, before the first event, what nearly every request needs: the issuer's keys, and a connection as the first of the roles
-    /// (docs/adr/0012). What cannot be reached is left to the request that needs it.
+    /// Fetches, before the first event, what nearly every request needs: the issuer's keys, and a
+    /// connection as the first of the roles (docs/adr/0012). What cannot be reached is left to
+    /// the request that needs it.
     pub async fn warm(&self) {
         let connection = async {
             match self.0.roles.first() {
@@ -138,7 +152,9 @@ impl App {
     /// # Errors
     /// `Internal` where the function was not told where it is.
     pub fn keycloak(&self) -> Result<&Keycloak> {
-        self.0.keycloak.as_ref().ok_or_else(|| Error::Internal("this function does not know where Keycloak is".to_owned()))
+        self.0.keycloak.as_ref().ok_or_else(|| {
+            Error::Internal("this function does not know where Keycloak is".to_owned())
+        })
     }
 
     /// Stripe, by the customers' secret.
@@ -158,7 +174,9 @@ impl App {
     }
 
     fn stripe_with_key(&self) -> Result<&(Stripe, String)> {
-        self.0.stripe.as_ref().ok_or_else(|| Error::Internal("this function does not know Stripe's publishable key".to_owned()))
+        self.0.stripe.as_ref().ok_or_else(|| {
+            Error::Internal("this function does not know Stripe's publishable key".to_owned())
+        })
     }
 
     /// The queue of Stripe's events.
@@ -177,7 +195,9 @@ impl App {
     pub fn renewal_queue(&self) -> Result<Queue> {
         let events = self.events()?;
         let url = events.renewal_queue_url.clone();
-        url.map(|url| Queue::new(&events.aws, url)).ok_or_else(|| Error::Internal("this function does not know where runs are asked for".to_owned()))
+        url.map(|url| Queue::new(&events.aws, url)).ok_or_else(|| {
+            Error::Internal("this function does not know where runs are asked for".to_owned())
+        })
     }
 
     /// What fills it with what never came, as operators' role.
@@ -186,16 +206,27 @@ impl App {
     /// As `event_queue`.
     pub fn backfiller(&self) -> Result<Backfiller<'_>> {
         let Events { stripe, reads_per_second, .. } = self.events()?;
-        Ok(Backfiller { db: self.operator_db()?, queue: self.event_queue()?, stripe, reads_per_second: *reads_per_second })
+        Ok(Backfiller {
+            db: self.operator_db()?,
+            queue: self.event_queue()?,
+            stripe,
+            reads_per_second: *reads_per_second,
+        })
     }
 
     fn events(&self) -> Result<&Events> {
-        self.0.events.as_ref().ok_or_else(|| Error::Internal("this function does not know where the queue of Stripe's events is".to_owned()))
+        self.0.events.as_ref().ok_or_else(|| {
+            Error::Internal(
+                "this function does not know where the queue of Stripe's events is".to_owned(),
+            )
+        })
     }
 
     fn role(&self, role: Role) -> Result<&(Role, Arc<Secrets>, Db)> {
         let found = self.0.roles.iter().find(|(known, ..)| *known == role);
-        found.ok_or_else(|| Error::Internal(format!("this function does not act as {}", role.name())))
+        found.ok_or_else(|| {
+            Error::Internal(format!("this function does not act as {}", role.name()))
+        })
     }
 
     /// Checks tokens.

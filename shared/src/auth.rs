@@ -1,7 +1,9 @@
-//! Who calls: access tokens of the configured issuer, checked here although API Gateway checks them too (docs/api.md, "Access").
+//! Who calls: access tokens of the configured issuer, checked here although API Gateway checks them
+//! too (docs/api.md, "Access").
 //!
-//! RS256 only, by the issuer's published keys. The keys are read at the first token, kept, and read again at most once a minute: for a
-//! token of an unknown key, and when they are an hour old, so that a withdrawn key ends.
+//! RS256 only, by the issuer's published keys. The keys are read at the first token, kept, and read
+//! again at most once a minute: for a token of an unknown key, and when they are an hour old, so
+//! that a withdrawn key ends.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -99,22 +101,37 @@ impl Verifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // By our clock, below.
         validation.validate_exp = false;
-        Ok(Self { settings, http, validation, clock, refetch_after, keys: RwLock::default(), fetching: tokio::sync::Mutex::default() })
+        Ok(Self {
+            settings,
+            http,
+            validation,
+            clock,
+            refetch_after,
+            keys: RwLock::default(),
+            fetching: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The claims of this token.
     ///
     /// # Errors
-    /// `Refused` as unauthenticated (`invalid_token`, `token_expired`); `Upstream` where the issuer's keys cannot be read.
+    /// `Refused` as unauthenticated (`invalid_token`, `token_expired`); `Upstream` where the
+    /// issuer's keys cannot be read.
     pub async fn verify(&self, token: &str) -> Result<Claims> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| invalid())?;
         let (Algorithm::RS256, Some(kid)) = (header.alg, header.kid) else { return Err(invalid()) };
         let key = self.key(&kid).await?.ok_or_else(invalid)?;
-        let payload = jsonwebtoken::decode::<Payload>(token, &key, &self.validation).map_err(|_| invalid())?.claims;
+        let payload = jsonwebtoken::decode::<Payload>(token, &key, &self.validation)
+            .map_err(|_| invalid())?
+            .claims;
         let now = self.clock.now();
         let at = |second: i64| Timestamp::from_second(second).map_err(|_| invalid());
         if at(payload.exp)? <= now {
-            return Err(Error::refusal(Refusal::Unauthenticated, "token_expired", "The access token has expired."));
+            return Err(Error::refusal(
+                Refusal::Unauthenticated,
+                "token_expired",
+                "The access token has expired.",
+            ));
         }
         if let Some(from) = payload.nbf
             && at(from)? > now + CLOCK_SKEW
@@ -148,14 +165,21 @@ impl Verifier {
         let now = self.held();
         if now.asked != held.asked {
             // Another asked while this one waited; in vain, where there are no keys still.
-            let unread = || Error::unavailable(Service::Issuer, "the issuer's keys could not be read");
+            let unread =
+                || Error::unavailable(Service::Issuer, "the issuer's keys could not be read");
             return if now.read.is_some() { Ok(now.find(kid)) } else { Err(unread()) };
         }
         self.replace(Keys { asked: Some(Instant::now()), ..held });
         match self.fetch().await {
-            Ok(known) => self.replace(Keys { known: Arc::new(known), asked: Some(Instant::now()), read: Some(Instant::now()) }),
+            Ok(known) => self.replace(Keys {
+                known: Arc::new(known),
+                asked: Some(Instant::now()),
+                read: Some(Instant::now()),
+            }),
             // Those that are held go on to serve: an issuer that is away must not stop everybody.
-            Err(error) if found.is_some() => tracing::warn!(%error, "the issuer's keys could not be read again"),
+            Err(error) if found.is_some() => {
+                tracing::warn!(%error, "the issuer's keys could not be read again");
+            }
             Err(error) => return Err(error),
         }
         Ok(self.held().find(kid))
@@ -170,13 +194,31 @@ impl Verifier {
     }
 
     async fn fetch(&self) -> Result<Vec<(String, DecodingKey)>> {
-        let unreadable = |error: reqwest::Error| Error::unavailable(Service::Issuer, format!("the issuer's keys: {}", with_causes(&error)));
-        let answer = self.http.get(&self.settings.jwks_url).send().await.and_then(reqwest::Response::error_for_status).map_err(unreadable)?;
+        let unreadable = |error: reqwest::Error| {
+            Error::unavailable(
+                Service::Issuer,
+                format!("the issuer's keys: {}", with_causes(&error)),
+            )
+        };
+        let answer = self
+            .http
+            .get(&self.settings.jwks_url)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .map_err(unreadable)?;
         let set: JwkSet = answer.json().await.map_err(unreadable)?;
         let signing = set.keys.iter().filter(|key| {
-            matches!(key.algorithm, AlgorithmParameters::RSA(_)) && key.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
+            matches!(key.algorithm, AlgorithmParameters::RSA(_))
+                && key
+                    .common
+                    .public_key_use
+                    .as_ref()
+                    .is_none_or(|usage| *usage == PublicKeyUse::Signature)
         });
-        Ok(signing.filter_map(|key| Some((key.common.key_id.clone()?, DecodingKey::from_jwk(key).ok()?))).collect())
+        Ok(signing
+            .filter_map(|key| Some((key.common.key_id.clone()?, DecodingKey::from_jwk(key).ok()?)))
+            .collect())
     }
 }
 

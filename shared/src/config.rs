@@ -1,4 +1,5 @@
-//! Settings from the environment. The only place that reads it; a bad setting is one line that names it (docs/configuration.md).
+//! Settings from the environment. The only place that reads it; a bad setting is one line that
+//! names it (docs/configuration.md).
 
 use std::collections::HashMap;
 
@@ -45,14 +46,23 @@ impl Env {
     /// `Setting` where it is empty.
     pub fn optional(&self, name: &str) -> Result<Option<String>> {
         match (self.0)(name) {
-            Some(value) if value.trim().is_empty() => Err(Error::Setting(format!("{name} is empty"))),
+            Some(value) if value.trim().is_empty() => {
+                Err(Error::Setting(format!("{name} is empty")))
+            }
             value => Ok(value.map(|v| v.trim().to_owned())),
         }
     }
 
-    fn parsed<T: std::str::FromStr>(&self, name: &str, what: &str, default: Option<T>) -> Result<T> {
+    fn parsed<T: std::str::FromStr>(
+        &self,
+        name: &str,
+        what: &str,
+        default: Option<T>,
+    ) -> Result<T> {
         match (self.optional(name)?, default) {
-            (Some(text), _) => text.parse().map_err(|_| Error::Setting(format!("{name} is not {what}: {text:?}"))),
+            (Some(text), _) => {
+                text.parse().map_err(|_| Error::Setting(format!("{name} is not {what}: {text:?}")))
+            }
             (None, Some(default)) => Ok(default),
             (None, None) => Err(Error::Setting(format!("{name} is not set"))),
         }
@@ -60,12 +70,15 @@ impl Env {
 
     fn url(&self, name: &str) -> Result<String> {
         let text = self.required(name)?;
-        is_url(&text).then(|| text.clone()).ok_or_else(|| Error::Setting(format!("{name} is not an http(s) URL: {text:?}")))
+        is_url(&text)
+            .then(|| text.clone())
+            .ok_or_else(|| Error::Setting(format!("{name} is not an http(s) URL: {text:?}")))
     }
 }
 
 fn is_url(text: &str) -> bool {
-    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    reqwest::Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// How to reach `PostgreSQL`. The password is a secret and not here.
@@ -77,7 +90,8 @@ pub struct DatabaseSettings {
     pub port: u16,
     /// `DATABASE_NAME`.
     pub name: String,
-    /// `DATABASE_SSLMODE`: `verify-full` (the default), or `disable` for a database on this machine.
+    /// `DATABASE_SSLMODE`: `verify-full` (the default), or `disable` for a database on this
+    /// machine.
     pub tls: bool,
     /// `DATABASE_CA_FILE`: a PEM file of more roots to trust, as RDS needs for direct connections.
     pub ca_file: Option<String>,
@@ -94,11 +108,17 @@ impl DatabaseSettings {
         let tls = match env.optional("DATABASE_SSLMODE")?.as_deref() {
             None | Some("verify-full") => true,
             Some("disable") => false,
-            Some(other) => return Err(Error::Setting(format!("DATABASE_SSLMODE is not verify-full or disable: {other:?}"))),
+            Some(other) => {
+                return Err(Error::Setting(format!(
+                    "DATABASE_SSLMODE is not verify-full or disable: {other:?}"
+                )));
+            }
         };
         let pool_size = env.parsed("DATABASE_POOL_SIZE", "a number of connections", Some(1))?;
         if pool_size == 0 {
-            return Err(Error::Setting("DATABASE_POOL_SIZE is not a number of connections: \"0\"".to_owned()));
+            return Err(Error::Setting(
+                "DATABASE_POOL_SIZE is not a number of connections: \"0\"".to_owned(),
+            ));
         }
         Ok(Self {
             host: env.required("DATABASE_HOST")?,
@@ -176,17 +196,27 @@ impl SmtpSettings {
             None | Some("starttls") => SmtpTls::StartTls,
             Some("tls") => SmtpTls::Wrapped,
             Some("disable") => SmtpTls::Disabled,
-            Some(other) => return Err(Error::Setting(format!("SMTP_TLS is not starttls, tls or disable: {other:?}"))),
+            Some(other) => {
+                return Err(Error::Setting(format!(
+                    "SMTP_TLS is not starttls, tls or disable: {other:?}"
+                )));
+            }
         };
         let digest_to = env.optional("OPERATOR_DIGEST_TO")?;
         Ok(Self {
             host: env.required("SMTP_HOST")?,
             port: env.parsed("SMTP_PORT", "a port", Some(587))?,
             user: env.optional("SMTP_USER")?,
-            from: env.parsed("SMTP_FROM", "a sender, such as Pulse Billing <billing@example.com>", None)?,
+            from: env.parsed(
+                "SMTP_FROM",
+                "a sender, such as Pulse Billing <billing@example.com>",
+                None,
+            )?,
             tls,
             ca_file: env.optional("SMTP_CA_FILE")?,
-            digest_to: digest_to.map(|_| env.parsed("OPERATOR_DIGEST_TO", "a mail address", None)).transpose()?,
+            digest_to: digest_to
+                .map(|_| env.parsed("OPERATOR_DIGEST_TO", "a mail address", None))
+                .transpose()?,
         })
     }
 }
@@ -217,20 +247,28 @@ impl AuthSettings {
     }
 }
 
-/// `ALLOWED_ORIGINS`: the origins, separated by commas, whose pages may call, and to which a customer may be sent back.
+/// `ALLOWED_ORIGINS`: the origins, separated by commas, whose pages may call, and to which a
+/// customer may be sent back.
 ///
 /// # Errors
 /// `Setting` where one of them is no origin.
 pub fn allowed_origins(env: &Env) -> Result<Vec<axum::http::HeaderValue>> {
     let origin = |text: &str| {
-        let parsed = reqwest::Url::parse(text).ok().filter(|url| is_url(text) && url.origin().ascii_serialization() == text);
+        let parsed = reqwest::Url::parse(text)
+            .ok()
+            .filter(|url| is_url(text) && url.origin().ascii_serialization() == text);
         let header = parsed.and_then(|_| axum::http::HeaderValue::from_str(text).ok());
-        header.ok_or_else(|| Error::Setting(format!("ALLOWED_ORIGINS: {text:?} is no origin, such as https://app.example.com")))
+        header.ok_or_else(|| {
+            Error::Setting(format!(
+                "ALLOWED_ORIGINS: {text:?} is no origin, such as https://app.example.com"
+            ))
+        })
     };
     env.required("ALLOWED_ORIGINS")?.split(',').map(|text| origin(text.trim())).collect()
 }
 
-/// `STRIPE_API_BASE` where set (the local simulator), else Stripe's own address. Without a trailing slash or version.
+/// `STRIPE_API_BASE` where set (the local simulator), else Stripe's own address. Without a trailing
+/// slash or version.
 ///
 /// # Errors
 /// `Setting` where it is not a URL.
@@ -241,18 +279,21 @@ pub fn stripe_api_base(env: &Env) -> Result<String> {
     Ok(env.url("STRIPE_API_BASE")?.trim_end_matches('/').to_owned())
 }
 
-/// `STRIPE_READS_PER_SECOND`: how often all functions together read Stripe; 15 where absent, 0 for as often as they like.
+/// `STRIPE_READS_PER_SECOND`: how often all functions together read Stripe; 15 where absent, 0 for
+/// as often as they like.
 ///
 /// # Errors
 /// `Setting` where it is no number up to 100, which is what Stripe takes at most.
 pub fn stripe_reads_per_second(env: &Env) -> Result<i32> {
     let Some(text) = env.optional("STRIPE_READS_PER_SECOND")? else { return Ok(15) };
     let rate = text.parse().ok().filter(|rate| (0..=100).contains(rate));
-    rate.ok_or_else(|| Error::Setting(format!("STRIPE_READS_PER_SECOND is not a number from 0 to 100: {text:?}")))
+    rate.ok_or_else(|| {
+        Error::Setting(format!("STRIPE_READS_PER_SECOND is not a number from 0 to 100: {text:?}"))
+    })
 }
 
-/// `STAGE`: whether it is `local` or `test`, where nothing is real, so that a run may write as if it were another hour. Anywhere else it may
-/// not; so where it is absent.
+/// `STAGE`: whether it is `local` or `test`, where nothing is real, so that a run may write as if
+/// it were another hour. Anywhere else it may not; so where it is absent.
 ///
 /// # Errors
 /// `Setting` where it is empty.
@@ -260,7 +301,8 @@ pub fn is_rehearsal(env: &Env) -> Result<bool> {
     Ok(matches!(env.optional("STAGE")?.as_deref(), Some("local" | "test")))
 }
 
-/// `STRIPE_PUBLISHABLE_KEY`: what pages show Stripe's forms with. Not secret; a function without it does not call Stripe for customers.
+/// `STRIPE_PUBLISHABLE_KEY`: what pages show Stripe's forms with. Not secret; a function without it
+/// does not call Stripe for customers.
 ///
 /// # Errors
 /// `Setting` where it is no publishable key: a secret one would be told to everybody.
@@ -298,40 +340,78 @@ mod tests {
         let base = [("DATABASE_HOST", "localhost"), ("DATABASE_NAME", "pulse")];
         let with = |extra: (&'static str, &'static str)| env(&[base.as_slice(), &[extra]].concat());
         assert_eq!(message(DatabaseSettings::from_env(&env(&[]))), "DATABASE_HOST is not set");
-        assert_eq!(message(DatabaseSettings::from_env(&env(&[("DATABASE_HOST", " ")]))), "DATABASE_HOST is empty");
-        assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_PORT", "x")))), "DATABASE_PORT is not a port: \"x\"");
-        assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_SSLMODE", "prefer")))), "DATABASE_SSLMODE is not verify-full or disable: \"prefer\"");
-        assert_eq!(message(DatabaseSettings::from_env(&with(("DATABASE_POOL_SIZE", "0")))), "DATABASE_POOL_SIZE is not a number of connections: \"0\"");
-        assert_eq!(message(queue_url(&env(&[("STRIPE_QUEUE_URL", "queue")]), "STRIPE_QUEUE_URL")), "STRIPE_QUEUE_URL is not an http(s) URL: \"queue\"");
-        assert_eq!(message(KeycloakSettings::from_env(&env(&[("KEYCLOAK_URL", "ftp://x")]))), "KEYCLOAK_URL is not an http(s) URL: \"ftp://x\"");
+        assert_eq!(
+            message(DatabaseSettings::from_env(&env(&[("DATABASE_HOST", " ")]))),
+            "DATABASE_HOST is empty"
+        );
+        assert_eq!(
+            message(DatabaseSettings::from_env(&with(("DATABASE_PORT", "x")))),
+            "DATABASE_PORT is not a port: \"x\""
+        );
+        assert_eq!(
+            message(DatabaseSettings::from_env(&with(("DATABASE_SSLMODE", "prefer")))),
+            "DATABASE_SSLMODE is not verify-full or disable: \"prefer\""
+        );
+        assert_eq!(
+            message(DatabaseSettings::from_env(&with(("DATABASE_POOL_SIZE", "0")))),
+            "DATABASE_POOL_SIZE is not a number of connections: \"0\""
+        );
+        assert_eq!(
+            message(queue_url(&env(&[("STRIPE_QUEUE_URL", "queue")]), "STRIPE_QUEUE_URL")),
+            "STRIPE_QUEUE_URL is not an http(s) URL: \"queue\""
+        );
+        assert_eq!(
+            message(KeycloakSettings::from_env(&env(&[("KEYCLOAK_URL", "ftp://x")]))),
+            "KEYCLOAK_URL is not an http(s) URL: \"ftp://x\""
+        );
     }
 
     #[test]
     fn mail_is_encrypted_unless_switched_off_by_name() {
         let base = [("SMTP_HOST", "h"), ("SMTP_FROM", "Pulse Billing <billing@pulse.example>")];
-        let with = |extra: &[(&str, &str)]| SmtpSettings::from_env(&env(&[base.as_slice(), extra].concat()));
+        let with = |extra: &[(&str, &str)]| {
+            SmtpSettings::from_env(&env(&[base.as_slice(), extra].concat()))
+        };
         let settings = with(&[]).expect("read");
-        assert_eq!((settings.tls, settings.port, settings.from.email.domain()), (SmtpTls::StartTls, 587, "pulse.example"));
+        assert_eq!(
+            (settings.tls, settings.port, settings.from.email.domain()),
+            (SmtpTls::StartTls, 587, "pulse.example")
+        );
         assert_eq!((settings.user, settings.digest_to), (None, None));
         assert_eq!(with(&[("SMTP_TLS", "disable")]).expect("read").tls, SmtpTls::Disabled);
-        assert_eq!(message(with(&[("SMTP_TLS", "none")])), "SMTP_TLS is not starttls, tls or disable: \"none\"");
-        assert_eq!(message(with(&[("OPERATOR_DIGEST_TO", "ops")])), "OPERATOR_DIGEST_TO is not a mail address: \"ops\"");
-        let nobody = "SMTP_FROM is not a sender, such as Pulse Billing <billing@example.com>: \"Pulse\"";
-        assert_eq!(message(SmtpSettings::from_env(&env(&[("SMTP_HOST", "h"), ("SMTP_FROM", "Pulse")]))), nobody);
+        assert_eq!(
+            message(with(&[("SMTP_TLS", "none")])),
+            "SMTP_TLS is not starttls, tls or disable: \"none\""
+        );
+        assert_eq!(
+            message(with(&[("OPERATOR_DIGEST_TO", "ops")])),
+            "OPERATOR_DIGEST_TO is not a mail address: \"ops\""
+        );
+        let nobody =
+            "SMTP_FROM is not a sender, such as Pulse Billing <billing@example.com>: \"Pulse\"";
+        assert_eq!(
+            message(SmtpSettings::from_env(&env(&[("SMTP_HOST", "h"), ("SMTP_FROM", "Pulse")]))),
+            nobody
+        );
     }
 
     #[test]
     fn a_secret_key_is_never_published_nor_quoted() {
         let of = |key: &str| stripe_publishable_key(&env(&[("STRIPE_PUBLISHABLE_KEY", key)]));
         assert_eq!(of("pk_test_1").expect("read").as_deref(), Some("pk_test_1"));
-        assert_eq!(message(of("sk_test_1")), "STRIPE_PUBLISHABLE_KEY is not a key that starts with pk_");
+        assert_eq!(
+            message(of("sk_test_1")),
+            "STRIPE_PUBLISHABLE_KEY is not a key that starts with pk_"
+        );
         assert_eq!(message(of(" ")), "STRIPE_PUBLISHABLE_KEY is empty");
         assert_eq!(stripe_publishable_key(&env(&[])).expect("read"), None);
     }
 
     #[test]
     fn tls_is_on_unless_switched_off_by_name() {
-        let settings = DatabaseSettings::from_env(&env(&[("DATABASE_HOST", "h"), ("DATABASE_NAME", "n")])).expect("read");
+        let settings =
+            DatabaseSettings::from_env(&env(&[("DATABASE_HOST", "h"), ("DATABASE_NAME", "n")]))
+                .expect("read");
         assert!(settings.tls);
         assert_eq!((settings.port, settings.pool_size), (5432, 1));
     }

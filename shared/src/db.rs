@@ -1,9 +1,13 @@
-//! Connections to `PostgreSQL`: TLS, one role a function, and a password that may have been rotated.
+//! Connections to `PostgreSQL`: TLS, one role a function, and a password that may have been
+//! rotated.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts, Transaction};
+use deadpool_postgres::{
+    GenericClient, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Timeouts, Transaction,
+};
 use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -40,7 +44,11 @@ impl Db {
     ///
     /// # Errors
     /// `Setting` where the password or `DATABASE_CA_FILE` is missing or malformed.
-    pub fn new(settings: DatabaseSettings, user: impl Into<String>, secrets: Arc<Secrets>) -> Result<Self> {
+    pub fn new(
+        settings: DatabaseSettings,
+        user: impl Into<String>,
+        secrets: Arc<Secrets>,
+    ) -> Result<Self> {
         let roots = settings.tls.then(|| client_config(settings.ca_file.as_deref())).transpose()?;
         let user = user.into();
         let pool = pool(&settings, &user, &secrets.database_password()?, roots.as_ref())?;
@@ -53,23 +61,35 @@ impl Db {
     /// `Database` or `Upstream`.
     pub async fn connection(&self) -> Result<Object> {
         let refused = match self.pool.read().await.get().await {
-            Err(PoolError::Backend(error)) if error.code() == Some(&SqlState::INVALID_PASSWORD) => error,
+            Err(PoolError::Backend(error)) if error.code() == Some(&SqlState::INVALID_PASSWORD) => {
+                error
+            }
             other => return other.map_err(pool_error),
         };
         if !self.secrets.refresh().await? {
             return Err(refused.into());
         }
-        let fresh = pool(&self.settings, &self.user, &self.secrets.database_password()?, self.roots.as_ref())?;
+        let fresh = pool(
+            &self.settings,
+            &self.user,
+            &self.secrets.database_password()?,
+            self.roots.as_ref(),
+        )?;
         *self.pool.write().await = fresh.clone();
         fresh.get().await.map_err(pool_error)
     }
 
-    /// Ends work on the database that does not come to a word within `budget`; a transaction in it is rolled back. Its connection may
-    /// hang for ever, and those that were made beside it as well: the next use makes new ones.
+    /// Ends work on the database that does not come to a word within `budget`; a transaction in it
+    /// is rolled back. Its connection may hang for ever, and those that were made beside it as
+    /// well: the next use makes new ones.
     ///
     /// # Errors
     /// Those of `work`; `Upstream` at the end of the budget.
-    pub async fn bounded<T>(&self, budget: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn bounded<T>(
+        &self,
+        budget: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         if let Ok(result) = tokio::time::timeout(budget, work).await {
             return result;
         }
@@ -78,7 +98,8 @@ impl Db {
     }
 }
 
-/// Begins a transaction that sees, as customers' role, this tenant's rows and no other's. The setting ends with the transaction.
+/// Begins a transaction that sees, as customers' role, this tenant's rows and no other's. The
+/// setting ends with the transaction.
 ///
 /// # Errors
 /// `Refused` as forbidden (`tenant_deleted`) where the tenant is gone, or never was; `Database`.
@@ -88,30 +109,47 @@ pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<
     let find = tx.prepare_cached("SELECT FROM tenants WHERE tenant_id = $1 AND status = 'ACTIVE'");
     let (set, find) = futures::future::try_join(set, find).await?;
     let tenant = tenant.as_str();
-    // In one round trip. The first is sent first, and the second, which sees nothing without it, runs after it.
-    let (_, found) = futures::future::try_join(tx.execute(&set, &[&tenant]), tx.query_opt(&find, &[&tenant])).await?;
+    // In one round trip. The first is sent first, and the second, which sees nothing without it,
+    // runs after it.
+    let (_, found) =
+        futures::future::try_join(tx.execute(&set, &[&tenant]), tx.query_opt(&find, &[&tenant]))
+            .await?;
     if found.is_some() {
         return Ok(tx);
     }
-    Err(Error::refusal(Refusal::Forbidden, "tenant_deleted", "The access token's tenant does not exist, or no longer does."))
+    Err(Error::refusal(
+        Refusal::Forbidden,
+        "tenant_deleted",
+        "The access token's tenant does not exist, or no longer does.",
+    ))
 }
 
-/// Runs a statement that is parsed once a connection, and is one round trip each time after that. (One given as text is two.) Not for those whose
-/// best plan depends on their values: lists by filters that may be absent, what is due of a whole table.
+/// Runs a statement that is parsed once a connection, and is one round trip each time after that.
+/// (One given as text is two.) Not for those whose best plan depends on their values: lists by
+/// filters that may be absent, what is due of a whole table.
 ///
 /// # Errors
 /// The database's.
-pub async fn query(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + Sync)]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+pub async fn query(
+    db: &impl GenericClient,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
     let statement = db.prepare_cached(sql).await?;
     db.query(&statement, params).await
 }
 
-/// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`. For an array `PostgreSQL` expects ten keys, finds a plan for the one
-/// at hand cheaper, and so plans the statement anew each time.
+/// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`. For an array
+/// `PostgreSQL` expects ten keys, finds a plan for the one at hand cheaper, and so plans the
+/// statement anew each time.
 ///
 /// # Errors
 /// The database's.
-pub async fn query_keys(db: &impl GenericClient, sql: impl Fn(&str) -> String, keys: &[&str]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+pub async fn query_keys(
+    db: &impl GenericClient,
+    sql: impl Fn(&str) -> String,
+    keys: &[&str],
+) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
     let sql = for_keys(sql, keys);
     match keys {
         [key] => query(db, &sql, &[key]).await,
@@ -119,11 +157,16 @@ pub async fn query_keys(db: &impl GenericClient, sql: impl Fn(&str) -> String, k
     }
 }
 
-/// Parses what `query_keys` then sends as soon as it is polled: before whatever is polled after it, which `PostgreSQL` runs after it.
+/// Parses what `query_keys` then sends as soon as it is polled: before whatever is polled after it,
+/// which `PostgreSQL` runs after it.
 ///
 /// # Errors
 /// The database's.
-pub async fn prepare_keys(db: &impl GenericClient, sql: impl Fn(&str) -> String, keys: &[&str]) -> std::result::Result<(), tokio_postgres::Error> {
+pub async fn prepare_keys(
+    db: &impl GenericClient,
+    sql: impl Fn(&str) -> String,
+    keys: &[&str],
+) -> std::result::Result<(), tokio_postgres::Error> {
     db.prepare_cached(&for_keys(sql, keys)).await.map(drop)
 }
 
@@ -135,7 +178,11 @@ fn for_keys(sql: impl Fn(&str) -> String, keys: &[&str]) -> String {
 ///
 /// # Errors
 /// The database's.
-pub async fn query_opt(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + Sync)]) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
+pub async fn query_opt(
+    db: &impl GenericClient,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
     let statement = db.prepare_cached(sql).await?;
     db.query_opt(&statement, params).await
 }
@@ -144,7 +191,11 @@ pub async fn query_opt(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql
 ///
 /// # Errors
 /// The database's.
-pub async fn query_one(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + Sync)]) -> std::result::Result<Row, tokio_postgres::Error> {
+pub async fn query_one(
+    db: &impl GenericClient,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> std::result::Result<Row, tokio_postgres::Error> {
     let statement = db.prepare_cached(sql).await?;
     db.query_one(&statement, params).await
 }
@@ -153,16 +204,24 @@ pub async fn query_one(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql
 ///
 /// # Errors
 /// The database's.
-pub async fn execute(db: &impl GenericClient, sql: &str, params: &[&(dyn ToSql + Sync)]) -> std::result::Result<u64, tokio_postgres::Error> {
+pub async fn execute(
+    db: &impl GenericClient,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> std::result::Result<u64, tokio_postgres::Error> {
     let statement = db.prepare_cached(sql).await?;
     db.execute(&statement, params).await
 }
 
-/// Repeats a chunk of work until one finds nothing or `budget` is used up; the rest is for the next time. Returns how many all found.
+/// Repeats a chunk of work until one finds nothing or `budget` is used up; the rest is for the next
+/// time. Returns how many all found.
 ///
 /// # Errors
 /// The chunk's: those before it are done.
-pub async fn in_chunks<F: Future<Output = Result<u64>>>(budget: Duration, chunk: impl Fn() -> F) -> Result<u64> {
+pub async fn in_chunks<F: Future<Output = Result<u64>>>(
+    budget: Duration,
+    chunk: impl Fn() -> F,
+) -> Result<u64> {
     let (began, mut all) = (Instant::now(), 0);
     while began.elapsed() < budget {
         let found = chunk().await?;
@@ -200,7 +259,8 @@ impl Value for Timestamp {
     const TYPE: Type = Type::TIMESTAMPTZ;
 }
 
-/// A connection, or a transaction on one, that plans a statement for its values: one round trip, and nothing of it is kept.
+/// A connection, or a transaction on one, that plans a statement for its values: one round trip,
+/// and nothing of it is kept.
 pub trait Planner: GenericClient {
     /// The rows.
     fn query_planned(
@@ -211,13 +271,21 @@ pub trait Planner: GenericClient {
 }
 
 impl Planner for Object {
-    async fn query_planned(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+    async fn query_planned(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
         self.query_typed(sql, params).await
     }
 }
 
 impl Planner for Transaction<'_> {
-    async fn query_planned(&self, sql: &str, params: &[(&(dyn ToSql + Sync), Type)]) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+    async fn query_planned(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
         self.query_typed(sql, params).await
     }
 }
@@ -259,19 +327,35 @@ impl Conditions {
         format!("${}", self.params.len())
     }
 
-    /// The page of what `select` reads, in this order, and one row more. One on no value, of a usual length, has that length written out, and its plan is
-    /// kept. Any other is planned for its values each time: one tenant has half of all rows, another none, and of a plan for all of them, which a
-    /// prepared statement has from its sixth time on, the great one's page would cost all of its rows.
+    /// The page of what `select` reads, in this order, and one row more. One on no value, of a
+    /// usual length, has that length written out, and its plan is kept. Any other is planned
+    /// for its values each time: one tenant has half of all rows, another none, and of a plan for
+    /// all of them, which a prepared statement has from its sixth time on, the great one's page
+    /// would cost all of its rows.
     ///
     /// # Errors
     /// The database's.
-    pub async fn page<K>(self, db: &impl Planner, select: &str, order: &str, page: &Page<K>) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
-        let clause = if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) };
+    pub async fn page<K>(
+        self,
+        db: &impl Planner,
+        select: &str,
+        order: &str,
+        page: &Page<K>,
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        let clause = if self.sql.is_empty() {
+            String::new()
+        } else {
+            format!("WHERE {}", self.sql.join(" AND "))
+        };
         let sql = format!("{select} {clause} ORDER BY {order} LIMIT {}", page.fetch());
         if self.params.is_empty() && page.is_usual() {
             return query(db, &sql, &[]).await;
         }
-        let params: Vec<_> = self.params.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect();
+        let params: Vec<_> = self
+            .params
+            .iter()
+            .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
+            .collect();
         db.query_planned(&format!("{sql} OFFSET {}", page.offset), &params).await
     }
 }
@@ -283,20 +367,45 @@ fn pool_error(error: PoolError) -> Error {
     }
 }
 
-fn pool(settings: &DatabaseSettings, user: &str, password: &str, roots: Option<&Arc<ClientConfig>>) -> Result<Pool> {
+fn pool(
+    settings: &DatabaseSettings,
+    user: &str,
+    password: &str,
+    roots: Option<&Arc<ClientConfig>>,
+) -> Result<Pool> {
     let mut config = Config::new();
-    config.host(&settings.host).port(settings.port).dbname(&settings.name).user(user).password(password);
-    config.application_name("pulse").connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(Duration::from_secs(15));
+    config
+        .host(&settings.host)
+        .port(settings.port)
+        .dbname(&settings.name)
+        .user(user)
+        .password(password);
+    config
+        .application_name("pulse")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(Duration::from_secs(15));
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = match roots {
         Some(roots) => {
             config.ssl_mode(tokio_postgres::config::SslMode::Require);
-            Manager::from_config(config, MakeRustlsConnect::new(ClientConfig::clone(roots)), recycling)
+            Manager::from_config(
+                config,
+                MakeRustlsConnect::new(ClientConfig::clone(roots)),
+                recycling,
+            )
         }
         None => Manager::from_config(config, NoTls, recycling),
     };
-    let timeouts = Timeouts { wait: Some(CONNECT_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(CONNECT_TIMEOUT) };
-    let pool = Pool::builder(manager).max_size(settings.pool_size).timeouts(timeouts).runtime(Runtime::Tokio1).build();
+    let timeouts = Timeouts {
+        wait: Some(CONNECT_TIMEOUT),
+        create: Some(CONNECT_TIMEOUT),
+        recycle: Some(CONNECT_TIMEOUT),
+    };
+    let pool = Pool::builder(manager)
+        .max_size(settings.pool_size)
+        .timeouts(timeouts)
+        .runtime(Runtime::Tokio1)
+        .build();
     pool.map_err(|error| Error::Internal(format!("connection pool: {error}")))
 }
 
@@ -306,7 +415,9 @@ fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>> {
     if let Some(path) = ca_file {
         let malformed = |why: String| Error::Setting(format!("DATABASE_CA_FILE {path:?}: {why}"));
         let mut found = false;
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| malformed(error.to_string()))? {
+        for certificate in
+            CertificateDer::pem_file_iter(path).map_err(|error| malformed(error.to_string()))?
+        {
             let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
             roots.add(certificate).map_err(|error| malformed(error.to_string()))?;
             found = true;

@@ -1,4 +1,5 @@
-//! The one error type of the library: transport-free, its message fit for an operator, its class exhaustive.
+//! The one error type of the library: transport-free, its message fit for an operator, its class
+//! exhaustive.
 
 use std::fmt;
 
@@ -38,7 +39,8 @@ impl fmt::Display for Service {
     }
 }
 
-/// Why what was asked cannot be; the sender, or a person, must change something first. Its status over HTTP is fixed (docs/api.md).
+/// Why what was asked cannot be; the sender, or a person, must change something first. Its status
+/// over HTTP is fixed (docs/api.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// It cannot be read, or asks for what makes no sense here: 400.
@@ -66,7 +68,8 @@ pub struct FieldFault {
     pub message: String,
 }
 
-/// Everything that can go wrong. A domain reason is a stable `code`, not a variant. No message holds a secret or a mail address.
+/// Everything that can go wrong. A domain reason is a stable `code`, not a variant. No message
+/// holds a secret or a mail address.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Trying again changes nothing until a person mends the cause.
@@ -102,7 +105,8 @@ pub enum Error {
         /// What cannot be taken for it.
         faults: Vec<FieldFault>,
     },
-    /// The first request of this idempotency key has not ended yet: 409, and the same may be asked again.
+    /// The first request of this idempotency key has not ended yet: 409, and the same may be asked
+    /// again.
     #[error("a request with this Idempotency-Key is still running")]
     InProgress,
     /// A service outside did not do its part.
@@ -169,7 +173,13 @@ impl Error {
 
     /// Fields that cannot be taken, for one reason.
     pub fn unfit(code: &'static str, faults: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self::Unfit { code, faults: faults.into_iter().map(|(field, message)| FieldFault { field, message }).collect() }
+        Self::Unfit {
+            code,
+            faults: faults
+                .into_iter()
+                .map(|(field, message)| FieldFault { field, message })
+                .collect(),
+        }
     }
 
     /// Whether this is a refusal of the class.
@@ -178,8 +188,9 @@ impl Error {
         matches!(self, Self::Refused { why, .. } if *why == class)
     }
 
-    /// Whether the same work may succeed later with nothing mended by a person: then a message stays on its queue and a step is
-    /// tried again; otherwise it is recorded as failed (docs/events.md, "Errors").
+    /// Whether the same work may succeed later with nothing mended by a person: then a message
+    /// stays on its queue and a step is tried again; otherwise it is recorded as failed
+    /// (docs/events.md, "Errors").
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -187,7 +198,11 @@ impl Error {
             Self::Database(error) => database_is_transient(error),
             // A wrong setting is mended by a deployment, and the message must outlive it.
             Self::Setting(_) | Self::InProgress => true,
-            Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Unfit { .. } | Self::Internal(_) => false,
+            Self::Refused { .. }
+            | Self::Exceeded { .. }
+            | Self::Invalid(_)
+            | Self::Unfit { .. }
+            | Self::Internal(_) => false,
         }
     }
 
@@ -195,7 +210,9 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Refused { code, .. } | Self::Exceeded { code, .. } | Self::Unfit { code, .. } => code,
+            Self::Refused { code, .. } | Self::Exceeded { code, .. } | Self::Unfit { code, .. } => {
+                code
+            }
             Self::Invalid(_) => "invalid",
             Self::InProgress => "request_in_progress",
             Self::Upstream { .. } => "upstream",
@@ -207,7 +224,8 @@ impl Error {
 }
 
 fn invalid_message(faults: &[FieldFault]) -> String {
-    let faults: Vec<String> = faults.iter().map(|fault| format!("{} {}", fault.field, fault.message)).collect();
+    let faults: Vec<String> =
+        faults.iter().map(|fault| format!("{} {}", fault.field, fault.message)).collect();
     faults.join("; ")
 }
 
@@ -222,23 +240,31 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// By SQLSTATE class (`PostgreSQL`, appendix "Error Codes"): connection, roll-back, resources, intervention and system errors pass by
-/// themselves. Class 42 (no such column, no right to it) is a deployment half-way, which ends, and would fail every event at once. A
-/// unique violation is a race with a twin: the next try finds the twin's row.
+/// By SQLSTATE class (`PostgreSQL`, appendix "Error Codes"): connection, roll-back, resources,
+/// intervention and system errors pass by themselves. Class 42 (no such column, no right to it) is
+/// a deployment half-way, which ends, and would fail every event at once. A unique violation is a
+/// race with a twin: the next try finds the twin's row.
 fn database_is_transient(error: &tokio_postgres::Error) -> bool {
     let Some(state) = error.code() else {
-        // No SQLSTATE: the connection broke, or a value could not be converted (which is our fault).
-        return error.is_closed() || std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
+        // No SQLSTATE: the connection broke, or a value could not be converted (which is our
+        // fault).
+        return error.is_closed()
+            || std::error::Error::source(error)
+                .is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     };
     let code = state.code();
-    ["08", "23505", "25006", "25P", "28", "40", "42", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
+    ["08", "23505", "25006", "25P", "28", "40", "42", "53", "55", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
 }
 
 /// Message and constraint, never the row: `PostgreSQL` puts column values into its detail.
 fn database_message(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => match db.constraint() {
-            Some(constraint) => format!("{} (SQLSTATE {}, constraint {constraint})", db.message(), db.code().code()),
+            Some(constraint) => {
+                format!("{} (SQLSTATE {}, constraint {constraint})", db.message(), db.code().code())
+            }
             None => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
         },
         None => with_causes(error),

@@ -1,9 +1,11 @@
-//! Named points at which a test kills the process, to see that whoever comes next finds nothing half done.
+//! Named points at which a test kills the process, to see that whoever comes next finds nothing
+//! half done.
 //!
-//! Compiled to nothing without the feature `fault-points`, which only the tests crate asks for; even then a point does nothing until
-//! the test's own worker has armed it.
+//! Compiled to nothing without the feature `fault-points`, which only the tests crate asks for;
+//! even then a point does nothing until the test's own worker has armed it.
 
-/// Every point, in the order in which a checkout passes them; then those of Stripe's word of a subscription.
+/// Every point, in the order in which a checkout passes them; then those of Stripe's word of a
+/// subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named for what has just happened")]
 pub enum Point {

@@ -1,4 +1,5 @@
-//! The types of a request's fields: each reads itself, names every fault, and describes itself for OpenAPI (docs/api.md, "Bodies").
+//! The types of a request's fields: each reads itself, names every fault, and describes itself for
+//! OpenAPI (docs/api.md, "Bodies").
 //!
 //! A value of these types is valid; nothing downstream checks again. `request!` puts them together.
 
@@ -9,11 +10,17 @@ pub use requests::*;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, Value, ValueKind, ValuePointerRef, take_cf_content};
+use deserr::{
+    DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, Value, ValueKind,
+    ValuePointerRef, take_cf_content,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value as Json;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat,
+    SchemaType, Type,
+};
 
 use crate::error::FieldFault;
 use crate::{Error, Result};
@@ -29,7 +36,12 @@ impl From<Faults> for Error {
 }
 
 impl Faults {
-    fn add(earlier: Option<Self>, location: ValuePointerRef<'_>, key: Option<&str>, message: String) -> Self {
+    fn add(
+        earlier: Option<Self>,
+        location: ValuePointerRef<'_>,
+        key: Option<&str>,
+        message: String,
+    ) -> Self {
         let mut faults = earlier.unwrap_or_default();
         let mut field = path(location);
         match key {
@@ -59,7 +71,11 @@ fn path(location: ValuePointerRef<'_>) -> String {
 }
 
 impl MergeWithError<Self> for Faults {
-    fn merge(earlier: Option<Self>, other: Self, _: ValuePointerRef<'_>) -> ControlFlow<Self, Self> {
+    fn merge(
+        earlier: Option<Self>,
+        other: Self,
+        _: ValuePointerRef<'_>,
+    ) -> ControlFlow<Self, Self> {
         let mut faults = earlier.unwrap_or_default();
         faults.0.extend(other.0);
         ControlFlow::Continue(faults)
@@ -67,13 +83,25 @@ impl MergeWithError<Self> for Faults {
 }
 
 impl DeserializeError for Faults {
-    fn error<V: IntoValue>(earlier: Option<Self>, error: ErrorKind<'_, V>, location: ValuePointerRef<'_>) -> ControlFlow<Self, Self> {
+    fn error<V: IntoValue>(
+        earlier: Option<Self>,
+        error: ErrorKind<'_, V>,
+        location: ValuePointerRef<'_>,
+    ) -> ControlFlow<Self, Self> {
         let (key, message) = match error {
-            ErrorKind::IncorrectValueKind { actual, accepted } => (None, wrong_kind(actual.kind(), accepted)),
+            ErrorKind::IncorrectValueKind { actual, accepted } => {
+                (None, wrong_kind(actual.kind(), accepted))
+            }
             ErrorKind::MissingField { field } => (Some(field), "is required".to_owned()),
-            ErrorKind::UnknownKey { key, .. } => (Some(key), "is not a field of this request".to_owned()),
-            ErrorKind::UnknownValue { accepted, .. } => (None, format!("must be one of {}", accepted.join(", "))),
-            ErrorKind::BadSequenceLen { expected, .. } => (None, format!("must have {expected} items")),
+            ErrorKind::UnknownKey { key, .. } => {
+                (Some(key), "is not a field of this request".to_owned())
+            }
+            ErrorKind::UnknownValue { accepted, .. } => {
+                (None, format!("must be one of {}", accepted.join(", ")))
+            }
+            ErrorKind::BadSequenceLen { expected, .. } => {
+                (None, format!("must have {expected} items"))
+            }
             ErrorKind::Unexpected { msg } => (None, msg),
         };
         ControlFlow::Continue(Self::add(earlier, location, key, message))
@@ -95,11 +123,20 @@ fn wrong_kind(actual: ValueKind, accepted: &[ValueKind]) -> String {
     format!("must be {}, not {}", wanted.join(" or "), name(actual))
 }
 
-fn refuse<V: IntoValue>(actual: Value<V>, accepted: &[ValueKind], location: ValuePointerRef<'_>) -> Faults {
-    take_cf_content(Faults::error(None, ErrorKind::IncorrectValueKind { actual, accepted }, location))
+fn refuse<V: IntoValue>(
+    actual: Value<V>,
+    accepted: &[ValueKind],
+    location: ValuePointerRef<'_>,
+) -> Faults {
+    take_cf_content(Faults::error(
+        None,
+        ErrorKind::IncorrectValueKind { actual, accepted },
+        location,
+    ))
 }
 
-/// Text of this many characters, none of them a control character other than a line break (`PostgreSQL` has no room for NUL).
+/// Text of this many characters, none of them a control character other than a line break
+/// (`PostgreSQL` has no room for NUL).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text<const MIN: usize, const MAX: usize>(String);
 
@@ -146,9 +183,14 @@ impl<const MAX: usize> Default for Text<0, MAX> {
 }
 
 impl<const MIN: usize, const MAX: usize> Deserr<Faults> for Text<MIN, MAX> {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         match value {
-            Value::String(text) => Self::check(text).map_err(|message| Faults::one(location, message)),
+            Value::String(text) => {
+                Self::check(text).map_err(|message| Faults::one(location, message))
+            }
             other => Err(refuse(other, &[ValueKind::String], location)),
         }
     }
@@ -156,10 +198,19 @@ impl<const MIN: usize, const MAX: usize> Deserr<Faults> for Text<MIN, MAX> {
 
 impl<const MIN: usize, const MAX: usize> Described for Text<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        // As `check` has it: no control characters, and more than blanks where it must not be empty.
+        // As `check` has it: no control characters, and more than blanks where it must not be
+        // empty.
         const CLEAN: &str = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*";
-        let pattern = if MIN > 0 { format!(r"^{CLEAN}[^\s\x00-\x1f\x7f-\x9f]{CLEAN}$") } else { format!("^{CLEAN}$") };
-        text().min_length((MIN > 0).then_some(MIN)).max_length(Some(MAX)).pattern(Some(pattern)).into()
+        let pattern = if MIN > 0 {
+            format!(r"^{CLEAN}[^\s\x00-\x1f\x7f-\x9f]{CLEAN}$")
+        } else {
+            format!("^{CLEAN}$")
+        };
+        text()
+            .min_length((MIN > 0).then_some(MIN))
+            .max_length(Some(MAX))
+            .pattern(Some(pattern))
+            .into()
     }
 }
 
@@ -217,7 +268,10 @@ impl<const MIN: i64, const MAX: i64> Int<MIN, MAX> {
 }
 
 impl<const MIN: i64, const MAX: i64> Deserr<Faults> for Int<MIN, MAX> {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         let number = match value {
             Value::Integer(number) => i64::try_from(number).ok(),
             Value::NegativeInteger(number) => Some(number),
@@ -225,14 +279,21 @@ impl<const MIN: i64, const MAX: i64> Deserr<Faults> for Int<MIN, MAX> {
             Value::Float(number) if number.fract() == 0.0 => format!("{number:.0}").parse().ok(),
             other => return Err(refuse(other, &[ValueKind::Integer], location)),
         };
-        number.and_then(Self::new).ok_or_else(|| Faults::one(location, format!("must be from {MIN} to {MAX}")))
+        number
+            .and_then(Self::new)
+            .ok_or_else(|| Faults::one(location, format!("must be from {MIN} to {MAX}")))
     }
 }
 
 impl<const MIN: i64, const MAX: i64> Described for Int<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
         let format = SchemaFormat::KnownFormat(KnownFormat::Int64);
-        ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).format(Some(format)).minimum(Some(MIN)).maximum(Some(MAX)).into()
+        ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Integer))
+            .format(Some(format))
+            .minimum(Some(MIN))
+            .maximum(Some(MAX))
+            .into()
     }
 }
 
@@ -249,10 +310,17 @@ impl Instant {
 }
 
 impl Deserr<Faults> for Instant {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
-        let Value::String(text) = value else { return Err(refuse(value, &[ValueKind::String], location)) };
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
+        let Value::String(text) = value else {
+            return Err(refuse(value, &[ValueKind::String], location));
+        };
         let fault = |message: &str| Faults::one(location, message);
-        let at: Timestamp = text.parse().map_err(|_| fault("must be a time with an offset, such as 2026-01-31T09:30:00Z"))?;
+        let at: Timestamp = text
+            .parse()
+            .map_err(|_| fault("must be a time with an offset, such as 2026-01-31T09:30:00Z"))?;
         if !(2000..2200).contains(&at.to_zoned(jiff::tz::TimeZone::UTC).year()) {
             return Err(fault("must be in the years 2000 to 2199"));
         }
@@ -282,16 +350,24 @@ impl JsonObject {
 }
 
 impl Deserr<Faults> for JsonObject {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         if !matches!(value, Value::Map(_)) {
             return Err(refuse(value, &[ValueKind::Map], location));
         }
-        let Json::Object(object) = <Json as Deserr<Faults>>::deserialize_from_value(value, location)? else {
+        let Json::Object(object) =
+            <Json as Deserr<Faults>>::deserialize_from_value(value, location)?
+        else {
             return Err(Faults::one(location, "must be an object"));
         };
         let text = Json::Object(object.clone()).to_string();
         if text.len() > Self::MAX_BYTES {
-            return Err(Faults::one(location, format!("must be at most {} bytes as JSON, not {}", Self::MAX_BYTES, text.len())));
+            return Err(Faults::one(
+                location,
+                format!("must be at most {} bytes as JSON, not {}", Self::MAX_BYTES, text.len()),
+            ));
         }
         if object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) {
             return Err(Faults::one(location, "must not contain control characters"));
@@ -304,14 +380,18 @@ fn has_nul(value: &Json) -> bool {
     match value {
         Json::String(text) => text.contains('\0'),
         Json::Array(items) => items.iter().any(has_nul),
-        Json::Object(object) => object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Json::Object(object) => {
+            object.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
+        }
         _ => false,
     }
 }
 
 impl Described for JsonObject {
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(true))).into()
+        ObjectBuilder::new()
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .into()
     }
 }
 
@@ -330,7 +410,10 @@ impl NamedLimits {
 }
 
 impl Deserr<Faults> for NamedLimits {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         let Value::Map(map) = value else { return Err(refuse(value, &[ValueKind::Map], location)) };
         let (mut limits, mut faults) = (BTreeMap::new(), None);
         for (name, limit) in deserr::Map::into_iter(map) {
@@ -338,12 +421,19 @@ impl Deserr<Faults> for NamedLimits {
             let limit = Count::deserialize_from_value(limit.into_value(), at);
             match (LimitName::check(&name), limit) {
                 (Some(name), Ok(limit)) => drop(limits.insert(name, limit)),
-                (None, _) => faults = Some(Faults::add(faults, at, None, LimitName::RULE.to_owned())),
+                (None, _) => {
+                    faults = Some(Faults::add(faults, at, None, LimitName::RULE.to_owned()));
+                }
                 (_, Err(fault)) => faults = Some(take_cf_content(Faults::merge(faults, fault, at))),
             }
         }
         if limits.len() > Self::MAX {
-            faults = Some(Faults::add(faults, location, None, format!("must have at most {} names", Self::MAX)));
+            faults = Some(Faults::add(
+                faults,
+                location,
+                None,
+                format!("must have at most {} names", Self::MAX),
+            ));
         }
         faults.map_or(Ok(Self(limits)), Err)
     }
@@ -374,11 +464,20 @@ impl TierName {
 }
 
 impl Deserr<Faults> for TierName {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         let parse = |text: &str| {
             let rest = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b);
-            let well_formed = text.len() <= 50 && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(rest);
-            if well_formed { Ok(Self(text.to_owned())) } else { Err(Error::malformed("malformed_name", text)) }
+            let well_formed = text.len() <= 50
+                && text.starts_with(|c: char| c.is_ascii_lowercase())
+                && text.bytes().all(rest);
+            if well_formed {
+                Ok(Self(text.to_owned()))
+            } else {
+                Err(Error::malformed("malformed_name", text))
+            }
         };
         read_id(value, location, parse, Self::PATTERN)
     }
@@ -395,11 +494,14 @@ impl Described for TierName {
 pub struct LimitName(String);
 
 impl LimitName {
-    const RULE: &str = "must be named in lower case: a letter, then letters, digits and underscores, at most 50";
+    const RULE: &str =
+        "must be named in lower case: a letter, then letters, digits and underscores, at most 50";
 
     fn check(text: &str) -> Option<Self> {
         let rest = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        let well_formed = text.len() <= 50 && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(rest);
+        let well_formed = text.len() <= 50
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.bytes().all(rest);
         well_formed.then(|| Self(text.to_owned()))
     }
 }
@@ -409,9 +511,14 @@ impl LimitName {
 pub struct List<T, const MAX: usize>(pub Vec<T>);
 
 impl<T: Deserr<Faults>, const MAX: usize> Deserr<Faults> for List<T, MAX> {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         match value {
-            Value::Sequence(items) if deserr::Sequence::len(&items) > MAX => Err(Faults::one(location, format!("must have at most {MAX} items"))),
+            Value::Sequence(items) if deserr::Sequence::len(&items) > MAX => {
+                Err(Faults::one(location, format!("must have at most {MAX} items")))
+            }
             value => Vec::deserialize_from_value(value, location).map(Self),
         }
     }
@@ -423,7 +530,8 @@ impl<T: Described, const MAX: usize> Described for List<T, MAX> {
     }
 }
 
-/// A field of an update: absent keeps what is; a nullable one is a `Change<Option<_>>`, whose `null` clears.
+/// A field of an update: absent keeps what is; a nullable one is a `Change<Option<_>>`, whose
+/// `null` clears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<T> {
     /// Not named.
@@ -448,7 +556,10 @@ impl<T> Change<T> {
 }
 
 impl<T: Deserr<Faults>> Deserr<Faults> for Change<T> {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         T::deserialize_from_value(value, location).map(Self::Set)
     }
 }
@@ -464,10 +575,19 @@ impl<T: Described> Described for Change<T> {
 pub struct Param<T>(pub T);
 
 impl<T: Deserr<Faults>> Deserr<Faults> for Param<T> {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
-        let Value::String(text) = value else { return Err(refuse(value, &[ValueKind::String], location)) };
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
+        let Value::String(text) = value else {
+            return Err(refuse(value, &[ValueKind::String], location));
+        };
         // Text that is neither goes on as it is: the type then says what it wants.
-        let scalar = text.parse::<i64>().map(Json::from).or_else(|_| text.parse::<bool>().map(Json::from)).unwrap_or(Json::String(text));
+        let scalar = text
+            .parse::<i64>()
+            .map(Json::from)
+            .or_else(|_| text.parse::<bool>().map(Json::from))
+            .unwrap_or(Json::String(text));
         T::deserialize_from_value(scalar.into_value(), location).map(Self)
     }
 }
@@ -486,7 +606,9 @@ pub(crate) fn read_id<T, V: IntoValue>(
     pattern: &str,
 ) -> std::result::Result<T, Faults> {
     match value {
-        Value::String(text) => parse(&text).map_err(|_| Faults::one(location, format!("must match {pattern}"))),
+        Value::String(text) => {
+            parse(&text).map_err(|_| Faults::one(location, format!("must match {pattern}")))
+        }
         other => Err(refuse(other, &[ValueKind::String], location)),
     }
 }

@@ -1,4 +1,5 @@
-//! Keycloak's admin API, as far as provisioning and operators need it (Keycloak's "Admin REST API"), by the service account of one client.
+//! Keycloak's admin API, as far as provisioning and operators need it (Keycloak's "Admin REST
+//! API"), by the service account of one client.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -89,21 +90,34 @@ impl Keycloak {
         Ok(Self { http, settings, secrets, token: Mutex::new(None) })
     }
 
-    /// Makes sure that the user of this mail address exists, belongs to `tenant` and has the role `customer`: what is there gets what it
-    /// lacks, so that a try that died half-way is completed by the next.
+    /// Makes sure that the user of this mail address exists, belongs to `tenant` and has the role
+    /// `customer`: what is there gets what it lacks, so that a try that died half-way is
+    /// completed by the next.
     ///
-    /// A user of this tenant made after `since` was made by an earlier try whose answer or process was lost: it counts as created, so that
-    /// the audit has it.
+    /// A user of this tenant made after `since` was made by an earlier try whose answer or process
+    /// was lost: it counts as created, so that the audit has it.
     ///
     /// # Errors
     /// `Conflict` (`user_of_another_tenant`); `Upstream`.
-    pub async fn ensure_customer(&self, user: &KeycloakUser, tenant: &TenantId, since: Timestamp) -> Result<(String, Ensured)> {
+    pub async fn ensure_customer(
+        &self,
+        user: &KeycloakUser,
+        tenant: &TenantId,
+        since: Timestamp,
+    ) -> Result<(String, Ensured)> {
         let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
         match found["attributes"]["tenant_id"][0].as_str() {
             Some(theirs) if theirs != tenant.as_str() => {
-                return Err(Error::conflict("user_of_another_tenant", format!("the admin's mail address is already a user of tenant {theirs}")));
+                return Err(Error::conflict(
+                    "user_of_another_tenant",
+                    format!("the admin's mail address is already a user of tenant {theirs}"),
+                ));
             }
-            Some(_) if found["createdTimestamp"].as_i64().is_some_and(|made| made >= since.as_millisecond() - CLOCK_SKEW_MILLISECONDS) => {
+            Some(_)
+                if found["createdTimestamp"].as_i64().is_some_and(|made| {
+                    made >= since.as_millisecond() - CLOCK_SKEW_MILLISECONDS
+                }) =>
+            {
                 ensured = Ensured::Created;
             }
             Some(_) => {}
@@ -120,11 +134,16 @@ impl Keycloak {
         Ok((id, ensured))
     }
 
-    /// The same for an operator, who may not take over anybody: a user who is not of this tenant is left alone, also one of no tenant.
+    /// The same for an operator, who may not take over anybody: a user who is not of this tenant is
+    /// left alone, also one of no tenant.
     ///
     /// # Errors
     /// `Conflict` (`user_exists`); `Invalid` where Keycloak does not take a field; `Upstream`.
-    pub async fn create_customer(&self, user: &KeycloakUser, tenant: &TenantId) -> Result<(String, Ensured)> {
+    pub async fn create_customer(
+        &self,
+        user: &KeycloakUser,
+        tenant: &TenantId,
+    ) -> Result<(String, Ensured)> {
         let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
         if found["attributes"]["tenant_id"][0] != tenant.as_str() {
             return Err(users::user_exists());
@@ -152,8 +171,13 @@ impl Keycloak {
     /// # Errors
     /// `Upstream`.
     pub async fn accounts(&self, tenant: &TenantId, first: i64, max: i64) -> Result<Vec<Account>> {
-        let (tenant, first, max) = (format!("tenant_id:{tenant}"), first.to_string(), max.to_string());
-        self.read("/users", &[("q", &tenant), ("first", &first), ("max", &max), ("briefRepresentation", "false")]).await
+        let (tenant, first, max) =
+            (format!("tenant_id:{tenant}"), first.to_string(), max.to_string());
+        self.read(
+            "/users",
+            &[("q", &tenant), ("first", &first), ("max", &max), ("briefRepresentation", "false")],
+        )
+        .await
     }
 
     /// Lets the user log in, or not any more. Nothing else of it changes.
@@ -161,7 +185,11 @@ impl Keycloak {
     /// # Errors
     /// `Upstream`.
     pub async fn set_enabled(&self, user_id: &str, enabled: bool) -> Result<()> {
-        self.call(Method::PUT, &format!("/users/{user_id}"), |call| call.json(&json!({"enabled": enabled}))).await.map(drop)
+        self.call(Method::PUT, &format!("/users/{user_id}"), |call| {
+            call.json(&json!({"enabled": enabled}))
+        })
+        .await
+        .map(drop)
     }
 
     /// Sends the mail that lets the user set a password.
@@ -170,32 +198,50 @@ impl Keycloak {
     /// `Upstream`, permanent where there is no such user or it is disabled.
     pub async fn send_welcome_mail(&self, user_id: &str) -> Result<()> {
         let path = format!("/users/{user_id}/execute-actions-email");
-        self.call(Method::PUT, &path, |call| call.query(&[("lifespan", WELCOME_LINK_SECONDS)]).json(&["UPDATE_PASSWORD"])).await?;
+        self.call(Method::PUT, &path, |call| {
+            call.query(&[("lifespan", WELCOME_LINK_SECONDS)]).json(&["UPDATE_PASSWORD"])
+        })
+        .await?;
         fault::point(Point::OutboxMailSent);
         Ok(())
     }
 
     /// The user of this mail address and its id, made for the tenant where there was none.
-    async fn find_or_create(&self, user: &KeycloakUser, tenant: &TenantId) -> Result<(Value, String, Ensured)> {
+    async fn find_or_create(
+        &self,
+        user: &KeycloakUser,
+        tenant: &TenantId,
+    ) -> Result<(Value, String, Ensured)> {
         let email = user.email.to_lowercase();
         let (found, ensured) = match self.find(&email).await? {
             Some(found) => (found, Ensured::Unchanged),
             None => match self.create(user, &email, tenant).await? {
-                Some(id) => (json!({"id": id, "attributes": {"tenant_id": [tenant.as_str()]}}), Ensured::Created),
+                Some(id) => (
+                    json!({"id": id, "attributes": {"tenant_id": [tenant.as_str()]}}),
+                    Ensured::Created,
+                ),
                 // Made by another between the two calls.
-                None => {
-                    (self.find(&email).await?.ok_or_else(|| Error::unavailable(Service::Keycloak, "a user that exists cannot be found"))?, Ensured::Unchanged)
-                }
+                None => (
+                    self.find(&email).await?.ok_or_else(|| {
+                        Error::unavailable(Service::Keycloak, "a user that exists cannot be found")
+                    })?,
+                    Ensured::Unchanged,
+                ),
             },
         };
-        let id = found["id"].as_str().ok_or_else(|| Error::refused(Service::Keycloak, "a user without id"))?.to_owned();
+        let id = found["id"]
+            .as_str()
+            .ok_or_else(|| Error::refused(Service::Keycloak, "a user without id"))?
+            .to_owned();
         Ok((found, id, ensured))
     }
 
     async fn find(&self, email: &str) -> Result<Option<Value>> {
-        // A user whose name is the address, but whose mail address was changed since, would make every `create` a conflict.
+        // A user whose name is the address, but whose mail address was changed since, would make
+        // every `create` a conflict.
         for field in ["email", "username"] {
-            let users: Vec<Value> = self.read("/users", &[(field, email), ("exact", "true")]).await?;
+            let users: Vec<Value> =
+                self.read("/users", &[(field, email), ("exact", "true")]).await?;
             if let Some(user) = users.into_iter().next() {
                 return Ok(Some(user));
             }
@@ -204,9 +250,15 @@ impl Keycloak {
     }
 
     /// The new user's id, or none where one of that address exists.
-    async fn create(&self, user: &KeycloakUser, email: &str, tenant: &TenantId) -> Result<Option<String>> {
+    async fn create(
+        &self,
+        user: &KeycloakUser,
+        email: &str,
+        tenant: &TenantId,
+    ) -> Result<Option<String>> {
         let body = json!({
-            "username": email, "email": email, "firstName": user.first_name, "lastName": user.last_name,
+            "username": email, "email": email, "firstName": user.first_name,
+            "lastName": user.last_name,
             "enabled": true, "emailVerified": false, "attributes": {"tenant_id": [tenant.as_str()]},
         });
         let answer = self.try_call(Method::POST, "/users", |call| call.json(&body)).await?;
@@ -216,38 +268,65 @@ impl Keycloak {
         let answer = accept("POST /users", answer).await?;
         fault::point(Point::OutboxUserCreated);
         let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-        let id = location.and_then(|location| location.rsplit('/').next()).filter(|id| !id.is_empty());
-        id.map(|id| Some(id.to_owned())).ok_or_else(|| Error::unavailable(Service::Keycloak, "no Location for the new user"))
+        let id =
+            location.and_then(|location| location.rsplit('/').next()).filter(|id| !id.is_empty());
+        id.map(|id| Some(id.to_owned()))
+            .ok_or_else(|| Error::unavailable(Service::Keycloak, "no Location for the new user"))
     }
 
-    /// Whether the role was missing. The service account may not read roles by name: it picks from those that the user could get.
+    /// Whether the role was missing. The service account may not read roles by name: it picks from
+    /// those that the user could get.
     async fn grant_customer_role(&self, user_id: &str) -> Result<bool> {
         let mappings = format!("/users/{user_id}/role-mappings/realm");
         let has_role = |roles: &[Value]| roles.iter().any(|role| role["name"] == "customer");
         let available: Vec<Value> = self.read(&format!("{mappings}/available"), &[]).await?;
         let Some(role) = available.iter().find(|role| role["name"] == "customer") else {
             let held: Vec<Value> = self.read(&mappings, &[]).await?;
-            return if has_role(&held) { Ok(false) } else { Err(Error::unavailable(Service::Keycloak, "the realm has no role customer")) };
+            return if has_role(&held) {
+                Ok(false)
+            } else {
+                Err(Error::unavailable(Service::Keycloak, "the realm has no role customer"))
+            };
         };
         self.call(Method::POST, &mappings, |call| call.json(&[role])).await?;
         fault::point(Point::OutboxRoleGranted);
         Ok(true)
     }
 
-    async fn read<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<T>> {
+    async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>> {
         let answer = self.call(Method::GET, path, |call| call.query(query)).await?;
         answer.json().await.map_err(unreachable)
     }
 
-    async fn call(&self, method: Method, path: &str, build: impl Fn(RequestBuilder) -> RequestBuilder) -> Result<Response> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        build: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response> {
         let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
         accept(&what, self.try_call(method, path, build).await?).await
     }
 
-    /// Calls with a token, and once more with a fresh one: a restarted Keycloak does not know those of before.
-    async fn try_call(&self, method: Method, path: &str, build: impl Fn(RequestBuilder) -> RequestBuilder) -> Result<Response> {
+    /// Calls with a token, and once more with a fresh one: a restarted Keycloak does not know those
+    /// of before.
+    async fn try_call(
+        &self,
+        method: Method,
+        path: &str,
+        build: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response> {
         let url = format!("{}/admin/realms/{}{path}", self.settings.url, self.settings.realm);
-        let call = async || build(self.http.request(method.clone(), &url).bearer_auth(self.token().await?)).send().await.map_err(unreachable);
+        let call = async || {
+            build(self.http.request(method.clone(), &url).bearer_auth(self.token().await?))
+                .send()
+                .await
+                .map_err(unreachable)
+        };
         let answer = call().await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
@@ -266,7 +345,8 @@ impl Keycloak {
             token = self.fetch_token().await?;
         }
         // A wrong client secret is mended by an operator; what waits must outlive that.
-        let token = token.ok_or_else(|| Error::unavailable(Service::Keycloak, "the client secret is refused"))?;
+        let token = token
+            .ok_or_else(|| Error::unavailable(Service::Keycloak, "the client secret is refused"))?;
         // Renewed before its end: it must outlive the call.
         let until = Instant::now() + Duration::from_secs(token.expires_in.saturating_sub(20));
         *held = Some((token.access_token.clone(), until));
@@ -275,9 +355,16 @@ impl Keycloak {
 
     /// A new token, or none where the client secret is refused.
     async fn fetch_token(&self) -> Result<Option<Token>> {
-        let url = format!("{}/realms/{}/protocol/openid-connect/token", self.settings.url, self.settings.realm);
+        let url = format!(
+            "{}/realms/{}/protocol/openid-connect/token",
+            self.settings.url, self.settings.realm
+        );
         let secret = self.secrets.keycloak_client_secret()?;
-        let form = [("grant_type", "client_credentials"), ("client_id", &self.settings.client_id), ("client_secret", &secret)];
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &self.settings.client_id),
+            ("client_secret", &secret),
+        ];
         let answer = self.http.post(url).form(&form).send().await.map_err(unreachable)?;
         match answer.status() {
             StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => Ok(None),
@@ -314,13 +401,17 @@ impl Refusal {
                 _ => return None,
             };
             let why = refusal.error_message.as_deref().unwrap_or_default();
-            Some(FieldFault { field: field.to_owned(), message: format!("is not taken by Keycloak ({why})") })
+            Some(FieldFault {
+                field: field.to_owned(),
+                message: format!("is not taken by Keycloak ({why})"),
+            })
         };
         all.iter().filter_map(fault).collect()
     }
 }
 
-/// Turns a refusal into an error. What is wrong with the request stays wrong; rights, overload and faults of the server pass.
+/// Turns a refusal into an error. What is wrong with the request stays wrong; rights, overload and
+/// faults of the server pass.
 async fn accept(what: &str, answer: Response) -> Result<Response> {
     let status = answer.status();
     if status.is_success() {
@@ -332,6 +423,11 @@ async fn accept(what: &str, answer: Response) -> Result<Response> {
         return Err(Error::Invalid(faults));
     }
     let said = said.error_message.or(said.error).unwrap_or_default();
-    let permanent = matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::CONFLICT);
-    Err(Error::Upstream { service: Service::Keycloak, transient: !permanent, detail: format!("{what} answered {status}: {said}") })
+    let permanent =
+        matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::CONFLICT);
+    Err(Error::Upstream {
+        service: Service::Keycloak,
+        transient: !permanent,
+        detail: format!("{what} answered {status}: {said}"),
+    })
 }

@@ -1,8 +1,10 @@
-//! Everything of Pulse Billing that has a rule in it; the functions are thin shells around this crate.
+//! Everything of Pulse Billing that has a rule in it; the functions are thin shells around this
+//! crate.
 //!
-//! One folder a noun: `mod.rs` holds operations (one function a use case, which alone opens and commits the transaction),
-//! `model.rs` types and rules without I/O or clock, `store.rs` the only SQL of that noun. The outside world is one concrete
-//! type each (`stripe`, `keycloak`, `mail`, `queue`, `secrets`). See `docs/architecture.md`.
+//! One folder a noun: `mod.rs` holds operations (one function a use case, which alone opens and
+//! commits the transaction), `model.rs` types and rules without I/O or clock, `store.rs` the only
+//! SQL of that noun. The outside world is one concrete type each (`stripe`, `keycloak`, `mail`,
+//! `queue`, `secrets`). See `docs/architecture.md`.
 
 pub mod addons;
 pub mod allocations;

@@ -1,6 +1,8 @@
-//! Metrics, by CloudWatch's embedded metric format: one JSON line on standard output, of which CloudWatch Logs makes the numbers.
+//! Metrics, by CloudWatch's embedded metric format: one JSON line on standard output, of which
+//! CloudWatch Logs makes the numbers.
 //!
-//! Namespace `PulseBilling`, dimension `Stage` and no other; docs/deploy.md lists the names and the alarms on them.
+//! Namespace `PulseBilling`, dimension `Stage` and no other; docs/deploy.md lists the names and the
+//! alarms on them.
 
 use std::sync::OnceLock;
 
@@ -56,19 +58,29 @@ pub fn put(name: &'static str, unit: Unit, value: i64) {
 pub fn put_all(metrics: &[(&'static str, Unit, i64)]) {
     if !metrics.is_empty() {
         // One write of a whole line, as each of the log's is: neither can stand in the other.
-        println!("{}", line(STAGE.get().map_or("local", String::as_str), Clock::system().now(), metrics));
+        println!(
+            "{}",
+            line(STAGE.get().map_or("local", String::as_str), Clock::system().now(), metrics)
+        );
     }
 }
 
-/// CloudWatch's "Specification: Embedded metric format": the names are declared, the values are members beside `_aws`.
+/// CloudWatch's "Specification: Embedded metric format": the names are declared, the values are
+/// members beside `_aws`.
 fn line(stage: &str, at: Timestamp, metrics: &[(&'static str, Unit, i64)]) -> Value {
-    let declared: Vec<Value> = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit.name()})).collect();
+    let declared: Vec<Value> =
+        metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit.name()})).collect();
     let aws = json!({
         "Timestamp": at.as_millisecond(),
-        "CloudWatchMetrics": [{"Namespace": "PulseBilling", "Dimensions": [["Stage"]], "Metrics": declared}],
+        "CloudWatchMetrics": [{"Namespace": "PulseBilling", "Dimensions": [["Stage"]],
+            "Metrics": declared}],
     });
     let values = metrics.iter().map(|(name, _, value)| ((*name).to_owned(), json!(value)));
-    [("_aws".to_owned(), aws), ("Stage".to_owned(), json!(stage))].into_iter().chain(values).collect::<Map<_, _>>().into()
+    [("_aws".to_owned(), aws), ("Stage".to_owned(), json!(stage))]
+        .into_iter()
+        .chain(values)
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 #[cfg(test)]
@@ -78,7 +90,11 @@ mod tests {
     #[test]
     fn a_line_declares_each_metric_and_has_its_value() {
         let at: Timestamp = "2026-11-21T10:00:00.5Z".parse().expect("a time");
-        let line = line("prod", at, &[("EventsApplied", Unit::Count, 7), ("OldestEvent", Unit::Seconds, 0)]);
+        let line = line(
+            "prod",
+            at,
+            &[("EventsApplied", Unit::Count, 7), ("OldestEvent", Unit::Seconds, 0)],
+        );
         assert!(!line.to_string().contains('\n'));
         assert_eq!(
             line,
@@ -88,7 +104,8 @@ mod tests {
                     "CloudWatchMetrics": [{
                         "Namespace": "PulseBilling",
                         "Dimensions": [["Stage"]],
-                        "Metrics": [{"Name": "EventsApplied", "Unit": "Count"}, {"Name": "OldestEvent", "Unit": "Seconds"}],
+                        "Metrics": [{"Name": "EventsApplied", "Unit": "Count"},
+                            {"Name": "OldestEvent", "Unit": "Seconds"}],
                     }],
                 },
                 "Stage": "prod",
@@ -100,6 +117,11 @@ mod tests {
 
     #[test]
     fn an_empty_stage_is_refused() {
-        assert_eq!(init(&Env::of([("STAGE".to_owned(), String::new())].into())).expect_err("refused").to_string(), "STAGE is empty");
+        assert_eq!(
+            init(&Env::of([("STAGE".to_owned(), String::new())].into()))
+                .expect_err("refused")
+                .to_string(),
+            "STAGE is empty"
+        );
     }
 }

@@ -12,7 +12,8 @@ mod embedded {
     refinery::embed_migrations!("../migrations");
 }
 
-/// Two deployments at once: the second waits, then finds nothing to do. Any number serves, as long as nothing else uses it.
+/// Two deployments at once: the second waits, then finds nothing to do. Any number serves, as long
+/// as nothing else uses it.
 const LOCK: i64 = 0x7075_6c73_6500;
 
 /// How many months of audit partitions are kept ahead.
@@ -21,8 +22,9 @@ pub(crate) const AUDIT_MONTHS_AHEAD: i32 = 12;
 /// How long a migration waits for a lock that a request holds: requests wait behind it meanwhile.
 const LOCK_LIMIT: &str = "10s";
 
-/// Applies what is missing and returns how many migrations that were. A database that is ahead of this version is left as it is: a
-/// deployment is being rolled back, and migrations bear the code before them.
+/// Applies what is missing and returns how many migrations that were. A database that is ahead of
+/// this version is left as it is: a deployment is being rolled back, and migrations bear the code
+/// before them.
 ///
 /// # Errors
 /// `Database`, or `Internal` where an applied migration is missing or differs.
@@ -30,15 +32,24 @@ pub async fn run(client: &mut Client) -> Result<usize> {
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let applied = async {
         let last = last_applied(client).await?;
-        if last > embedded::migrations::runner().get_migrations().iter().map(|migration| i64::from(migration.version())).max() {
+        if last
+            > embedded::migrations::runner()
+                .get_migrations()
+                .iter()
+                .map(|migration| i64::from(migration.version()))
+                .max()
+        {
             tracing::warn!(last, "the database is ahead of this version");
             return Ok(0);
         }
         client.batch_execute(&format!("SET lock_timeout = '{LOCK_LIMIT}'")).await?;
         let mut applied = embedded::migrations::runner().run_async(&mut *client).await;
         for _ in 0..5 {
-            // Roles belong to the cluster: a migration of another of its databases may be changing the same one.
-            if !applied.as_ref().is_err_and(|error| format!("{error:#} {error:?}").contains("tuple concurrently updated")) {
+            // Roles belong to the cluster: a migration of another of its databases may be changing
+            // the same one.
+            if !applied.as_ref().is_err_and(|error| {
+                format!("{error:#} {error:?}").contains("tuple concurrently updated")
+            }) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -55,28 +66,39 @@ pub async fn run(client: &mut Client) -> Result<usize> {
 }
 
 async fn last_applied(client: &Client) -> Result<Option<i64>> {
-    if client.query_one("SELECT to_regclass('refinery_schema_history') IS NULL", &[]).await?.get(0) {
+    if client.query_one("SELECT to_regclass('refinery_schema_history') IS NULL", &[]).await?.get(0)
+    {
         return Ok(None);
     }
-    Ok(client.query_one("SELECT max(version)::bigint FROM refinery_schema_history", &[]).await?.get(0))
+    Ok(client
+        .query_one("SELECT max(version)::bigint FROM refinery_schema_history", &[])
+        .await?
+        .get(0))
 }
 
-/// Lets a role of ours log in with this password. Only its SCRAM verifier is sent, so no log of the server can hold it.
+/// Lets a role of ours log in with this password. Only its SCRAM verifier is sent, so no log of the
+/// server can hold it.
 ///
 /// # Errors
 /// `Database`, or `Upstream` where the role is none of ours.
 pub async fn set_password(client: &Client, role: &str, password: &str) -> Result<()> {
     if !["pulse_system", "pulse_operator", "pulse_app"].contains(&role) {
-        return Err(Error::refused(Service::Database, format!("{role:?} is no role of a function")));
+        return Err(Error::refused(
+            Service::Database,
+            format!("{role:?} is no role of a function"),
+        ));
     }
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
     let alter = format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'");
-    // Two at once on one role: PostgreSQL refuses the second ("tuple concurrently updated") instead of letting it wait. The lock is of
-    // this database and the role of the whole cluster, hence the tries as well.
+    // Two at once on one role: PostgreSQL refuses the second ("tuple concurrently updated") instead
+    // of letting it wait. The lock is of this database and the role of the whole cluster, hence
+    // the tries as well.
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let mut altered = client.batch_execute(&alter).await;
     for _ in 0..5 {
-        if altered.as_ref().err().and_then(tokio_postgres::Error::code) != Some(&SqlState::INTERNAL_ERROR) {
+        if altered.as_ref().err().and_then(tokio_postgres::Error::code)
+            != Some(&SqlState::INTERNAL_ERROR)
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,5 +1,6 @@
-//! What is secret, from AWS Secrets Manager: one JSON secret a role, read at the start of an instance, and again, at most once a
-//! minute, after an authentication or signature failure, so that a rotated value is picked up without a deployment.
+//! What is secret, from AWS Secrets Manager: one JSON secret a role, read at the start of an
+//! instance, and again, at most once a minute, after an authentication or signature failure, so
+//! that a rotated value is picked up without a deployment.
 
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -67,7 +68,11 @@ impl Values {
     fn parse(id: &str, text: &str) -> Result<Self> {
         // serde's message would quote the value.
         serde_json::from_str(text).map_err(|error| {
-            Error::Setting(format!("secret {id} is not a JSON object of its documented fields (line {}, column {})", error.line(), error.column()))
+            Error::Setting(format!(
+                "secret {id} is not a JSON object of its documented fields (line {}, column {})",
+                error.line(),
+                error.column()
+            ))
         })
     }
 }
@@ -84,7 +89,8 @@ impl Secrets {
     /// Reads the secret `{SECRETS_PREFIX}{role}`.
     ///
     /// # Errors
-    /// `Setting` where the prefix is missing or the secret is malformed, `Upstream` where it cannot be read.
+    /// `Setting` where the prefix is missing or the secret is malformed, `Upstream` where it cannot
+    /// be read.
     pub async fn read(aws: &SdkConfig, env: &Env, role: Role) -> Result<Arc<Self>> {
         Self::read_with(aws, env, role, Duration::from_mins(1)).await
     }
@@ -93,14 +99,25 @@ impl Secrets {
     ///
     /// # Errors
     /// As `read`.
-    pub async fn read_with(aws: &SdkConfig, env: &Env, role: Role, refresh_after: Duration) -> Result<Arc<Self>> {
+    pub async fn read_with(
+        aws: &SdkConfig,
+        env: &Env,
+        role: Role,
+        refresh_after: Duration,
+    ) -> Result<Arc<Self>> {
         let client = aws_sdk_secretsmanager::Client::new(aws);
         let id = format!("{}{}", env.required("SECRETS_PREFIX")?, role.name());
         let values = fetch(&client, &id).await?;
-        Ok(Arc::new(Self { client, id, refresh_after, held: RwLock::new((Arc::new(values), Instant::now())) }))
+        Ok(Arc::new(Self {
+            client,
+            id,
+            refresh_after,
+            held: RwLock::new((Arc::new(values), Instant::now())),
+        }))
     }
 
-    /// Reads again after a value was refused elsewhere. False where the last read is too recent to be worth it.
+    /// Reads again after a value was refused elsewhere. False where the last read is too recent to
+    /// be worth it.
     ///
     /// # Errors
     /// As `read`.
@@ -142,22 +159,37 @@ impl Secrets {
     /// `Setting`, also where it is not a secret or restricted key of either mode.
     pub fn stripe_secret_key(&self) -> Result<String> {
         let key = self.text("STRIPE_SECRET_KEY", |v| v.stripe_secret_key.clone())?;
-        if ["sk_test_", "sk_live_", "rk_test_", "rk_live_"].iter().any(|prefix| key.starts_with(prefix)) {
+        if ["sk_test_", "sk_live_", "rk_test_", "rk_live_"]
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
+        {
             return Ok(key);
         }
-        Err(Error::Setting(format!("secret {}: STRIPE_SECRET_KEY is not a key that starts with sk_ or rk_", self.id)))
+        Err(Error::Setting(format!(
+            "secret {}: STRIPE_SECRET_KEY is not a key that starts with sk_ or rk_",
+            self.id
+        )))
     }
 
     /// `STRIPE_WEBHOOK_SECRET`: every secret that signs at present, so that they can rotate.
     ///
     /// # Errors
-    /// `Setting`, also where the list or one of them is empty: an empty secret would accept anybody's signature.
+    /// `Setting`, also where the list or one of them is empty: an empty secret would accept
+    /// anybody's signature.
     pub fn stripe_webhook_secrets(&self) -> Result<Vec<String>> {
         let held = self.held.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &held.0.stripe_webhook_secret {
-            Some(list) if !list.is_empty() && list.iter().all(|secret| !secret.trim().is_empty()) => Ok(list.clone()),
-            Some(_) => Err(Error::Setting(format!("secret {}: STRIPE_WEBHOOK_SECRET is empty", self.id))),
-            None => Err(Error::Setting(format!("secret {}: STRIPE_WEBHOOK_SECRET is missing", self.id))),
+            Some(list)
+                if !list.is_empty() && list.iter().all(|secret| !secret.trim().is_empty()) =>
+            {
+                Ok(list.clone())
+            }
+            Some(_) => {
+                Err(Error::Setting(format!("secret {}: STRIPE_WEBHOOK_SECRET is empty", self.id)))
+            }
+            None => {
+                Err(Error::Setting(format!("secret {}: STRIPE_WEBHOOK_SECRET is missing", self.id)))
+            }
         }
     }
 
@@ -180,8 +212,14 @@ impl Secrets {
 
 async fn fetch(client: &aws_sdk_secretsmanager::Client, id: &str) -> Result<Values> {
     let answer = client.get_secret_value().secret_id(id).send().await;
-    let answer = answer.map_err(|error| Error::unavailable(Service::Secrets, format!("secret {id}: {}", DisplayErrorContext(&error))))?;
-    let text = answer.secret_string().ok_or_else(|| Error::Setting(format!("secret {id} is not text")))?;
+    let answer = answer.map_err(|error| {
+        Error::unavailable(
+            Service::Secrets,
+            format!("secret {id}: {}", DisplayErrorContext(&error)),
+        )
+    })?;
+    let text =
+        answer.secret_string().ok_or_else(|| Error::Setting(format!("secret {id} is not text")))?;
     Values::parse(id, text)
 }
 
@@ -191,7 +229,10 @@ mod tests {
 
     #[test]
     fn a_malformed_secret_is_named_and_never_quoted() {
-        let error = Values::parse("pulse/webhook", r#"{"STRIPE_WEBHOOK_SECRET": "whsec_hidden"}"#).err().expect("refused").to_string();
+        let error = Values::parse("pulse/webhook", r#"{"STRIPE_WEBHOOK_SECRET": "whsec_hidden"}"#)
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(error.contains("pulse/webhook") && !error.contains("hidden"), "{error}");
     }
 }

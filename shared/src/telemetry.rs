@@ -1,7 +1,7 @@
 //! Logs, and the start of a function's process.
 //!
-//! JSON, one line an event, with `request.id`, `stripe.event_id` and `tenant.id` where they apply (docs/operations.md, "Logs").
-//! Never a body, a token, a mail address or a secret.
+//! JSON, one line an event, with `request.id`, `stripe.event_id` and `tenant.id` where they apply
+//! (docs/operations.md, "Logs"). Never a body, a token, a mail address or a secret.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,8 @@ use tracing::Level;
 use crate::config::Env;
 use crate::{Error, Result};
 
-/// Sets up logs at `LOG_LEVEL` (info by default), the stage of metrics and the process's TLS provider; called first in every `main`.
+/// Sets up logs at `LOG_LEVEL` (info by default), the stage of metrics and the process's TLS
+/// provider; called first in every `main`.
 ///
 /// # Errors
 /// `Setting` where `LOG_LEVEL` is no level or not built in, or `STAGE` is empty.
@@ -19,15 +20,26 @@ pub fn init(env: &Env) -> Result<()> {
         Some(text) => match text.parse::<Level>() {
             Ok(level) if level <= tracing::level_filters::STATIC_MAX_LEVEL => level,
             // What libraries say beneath info may hold a secret: a release is built without it.
-            Ok(_) => return Err(Error::Setting(format!("LOG_LEVEL {text:?} is not built into this program"))),
-            Err(_) => return Err(Error::Setting(format!("LOG_LEVEL is not a log level: {text:?}"))),
+            Ok(_) => {
+                return Err(Error::Setting(format!(
+                    "LOG_LEVEL {text:?} is not built into this program"
+                )));
+            }
+            Err(_) => {
+                return Err(Error::Setting(format!("LOG_LEVEL is not a log level: {text:?}")));
+            }
         },
         None => Level::INFO,
     };
     crate::metrics::init(env)?;
     crate::tls::install();
     // A second call (tests) keeps the first subscriber.
-    let logs = tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_max_level(level).finish();
+    let logs = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .with_max_level(level)
+        .finish();
     let _ = tracing::subscriber::set_global_default(logs);
     Ok(())
 }

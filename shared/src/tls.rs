@@ -1,6 +1,7 @@
-//! Who is trusted: Mozilla's roots, which are in the program, and Amazon's among them. Reading a system's 144 costs each start 4 to 10 ms, for each
-//! kind of client. Who needs others (a private CA, an inspecting proxy) names them by `SSL_CERT_FILE`,
-//! as OpenSSL does (docs/deploy.md, "Certificates").
+//! Who is trusted: Mozilla's roots, which are in the program, and Amazon's among them. Reading a
+//! system's 144 costs each start 4 to 10 ms, for each kind of client. Who needs others (a private
+//! CA, an inspecting proxy) names them by `SSL_CERT_FILE`, as OpenSSL does (docs/deploy.md,
+//! "Certificates").
 
 use std::time::Duration;
 
@@ -26,7 +27,9 @@ pub fn roots() -> RootCertStore {
 pub fn http_client(connect: Duration, request: Duration) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder().connect_timeout(connect).timeout(request);
     if !has_own_roots() {
-        builder = builder.tls_backend_preconfigured(ClientConfig::builder().with_root_certificates(roots()).with_no_client_auth());
+        builder = builder.tls_backend_preconfigured(
+            ClientConfig::builder().with_root_certificates(roots()).with_no_client_auth(),
+        );
     }
     builder.build().map_err(|error| Error::Internal(format!("HTTP client: {error}")))
 }

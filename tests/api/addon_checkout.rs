@@ -19,7 +19,12 @@ async fn stands(shop: &Shop, session: &str) -> Value {
 }
 
 async fn orders(world: &World) -> Vec<Value> {
-    world.rows("SELECT status, amount_cents, subscription_id, stripe_checkout_session_id FROM addon_orders ORDER BY created_at").await
+    world
+        .rows(
+            "SELECT status, amount_cents, subscription_id, stripe_checkout_session_id
+                FROM addon_orders ORDER BY created_at",
+        )
+        .await
 }
 
 async fn addons(world: &World) -> i64 {
@@ -38,34 +43,71 @@ async fn what_was_shown_is_what_the_order_says_and_stripe_charges() {
     let (monthly, _) = shop.paid_main("acme", "month").await;
     let (yearly, _) = shop.paid_main("acme", "year").await;
     let outside = shop.outside_main("acme", 365).await;
-    for (parent, interval, price, length) in [(&monthly, "month", 300, 30), (&yearly, "year", 3_000, 365), (&outside, "year", 3_000, 365)] {
+    for (parent, interval, price, length) in [
+        (&monthly, "month", 300, 30),
+        (&yearly, "year", 3_000, 365),
+        (&outside, "year", 3_000, 365),
+    ] {
         for (gone, slots) in [(0, 1), (0, 5), (length / 2, 2), (length - 1, 5)] {
             shop.move_term(parent, -gone, length - gone).await;
             let body = Shop::wanted(parent, &[(2, slots), (3, 1)]);
             let shown = shop.price("acme", body.clone()).await.expect(200);
             let (left, period) = (i64::from(length - gone), i64::from(length));
-            let expected = [rounded(i64::from(slots) * price * left, period), rounded(3 * price * left, period)];
-            assert_eq!((&shown["interval"], &shown["remaining_days"], &shown["period_days"]), (&json!(interval), &json!(left), &json!(period)), "{shown}");
+            let expected = [
+                rounded(i64::from(slots) * price * left, period),
+                rounded(3 * price * left, period),
+            ];
+            assert_eq!(
+                (&shown["interval"], &shown["remaining_days"], &shown["period_days"]),
+                (&json!(interval), &json!(left), &json!(period)),
+                "{shown}"
+            );
             assert_eq!(shown["amount_cents"], expected[0] + expected[1]);
             let calculation = format!("{slots} × {price} × {left} / {period} = {}", expected[0]);
             let line = json!({
-                "tier_id": 2, "name": "standard", "display_name": "Standard", "additional_slots": slots, "slot_price_cents": price,
+                "tier_id": 2, "name": "standard", "display_name": "Standard",
+                "additional_slots": slots, "slot_price_cents": price,
                 "amount_cents": expected[0], "calculation": calculation,
             });
             assert_eq!(shown["lines"][0], line);
-            assert_eq!((&shown["url"], &shown["session_id"], &shown["currency"]), (&Value::Null, &Value::Null, &json!("usd")));
+            assert_eq!(
+                (&shown["url"], &shown["session_id"], &shown["currency"]),
+                (&Value::Null, &Value::Null, &json!("usd"))
+            );
             let opened = shop.order("acme", body).await.expect(200);
-            let session = shop.world.stripe.object(&text(&opened["session_id"])).expect("a session");
-            assert_eq!((&opened["lines"], &opened["amount_cents"]), (&shown["lines"], &shown["amount_cents"]));
-            assert_eq!((&session["amount_subtotal"], &session["amount_total"]), (&shown["amount_cents"], &shown["amount_cents"]));
-            let order = shop.world.row("SELECT amount_cents, lines, remaining_days, period_days FROM addon_orders ORDER BY created_at DESC LIMIT 1").await;
-            assert_eq!((&order["amount_cents"], &order["lines"]), (&shown["amount_cents"], &shown["lines"]));
+            let session =
+                shop.world.stripe.object(&text(&opened["session_id"])).expect("a session");
+            assert_eq!(
+                (&opened["lines"], &opened["amount_cents"]),
+                (&shown["lines"], &shown["amount_cents"])
+            );
+            assert_eq!(
+                (&session["amount_subtotal"], &session["amount_total"]),
+                (&shown["amount_cents"], &shown["amount_cents"])
+            );
+            let order = shop
+                .world
+                .row(
+                    "SELECT amount_cents, lines, remaining_days, period_days
+                                        FROM addon_orders ORDER BY created_at DESC LIMIT 1",
+                )
+                .await;
+            assert_eq!(
+                (&order["amount_cents"], &order["lines"]),
+                (&shown["amount_cents"], &shown["lines"])
+            );
         }
     }
-    let (before, requests) = (shop.world.count("addon_orders").await, shop.world.stripe.requests().len());
-    let bare = json!({"parent_subscription_id": yearly, "additions": [{"tier_id": 1, "additional_slots": 100}]});
+    let (before, requests) =
+        (shop.world.count("addon_orders").await, shop.world.stripe.requests().len());
+    let bare = json!({"parent_subscription_id": yearly, "additions": [{"tier_id": 1,
+    "additional_slots": 100}]});
     shop.price("acme", bare).await.expect(200);
-    assert_eq!((shop.world.count("addon_orders").await, shop.world.stripe.requests().len()), (before, requests), "a price leaves nothing, and asks nobody");
+    assert_eq!(
+        (shop.world.count("addon_orders").await, shop.world.stripe.requests().len()),
+        (before, requests),
+        "a price leaves nothing, and asks nobody"
+    );
 }
 
 /// Trap 51: three annual prices; and the leap days of three years cost nothing.
@@ -76,7 +118,10 @@ async fn three_years_outside_stripe_cost_three_annual_prices() {
     // With 29 February 2028.
     shop.move_term(&parent, 0, 3 * 365 + 1).await;
     let shown = shop.price("acme", Shop::wanted(&parent, &[(2, 2)])).await.expect(200);
-    assert_eq!((&shown["amount_cents"], &shown["remaining_days"]), (&json!(3 * 2 * 3_000), &json!(3 * 365)));
+    assert_eq!(
+        (&shown["amount_cents"], &shown["remaining_days"]),
+        (&json!(3 * 2 * 3_000), &json!(3 * 365))
+    );
 }
 
 #[tokio::test]
@@ -85,19 +130,44 @@ async fn the_session_takes_one_payment_by_card_and_closes_in_time() {
     let (parent, _) = shop.paid_main("acme", "year").await;
     let session = shop.open(&parent, &[(2, 5), (1, 2)]).await;
     let session = shop.world.stripe.object(&session).expect("a session");
-    let order = shop.world.row("SELECT *, floor(extract(epoch FROM expires_at))::bigint AS closes FROM addon_orders").await;
-    let linked = shop.world.row("SELECT stripe_customer_id FROM tenants WHERE tenant_id = 'acme'").await;
-    assert_eq!((&session["mode"], &session["customer"]), (&json!("payment"), &linked["stripe_customer_id"]));
-    assert_eq!((&session["payment_method_types"], &session["invoice_creation"]["enabled"]), (&json!(["card"]), &json!(true)));
-    assert_eq!(session["metadata"], json!({"tenant_id": "acme", "parent_subscription_id": parent, "addon_order_id": order["order_id"]}));
-    assert_eq!((&session["expires_at"], &session["id"]), (&order["closes"], &order["stripe_checkout_session_id"]));
-    let open_for = session["expires_at"].as_i64().expect("a time") - session["created"].as_i64().expect("a time");
+    let order = shop
+        .world
+        .row("SELECT *, floor(extract(epoch FROM expires_at))::bigint AS closes FROM addon_orders")
+        .await;
+    let linked =
+        shop.world.row("SELECT stripe_customer_id FROM tenants WHERE tenant_id = 'acme'").await;
+    assert_eq!(
+        (&session["mode"], &session["customer"]),
+        (&json!("payment"), &linked["stripe_customer_id"])
+    );
+    assert_eq!(
+        (&session["payment_method_types"], &session["invoice_creation"]["enabled"]),
+        (&json!(["card"]), &json!(true))
+    );
+    assert_eq!(
+        session["metadata"],
+        json!({"tenant_id": "acme", "parent_subscription_id": parent,
+            "addon_order_id": order["order_id"]})
+    );
+    assert_eq!(
+        (&session["expires_at"], &session["id"]),
+        (&order["closes"], &order["stripe_checkout_session_id"])
+    );
+    let open_for = session["expires_at"].as_i64().expect("a time")
+        - session["created"].as_i64().expect("a time");
     assert!((30 * 60..=36 * 60).contains(&open_for), "{open_for}");
     let audit = shop
         .world
-        .row("SELECT actor_type, tenant_id, subscription_id, new_state->>'order_id' AS ordered FROM subscription_audit WHERE event_type = 'ADDON_ORDERED'")
+        .row(
+            "SELECT actor_type, tenant_id, subscription_id, new_state->>'order_id' AS ordered
+              FROM subscription_audit WHERE event_type = 'ADDON_ORDERED'",
+        )
         .await;
-    assert_eq!(audit, json!({"actor_type": "customer", "tenant_id": "acme", "subscription_id": parent, "ordered": order["order_id"]}));
+    assert_eq!(
+        audit,
+        json!({"actor_type": "customer", "tenant_id": "acme", "subscription_id": parent,
+            "ordered": order["order_id"]})
+    );
 }
 
 #[tokio::test]
@@ -106,48 +176,93 @@ async fn an_order_is_refused_in_words_that_say_what_to_do_and_leaves_nothing() {
     let (parent, _) = shop.paid_main("acme", "month").await;
     let theirs = shop.outside_main("bolt", 100).await;
     let refused = async |body: Value| {
-        let (shown, ordered) = (shop.price("acme", body.clone()).await, shop.order("acme", body).await);
-        assert_eq!((shown.status, &shown.body["code"], &shown.body["errors"]), (ordered.status, &ordered.body["code"], &ordered.body["errors"]));
+        let (shown, ordered) =
+            (shop.price("acme", body.clone()).await, shop.order("acme", body).await);
+        assert_eq!(
+            (shown.status, &shown.body["code"], &shown.body["errors"]),
+            (ordered.status, &ordered.body["code"], &ordered.body["errors"])
+        );
         ordered
     };
-    let field = |reply: &Reply| format!("{} {}", text(&reply.body["errors"][0]["field"]), text(&reply.body["errors"][0]["message"]));
+    let field = |reply: &Reply| {
+        format!(
+            "{} {}",
+            text(&reply.body["errors"][0]["field"]),
+            text(&reply.body["errors"][0]["message"])
+        )
+    };
     // Another tenant's is as none, to the word.
     let unknown = refused(Shop::wanted("SUB-2020-0001", &[(2, 1)])).await;
     let foreign = refused(Shop::wanted(&theirs, &[(2, 1)])).await;
-    assert_eq!(foreign.problem(404, "subscription_not_found"), unknown.problem(404, "subscription_not_found"));
+    assert_eq!(
+        foreign.problem(404, "subscription_not_found"),
+        unknown.problem(404, "subscription_not_found")
+    );
     let trial = json!({"tenant_id": "acme", "subscription_type": "TRIAL", "device_limit": 1});
-    let trial = text(&shop.api.write("POST", "/api/v1/operator/subscriptions", trial).await.expect(201)["subscription_id"]);
-    let addon = json!({"tenant_id": "acme", "subscription_type": "ADDON", "device_limit": 1, "parent_subscription_id": parent});
-    let addon = text(&shop.api.write("POST", "/api/v1/operator/subscriptions", addon).await.expect(201)["subscription_id"]);
+    let trial = text(&shop.api.create_subscription(trial).await["subscription_id"]);
+    let addon = json!({"tenant_id": "acme", "subscription_type": "ADDON", "device_limit": 1,
+    "parent_subscription_id": parent});
+    let addon = text(&shop.api.create_subscription(addon).await["subscription_id"]);
     for id in [trial, addon] {
-        assert_eq!(refused(Shop::wanted(&id, &[(2, 1)])).await.problem(400, "parent_not_main"), "Parent must be MAIN subscription");
+        assert_eq!(
+            refused(Shop::wanted(&id, &[(2, 1)])).await.problem(400, "parent_not_main"),
+            "Parent must be MAIN subscription"
+        );
     }
-    assert_eq!(refused(Shop::wanted(&parent, &[(2, 1), (1, 1), (2, 2)])).await.faults(), ["additions[2].tier_id is listed twice"]);
+    assert_eq!(
+        refused(Shop::wanted(&parent, &[(2, 1), (1, 1), (2, 2)])).await.faults(),
+        ["additions[2].tier_id is listed twice"]
+    );
     assert_eq!(refused(Shop::wanted(&parent, &[])).await.faults(), ["additions must not be empty"]);
     for slots in [0, -1, 100_001] {
-        assert_eq!(refused(Shop::wanted(&parent, &[(2, slots)])).await.faults(), ["additions[0].additional_slots must be from 1 to 100000"]);
+        assert_eq!(
+            refused(Shop::wanted(&parent, &[(2, slots)])).await.faults(),
+            ["additions[0].additional_slots must be from 1 to 100000"]
+        );
     }
-    assert_eq!(refused(Shop::wanted(&parent, &[(99, 1)])).await.problem(404, "tier_not_found"), "Device tier not found or inactive");
-    let tier = async |change: Value| shop.api.write("PUT", "/api/v1/operator/device-tiers/3", change).await.expect(200);
+    assert_eq!(
+        refused(Shop::wanted(&parent, &[(99, 1)])).await.problem(404, "tier_not_found"),
+        "Device tier not found or inactive"
+    );
+    let tier = async |change: Value| {
+        shop.api.write("PUT", "/api/v1/operator/device-tiers/3", change).await.expect(200)
+    };
     tier(json!({"is_active": false})).await;
     refused(Shop::wanted(&parent, &[(3, 1)])).await.problem(404, "tier_not_found");
     tier(json!({"is_active": true, "addon_stripe_price_id": null})).await;
     let unsold = refused(Shop::wanted(&parent, &[(2, 1), (3, 1)])).await;
     unsold.problem(422, "tier_not_sold");
-    assert_eq!(field(&unsold), format!("additions[1].tier_id is not sold by the month, as {parent} is paid: contact sales"));
-    tier(json!({"addon_stripe_price_id": "price_premium_slot_month", "addon_monthly_price_cents": null})).await;
+    assert_eq!(
+        field(&unsold),
+        format!(
+            "additions[1].tier_id is not sold by the month, as {parent} is paid: contact sales"
+        )
+    );
+    tier(json!({"addon_stripe_price_id": "price_premium_slot_month",
+        "addon_monthly_price_cents": null}))
+    .await;
     refused(Shop::wanted(&parent, &[(3, 1)])).await.problem(422, "tier_not_sold");
     tier(json!({"addon_monthly_price_cents": 49})).await;
     shop.move_term(&parent, 0, 30).await;
     let small = refused(Shop::wanted(&parent, &[(3, 1)])).await;
     small.problem(422, "amount_too_small");
-    assert_eq!(field(&small), "additions come to 49 cents until the term ends; the least that can be paid is 50");
+    assert_eq!(
+        field(&small),
+        "additions come to 49 cents until the term ends; the least that can be paid is 50"
+    );
     tier(json!({"addon_monthly_price_cents": 99_999_999_999_i64})).await;
     let large = refused(Shop::wanted(&parent, &[(3, 100_000)])).await;
     large.problem(422, "amount_too_large");
-    assert_eq!(field(&large), "additions come to more than can be paid at once: order less, or contact sales");
+    assert_eq!(
+        field(&large),
+        "additions come to more than can be paid at once: order less, or contact sales"
+    );
     tier(json!({"addon_monthly_price_cents": 50})).await;
-    assert_eq!(shop.price("acme", Shop::wanted(&parent, &[(3, 1)])).await.expect(200)["amount_cents"], 50, "the least");
+    assert_eq!(
+        shop.price("acme", Shop::wanted(&parent, &[(3, 1)])).await.expect(200)["amount_cents"],
+        50,
+        "the least"
+    );
 
     let set = async |sql: &str| {
         let set = format!("UPDATE subscriptions SET {sql} WHERE subscription_id = '{parent}'");
@@ -161,20 +276,45 @@ async fn an_order_is_refused_in_words_that_say_what_to_do_and_leaves_nothing() {
     set("term_end = '2026-06-30T12:00Z', hold_reason = 'x', held_by = 'x', held_at = now()").await;
     refused(Shop::wanted(&parent, &[(2, 1)])).await.problem(409, "subscription_held");
     set("hold_reason = NULL, held_by = NULL, held_at = NULL, status = 'SUSPENDED'").await;
-    assert_eq!(refused(Shop::wanted(&parent, &[(2, 1)])).await.problem(400, "parent_not_live"), "Parent subscription is SUSPENDED");
+    assert_eq!(
+        refused(Shop::wanted(&parent, &[(2, 1)])).await.problem(400, "parent_not_live"),
+        "Parent subscription is SUSPENDED"
+    );
     set("status = 'ACTIVE'").await;
 
     let body = |change: Value| {
         let mut body = Shop::wanted(&parent, &[(2, 1)]);
-        change.as_object().expect("an object").iter().for_each(|(name, value)| body[name] = value.clone());
+        change
+            .as_object()
+            .expect("an object")
+            .iter()
+            .for_each(|(name, value)| body[name] = value.clone());
         body
     };
-    let elsewhere = shop.order("acme", body(json!({"success_url": "https://evil.example/", "cancel_url": "/slots"}))).await.faults();
+    let elsewhere = shop
+        .order(
+            "acme",
+            body(json!({"success_url": "https://evil.example/", "cancel_url": "/slots"})),
+        )
+        .await
+        .faults();
     let words = "must be a whole URL on one of the origins whose pages may call";
     assert_eq!(elsewhere, [format!("success_url {words}"), format!("cancel_url {words}")]);
-    assert_eq!(shop.order("acme", body(json!({"success_url": null}))).await.faults(), ["success_url is required"]);
-    assert_eq!(shop.order("acme", body(json!({"cancel_url": null}))).await.faults(), ["cancel_url is required"]);
-    assert_eq!((shop.world.count("addon_orders").await, shop.world.count("subscription_audit WHERE event_type = 'ADDON_ORDERED'").await), (0, 0));
+    assert_eq!(
+        shop.order("acme", body(json!({"success_url": null}))).await.faults(),
+        ["success_url is required"]
+    );
+    assert_eq!(
+        shop.order("acme", body(json!({"cancel_url": null}))).await.faults(),
+        ["cancel_url is required"]
+    );
+    assert_eq!(
+        (
+            shop.world.count("addon_orders").await,
+            shop.world.count("subscription_audit WHERE event_type = 'ADDON_ORDERED'").await
+        ),
+        (0, 0)
+    );
 }
 
 /// From the price to the device: bought, paid, there, used.
@@ -183,47 +323,106 @@ async fn paid_slots_are_an_addon_that_ends_with_its_parent_and_can_be_used_at_on
     let shop = Shop::new().await;
     let (parent, stripe) = shop.paid_main("acme", "month").await;
     let session = shop.open(&parent, &[(3, 5), (1, 2)]).await;
-    assert_eq!(stands(&shop, &session).await, json!({"status": "pending", "subscription_id": null}));
+    assert_eq!(
+        stands(&shop, &session).await,
+        json!({"status": "pending", "subscription_id": null})
+    );
     let event = shop.pay(&session);
     // Whatever the checkout says beside its order.
-    shop.world.stripe.edit_session(&session, |session| session["metadata"]["additions"] = json!("[{\"tier_id\":3,\"additional_slots\":5000}]"));
+    shop.world.stripe.edit_session(&session, |session| {
+        session["metadata"]["additions"] = json!("[{\"tier_id\":3,\"additional_slots\":5000}]");
+    });
     assert_eq!(stands(&shop, &session).await["status"], "pending", "paid, and not applied yet");
     shop.world.receive(&[&event]).await;
     assert_eq!(shop.world.recorded(&event).await, ("applied".to_owned(), String::new()));
 
-    let addon = shop.world.row("SELECT * FROM subscriptions WHERE subscription_type = 'ADDON'").await;
-    let main = shop.world.row(&format!("SELECT * FROM subscriptions WHERE subscription_id = '{parent}'")).await;
-    assert_eq!((&addon["parent_subscription_id"], &addon["status"], &addon["device_limit"]), (&json!(parent), &json!("ACTIVE"), &json!(7)));
-    assert_eq!((&addon["term_end"], &addon["stripe_subscription_id"], &addon["plan_id"]), (&main["term_end"], &Value::Null, &Value::Null));
+    let addon =
+        shop.world.row("SELECT * FROM subscriptions WHERE subscription_type = 'ADDON'").await;
+    let main = shop
+        .world
+        .row(&format!("SELECT * FROM subscriptions WHERE subscription_id = '{parent}'"))
+        .await;
+    assert_eq!(
+        (&addon["parent_subscription_id"], &addon["status"], &addon["device_limit"]),
+        (&json!(parent), &json!("ACTIVE"), &json!(7))
+    );
+    assert_eq!(
+        (&addon["term_end"], &addon["stripe_subscription_id"], &addon["plan_id"]),
+        (&main["term_end"], &Value::Null, &Value::Null)
+    );
     let id = text(&addon["subscription_id"]);
-    assert_eq!(stands(&shop, &session).await, json!({"status": "provisioned", "subscription_id": id}));
+    assert_eq!(
+        stands(&shop, &session).await,
+        json!({"status": "provisioned", "subscription_id": id})
+    );
     let [order] = orders(&shop.world).await.try_into().expect("one order");
     assert_eq!((&order["status"], &order["subscription_id"]), (&json!("paid"), &json!(id)));
-    let slots =
-        shop.world.rows(&format!("SELECT tier_id, slot_limit, slots_used FROM subscription_tier_allocations WHERE subscription_id = '{id}' ORDER BY 1")).await;
-    assert_eq!(slots, [json!({"tier_id": 1, "slot_limit": 2, "slots_used": 0}), json!({"tier_id": 3, "slot_limit": 5, "slots_used": 0})]);
-    let audit = format!("SELECT event_type, subscription_id FROM subscription_audit WHERE stripe_event_id = '{}' ORDER BY id", text(&event["id"]));
-    let audit: Vec<_> = shop.world.rows(&audit).await.iter().map(|row| (text(&row["event_type"]), text(&row["subscription_id"]))).collect();
-    let expected = ["STRIPE_CHECKOUT_COMPLETED", "TIER_ALLOCATIONS_SYNCED", "ADDON_ORDER_PAID"].map(|kind| (kind.to_owned(), id.clone()));
+    let slots = shop
+        .world
+        .rows(&format!(
+            "SELECT tier_id, slot_limit, slots_used
+                                  FROM subscription_tier_allocations WHERE subscription_id = '{id}'
+                                  ORDER BY 1"
+        ))
+        .await;
+    assert_eq!(
+        slots,
+        [
+            json!({"tier_id": 1, "slot_limit": 2, "slots_used": 0}),
+            json!({"tier_id": 3, "slot_limit": 5, "slots_used": 0})
+        ]
+    );
+    let audit = format!(
+        "SELECT event_type, subscription_id FROM subscription_audit WHERE stripe_event_id = '{}'
+         ORDER BY id",
+        text(&event["id"])
+    );
+    let audit: Vec<_> = shop
+        .world
+        .rows(&audit)
+        .await
+        .iter()
+        .map(|row| (text(&row["event_type"]), text(&row["subscription_id"])))
+        .collect();
+    let expected = ["STRIPE_CHECKOUT_COMPLETED", "TIER_ALLOCATIONS_SYNCED", "ADDON_ORDER_PAID"]
+        .map(|kind| (kind.to_owned(), id.clone()));
     assert_eq!(audit, expected);
 
     let status = shop.api.get(ACME, "/api/v1/customer/billing/status").await.expect(200);
-    let shown: Vec<_> =
-        status["subscriptions"].as_array().expect("a list").iter().map(|s| (text(&s["subscription_id"]), s["portal_plan_change"] == true)).collect();
-    assert_eq!(shown, [(parent.clone(), false), (id.clone(), false)], "the portal offers no other plan beside slots");
+    let shown: Vec<_> = status["subscriptions"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|s| (text(&s["subscription_id"]), s["portal_plan_change"] == true))
+        .collect();
+    assert_eq!(
+        shown,
+        [(parent.clone(), false), (id.clone(), false)],
+        "the portal offers no other plan beside slots"
+    );
     let entitlements = shop.api.get(ACME, "/api/v1/customer/entitlements").await.expect(200);
     assert_eq!(entitlements["devices"]["limit"], 267, "{entitlements}");
     let check = json!({"resource": "tier:premium", "requested": 15});
-    shop.api.send(ACME, "POST", "/api/v1/customer/entitlements/check", &[], Some(check)).await.expect(200);
+    shop.api
+        .send(ACME, "POST", "/api/v1/customer/entitlements/check", &[], Some(check))
+        .await
+        .expect(200);
     shop.api.send(ACME, "POST", DEVICES, &[], Some(json!({"device_id": "D"}))).await.expect(201);
-    shop.api.send(ACME, "PUT", &format!("{DEVICES}/D/tier"), &[], Some(json!({"tier_id": 3}))).await.expect(200);
+    shop.api
+        .send(ACME, "PUT", &format!("{DEVICES}/D/tier"), &[], Some(json!({"tier_id": 3})))
+        .await
+        .expect(200);
     assert_eq!(shop.world.outbox().await["done"], 1, "the quantities");
     let mut items = shop.items(&stripe);
     items.sort();
-    assert_eq!(items, [("price_basic_slot_month".to_owned(), 2), ("price_premium_slot_month".to_owned(), 5)]);
+    assert_eq!(
+        items,
+        [("price_basic_slot_month".to_owned(), 2), ("price_premium_slot_month".to_owned(), 5)]
+    );
 }
 
-/// Before anything is bought the portal offers other plans; and a family outside Stripe has no portal.
+/// Before anything is bought the portal offers other plans; and a family outside Stripe has no
+/// portal.
 #[tokio::test]
 async fn the_portal_offers_other_plans_where_nothing_is_renewed_beside() {
     let shop = Shop::new().await;
@@ -231,13 +430,22 @@ async fn the_portal_offers_other_plans_where_nothing_is_renewed_beside() {
     let outside = shop.outside_main("acme", 30).await;
     let offered = async || {
         let status = shop.api.get(ACME, "/api/v1/customer/billing/status").await.expect(200);
-        let of = |id: &str| status["subscriptions"].as_array().and_then(|all| all.iter().find(|s| s["subscription_id"] == id)).expect("there").clone();
+        let of = |id: &str| {
+            status["subscriptions"]
+                .as_array()
+                .and_then(|all| all.iter().find(|s| s["subscription_id"] == id))
+                .expect("there")
+                .clone()
+        };
         (of(&parent)["portal_plan_change"] == true, of(&outside)["portal_plan_change"] == true)
     };
     assert_eq!(offered().await, (true, false));
     let addon = shop.buy(&parent, &[(2, 1)]).await;
     assert_eq!(offered().await, (false, false));
-    shop.api.write("DELETE", &format!("/api/v1/operator/subscriptions/{addon}"), json!({})).await.expect(200);
+    shop.api
+        .write("DELETE", &format!("/api/v1/operator/subscriptions/{addon}"), json!({}))
+        .await
+        .expect(200);
     assert_eq!(offered().await, (true, false));
 }
 
@@ -246,11 +454,26 @@ async fn a_tenant_that_stripe_does_not_know_becomes_a_customer_with_its_first_sl
     let shop = Shop::new().await;
     let parent = shop.outside_main("acme", 365).await;
     let addon = shop.buy(&parent, &[(2, 3)]).await;
-    let linked = shop.world.row("SELECT stripe_customer_id IS NOT NULL AS linked FROM tenants WHERE tenant_id = 'acme'").await;
+    let linked = shop
+        .world
+        .row(
+            "SELECT stripe_customer_id IS NOT NULL AS linked FROM tenants WHERE tenant_id = 'acme'",
+        )
+        .await;
     assert_eq!(linked["linked"], true);
-    let term = shop.world.row(&format!("SELECT count(DISTINCT term_end) AS ends FROM subscriptions WHERE subscription_id IN ('{parent}', '{addon}')")).await;
+    let term = shop
+        .world
+        .row(&format!(
+            "SELECT count(DISTINCT term_end) AS ends FROM subscriptions
+         WHERE subscription_id IN ('{parent}', '{addon}')"
+        ))
+        .await;
     assert_eq!(term["ends"], 1);
-    assert_eq!(shop.world.count("outbox_steps WHERE kind = 'stripe_addon_quantity'").await, 0, "Stripe renews nothing of it");
+    assert_eq!(
+        shop.world.count("outbox_steps WHERE kind = 'stripe_addon_quantity'").await,
+        0,
+        "Stripe renews nothing of it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,15 +483,23 @@ async fn of_32_deliveries_at_once_one_makes_the_addon() {
     let event = shop.pay(&shop.open(&parent, &[(2, 4)]).await);
     let mut tries = join_all((0..32).map(|_| shop.world.apply(&event))).await;
     while tries.iter().any(|applied| !applied) {
-        tries = join_all(tries.iter().filter(|applied| !**applied).map(|_| shop.world.apply(&event))).await;
+        tries =
+            join_all(tries.iter().filter(|applied| !**applied).map(|_| shop.world.apply(&event)))
+                .await;
     }
     assert_eq!((addons(&shop.world).await, shop.world.count("flags").await), (1, 0));
-    assert_eq!(shop.world.count("subscription_audit WHERE event_type = 'ADDON_ORDER_PAID'").await, 1);
+    assert_eq!(
+        shop.world.count("subscription_audit WHERE event_type = 'ADDON_ORDER_PAID'").await,
+        1
+    );
     // The same fact under another event's id.
     let mut twin = event.clone();
     twin["id"] = json!("evt_twin");
     assert!(shop.world.apply(&twin).await);
-    assert_eq!(shop.world.recorded(&twin).await, ("applied".to_owned(), "already provisioned".to_owned()));
+    assert_eq!(
+        shop.world.recorded(&twin).await,
+        ("applied".to_owned(), "already provisioned".to_owned())
+    );
     assert_eq!(addons(&shop.world).await, 1);
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), [("price_standard_slot_month".to_owned(), 4)]);
@@ -278,7 +509,8 @@ async fn of_32_deliveries_at_once_one_makes_the_addon() {
 async fn two_checkouts_open_at_once_are_two_addons_and_one_sum() {
     let shop = Shop::new().await;
     let (parent, stripe) = shop.paid_main("acme", "year").await;
-    let (first, second) = (shop.open(&parent, &[(2, 4)]).await, shop.open(&parent, &[(2, 3), (3, 1)]).await);
+    let (first, second) =
+        (shop.open(&parent, &[(2, 4)]).await, shop.open(&parent, &[(2, 3), (3, 1)]).await);
     let events = [shop.pay(&first), shop.pay(&second)];
     let (one, two) = tokio::join!(shop.world.apply(&events[0]), shop.world.apply(&events[1]));
     assert!(one && two);
@@ -286,8 +518,15 @@ async fn two_checkouts_open_at_once_are_two_addons_and_one_sum() {
     shop.world.outbox().await;
     let mut items = shop.items(&stripe);
     items.sort();
-    assert_eq!(items, [("price_premium_slot_year".to_owned(), 1), ("price_standard_slot_year".to_owned(), 7)]);
-    assert_eq!(shop.world.count("outbox_steps WHERE kind = 'stripe_addon_quantity'").await, 1, "one step a family");
+    assert_eq!(
+        items,
+        [("price_premium_slot_year".to_owned(), 1), ("price_standard_slot_year".to_owned(), 7)]
+    );
+    assert_eq!(
+        shop.world.count("outbox_steps WHERE kind = 'stripe_addon_quantity'").await,
+        1,
+        "one step a family"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -318,16 +557,33 @@ async fn one_idempotency_key_is_one_order_and_one_session() {
 async fn while_stripe_is_away_an_order_waits_and_its_lost_session_is_found_again() {
     let shop = Shop::new().await;
     let (parent, _) = shop.paid_main("acme", "month").await;
-    let sessions = async || shop.world.stripe.requests().iter().filter(|(method, path)| method == "POST" && path.contains("checkout/sessions")).count();
+    let sessions = async || {
+        shop.world
+            .stripe
+            .requests()
+            .iter()
+            .filter(|(method, path)| method == "POST" && path.contains("checkout/sessions"))
+            .count()
+    };
     let body = Shop::wanted(&parent, &[(2, 2)]);
     shop.world.stripe.fail_next_on("/checkout/sessions", 3, 503);
     shop.order_as("k", body.clone()).await.problem(502, "upstream");
     let [waiting] = orders(&shop.world).await.try_into().expect("one order");
-    assert_eq!((&waiting["status"], &waiting["stripe_checkout_session_id"]), (&json!("open"), &Value::Null));
+    assert_eq!(
+        (&waiting["status"], &waiting["stripe_checkout_session_id"]),
+        (&json!("open"), &Value::Null)
+    );
     let other = shop.order_as("k", Shop::wanted(&parent, &[(2, 9)])).await;
-    assert_eq!(other.faults(), ["idempotency-key was used for another request"], "nor is an order without a session another's");
+    assert_eq!(
+        other.faults(),
+        ["idempotency-key was used for another request"],
+        "nor is an order without a session another's"
+    );
     // Another price from now on: what was ordered keeps the one that was shown.
-    shop.api.write("PUT", "/api/v1/operator/device-tiers/2", json!({"addon_monthly_price_cents": 999})).await.expect(200);
+    shop.api
+        .write("PUT", "/api/v1/operator/device-tiers/2", json!({"addon_monthly_price_cents": 999}))
+        .await
+        .expect(200);
     shop.world.stripe.lose_answer_on("/checkout/sessions", 500);
     shop.world.stripe.fail_next_on("/checkout/sessions", 2, 503);
     let before = sessions().await;
@@ -337,21 +593,48 @@ async fn while_stripe_is_away_an_order_waits_and_its_lost_session_is_found_again
     assert!(sessions().await > before);
     let session = shop.world.stripe.object(&text(&opened["session_id"])).expect("a session");
     assert_eq!(session["amount_total"], waiting["amount_cents"]);
-    let made = reqwest::Client::new().get(format!("{}v1/checkout/sessions?limit=100", shop.world.stripe.base_url()));
-    let made: Value = made.bearer_auth(tests::stack("STRIPE_SECRET_KEY")).send().await.expect("an answer").json().await.expect("JSON");
-    let of_order = made["data"].as_array().expect("a list").iter().filter(|session| session["mode"] == "payment").count();
+    let made = reqwest::Client::new()
+        .get(format!("{}v1/checkout/sessions?limit=100", shop.world.stripe.base_url()));
+    let made: Value = made
+        .bearer_auth(tests::stack("STRIPE_SECRET_KEY"))
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    let of_order = made["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|session| session["mode"] == "payment")
+        .count();
     assert_eq!((of_order, orders(&shop.world).await.len()), (1, 1));
 
     // One that was repeated too late for Stripe to take is over, and says so.
     let ahead = Arc::new(AtomicI64::new(0));
     let late = Arc::clone(&ahead);
-    let clock = Clock::from_fn(move || Clock::system().now() + SignedDuration::from_secs(late.load(Ordering::SeqCst)));
+    let clock = Clock::from_fn(move || {
+        Clock::system().now() + SignedDuration::from_secs(late.load(Ordering::SeqCst))
+    });
     let api = shop.world.api_with(&shop.world.env(&[]), clock).await;
-    let send = async || api.send(ACME, "POST", tests::shop::ADDON_CHECKOUT, &[("idempotency-key", "late")], Some(body.clone())).await;
+    let send = async || {
+        api.send(
+            ACME,
+            "POST",
+            tests::shop::ADDON_CHECKOUT,
+            &[("idempotency-key", "late")],
+            Some(body.clone()),
+        )
+        .await
+    };
     shop.world.stripe.fail_next_on("/checkout/sessions", 3, 503);
     send().await.problem(502, "upstream");
     shop.world.stripe.set_now(Clock::system().now() + SignedDuration::from_mins(6));
-    assert_eq!(send().await.problem(409, "order_expired"), "This order was not completed in time. Order again, with another Idempotency-Key.");
+    assert_eq!(
+        send().await.problem(409, "order_expired"),
+        "This order was not completed in time. Order again, with another Idempotency-Key."
+    );
 }
 
 #[tokio::test]
@@ -365,11 +648,17 @@ async fn a_checkout_that_expired_closes_its_order_and_others_are_no_matter_of_ou
     assert_eq!(shop.world.recorded(&event).await.0, "applied");
     assert_eq!(orders(&shop.world).await[0]["status"], "expired");
     assert_eq!(stands(&shop, &session).await["status"], "failed");
-    assert_eq!(shop.world.count("subscription_audit WHERE event_type = 'ADDON_ORDER_EXPIRED'").await, 1);
+    assert_eq!(
+        shop.world.count("subscription_audit WHERE event_type = 'ADDON_ORDER_EXPIRED'").await,
+        1
+    );
     let plain = shop.world.checkout("price_pro_month", &[("plan_id", "pro")]);
     shop.world.stripe.expire(&plain).expect("expired");
     let event = shop.world.event("checkout.session.expired");
     shop.world.receive(&[&event]).await;
-    assert_eq!(shop.world.recorded(&event).await, ("ignored".to_owned(), "the checkout expired".to_owned()));
+    assert_eq!(
+        shop.world.recorded(&event).await,
+        ("ignored".to_owned(), "the checkout expired".to_owned())
+    );
     assert_eq!((addons(&shop.world).await, shop.world.count("flags").await), (0, 0));
 }

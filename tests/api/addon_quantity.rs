@@ -1,4 +1,5 @@
-//! The outbox step by which Stripe renews what a family's ADDONs have, and what is left where one ends.
+//! The outbox step by which Stripe renews what a family's ADDONs have, and what is left where one
+//! ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,11 +19,21 @@ fn standard(slots: i64) -> Vec<(String, i64)> {
 
 /// Writes to Stripe's items so far.
 fn writes(shop: &Shop) -> usize {
-    shop.world.stripe.requests().iter().filter(|(method, path)| method != "GET" && path.contains("subscription_items")).count()
+    shop.world
+        .stripe
+        .requests()
+        .iter()
+        .filter(|(method, path)| method != "GET" && path.contains("subscription_items"))
+        .count()
 }
 
 async fn step(shop: &Shop) -> Value {
-    shop.world.row("SELECT status, result, attempts FROM outbox_steps WHERE kind = 'stripe_addon_quantity'").await
+    shop.world
+        .row(
+            "SELECT status, result, attempts FROM outbox_steps
+                    WHERE kind = 'stripe_addon_quantity'",
+        )
+        .await
 }
 
 #[tokio::test]
@@ -35,54 +46,96 @@ async fn the_quantity_at_stripe_follows_the_addons_that_live() {
     let second = shop.buy(&parent, &[(2, 3)]).await;
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), standard(7), "changed");
-    let invoices = |shop: &Shop| shop.world.stripe.events().iter().filter(|event| event["type"] == "invoice.created").count();
-    assert_eq!(invoices(&shop), 0, "nothing is charged for the present period but the slots' own payment");
-    shop.api.write("PATCH", &format!("{OPERATOR}/{first}"), json!({"status": "SUSPENDED"})).await.expect(200);
+    let invoices = |shop: &Shop| {
+        shop.world.stripe.events().iter().filter(|event| event["type"] == "invoice.created").count()
+    };
+    assert_eq!(
+        invoices(&shop),
+        0,
+        "nothing is charged for the present period but the slots' own payment"
+    );
+    shop.api
+        .write("PATCH", &format!("{OPERATOR}/{first}"), json!({"status": "SUSPENDED"}))
+        .await
+        .expect(200);
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), standard(3), "what is suspended is not renewed");
-    shop.api.write("PATCH", &format!("{OPERATOR}/{first}"), json!({"status": "ACTIVE"})).await.expect(200);
+    shop.api
+        .write("PATCH", &format!("{OPERATOR}/{first}"), json!({"status": "ACTIVE"}))
+        .await
+        .expect(200);
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), standard(7));
     shop.api.write("DELETE", &format!("{OPERATOR}/{first}"), json!({})).await.expect(200);
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), standard(3));
-    // An operator who takes slots away has fewer renewed; who gives more does not have the customer charged for what nobody ordered.
+    // An operator who takes slots away has fewer renewed; who gives more does not have the customer
+    // charged for what nobody ordered.
     let allocation = format!("{OPERATOR}/{second}/tier-allocations/2");
     for (slots, charged) in [(1, 1), (50, 3)] {
         shop.api.write("PUT", &allocation, json!({"slot_limit": slots})).await.expect(200);
         shop.world.outbox().await;
         assert_eq!(shop.items(&stripe), standard(charged));
     }
-    shop.api.write("PATCH", &format!("{OPERATOR}/{second}"), json!({"status": "EXPIRED"})).await.expect(200);
+    shop.api
+        .write("PATCH", &format!("{OPERATOR}/{second}"), json!({"status": "EXPIRED"}))
+        .await
+        .expect(200);
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), [], "removed");
-    let by_hand = json!({"tenant_id": "acme", "subscription_type": "ADDON", "device_limit": 9, "parent_subscription_id": parent});
-    let by_hand = text(&shop.api.write("POST", OPERATOR, by_hand).await.expect(201)["subscription_id"]);
-    shop.api.write("POST", &format!("{OPERATOR}/{by_hand}/tier-allocations"), json!({"tier_id": 2, "slot_limit": 9})).await.expect(201);
+    let by_hand = json!({"tenant_id": "acme", "subscription_type": "ADDON", "device_limit": 9,
+    "parent_subscription_id": parent});
+    let by_hand =
+        text(&shop.api.write("POST", OPERATOR, by_hand).await.expect(201)["subscription_id"]);
+    shop.api
+        .write(
+            "POST",
+            &format!("{OPERATOR}/{by_hand}/tier-allocations"),
+            json!({"tier_id": 2, "slot_limit": 9}),
+        )
+        .await
+        .expect(201);
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), [], "what an operator gave is not charged");
-    let audited = shop.world.count("subscription_audit WHERE event_type = 'STRIPE_ADDON_QUANTITY_SET'").await;
+    let audited =
+        shop.world.count("subscription_audit WHERE event_type = 'STRIPE_ADDON_QUANTITY_SET'").await;
     assert_eq!((audited, shop.world.count("flags").await), (8, 0), "one row a change at Stripe");
 }
 
-/// Trap 41: cancelled at its end, the parent takes the slots along uncharged; resumed, it renews them. A renewal charges both on one invoice.
+/// Trap 41: cancelled at its end, the parent takes the slots along uncharged; resumed, it renews
+/// them. A renewal charges both on one invoice.
 #[tokio::test]
 async fn slots_renew_at_full_price_with_their_parent_and_not_without_it() {
     let shop = Shop::new().await;
     let (parent, stripe) = shop.paid_main("acme", "month").await;
-    shop.world.stripe.edit_subscription(&stripe, |subscription| subscription["cancel_at_period_end"] = json!(true));
+    shop.world.stripe.edit_subscription(&stripe, |subscription| {
+        subscription["cancel_at_period_end"] = json!(true);
+    });
     shop.buy(&parent, &[(2, 4)]).await;
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), standard(4), "should it be resumed, Stripe renews both");
-    shop.world.stripe.edit_subscription(&stripe, |subscription| subscription["cancel_at_period_end"] = json!(false));
-    let ends = shop.world.stripe.object(&stripe).expect("a subscription")["items"]["data"][0]["current_period_end"].as_i64().expect("a time");
+    shop.world.stripe.edit_subscription(&stripe, |subscription| {
+        subscription["cancel_at_period_end"] = json!(false);
+    });
+    let subscription = shop.world.stripe.object(&stripe).expect("a subscription");
+    let ends = subscription["items"]["data"][0]["current_period_end"].as_i64().expect("a time");
     // Renewed, and its invoice paid an hour later.
-    shop.world.stripe.advance_to(jiff::Timestamp::from_second(ends + 2 * 60 * 60).expect("an instant"));
-    let renewed = shop.world.stripe.events().into_iter().rev().find(|event| event["type"] == "invoice.paid").expect("an invoice");
+    shop.world
+        .stripe
+        .advance_to(jiff::Timestamp::from_second(ends + 2 * 60 * 60).expect("an instant"));
+    let renewed = shop
+        .world
+        .stripe
+        .events()
+        .into_iter()
+        .rev()
+        .find(|event| event["type"] == "invoice.paid")
+        .expect("an invoice");
     assert_eq!(renewed["data"]["object"]["amount_paid"], 29_900 + 4 * 300, "{renewed}");
 }
 
-/// Trap 43: with its first answer lost, and repeated two days later, when Stripe has forgotten the key.
+/// Trap 43: with its first answer lost, and repeated two days later, when Stripe has forgotten the
+/// key.
 #[tokio::test]
 async fn a_lost_answer_and_a_late_repetition_are_one_quantity() {
     let mut shop = Shop::new().await;
@@ -94,17 +147,37 @@ async fn a_lost_answer_and_a_late_repetition_are_one_quantity() {
         ahead.store(0, Ordering::SeqCst);
         shop.world.stripe.lose_answer_on("subscription_items", 502);
         shop.world.stripe.fail_next_on("subscription_items", 2, 503);
-        assert_eq!(shop.world.outbox().await, json!({"done": 0, "retried": 1, "failed": 0}), "{what}");
+        assert_eq!(
+            shop.world.outbox().await,
+            json!({"done": 0, "retried": 1, "failed": 0}),
+            "{what}"
+        );
         assert_eq!(shop.items(&stripe), expected, "{what}: done, and not heard of");
         let before = writes(&shop);
         ahead.fetch_add(48 * 60 * 60, Ordering::SeqCst);
-        assert_eq!(shop.world.outbox().await, json!({"done": 1, "retried": 0, "failed": 0}), "{what}");
-        assert_eq!((shop.items(&stripe), writes(&shop)), (expected, before), "{what}: read, compared, and left");
+        assert_eq!(
+            shop.world.outbox().await,
+            json!({"done": 1, "retried": 0, "failed": 0}),
+            "{what}"
+        );
+        assert_eq!(
+            (shop.items(&stripe), writes(&shop)),
+            (expected, before),
+            "{what}: read, compared, and left"
+        );
     };
     lose("added", standard(4)).await;
     shop.buy(&parent, &[(2, 1)]).await;
     lose("changed", standard(5)).await;
-    shop.world.db.execute("UPDATE subscription_tier_allocations SET slot_limit = 0 WHERE subscription_id <> $1 AND tier_id = 2", &[&addon]).await.expect("set");
+    shop.world
+        .db
+        .execute(
+            "UPDATE subscription_tier_allocations SET slot_limit = 0
+                           WHERE subscription_id <> $1 AND tier_id = 2",
+            &[&addon],
+        )
+        .await
+        .expect("set");
     shop.api.write("DELETE", &format!("{OPERATOR}/{addon}"), json!({})).await.expect(200);
     lose("removed", Vec::new()).await;
     assert_eq!(step(&shop).await["status"], "done");
@@ -114,7 +187,8 @@ async fn a_lost_answer_and_a_late_repetition_are_one_quantity() {
     assert_eq!(shop.items(&stripe), standard(2));
 }
 
-/// What changes while a worker is at the step is not lost, and no two workers set quantities at once.
+/// What changes while a worker is at the step is not lost, and no two workers set quantities at
+/// once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_while_the_step_runs_leaves_it_due_again() {
     let mut shop = Shop::new().await;
@@ -128,14 +202,25 @@ async fn a_change_while_the_step_runs_leaves_it_due_again() {
     let meanwhile = async {
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         assert!(shop.world.apply(&event).await);
-        assert_eq!(shop.world.outbox().await, json!({"done": 0, "retried": 0, "failed": 0}), "the first one's claim holds");
+        assert_eq!(
+            shop.world.outbox().await,
+            json!({"done": 0, "retried": 0, "failed": 0}),
+            "the first one's claim holds"
+        );
     };
     let (summary, ()) = tokio::join!(shop.world.outbox(), meanwhile);
     shop.world.stripe.set_latency(std::time::Duration::ZERO);
-    assert_eq!((shop.items(&stripe).len(), &step(&shop).await["status"]), (1, &json!("pending")), "{summary}");
+    assert_eq!(
+        (shop.items(&stripe).len(), &step(&shop).await["status"]),
+        (1, &json!("pending")),
+        "{summary}"
+    );
     ahead.fetch_add(121, Ordering::SeqCst);
     shop.world.outbox().await;
-    assert_eq!((shop.items(&stripe), step(&shop).await["status"].clone()), (standard(7), json!("done")));
+    assert_eq!(
+        (shop.items(&stripe), step(&shop).await["status"].clone()),
+        (standard(7), json!("done"))
+    );
 }
 
 #[tokio::test]
@@ -145,15 +230,28 @@ async fn what_stripe_has_ended_or_cannot_charge_is_left_or_flagged() {
     shop.world.outbox().await;
     let session = shop.open(&parent, &[(3, 4)]).await;
     let event = shop.pay(&session);
-    shop.api.write("PUT", "/api/v1/operator/device-tiers/3", json!({"addon_stripe_price_id": null})).await.expect(200);
+    shop.api
+        .write("PUT", "/api/v1/operator/device-tiers/3", json!({"addon_stripe_price_id": null}))
+        .await
+        .expect(200);
     shop.world.receive(&[&event]).await;
     assert_eq!(shop.world.outbox().await, json!({"done": 0, "retried": 0, "failed": 1}));
-    let failed = shop.world.row("SELECT last_error FROM outbox_steps WHERE kind = 'stripe_addon_quantity'").await;
+    let failed = shop
+        .world
+        .row("SELECT last_error FROM outbox_steps WHERE kind = 'stripe_addon_quantity'")
+        .await;
     assert_eq!(failed["last_error"], "slots of tier 3 have no Stripe price to renew by");
-    assert_eq!(shop.world.row("SELECT kind, tenant_id FROM flags").await, json!({"kind": "step_failed", "tenant_id": "acme"}));
+    assert_eq!(
+        shop.world.row("SELECT kind, tenant_id FROM flags").await,
+        json!({"kind": "step_failed", "tenant_id": "acme"})
+    );
     shop.world.stripe.cancel(&stripe).expect("cancelled");
     shop.buy(&parent, &[(2, 1)]).await;
-    assert_eq!(shop.world.outbox().await, json!({"done": 1, "retried": 0, "failed": 0}), "due again by a new cause");
+    assert_eq!(
+        shop.world.outbox().await,
+        json!({"done": 1, "retried": 0, "failed": 0}),
+        "due again by a new cause"
+    );
     assert_eq!((writes(&shop), step(&shop).await["result"].clone()), (0, json!({"items": []})));
 }
 
@@ -164,16 +262,34 @@ async fn an_addon_that_ended_takes_its_slots_along_and_leaves_the_devices() {
     let (parent, stripe) = shop.paid_main("acme", "month").await;
     let addon = shop.buy(&parent, &[(3, 2)]).await;
     for n in 0..13 {
-        shop.api.send(ACME, "POST", DEVICES, &[], Some(json!({"device_id": format!("D-{n}")}))).await.expect(201);
+        shop.api
+            .send(ACME, "POST", DEVICES, &[], Some(json!({"device_id": format!("D-{n}")})))
+            .await
+            .expect(201);
     }
     for n in 0..12 {
-        shop.api.send(ACME, "PUT", &format!("{DEVICES}/D-{n}/tier"), &[], Some(json!({"tier_id": 3}))).await.expect(200);
+        shop.api
+            .send(ACME, "PUT", &format!("{DEVICES}/D-{n}/tier"), &[], Some(json!({"tier_id": 3})))
+            .await
+            .expect(200);
     }
-    let full = shop.api.send(ACME, "PUT", &format!("{DEVICES}/D-12/tier"), &[], Some(json!({"tier_id": 3}))).await;
-    assert_eq!(full.problem(402, "no_free_slot"), "No available Premium slots. Used: 12/12. Upgrade your plan or reassign another device.");
+    let full = shop
+        .api
+        .send(ACME, "PUT", &format!("{DEVICES}/D-12/tier"), &[], Some(json!({"tier_id": 3})))
+        .await;
+    assert_eq!(
+        full.problem(402, "no_free_slot"),
+        "No available Premium slots. Used: 12/12. Upgrade your plan or reassign another device."
+    );
     shop.api.write("DELETE", &format!("{OPERATOR}/{addon}"), json!({})).await.expect(200);
-    let over = shop.api.send(ACME, "PUT", &format!("{DEVICES}/D-12/tier"), &[], Some(json!({"tier_id": 3}))).await;
-    assert_eq!(over.problem(402, "no_free_slot"), "No available Premium slots. Used: 12/10. Upgrade your plan or reassign another device.");
+    let over = shop
+        .api
+        .send(ACME, "PUT", &format!("{DEVICES}/D-12/tier"), &[], Some(json!({"tier_id": 3})))
+        .await;
+    assert_eq!(
+        over.problem(402, "no_free_slot"),
+        "No available Premium slots. Used: 12/10. Upgrade your plan or reassign another device."
+    );
     assert_eq!((&over.body["limit"], &over.body["used"]), (&json!(10), &json!(12)));
     assert_eq!(shop.world.count("devices WHERE tier_id = 3").await, 12);
     shop.world.outbox().await;
@@ -187,12 +303,18 @@ async fn an_addon_that_ends_while_64_assign_gives_nothing_after_its_end() {
     let (parent, _) = shop.paid_main("acme", "month").await;
     let addon = shop.buy(&parent, &[(3, 40)]).await;
     for n in 0..64 {
-        shop.api.send(ACME, "POST", DEVICES, &[], Some(json!({"device_id": format!("D-{n}")}))).await.expect(201);
+        shop.api
+            .send(ACME, "POST", DEVICES, &[], Some(json!({"device_id": format!("D-{n}")})))
+            .await
+            .expect(201);
     }
     let ended = AtomicBool::new(false);
     let assign = async |n: i32| {
         let after_end = ended.load(Ordering::SeqCst);
-        let reply = shop.api.send(ACME, "PUT", &format!("{DEVICES}/D-{n}/tier"), &[], Some(json!({"tier_id": 3}))).await;
+        let reply = shop
+            .api
+            .send(ACME, "PUT", &format!("{DEVICES}/D-{n}/tier"), &[], Some(json!({"tier_id": 3})))
+            .await;
         (after_end, reply)
     };
     let end = async {
@@ -202,9 +324,19 @@ async fn an_addon_that_ends_while_64_assign_gives_nothing_after_its_end() {
     };
     let (replies, ()) = tokio::join!(join_all((0..64).map(assign)), end);
     let given = replies.iter().filter(|(_, reply)| reply.status == 200).count();
-    assert!(replies.iter().all(|(_, reply)| reply.status == 200 || reply.body["code"] == "no_free_slot"), "{replies:?}");
+    assert!(
+        replies
+            .iter()
+            .all(|(_, reply)| reply.status == 200 || reply.body["code"] == "no_free_slot"),
+        "{replies:?}"
+    );
     assert!((10..=50).contains(&given), "{given}");
-    let used = shop.world.row(&format!("SELECT slots_used FROM subscription_tier_allocations WHERE subscription_id = '{parent}' AND tier_id = 3")).await;
+    let used = shop
+        .world
+        .row(&format!(
+        "SELECT slots_used FROM subscription_tier_allocations WHERE subscription_id = '{parent}'
+         AND tier_id = 3"))
+        .await;
     assert_eq!(
         (used["slots_used"].as_u64(), shop.world.count("devices WHERE tier_id = 3").await),
         (u64::try_from(given).ok(), i64::try_from(given).expect("small"))
@@ -214,8 +346,12 @@ async fn an_addon_that_ends_while_64_assign_gives_nothing_after_its_end() {
         assert!(late.status == 200 || late.body["limit"] == 10, "{}", late.body);
     }
     // With the ADDON over, the plan's own ten are the limit for who comes after.
-    let waiting = replies.iter().position(|(_, reply)| reply.status != 200).expect("one without a slot");
+    let waiting =
+        replies.iter().position(|(_, reply)| reply.status != 200).expect("one without a slot");
     let (after_end, refused) = assign(i32::try_from(waiting).expect("small")).await;
     assert!(after_end && refused.status == 402, "{}", refused.body);
-    assert_eq!((&refused.body["limit"], refused.body["used"].as_u64()), (&json!(10), u64::try_from(given).ok()));
+    assert_eq!(
+        (&refused.body["limit"], refused.body["used"].as_u64()),
+        (&json!(10), u64::try_from(given).ok())
+    );
 }

@@ -11,15 +11,20 @@ const FLAGS: &str = "/api/v1/operator/flags";
 
 /// A checkout whose plan does not resolve, with its flag.
 async fn unresolved(world: &World, api: &Api, company: &str) -> Value {
-    let session = world.checkout("price_unmapped", &[("company_name", company), ("admin_email", "jane@acme.example")]);
+    let session = world.checkout(
+        "price_unmapped",
+        &[("company_name", company), ("admin_email", "jane@acme.example")],
+    );
     world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
     world.receive(&[&world.event("checkout.session.completed")]).await;
-    api.get(Who::Operator, &format!("{FLAGS}?kind=plan_unresolved&limit=1")).await.expect(200)["flags"][0].clone()
+    api.get(Who::Operator,
+        &format!("{FLAGS}?kind=plan_unresolved&limit=1")).await.expect(200)["flags"][0].clone()
 }
 
 /// One of no tenant, raised `ago` (an interval), with its number.
 async fn raised(world: &World, kind: &str, ago: &str) -> i64 {
-    let sql = "INSERT INTO flags (kind, detail, created_at) VALUES ($1, 'look', now() - $2::text::interval) RETURNING flag_id";
+    let sql = "INSERT INTO flags (kind, detail, created_at)
+               VALUES ($1, 'look', now() - $2::text::interval) RETURNING flag_id";
     world.db.query_one(sql, &[&kind, &ago]).await.expect("raised").get(0)
 }
 
@@ -40,18 +45,30 @@ async fn a_flag_is_read_resolved_with_a_note_and_audited() {
     let api = world.api().await;
     let flag = unresolved(&world, &api, "Acme").await;
     let event = world.event("checkout.session.completed");
-    assert_eq!((&flag["kind"], &flag["tenant_id"], &flag["stripe_event_id"]), (&json!("plan_unresolved"), &json!("acme"), &event["id"]));
-    assert!(text(&flag["subscription_id"]).starts_with("SUB-") && text(&flag["created_at"]).ends_with('Z'), "{flag}");
+    assert_eq!(
+        (&flag["kind"], &flag["tenant_id"], &flag["stripe_event_id"]),
+        (&json!("plan_unresolved"), &json!("acme"), &event["id"])
+    );
+    assert!(
+        text(&flag["subscription_id"]).starts_with("SUB-")
+            && text(&flag["created_at"]).ends_with('Z'),
+        "{flag}"
+    );
     for open in ["resolved_at", "resolved_by", "resolution_note"] {
         assert_eq!(flag[open], Value::Null, "{open}");
     }
 
     let resolved = resolve(&api, &flag["flag_id"], "Set to pro by telephone").await.expect(200);
-    let audit = api.get(Who::Operator, "/api/v1/operator/audit?event_type=FLAG_RESOLVED").await.expect(200);
+    let audit =
+        api.get(Who::Operator, "/api/v1/operator/audit?event_type=FLAG_RESOLVED").await.expect(200);
     assert_eq!(audit["count"], 1);
     let row = &audit["audit"][0];
     let mut expected = flag.clone();
-    for (name, value) in [("resolved_at", &row["event_timestamp"]), ("resolved_by", &row["actor_id"]), ("resolution_note", &json!("Set to pro by telephone"))] {
+    for (name, value) in [
+        ("resolved_at", &row["event_timestamp"]),
+        ("resolved_by", &row["actor_id"]),
+        ("resolution_note", &json!("Set to pro by telephone")),
+    ] {
         expected[name] = value.clone();
     }
     assert_eq!(resolved, expected);
@@ -61,7 +78,9 @@ async fn a_flag_is_read_resolved_with_a_note_and_audited() {
         assert_eq!(row[of], flag[of], "{of}");
     }
     assert_eq!(kinds(&api, "").await, [""; 0], "it waits for nobody any more");
-    let listed = api.get(Who::Operator, &format!("{FLAGS}?status=resolved")).await.expect(200)["flags"][0].clone();
+    let listed =
+        api.get(Who::Operator, &format!("{FLAGS}?status=resolved")).await.expect(200)["flags"][0]
+            .clone();
     assert_eq!(listed, resolved);
 }
 
@@ -76,19 +95,36 @@ async fn every_refusal_of_a_resolution_is_named_and_changes_nothing() {
     for malformed in ["x", "1.5", "9223372036854775808", "%20"] {
         resolve(&api, malformed, "x").await.problem(404, "not_found");
     }
-    let with = async |body: Value| api.write("POST", &format!("{FLAGS}/{id}/resolve"), body).await.faults();
+    let with = async |body: Value| {
+        api.write("POST", &format!("{FLAGS}/{id}/resolve"), body).await.faults()
+    };
     assert_eq!(with(json!({})).await, ["note is required"]);
     assert_eq!(with(json!({"note": "  "})).await, ["note must not be empty"]);
-    assert_eq!(with(json!({"note": "x".repeat(1001)})).await, ["note must have at most 1000 characters, not 1001"]);
-    assert_eq!(with(json!({"note": null, "by": "me"})).await, ["by is not a field of this request", "note must be text, not null"]);
+    assert_eq!(
+        with(json!({"note": "x".repeat(1001)})).await,
+        ["note must have at most 1000 characters, not 1001"]
+    );
+    assert_eq!(
+        with(json!({"note": null, "by": "me"})).await,
+        ["by is not a field of this request", "note must be text, not null"]
+    );
     let path = format!("{FLAGS}/{id}/resolve");
-    api.send(Who::Operator, "POST", &path, &[], Some(json!({"note": "x"}))).await.problem(403, "operator_admin_required");
+    api.send(Who::Operator, "POST", &path, &[], Some(json!({"note": "x"})))
+        .await
+        .problem(403, "operator_admin_required");
     assert_eq!(world.count("flags WHERE resolved_at IS NOT NULL").await, 0);
     assert_eq!(world.count("subscription_audit").await, 0);
 
     let flag = resolve(&api, id, "done").await.expect(200);
     let said = resolve(&api, id, "once more").await.problem(409, "flag_resolved");
-    assert_eq!(said, format!("Flag was already resolved by {} at {}", text(&flag["resolved_by"]), text(&flag["resolved_at"])));
+    assert_eq!(
+        said,
+        format!(
+            "Flag was already resolved by {} at {}",
+            text(&flag["resolved_by"]),
+            text(&flag["resolved_at"])
+        )
+    );
     assert_eq!(world.row("SELECT resolution_note FROM flags").await["resolution_note"], "done");
     assert_eq!(world.count("subscription_audit").await, 1);
 }
@@ -105,9 +141,17 @@ async fn of_many_who_resolve_one_flag_at_once_one_does() {
     for reply in refused {
         reply.problem(409, "flag_resolved");
     }
-    assert_eq!(world.row("SELECT resolution_note FROM flags").await["resolution_note"], done[0].body["resolution_note"]);
-    let audit = world.row("SELECT event_type, new_state->>'resolution_note' AS note FROM subscription_audit").await;
-    assert_eq!((&audit["event_type"], &audit["note"]), (&json!("FLAG_RESOLVED"), &done[0].body["resolution_note"]));
+    assert_eq!(
+        world.row("SELECT resolution_note FROM flags").await["resolution_note"],
+        done[0].body["resolution_note"]
+    );
+    let audit = world
+        .row("SELECT event_type, new_state->>'resolution_note' AS note FROM subscription_audit")
+        .await;
+    assert_eq!(
+        (&audit["event_type"], &audit["note"]),
+        (&json!("FLAG_RESOLVED"), &done[0].body["resolution_note"])
+    );
 }
 
 #[tokio::test]
@@ -115,35 +159,67 @@ async fn flags_are_listed_newest_first_by_any_filter_and_page() {
     let world = World::new().await;
     let api = world.api().await;
     let flag = unresolved(&world, &api, "Acme").await;
-    for (kind, ago) in [("older", "3 days"), ("oldest", "4 days"), ("newer", "2 days"), ("newer_too", "2 days")] {
+    for (kind, ago) in
+        [("older", "3 days"), ("oldest", "4 days"), ("newer", "2 days"), ("newer_too", "2 days")]
+    {
         raised(&world, kind, ago).await;
     }
     // Of one moment: the higher number first.
-    world.db.execute("UPDATE flags SET created_at = (SELECT created_at FROM flags WHERE kind = 'newer') WHERE kind = 'newer_too'", &[]).await.expect("aged");
+    world
+        .db
+        .execute(
+            "UPDATE flags SET created_at = (SELECT created_at FROM flags
+                      WHERE kind = 'newer') WHERE kind = 'newer_too'",
+            &[],
+        )
+        .await
+        .expect("aged");
     let all = ["plan_unresolved", "newer_too", "newer", "older", "oldest"];
     assert_eq!(kinds(&api, "").await, all);
     assert_eq!(kinds(&api, "?kind=older").await, ["older"]);
     assert_eq!(kinds(&api, "?tenant_id=acme").await, all[..1]);
     assert_eq!(kinds(&api, "?tenant_id=demo-cold-chain").await, [""; 0]);
-    assert_eq!(kinds(&api, &format!("?subscription_id={}", text(&flag["subscription_id"]))).await, all[..1]);
+    assert_eq!(
+        kinds(&api, &format!("?subscription_id={}", text(&flag["subscription_id"]))).await,
+        all[..1]
+    );
     assert_eq!(kinds(&api, "?limit=2&offset=1").await, all[1..3]);
 
-    let older = api.get(Who::Operator, &format!("{FLAGS}?kind=older")).await.expect(200)["flags"][0]["flag_id"].clone();
+    let older = api.get(Who::Operator, &format!("{FLAGS}?kind=older")).await.expect(200)["flags"]
+        [0]["flag_id"]
+        .clone();
     resolve(&api, older, "seen").await.expect(200);
-    assert_eq!(kinds(&api, "").await, ["plan_unresolved", "newer_too", "newer", "oldest"], "what is open, where nothing else is asked for");
+    assert_eq!(
+        kinds(&api, "").await,
+        ["plan_unresolved", "newer_too", "newer", "oldest"],
+        "what is open, where nothing else is asked for"
+    );
     assert_eq!(kinds(&api, "?status=open").await, kinds(&api, "").await);
     assert_eq!(kinds(&api, "?status=resolved").await, ["older"]);
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = api.get(Who::Operator, &format!("{FLAGS}?status=all&limit=2{cursor}")).await.expect(200);
-        seen.extend(page["flags"].as_array().expect("a list").iter().map(|flag| text(&flag["kind"])));
+        let page = api
+            .get(Who::Operator, &format!("{FLAGS}?status=all&limit=2{cursor}"))
+            .await
+            .expect(200);
+        seen.extend(
+            page["flags"].as_array().expect("a list").iter().map(|flag| text(&flag["kind"])),
+        );
         let Some(next) = page["next_cursor"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
     assert_eq!(seen, all);
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), all.len());
 
-    let faults = api.get(Who::Operator, &format!("{FLAGS}?status=closed&tenant_id=A&subscription_id=1&kind=&limit=0&colour=red")).await.faults();
+    let faults = api
+        .get(
+            Who::Operator,
+            &format!(
+                "{FLAGS}?status=closed&tenant_id=A&subscription_id=1&kind=&limit=0&colour=red"
+            ),
+        )
+        .await
+        .faults();
     assert_eq!(
         faults,
         [
@@ -158,5 +234,8 @@ async fn flags_are_listed_newest_first_by_any_filter_and_page() {
     world.receive(&[&world.paid_checkout("One", "jane@one.example").1]).await;
     let other = api.get(Who::Operator, "/api/v1/operator/provisioning?limit=1").await.expect(200);
     let other = text(&other["next_cursor"]);
-    assert_eq!(api.get(Who::Operator, &format!("{FLAGS}?cursor={other}")).await.faults(), ["cursor is not a cursor of this list"]);
+    assert_eq!(
+        api.get(Who::Operator, &format!("{FLAGS}?cursor={other}")).await.faults(),
+        ["cursor is not a cursor of this list"]
+    );
 }

@@ -1,4 +1,5 @@
-//! The same calls against the real Keycloak, with the realm of this repository (trap 39). Skipped by name where there is no JDK.
+//! The same calls against the real Keycloak, with the realm of this repository (trap 39). Skipped
+//! by name where there is no JDK.
 
 use jiff::Timestamp;
 use shared::config::{Env, KeycloakSettings};
@@ -17,7 +18,11 @@ async fn keycloak() -> Keycloak {
 }
 
 fn user(name: &str) -> KeycloakUser {
-    KeycloakUser { email: format!("{name}.{}@Real.example", std::process::id()), first_name: Some("Jane".to_owned()), last_name: None }
+    KeycloakUser {
+        email: format!("{name}.{}@Real.example", std::process::id()),
+        first_name: Some("Jane".to_owned()),
+        last_name: None,
+    }
 }
 
 fn tenant(id: &str) -> TenantId {
@@ -28,7 +33,8 @@ fn tenant(id: &str) -> TenantId {
 async fn real_keycloak_makes_a_user_once_with_tenant_and_role_and_keeps_it_from_others() {
     let keycloak = keycloak().await;
     let user = user("once");
-    let (id, ensured) = keycloak.ensure_customer(&user, &tenant("acme"), Timestamp::MAX).await.expect("made");
+    let (id, ensured) =
+        keycloak.ensure_customer(&user, &tenant("acme"), Timestamp::MAX).await.expect("made");
     assert_eq!(ensured, Ensured::Created);
     assert_eq!(
         keycloak.ensure_customer(&user, &tenant("acme"), Timestamp::MAX).await.expect("there"),
@@ -36,8 +42,15 @@ async fn real_keycloak_makes_a_user_once_with_tenant_and_role_and_keeps_it_from_
         "attribute and role were kept"
     );
     let before: Timestamp = "2026-01-01T00:00:00Z".parse().expect("an instant");
-    assert_eq!(keycloak.ensure_customer(&user, &tenant("acme"), before).await.expect("there").1, Ensured::Created, "made since: by a lost try");
-    let error = keycloak.ensure_customer(&user, &tenant("other"), Timestamp::MAX).await.expect_err("another tenant's");
+    assert_eq!(
+        keycloak.ensure_customer(&user, &tenant("acme"), before).await.expect("there").1,
+        Ensured::Created,
+        "made since: by a lost try"
+    );
+    let error = keycloak
+        .ensure_customer(&user, &tenant("other"), Timestamp::MAX)
+        .await
+        .expect_err("another tenant's");
     assert_eq!(error.code(), "user_of_another_tenant");
     assert!(!error.is_transient());
     keycloak.send_welcome_mail(&id).await.expect("sent");
@@ -48,18 +61,28 @@ async fn real_keycloak_asked_for_one_user_by_many_at_once_has_one() {
     let keycloak = keycloak().await;
     let user = user("many");
     let (id, _) = {
-        let made = futures::future::join_all((0..6).map(|_| keycloak.ensure_customer(&user, &TENANT, Timestamp::MAX))).await;
+        let made = futures::future::join_all(
+            (0..6).map(|_| keycloak.ensure_customer(&user, &TENANT, Timestamp::MAX)),
+        )
+        .await;
         let ids: Vec<_> = made.into_iter().filter_map(Result::ok).collect();
         assert!(!ids.is_empty() && ids.iter().all(|(id, _)| *id == ids[0].0), "{ids:?}");
         ids.into_iter().next().expect("one")
     };
-    assert_eq!(keycloak.ensure_customer(&user, &TENANT, Timestamp::MAX).await.expect("complete by now"), (id, Ensured::Unchanged));
+    assert_eq!(
+        keycloak.ensure_customer(&user, &TENANT, Timestamp::MAX).await.expect("complete by now"),
+        (id, Ensured::Unchanged)
+    );
 }
 
 static TENANT: std::sync::LazyLock<TenantId> = std::sync::LazyLock::new(|| tenant("many"));
 
 #[tokio::test]
 async fn real_keycloak_knows_no_such_user() {
-    let error = keycloak().await.send_welcome_mail("00000000-0000-4000-8000-000000000000").await.expect_err("nobody");
+    let error = keycloak()
+        .await
+        .send_welcome_mail("00000000-0000-4000-8000-000000000000")
+        .await
+        .expect_err("nobody");
     assert!(!error.is_transient(), "{error}");
 }

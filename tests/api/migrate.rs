@@ -1,4 +1,5 @@
-//! `migrate` as CloudFormation calls it: it is answered whatever happens, and asks nothing of a database that is going or ahead.
+//! `migrate` as CloudFormation calls it: it is answered whatever happens, and asks nothing of a
+//! database that is going or ahead.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,8 @@ impl CloudFormation {
             StatusCode::OK
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/answer?signature=x", listener.local_addr().expect("its address"));
+        let url =
+            format!("http://{}/answer?signature=x", listener.local_addr().expect("its address"));
         let router = Router::new().route("/answer", put(take)).with_state(told.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, told }
@@ -42,7 +44,8 @@ impl CloudFormation {
 
     fn event(&self, change: &str) -> Value {
         json!({
-            "RequestType": change, "ResponseURL": self.url, "StackId": "stack", "RequestId": "request", "LogicalResourceId": "Migration",
+            "RequestType": change, "ResponseURL": self.url, "StackId": "stack",
+            "RequestId": "request", "LogicalResourceId": "Migration",
             "ResourceType": "Custom::Migration", "ResourceProperties": {"Migrations": "x"},
         })
     }
@@ -52,7 +55,12 @@ impl CloudFormation {
         let told = self.told.lock().expect("the list").1.split_off(0);
         assert_eq!(told.len(), 1, "{told:?}");
         let answer = told.into_iter().next().expect("one");
-        for (name, value) in [("StackId", "stack"), ("RequestId", "request"), ("LogicalResourceId", "Migration"), ("PhysicalResourceId", "migrations")] {
+        for (name, value) in [
+            ("StackId", "stack"),
+            ("RequestId", "request"),
+            ("LogicalResourceId", "Migration"),
+            ("PhysicalResourceId", "migrations"),
+        ] {
             assert_eq!(answer[name], value);
         }
         answer
@@ -65,24 +73,40 @@ const TIME: Duration = Duration::from_mins(2);
 async fn a_deployment_migrates_once_and_is_told_so() {
     let (world, cloud) = (World::new().await, CloudFormation::start(0).await);
     let empty = format!("{}_created", world.settings["DATABASE_NAME"]);
-    connect("postgres").await.batch_execute(&format!("CREATE DATABASE {empty}")).await.expect("a database");
+    connect("postgres")
+        .await
+        .batch_execute(&format!("CREATE DATABASE {empty}"))
+        .await
+        .expect("a database");
     let env = world.env(&[("DATABASE_NAME", &empty)]);
     migrate::invoked(&env, &cloud.event("Create"), TIME).await.expect("answered");
     let answer = cloud.answer();
-    assert!(answer["Status"] == "SUCCESS" && answer["Data"]["applied"].as_u64() > Some(9), "{answer}");
+    assert!(
+        answer["Status"] == "SUCCESS" && answer["Data"]["applied"].as_u64() > Some(9),
+        "{answer}"
+    );
     migrate::invoked(&env, &cloud.event("Update"), TIME).await.expect("answered");
     assert_eq!(cloud.answer()["Data"], json!({"applied": 0}));
-    assert_eq!(migrate::invoked(&env, &json!({}), TIME).await.expect("a run"), json!({"applied": 0}), "whoever else calls gets the result");
+    assert_eq!(
+        migrate::invoked(&env, &json!({}), TIME).await.expect("a run"),
+        json!({"applied": 0}),
+        "whoever else calls gets the result"
+    );
 }
 
 #[tokio::test]
 async fn a_roll_back_finds_the_database_ahead_and_leaves_it() {
     let (world, cloud) = (World::new().await, CloudFormation::start(0).await);
-    let later = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) VALUES (999, 'later', '2026-11-21T00:00:00Z', '1')";
+    let later = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+                 VALUES (999, 'later', '2026-11-21T00:00:00Z', '1')";
     world.db.execute(later, &[]).await.expect("a later version's migration");
     migrate::invoked(&world.env(&[]), &cloud.event("Update"), TIME).await.expect("answered");
     let answer = cloud.answer();
-    assert_eq!((&answer["Status"], &answer["Data"]), (&json!("SUCCESS"), &json!({"applied": 0})), "{answer}");
+    assert_eq!(
+        (&answer["Status"], &answer["Data"]),
+        (&json!("SUCCESS"), &json!({"applied": 0})),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -96,16 +120,29 @@ async fn a_deletion_asks_nothing_of_the_database() {
 #[tokio::test]
 async fn what_fails_is_answered_with_the_reason_and_is_no_error_that_lambda_repeats() {
     let (world, cloud) = (World::new().await, CloudFormation::start(0).await);
-    for (setting, value, reason) in
-        [("SECRETS_PREFIX", "nowhere/", "nowhere/owner"), ("DATABASE_OWNER", "", "DATABASE_OWNER is empty"), ("DATABASE_NAME", "none", "none")]
-    {
-        migrate::invoked(&world.env(&[(setting, value)]), &cloud.event("Create"), TIME).await.expect("answered");
+    for (setting, value, reason) in [
+        ("SECRETS_PREFIX", "nowhere/", "nowhere/owner"),
+        ("DATABASE_OWNER", "", "DATABASE_OWNER is empty"),
+        ("DATABASE_NAME", "none", "none"),
+    ] {
+        migrate::invoked(&world.env(&[(setting, value)]), &cloud.event("Create"), TIME)
+            .await
+            .expect("answered");
         let answer = cloud.answer();
-        assert!(answer["Status"] == "FAILED" && text(&answer["Reason"]).contains(reason), "{answer}");
+        assert!(
+            answer["Status"] == "FAILED" && text(&answer["Reason"]).contains(reason),
+            "{answer}"
+        );
     }
     let mut half = cloud.event("Create");
     half["StackId"].take();
-    assert!(!migrate::invoked(&world.env(&[]), &half, TIME).await.expect_err("cannot be answered").to_string().contains("signature"));
+    assert!(
+        !migrate::invoked(&world.env(&[]), &half, TIME)
+            .await
+            .expect_err("cannot be answered")
+            .to_string()
+            .contains("signature")
+    );
 }
 
 #[tokio::test]
@@ -113,9 +150,18 @@ async fn a_migration_that_hangs_is_answered_before_the_function_ends() {
     let (world, cloud) = (World::new().await, CloudFormation::start(0).await);
     let holds = connect(&world.settings["DATABASE_NAME"]).await;
     holds.execute("SELECT pg_advisory_lock(x'70756c736500'::bigint)", &[]).await.expect("the lock");
-    migrate::invoked(&world.env(&[]), &cloud.event("Update"), ANSWER_LIMIT + Duration::from_secs(2)).await.expect("answered");
+    migrate::invoked(
+        &world.env(&[]),
+        &cloud.event("Update"),
+        ANSWER_LIMIT + Duration::from_secs(2),
+    )
+    .await
+    .expect("answered");
     let answer = cloud.answer();
-    assert!(answer["Status"] == "FAILED" && text(&answer["Reason"]).contains("not migrated within 2 s"), "{answer}");
+    assert!(
+        answer["Status"] == "FAILED" && text(&answer["Reason"]).contains("not migrated within 2 s"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -124,6 +170,9 @@ async fn an_answer_that_is_not_taken_is_given_again() {
     migrate::invoked(&world.env(&[]), &cloud.event("Update"), TIME).await.expect("answered");
     assert_eq!(cloud.answer()["Status"], "SUCCESS");
     let deaf = CloudFormation::start(100).await;
-    let error = migrate::invoked(&world.env(&[]), &deaf.event("Update"), TIME).await.expect_err("Lambda must repeat it").to_string();
+    let error = migrate::invoked(&world.env(&[]), &deaf.event("Update"), TIME)
+        .await
+        .expect_err("Lambda must repeat it")
+        .to_string();
     assert!(error.contains("503") && !error.contains("signature"), "{error}");
 }

@@ -7,7 +7,10 @@ use tests::api::{SOURCE_IP, Who};
 #[tokio::test]
 async fn health_is_the_databases() {
     let mut world = World::new().await;
-    assert_eq!(world.api().await.get(Who::Nobody, "/health").await.expect(200), json!({"status": "ok"}));
+    assert_eq!(
+        world.api().await.get(Who::Nobody, "/health").await.expect(200),
+        json!({"status": "ok"})
+    );
     let proxy = world.behind("DATABASE_PORT").await;
     let api = world.api().await;
     assert_eq!(api.get(Who::Nobody, "/health").await.status, 200);
@@ -25,17 +28,29 @@ async fn the_trail_is_read_newest_first_by_any_filter_and_page() {
     let api = world.api().await;
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     world.receive(&[&event]).await;
-    let subscription = world.row("SELECT subscription_id FROM subscriptions WHERE tenant_id = 'acme'").await["subscription_id"].clone();
+    let subscription = world
+        .row("SELECT subscription_id FROM subscriptions WHERE tenant_id = 'acme'")
+        .await["subscription_id"]
+        .clone();
     let subscription = subscription.as_str().expect("an id");
-    api.write("POST", "/api/v1/operator/plans", json!({"plan_id": "team", "name": "Team"})).await.expect(201);
+    api.write("POST", "/api/v1/operator/plans", json!({"plan_id": "team", "name": "Team"}))
+        .await
+        .expect(201);
 
     let types = async |query: &str| {
         let answer = api.get(Who::Operator, &format!("{AUDIT}{query}")).await.expect(200);
         let rows = answer["audit"].as_array().expect("a list").clone();
         assert_eq!(answer["count"], rows.len());
-        rows.iter().map(|row| row["event_type"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| row["event_type"].as_str().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
     };
-    let all = ["PLAN_CREATED", "TIER_ALLOCATIONS_SYNCED", "STRIPE_CHECKOUT_COMPLETED", "TENANT_PROVISIONED"];
+    let all = [
+        "PLAN_CREATED",
+        "TIER_ALLOCATIONS_SYNCED",
+        "STRIPE_CHECKOUT_COMPLETED",
+        "TENANT_PROVISIONED",
+    ];
     assert_eq!(types("").await, all);
     assert_eq!(types("?tenant_id=acme").await, all[1..]);
     assert_eq!(types("?event_type=PLAN_CREATED").await, all[..1]);
@@ -53,10 +68,16 @@ async fn the_trail_is_read_newest_first_by_any_filter_and_page() {
     }
     assert_eq!(seen, all);
 
-    let row = api.get(Who::Operator, &format!("{AUDIT}?event_type=PLAN_CREATED")).await.expect(200)["audit"][0].clone();
-    assert_eq!((&row["ip_address"], &row["actor_type"], &row["tenant_id"]), (&json!(SOURCE_IP), &json!("admin"), &Value::Null));
+    let row = api.get(Who::Operator, &format!("{AUDIT}?event_type=PLAN_CREATED")).await.expect(200)
+        ["audit"][0]
+        .clone();
+    assert_eq!(
+        (&row["ip_address"], &row["actor_type"], &row["tenant_id"]),
+        (&json!(SOURCE_IP), &json!("admin"), &Value::Null)
+    );
     assert!(row["new_state"].is_object(), "JSON comes back as JSON");
-    let at: jiff::Timestamp = row["event_timestamp"].as_str().expect("text").parse().expect("RFC 3339");
+    let at: jiff::Timestamp =
+        row["event_timestamp"].as_str().expect("text").parse().expect("RFC 3339");
     assert!(row["event_timestamp"].as_str().is_some_and(|text| text.ends_with('Z')), "UTC: {at}");
 }
 
@@ -64,7 +85,15 @@ async fn the_trail_is_read_newest_first_by_any_filter_and_page() {
 async fn a_filter_that_cannot_be_is_named() {
     let world = World::new().await;
     let api = world.api().await;
-    let faults = api.get(Who::Operator, &format!("{AUDIT}?tenant_id=-&from=2026-01-31T09:30:00&to=yesterday&actor_id=&colour=red")).await.faults();
+    let faults = api
+        .get(
+            Who::Operator,
+            &format!(
+                "{AUDIT}?tenant_id=-&from=2026-01-31T09:30:00&to=yesterday&actor_id=&colour=red"
+            ),
+        )
+        .await
+        .faults();
     let zoned = "must be a time with an offset, such as 2026-01-31T09:30:00Z";
     assert_eq!(
         faults,
@@ -76,5 +105,8 @@ async fn a_filter_that_cannot_be_is_named() {
             format!("to {zoned}"),
         ]
     );
-    assert_eq!(api.get(Who::Operator, &format!("{AUDIT}?from=1999-12-31T23:59:59Z")).await.faults(), ["from must be in the years 2000 to 2199"]);
+    assert_eq!(
+        api.get(Who::Operator, &format!("{AUDIT}?from=1999-12-31T23:59:59Z")).await.faults(),
+        ["from must be in the years 2000 to 2199"]
+    );
 }

@@ -51,9 +51,19 @@ async fn steps_are_listed_newest_first_by_any_filter_and_page() {
 
     let places = async |query: &str| {
         let steps = steps(&api, query).await;
-        steps.iter().map(|step| format!("{} {}", text(&step["tenant_id"]), text(&step["kind"]))).collect::<Vec<_>>()
+        steps
+            .iter()
+            .map(|step| format!("{} {}", text(&step["tenant_id"]), text(&step["kind"])))
+            .collect::<Vec<_>>()
     };
-    let all = ["gamma welcome_mail", "gamma keycloak_user", "beta welcome_mail", "beta keycloak_user", "acme welcome_mail", "acme keycloak_user"];
+    let all = [
+        "gamma welcome_mail",
+        "gamma keycloak_user",
+        "beta welcome_mail",
+        "beta keycloak_user",
+        "acme welcome_mail",
+        "acme keycloak_user",
+    ];
     assert_eq!(places("").await, all);
     assert_eq!(places("?tenant_id=beta").await, all[2..4]);
     assert_eq!(places("?kind=keycloak_user").await, [all[1], all[3], all[5]]);
@@ -73,9 +83,20 @@ async fn steps_are_listed_newest_first_by_any_filter_and_page() {
     assert_eq!(seen, all);
 
     let done = step(&api, "acme", "keycloak_user").await;
-    let user = world.keycloak.users().into_iter().find(|user| user.username == "jane@acme.example").expect("made");
-    assert_eq!(done["payload"], json!({"email": "jane@acme.example", "first_name": "Jane", "last_name": null}));
-    assert_eq!((&done["status"], &done["attempts"], &done["result"]), (&json!("done"), &json!(1), &json!({"user_id": user.id})));
+    let user = world
+        .keycloak
+        .users()
+        .into_iter()
+        .find(|user| user.username == "jane@acme.example")
+        .expect("made");
+    assert_eq!(
+        done["payload"],
+        json!({"email": "jane@acme.example", "first_name": "Jane", "last_name": null})
+    );
+    assert_eq!(
+        (&done["status"], &done["attempts"], &done["result"]),
+        (&json!("done"), &json!(1), &json!({"user_id": user.id}))
+    );
     assert_eq!((&done["last_error"], &done["after_step_id"]), (&Value::Null, &Value::Null));
     assert_eq!(step(&api, "acme", "welcome_mail").await["after_step_id"], done["step_id"]);
     let failed = step(&api, "gamma", "keycloak_user").await;
@@ -84,11 +105,18 @@ async fn steps_are_listed_newest_first_by_any_filter_and_page() {
         assert!(text(&failed[at]).ends_with('Z'), "{at}");
     }
 
-    let faults = api.get(Who::Operator, &format!("{STEPS}?kind=letter&status=open&tenant_id=A&limit=x&step_id=1")).await.faults();
+    let faults = api
+        .get(
+            Who::Operator,
+            &format!("{STEPS}?kind=letter&status=open&tenant_id=A&limit=x&step_id=1"),
+        )
+        .await
+        .faults();
     assert_eq!(
         faults,
         [
-            "kind must be one of keycloak_user, welcome_mail, stripe_cancel, stripe_addon_quantity, stripe_sync, mail",
+            "kind must be one of keycloak_user, welcome_mail, stripe_cancel, \
+             stripe_addon_quantity, stripe_sync, mail",
             "limit must be a whole number, not text",
             "status must be one of pending, done, failed, dismissed",
             "step_id is not a field of this request",
@@ -105,19 +133,36 @@ async fn a_failed_step_is_tried_again_with_another_mail_address_and_is_done_at_t
     world.keycloak.fail_next_on("/users", 1, 400);
     assert_eq!(world.outbox().await["failed"], 1);
     let failed = step(&api, "acme", "keycloak_user").await;
-    let retried = act(&api, &failed, "retry", json!({"email": "jane@acme.example"})).await.expect(200);
-    assert_eq!((&retried["status"], &retried["payload"]["email"]), (&json!("pending"), &json!("jane@acme.example")));
-    assert_eq!((&retried["payload"]["first_name"], &retried["step_id"]), (&json!("Jane"), &failed["step_id"]), "the rest of it stays");
+    let retried =
+        act(&api, &failed, "retry", json!({"email": "jane@acme.example"})).await.expect(200);
+    assert_eq!(
+        (&retried["status"], &retried["payload"]["email"]),
+        (&json!("pending"), &json!("jane@acme.example"))
+    );
+    assert_eq!(
+        (&retried["payload"]["first_name"], &retried["step_id"]),
+        (&json!("Jane"), &failed["step_id"]),
+        "the rest of it stays"
+    );
     assert_eq!(retried, step(&api, "acme", "keycloak_user").await);
     assert_eq!(world.outbox().await, json!({"done": 2, "retried": 0, "failed": 0}));
-    assert_eq!(world.keycloak.users().into_iter().map(|user| user.username).collect::<Vec<_>>(), ["jane@acme.example"]);
+    assert_eq!(
+        world.keycloak.users().into_iter().map(|user| user.username).collect::<Vec<_>>(),
+        ["jane@acme.example"]
+    );
 
     let rows = audit(&api).await;
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
-    assert_eq!((&row["event_type"], &row["tenant_id"], &row["ip_address"]), (&json!("PROVISIONING_RETRIED"), &json!("acme"), &json!(SOURCE_IP)));
+    assert_eq!(
+        (&row["event_type"], &row["tenant_id"], &row["ip_address"]),
+        (&json!("PROVISIONING_RETRIED"), &json!("acme"), &json!(SOURCE_IP))
+    );
     assert_eq!(row["details"], json!({"step_id": failed["step_id"], "email_changed": true}));
-    assert_eq!(row["previous_state"], json!({"status": "failed", "last_error": failed["last_error"]}));
+    assert_eq!(
+        row["previous_state"],
+        json!({"status": "failed", "last_error": failed["last_error"]})
+    );
     assert!(!row.to_string().contains("jane"), "nothing personal where nothing is deleted");
 }
 
@@ -136,8 +181,15 @@ async fn a_waiting_step_is_tried_at_the_next_run_where_a_person_says_so() {
     let waiting = step(&api, "acme", "keycloak_user").await;
     let retried = act(&api, &waiting, "retry", Value::Null).await;
     assert_eq!(retried.faults(), ["body must be an object, not null"]);
-    let retried = api.raw(Who::Admin, "POST", &format!("{STEPS}/{}/retry", waiting["step_id"]), &[], "").await.expect(200);
-    assert_eq!((&retried["status"], &retried["payload"]), (&json!("pending"), &waiting["payload"]), "no body at all asks for no other address");
+    let retried = api
+        .raw(Who::Admin, "POST", &format!("{STEPS}/{}/retry", waiting["step_id"]), &[], "")
+        .await
+        .expect(200);
+    assert_eq!(
+        (&retried["status"], &retried["payload"]),
+        (&json!("pending"), &waiting["payload"]),
+        "no body at all asks for no other address"
+    );
     world.keycloak.restart().await.expect("back");
     assert_eq!(world.outbox().await["done"], 2);
     assert_eq!(audit(&api).await[0]["details"]["email_changed"], false);
@@ -149,16 +201,26 @@ async fn a_dismissed_step_ends_undone_with_what_waits_for_it() {
     let api = world.api().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
     let pending = step(&api, "acme", "keycloak_user").await;
-    let dismissed = act(&api, &pending, "dismiss", json!({"note": "has a login already"})).await.expect(200);
-    assert_eq!((&dismissed["status"], &dismissed["step_id"]), (&json!("dismissed"), &pending["step_id"]));
+    let dismissed =
+        act(&api, &pending, "dismiss", json!({"note": "has a login already"})).await.expect(200);
+    assert_eq!(
+        (&dismissed["status"], &dismissed["step_id"]),
+        (&json!("dismissed"), &pending["step_id"])
+    );
     assert_eq!(steps(&api, "?status=dismissed").await.len(), 2, "and the mail that waited for it");
     assert_eq!(world.outbox().await, json!({"done": 0, "retried": 0, "failed": 0}));
     assert!(world.keycloak.users().is_empty());
     let rows = audit(&api).await;
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
-    assert_eq!((&row["event_type"], &row["tenant_id"], &row["ip_address"]), (&json!("PROVISIONING_DISMISSED"), &json!("acme"), &json!(SOURCE_IP)));
-    assert_eq!(row["details"], json!({"step_id": pending["step_id"], "note": "has a login already"}));
+    assert_eq!(
+        (&row["event_type"], &row["tenant_id"], &row["ip_address"]),
+        (&json!("PROVISIONING_DISMISSED"), &json!("acme"), &json!(SOURCE_IP))
+    );
+    assert_eq!(
+        row["details"],
+        json!({"step_id": pending["step_id"], "note": "has a login already"})
+    );
     assert_eq!(row["previous_state"], json!({"status": "pending", "last_error": null}));
 }
 
@@ -180,17 +242,24 @@ async fn every_refusal_to_mend_a_step_is_named_and_changes_nothing() {
             assert_eq!(reply.problem(404, "step_not_found"), "Outbox step not found");
         }
         for malformed in ["x", "1.5", "9223372036854775808"] {
-            api.write("POST", &format!("{STEPS}/{malformed}/{action}"), body.clone()).await.problem(404, "not_found");
+            api.write("POST", &format!("{STEPS}/{malformed}/{action}"), body.clone())
+                .await
+                .problem(404, "not_found");
         }
         for (tenant, status) in [("done", "done"), ("ended", "dismissed")] {
             for kind in ["keycloak_user", "welcome_mail"] {
                 let reply = act(&api, &step(&api, tenant, kind).await, action, body.clone()).await;
-                assert_eq!(reply.problem(409, "step_final"), format!("Outbox step is already {status}"));
+                assert_eq!(
+                    reply.problem(409, "step_final"),
+                    format!("Outbox step is already {status}")
+                );
             }
         }
         let open = step(&api, "open", "keycloak_user").await;
         let path = format!("{STEPS}/{}/{action}", open["step_id"]);
-        api.send(Who::Operator, "POST", &path, &[], Some(body)).await.problem(403, "operator_admin_required");
+        api.send(Who::Operator, "POST", &path, &[], Some(body))
+            .await
+            .problem(403, "operator_admin_required");
     }
     let open = step(&api, "open", "keycloak_user").await;
     let refused = async |action: &str, body: Value| act(&api, &open, action, body).await.faults();
@@ -200,7 +269,10 @@ async fn every_refusal_to_mend_a_step_is_named_and_changes_nothing() {
     for bad in ["", "jane", "a@b@c", "jane @open.example", &format!("{}@b", "a".repeat(253))] {
         assert_eq!(refused("retry", json!({"email": bad})).await, [rule], "{bad}");
     }
-    assert_eq!(refused("retry", json!({"email": 1, "note": "x"})).await, ["email must be text, not a whole number", "note is not a field of this request"]);
+    assert_eq!(
+        refused("retry", json!({"email": 1, "note": "x"})).await,
+        ["email must be text, not a whole number", "note is not a field of this request"]
+    );
     let mail = step(&api, "open", "welcome_mail").await;
     let faults = act(&api, &mail, "retry", json!({"email": "new@open.example"})).await.faults();
     assert_eq!(faults, ["email makes no sense for a step of kind welcome_mail"]);
@@ -214,7 +286,11 @@ async fn of_many_who_dismiss_one_step_at_once_one_does() {
     let api = world.api().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
     let pending = step(&api, "acme", "keycloak_user").await;
-    let replies = join_all((0..16).map(|number| act(&api, &pending, "dismiss", json!({"note": format!("note {number}")})))).await;
+    let replies =
+        join_all((0..16).map(|number| {
+            act(&api, &pending, "dismiss", json!({"note": format!("note {number}")}))
+        }))
+        .await;
     let (done, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
     assert_eq!((done.len(), refused.len()), (1, 15));
     for reply in refused {
@@ -229,7 +305,8 @@ async fn a_step_that_is_dismissed_and_retried_at_once_stays_dismissed_and_is_nev
     let world = World::new().await;
     let api = world.api().await;
     for number in 0..8 {
-        provisioned(&world, &format!("Acme {number}"), &format!("admin{number}@acme.example")).await;
+        provisioned(&world, &format!("Acme {number}"), &format!("admin{number}@acme.example"))
+            .await;
     }
     let users = steps(&api, "?kind=keycloak_user").await;
     let both = join_all(users.iter().map(|user| {
@@ -239,7 +316,10 @@ async fn a_step_that_is_dismissed_and_retried_at_once_stays_dismissed_and_is_nev
     .await;
     for (retried, dismissed) in &both {
         assert_eq!(dismissed.status, 200);
-        assert!(retried.status == 200 || retried.problem(409, "step_final") == "Outbox step is already dismissed");
+        assert!(
+            retried.status == 200
+                || retried.problem(409, "step_final") == "Outbox step is already dismissed"
+        );
     }
     assert_eq!(steps(&api, "?status=dismissed").await.len(), 16);
     assert_eq!(world.outbox().await["done"], 0);

@@ -29,9 +29,15 @@ async fn add(api: &Api, id: &str) -> Value {
 }
 
 async fn audit(world: &World, tenant: &str) -> Vec<String> {
-    let sql = format!("SELECT event_type, actor_type, host(ip_address) AS ip FROM subscription_audit WHERE tenant_id = '{tenant}' ORDER BY id");
+    let sql = format!(
+        "SELECT event_type, actor_type, host(ip_address) AS ip FROM subscription_audit
+         WHERE tenant_id = '{tenant}' ORDER BY id"
+    );
     let rows = world.rows(&sql).await;
-    assert!(rows.iter().all(|row| row["actor_type"] == "admin" && row["ip"] == SOURCE_IP), "{rows:?}");
+    assert!(
+        rows.iter().all(|row| row["actor_type"] == "admin" && row["ip"] == SOURCE_IP),
+        "{rows:?}"
+    );
     rows.iter().map(|row| text(&row["event_type"])).collect()
 }
 
@@ -43,8 +49,10 @@ fn ids(answer: &Value) -> Vec<String> {
 
 /// A subscription in some status, by SQL.
 async fn subscribe(db: &impl GenericClient, tenant: &str, status: &str) -> String {
-    let sql = "INSERT INTO subscriptions (tenant_id, subscription_type, status, device_limit, term_start, term_end, grace_end, created_by)
-               VALUES ($1, 'MAIN', $2, 1, now(), now() + interval '1 day', CASE $2 WHEN 'GRACE' THEN now() END, 'test') RETURNING subscription_id";
+    let sql = "INSERT INTO subscriptions (tenant_id, subscription_type, status, device_limit,
+               term_start, term_end, grace_end, created_by)
+               VALUES ($1, 'MAIN', $2, 1, now(), now() + interval '1 day', CASE $2 WHEN 'GRACE'
+               THEN now() END, 'test') RETURNING subscription_id";
     db.query_one(sql, &[&tenant, &status]).await.expect("a subscription").get(0)
 }
 
@@ -54,22 +62,43 @@ async fn a_tenant_is_added_read_and_changed_and_each_change_is_audited() {
     let api = world.api().await;
     let claims = world.keycloak.claims(&["operator_admin"], None);
     let token = world.keycloak.sign(&claims).expect("a token");
-    let reply = api.send(Who::Token(&token), "POST", TENANTS, &[], Some(json!({"tenant_id": "tiny", "name": "Tiny"}))).await;
-    assert_eq!((reply.header("etag"), reply.header("location")), ("\"1\"", "/api/v1/operator/tenants/tiny"));
+    let reply = api
+        .send(
+            Who::Token(&token),
+            "POST",
+            TENANTS,
+            &[],
+            Some(json!({"tenant_id": "tiny", "name": "Tiny"})),
+        )
+        .await;
+    assert_eq!(
+        (reply.header("etag"), reply.header("location")),
+        ("\"1\"", "/api/v1/operator/tenants/tiny")
+    );
     let tiny = reply.expect(201);
     for field in LINES.into_iter().chain(["contact_email", "billing_email", "stripe_customer_id"]) {
         assert_eq!(tiny[field], Value::Null, "{field}");
     }
-    let defaults = [("status", json!("ACTIVE")), ("support_tier", json!("standard")), ("metadata", json!({})), ("version", json!(1))];
+    let defaults = [
+        ("status", json!("ACTIVE")),
+        ("support_tier", json!("standard")),
+        ("metadata", json!({})),
+        ("version", json!(1)),
+    ];
     for (field, value) in defaults {
         assert_eq!(tiny[field], value, "{field}");
     }
-    let columns = world.row("SELECT to_jsonb(t) AS row FROM tenants t WHERE tenant_id = 'tiny'").await["row"].clone();
-    let names = |object: &Value| object.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let columns =
+        world.row("SELECT to_jsonb(t) AS row FROM tenants t WHERE tenant_id = 'tiny'").await["row"]
+            .clone();
+    let names =
+        |object: &Value| object.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&tiny), names(&columns), "every column");
 
-    let mut whole = json!({"tenant_id": "whole", "name": "Whole Ltd", "contact_email": "Ops@Whole.example", "billing_email": "billing@whole.example",
-                           "support_tier": "gold", "stripe_customer_id": "cus_whole", "metadata": {"crm": 17}});
+    let mut whole = json!({"tenant_id": "whole", "name": "Whole Ltd",
+        "contact_email": "Ops@Whole.example", "billing_email": "billing@whole.example",
+                           "support_tier": "gold", "stripe_customer_id": "cus_whole",
+                           "metadata": {"crm": 17}});
     for field in LINES {
         whole[field] = json!(format!("a {field} – ä"));
     }
@@ -83,7 +112,8 @@ async fn a_tenant_is_added_read_and_changed_and_each_change_is_audited() {
     assert_eq!(read.expect(200), made);
 
     // Absent keeps, null clears, a value replaces.
-    let mut cleared = json!({"name": "Whole & Co", "contact_email": null, "stripe_customer_id": null, "metadata": {}});
+    let mut cleared = json!({"name": "Whole & Co", "contact_email": null,
+        "stripe_customer_id": null, "metadata": {}});
     for field in LINES {
         cleared[field] = Value::Null;
     }
@@ -93,16 +123,33 @@ async fn a_tenant_is_added_read_and_changed_and_each_change_is_audited() {
     for (field, value) in cleared.as_object().expect("an object") {
         assert_eq!(changed[field], *value, "{field}");
     }
-    assert_eq!((&changed["billing_email"], &changed["support_tier"]), (&json!("billing@whole.example"), &json!("gold")));
+    assert_eq!(
+        (&changed["billing_email"], &changed["support_tier"]),
+        (&json!("billing@whole.example"), &json!("gold"))
+    );
     assert_eq!(api.get(Who::Operator, &format!("{TENANTS}/whole")).await.expect(200), changed);
     // What is so already is no change: no version, no audit row.
-    let same = api.write("PATCH", &format!("{TENANTS}/whole"), json!({"phone": null, "name": "Whole & Co"})).await;
+    let same = api
+        .write("PATCH", &format!("{TENANTS}/whole"), json!({"phone": null, "name": "Whole & Co"}))
+        .await;
     assert_eq!((same.header("etag"), &same.body["updated_at"]), ("\"2\"", &changed["updated_at"]));
-    let back = api.write("PATCH", &format!("{TENANTS}/whole"), whole_without_id(&whole)).await.expect(200);
-    assert_eq!((&back["version"], &back["city"], &back["stripe_customer_id"]), (&json!(3), &whole["city"], &json!("cus_whole")));
+    let back =
+        api.write("PATCH", &format!("{TENANTS}/whole"), whole_without_id(&whole)).await.expect(200);
+    assert_eq!(
+        (&back["version"], &back["city"], &back["stripe_customer_id"]),
+        (&json!(3), &whole["city"], &json!("cus_whole"))
+    );
 
-    assert_eq!(audit(&world, "whole").await, ["TENANT_CREATED", "TENANT_UPDATED", "TENANT_UPDATED"]);
-    let states = world.rows("SELECT previous_state, new_state FROM subscription_audit WHERE tenant_id = 'whole' ORDER BY id").await;
+    assert_eq!(
+        audit(&world, "whole").await,
+        ["TENANT_CREATED", "TENANT_UPDATED", "TENANT_UPDATED"]
+    );
+    let states = world
+        .rows(
+            "SELECT previous_state, new_state FROM subscription_audit
+                             WHERE tenant_id = 'whole' ORDER BY id",
+        )
+        .await;
     assert_eq!(
         states,
         [
@@ -111,7 +158,12 @@ async fn a_tenant_is_added_read_and_changed_and_each_change_is_audited() {
             json!({"previous_state": changed, "new_state": back})
         ]
     );
-    let actor = world.row("SELECT actor_id, host(ip_address) AS ip FROM subscription_audit WHERE tenant_id = 'tiny'").await;
+    let actor = world
+        .row(
+            "SELECT actor_id, host(ip_address) AS ip FROM subscription_audit
+                           WHERE tenant_id = 'tiny'",
+        )
+        .await;
     assert_eq!(actor, json!({"actor_id": claims["sub"], "ip": SOURCE_IP}));
 }
 
@@ -126,18 +178,27 @@ async fn every_refusal_of_a_tenant_says_what_a_person_would_understand() {
     let world = World::new().await;
     let api = world.api().await;
     add(&api, "acme").await;
-    let patch = async |id: &str, body: Value| api.write("PATCH", &format!("{TENANTS}/{id}"), body).await;
+    let patch =
+        async |id: &str, body: Value| api.write("PATCH", &format!("{TENANTS}/{id}"), body).await;
     let again = api.write("POST", TENANTS, json!({"tenant_id": "acme", "name": "Again"})).await;
     assert_eq!(again.problem(409, "tenant_exists"), "Tenant 'acme' already exists");
-    assert_eq!(api.get(Who::Operator, &format!("{TENANTS}/none")).await.problem(404, "tenant_not_found"), "Tenant not found");
-    assert_eq!(patch("none", json!({"name": "x"})).await.problem(404, "tenant_not_found"), "Tenant not found");
+    assert_eq!(
+        api.get(Who::Operator, &format!("{TENANTS}/none")).await.problem(404, "tenant_not_found"),
+        "Tenant not found"
+    );
+    assert_eq!(
+        patch("none", json!({"name": "x"})).await.problem(404, "tenant_not_found"),
+        "Tenant not found"
+    );
     let delete = api.send(Who::Admin, "DELETE", &format!("{TENANTS}/none"), &[], None).await;
     assert_eq!(delete.problem(404, "tenant_not_found"), "Tenant not found");
     api.get(Who::Operator, &format!("{TENANTS}/No_Good")).await.problem(404, "not_found");
     assert_eq!(patch("acme", json!({})).await.problem(400, "no_fields"), "No fields to update");
     let bad = json!({
-        "tenant_id": "No Good", "name": "", "legal_name": "x".repeat(201), "contact_email": "jane", "billing_email": 7, "phone": "1\u{0}",
-        "support_tier": null, "stripe_customer_id": "sub_1", "metadata": [], "status": "DELETED", "city": "  ",
+        "tenant_id": "No Good", "name": "", "legal_name": "x".repeat(201), "contact_email": "jane",
+        "billing_email": 7, "phone": "1\u{0}",
+        "support_tier": null, "stripe_customer_id": "sub_1", "metadata": [], "status": "DELETED",
+        "city": "  ",
     });
     let faults = api.write("POST", TENANTS, bad).await.faults();
     assert_eq!(
@@ -156,8 +217,17 @@ async fn every_refusal_of_a_tenant_says_what_a_person_would_understand() {
             "tenant_id must match ^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         ]
     );
-    assert_eq!(api.write("POST", TENANTS, json!({})).await.faults(), ["tenant_id is required", "name is required"]);
-    let faults = patch("acme", json!({"tenant_id": "other", "name": null, "support_tier": null, "metadata": null, "version": 7})).await.faults();
+    assert_eq!(
+        api.write("POST", TENANTS, json!({})).await.faults(),
+        ["tenant_id is required", "name is required"]
+    );
+    let faults = patch(
+        "acme",
+        json!({"tenant_id": "other", "name": null, "support_tier": null,
+    "metadata": null, "version": 7}),
+    )
+    .await
+    .faults();
     let expected = [
         "metadata must be an object, not null",
         "name must be text, not null",
@@ -175,21 +245,35 @@ async fn of_two_editors_the_second_with_an_old_etag_is_told_and_those_without_le
     let api = world.api().await;
     add(&api, "acme").await;
     let path = format!("{TENANTS}/acme");
-    let change = async |tag: &str, body: Value| api.send(Who::Admin, "PATCH", &path, &[("if-match", tag)], Some(body)).await;
-    let both = join_all([change("\"1\"", json!({"name": "A"})), change("\"1\"", json!({"name": "B"}))]).await;
+    let change = async |tag: &str, body: Value| {
+        api.send(Who::Admin, "PATCH", &path, &[("if-match", tag)], Some(body)).await
+    };
+    let both =
+        join_all([change("\"1\"", json!({"name": "A"})), change("\"1\"", json!({"name": "B"}))])
+            .await;
     let mut statuses: Vec<u16> = both.iter().map(|reply| reply.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 412]);
     let detail = change("\"1\"", json!({"city": "Oslo"})).await.problem(412, "version_changed");
     assert!(detail.contains("version 2"), "{detail}");
-    api.send(Who::Admin, "DELETE", &path, &[("if-match", "\"1\"")], None).await.problem(412, "version_changed");
+    api.send(Who::Admin, "DELETE", &path, &[("if-match", "\"1\"")], None)
+        .await
+        .problem(412, "version_changed");
     assert_eq!(api.get(Who::Operator, &path).await.expect(200)["city"], Value::Null);
     // Without a tag every change counts, and each of them knows what it replaced.
-    let replies = join_all((0..8).map(|n| api.write("PATCH", &path, json!({LINES[n]: format!("{n}")})))).await;
+    let replies =
+        join_all((0..8).map(|n| api.write("PATCH", &path, json!({LINES[n]: format!("{n}")}))))
+            .await;
     assert!(replies.iter().all(|reply| reply.status == 200));
-    let rows = world.rows("SELECT previous_state, new_state FROM subscription_audit WHERE tenant_id = 'acme' ORDER BY id").await;
+    let rows = world
+        .rows(
+            "SELECT previous_state, new_state FROM subscription_audit
+                           WHERE tenant_id = 'acme' ORDER BY id",
+        )
+        .await;
     assert_eq!(rows.len(), 10);
-    let mut versions: Vec<_> = rows.iter().filter_map(|row| row["new_state"]["version"].as_i64()).collect();
+    let mut versions: Vec<_> =
+        rows.iter().filter_map(|row| row["new_state"]["version"].as_i64()).collect();
     versions.sort_unstable();
     assert_eq!(versions, (1..=10).collect::<Vec<_>>());
     for row in &rows[1..] {
@@ -202,7 +286,8 @@ async fn of_two_editors_the_second_with_an_old_etag_is_told_and_those_without_le
 
 /// The state of the highest version.
 fn latest(rows: &[Value]) -> Value {
-    rows.iter().max_by_key(|row| row["new_state"]["version"].as_i64()).expect("rows")["new_state"].clone()
+    rows.iter().max_by_key(|row| row["new_state"]["version"].as_i64()).expect("rows")["new_state"]
+        .clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,19 +295,31 @@ async fn one_idempotency_key_makes_one_tenant_however_often_and_at_once() {
     let world = World::new().await;
     let api = world.api().await;
     let body = json!({"tenant_id": "acme", "name": "Acme", "stripe_customer_id": "cus_acme"});
-    let post = async |key: &str, body: &Value| api.send(Who::Admin, "POST", TENANTS, &[("idempotency-key", key)], Some(body.clone())).await;
+    let post = async |key: &str, body: &Value| {
+        api.send(Who::Admin, "POST", TENANTS, &[("idempotency-key", key)], Some(body.clone())).await
+    };
     let replies = join_all((0..12).map(|_| post("key-1", &body))).await;
     let first = replies.iter().find(|reply| reply.status == 201).expect("one was made").clone();
     for reply in &replies {
         match reply.status {
-            201 => assert_eq!((&reply.body, reply.header("etag"), reply.header("location")), (&first.body, "\"1\"", "/api/v1/operator/tenants/acme")),
+            201 => assert_eq!(
+                (&reply.body, reply.header("etag"), reply.header("location")),
+                (&first.body, "\"1\"", "/api/v1/operator/tenants/acme")
+            ),
             _ => drop(reply.problem(409, "request_in_progress")),
         }
     }
     api.write("PATCH", &format!("{TENANTS}/acme"), json!({"name": "Other"})).await.expect(200);
-    assert_eq!(post("key-1", &body).await.expect(201), first.body, "the first answer, whatever has become of it");
+    assert_eq!(
+        post("key-1", &body).await.expect(201),
+        first.body,
+        "the first answer, whatever has become of it"
+    );
     let other = json!({"tenant_id": "other", "name": "Other"});
-    assert_eq!(post("key-1", &other).await.faults(), ["idempotency-key was used for another request"]);
+    assert_eq!(
+        post("key-1", &other).await.faults(),
+        ["idempotency-key was used for another request"]
+    );
     post("key-2", &body).await.problem(409, "tenant_exists");
     post("key-2", &other).await.expect(201);
     assert_eq!(audit(&world, "acme").await, ["TENANT_CREATED", "TENANT_UPDATED"]);
@@ -233,15 +330,29 @@ async fn tenants_are_listed_by_any_filter_and_page() {
     let world = World::new().await;
     let api = world.api().await;
     for n in 0..5 {
-        let body =
-            json!({"tenant_id": format!("t{n}"), "name": "T", "contact_email": format!("ops@t{}.example", n / 2), "billing_email": format!("b{n}@t.example")});
+        let body = json!({"tenant_id": format!("t{n}"), "name": "T", "contact_email": format!(
+            "ops@t{}.example", n / 2), "billing_email": format!("b{n}@t.example")});
         api.write("POST", TENANTS, body).await.expect(201);
     }
     // As a checkout keeps what was typed.
-    world.db.execute("UPDATE tenants SET contact_email = 'Ops@T0.Example', stripe_customer_id = 'cus_linked' WHERE tenant_id = 't1'", &[]).await.expect("set");
-    world.db.execute("INSERT INTO stripe_customer_aliases VALUES ('cus_alias', 't2')", &[]).await.expect("an alias");
+    world
+        .db
+        .execute(
+            "UPDATE tenants SET contact_email = 'Ops@T0.Example',
+                      stripe_customer_id = 'cus_linked' WHERE tenant_id = 't1'",
+            &[],
+        )
+        .await
+        .expect("set");
+    world
+        .db
+        .execute("INSERT INTO stripe_customer_aliases VALUES ('cus_alias', 't2')", &[])
+        .await
+        .expect("an alias");
     api.send(Who::Admin, "DELETE", &format!("{TENANTS}/t4"), &[], None).await.expect(200);
-    let list = async |query: &str| ids(&api.get(Who::Operator, &format!("{TENANTS}{query}")).await.expect(200));
+    let list = async |query: &str| {
+        ids(&api.get(Who::Operator, &format!("{TENANTS}{query}")).await.expect(200))
+    };
     let all = ["demo-cold-chain", "demo-greenhouses", "t0", "t1", "t2", "t3", "t4"];
     assert_eq!(list("").await, all);
     assert_eq!(list("?status=ACTIVE").await, all[..6]);
@@ -253,7 +364,10 @@ async fn tenants_are_listed_by_any_filter_and_page() {
     assert_eq!(list("?stripe_customer_id=cus_linked").await, ["t1"]);
     assert_eq!(list("?stripe_customer_id=cus_alias").await, ["t2"]);
     assert_eq!(list("?stripe_customer_id=cus_none").await, [""; 0]);
-    assert_eq!(list("?email=ops@t0.example&stripe_customer_id=cus_linked&status=ACTIVE&q=t1").await, ["t1"]);
+    assert_eq!(
+        list("?email=ops@t0.example&stripe_customer_id=cus_linked&status=ACTIVE&q=t1").await,
+        ["t1"]
+    );
     assert_eq!(list("?email=ops@t0.example&status=DELETED").await, [""; 0]);
 
     let (mut seen, mut cursor) = (Vec::new(), String::new());
@@ -274,7 +388,11 @@ async fn tenants_are_listed_by_any_filter_and_page() {
         ("email=", "email must not be empty"),
         ("tenant=x", "tenant is not a field of this request"),
     ] {
-        assert_eq!(api.get(Who::Operator, &format!("{TENANTS}?{query}")).await.faults(), [fault], "{query}");
+        assert_eq!(
+            api.get(Who::Operator, &format!("{TENANTS}?{query}")).await.faults(),
+            [fault],
+            "{query}"
+        );
     }
 }
 
@@ -288,12 +406,19 @@ async fn a_search_finds_beginnings_of_words_and_takes_any_character() {
         ("team-12e45", "Müller & Söhne", "O'Brien A/B Testing"),
         ("x1", "Version 1.5", "C:\\Temp"),
     ] {
-        api.write("POST", TENANTS, json!({"tenant_id": id, "name": name, "legal_name": legal_name})).await.expect(201);
+        api.write(
+            "POST",
+            TENANTS,
+            json!({"tenant_id": id, "name": name, "legal_name": legal_name}),
+        )
+        .await
+        .expect(201);
     }
     let search = async |typed: &str| {
         let mut url = reqwest::Url::parse("http://x/").expect("a URL");
         url.query_pairs_mut().append_pair("q", typed);
-        let reply = api.get(Who::Operator, &format!("{TENANTS}?{}", url.query().unwrap_or_default())).await;
+        let reply =
+            api.get(Who::Operator, &format!("{TENANTS}?{}", url.query().unwrap_or_default())).await;
         assert_eq!(reply.status, 200, "{typed:?}: {}", reply.body);
         ids(&reply.body)
     };
@@ -327,7 +452,25 @@ async fn a_search_finds_beginnings_of_words_and_takes_any_character() {
     }
     assert_eq!(search("").await.len(), 6, "nothing asked for");
     assert_eq!(search(" ").await.len(), 6);
-    for typed in ["&", "!", "'", "''", "\"", r"\", ":", ":*", "<->", "( )", "%", "_", "…", "😀", "'&|!()<>:*\\\"", "a'b\\c:*&|!(d)<->e", "\t\n"] {
+    for typed in [
+        "&",
+        "!",
+        "'",
+        "''",
+        "\"",
+        r"\",
+        ":",
+        ":*",
+        "<->",
+        "( )",
+        "%",
+        "_",
+        "…",
+        "😀",
+        "'&|!()<>:*\\\"",
+        "a'b\\c:*&|!(d)<->e",
+        "\t\n",
+    ] {
         search(typed).await;
     }
     for nothing in ["&", ":*", "'", "-- %"] {
@@ -335,24 +478,38 @@ async fn a_search_finds_beginnings_of_words_and_takes_any_character() {
     }
     search(&"😀a'\\".repeat(25)).await;
     let long = format!("{TENANTS}?q={}", "x".repeat(101));
-    assert_eq!(api.get(Who::Operator, &long).await.faults(), ["q must have at most 100 characters, not 101"]);
-    assert_eq!(api.get(Who::Operator, &format!("{TENANTS}?q=%00")).await.faults(), ["q must not contain control characters"]);
+    assert_eq!(
+        api.get(Who::Operator, &long).await.faults(),
+        ["q must have at most 100 characters, not 101"]
+    );
+    assert_eq!(
+        api.get(Who::Operator, &format!("{TENANTS}?q=%00")).await.faults(),
+        ["q must not contain control characters"]
+    );
 }
 
 /// Under row-level security too: the owner is subject to a policy like the operators'.
 #[tokio::test]
 async fn a_search_among_many_tenants_reads_an_index() {
     let world = World::new().await;
-    let fill = "INSERT INTO tenants (tenant_id, name, contact_email) SELECT 'many-' || n, 'Company ' || md5(n::text), n || '@many.example' FROM generate_series(1, 5000) n;
+    let fill = "INSERT INTO tenants (tenant_id, name, contact_email)
+                SELECT 'many-' || n, 'Company ' || md5(n::text), n || '@many.example'
+                FROM generate_series(1, 5000) n;
                 ANALYZE tenants";
     world.db.batch_execute(fill).await.expect("filled");
     let plan = async |condition: &str| {
-        let rows = world.db.query(&format!("EXPLAIN SELECT * FROM tenants t WHERE {condition}"), &[]).await.expect("a plan");
+        let rows = world
+            .db
+            .query(&format!("EXPLAIN SELECT * FROM tenants t WHERE {condition}"), &[])
+            .await
+            .expect("a plan");
         rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
     };
-    let words = "to_tsvector('simple', t.tenant_id || ' ' || t.name || ' ' || coalesce(t.legal_name, '')) @@ to_tsquery('simple', '''4711'':*')";
+    let words = "to_tsvector('simple', t.tenant_id || ' ' || t.name || ' ' || \
+                 coalesce(t.legal_name, '')) @@ to_tsquery('simple', '''4711'':*')";
     assert!(plan(words).await.contains("tenants_words"), "{}", plan(words).await);
-    let email = "lower(t.contact_email) = lower('X@many.example') OR lower(t.billing_email) = lower('X@many.example')";
+    let email = "lower(t.contact_email) = lower('X@many.example') OR lower(t.billing_email) = \
+                 lower('X@many.example')";
     assert!(plan(email).await.contains("tenants_contact_email"), "{}", plan(email).await);
 }
 
@@ -360,18 +517,40 @@ async fn a_search_among_many_tenants_reads_an_index() {
 async fn a_stripe_customer_belongs_to_one_tenant() {
     let world = World::new().await;
     let api = world.api().await;
-    let post = async |id: &str, customer: &str| api.write("POST", TENANTS, json!({"tenant_id": id, "name": id, "stripe_customer_id": customer})).await;
-    let link = async |id: &str, customer: Value| api.write("PATCH", &format!("{TENANTS}/{id}"), json!({"stripe_customer_id": customer, "city": "Oslo"})).await;
+    let post = async |id: &str, customer: &str| {
+        api.write(
+            "POST",
+            TENANTS,
+            json!({"tenant_id": id, "name": id, "stripe_customer_id": customer}),
+        )
+        .await
+    };
+    let link = async |id: &str, customer: Value| {
+        api.write(
+            "PATCH",
+            &format!("{TENANTS}/{id}"),
+            json!({"stripe_customer_id": customer, "city": "Oslo"}),
+        )
+        .await
+    };
     post("a", "cus_a").await.expect(201);
     add(&api, "b").await;
-    world.db.execute("INSERT INTO stripe_customer_aliases VALUES ('cus_alias', 'a')", &[]).await.expect("an alias");
+    world
+        .db
+        .execute("INSERT INTO stripe_customer_aliases VALUES ('cus_alias', 'a')", &[])
+        .await
+        .expect("an alias");
     for customer in ["cus_a", "cus_alias"] {
         let detail = format!("Stripe customer '{customer}' already belongs to tenant 'a'");
         assert_eq!(post("c", customer).await.problem(409, "customer_taken"), detail);
         assert_eq!(link("b", json!(customer)).await.problem(409, "customer_taken"), detail);
     }
     api.get(Who::Operator, &format!("{TENANTS}/c")).await.problem(404, "tenant_not_found");
-    assert_eq!(api.get(Who::Operator, &format!("{TENANTS}/b")).await.expect(200)["city"], Value::Null, "nothing of it was done");
+    assert_eq!(
+        api.get(Who::Operator, &format!("{TENANTS}/b")).await.expect(200)["city"],
+        Value::Null,
+        "nothing of it was done"
+    );
     // A further customer becomes the linked one; then the one before is free.
     assert_eq!(link("a", json!("cus_alias")).await.expect(200)["stripe_customer_id"], "cus_alias");
     assert_eq!(link("b", json!("cus_a")).await.expect(200)["stripe_customer_id"], "cus_a");
@@ -406,15 +585,27 @@ async fn linking_a_customer_waits_for_the_event_of_that_customer() {
     add(&api, "acme").await;
     let mut other = tests::connect(&world.settings["DATABASE_NAME"]).await;
     let tx = other.transaction().await.expect("a transaction");
-    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('cus_new', 0))", &[]).await.expect("as events::store::lock_customer");
+    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('cus_new', 0))", &[])
+        .await
+        .expect("as events::store::lock_customer");
     let event = async {
         world.somebody_waits().await;
-        tx.execute("INSERT INTO tenants (tenant_id, name, stripe_customer_id) VALUES ('by-checkout', 'x', 'cus_new')", &[]).await.expect("a tenant");
+        tx.execute(
+            "INSERT INTO tenants (tenant_id, name, stripe_customer_id)
+                    VALUES ('by-checkout', 'x', 'cus_new')",
+            &[],
+        )
+        .await
+        .expect("a tenant");
         tx.commit().await.expect("committed");
     };
     let path = format!("{TENANTS}/acme");
-    let (linked, ()) = tokio::join!(api.write("PATCH", &path, json!({"stripe_customer_id": "cus_new"})), event);
-    assert_eq!(linked.problem(409, "customer_taken"), "Stripe customer 'cus_new' already belongs to tenant 'by-checkout'");
+    let (linked, ()) =
+        tokio::join!(api.write("PATCH", &path, json!({"stripe_customer_id": "cus_new"})), event);
+    assert_eq!(
+        linked.problem(409, "customer_taken"),
+        "Stripe customer 'cus_new' already belongs to tenant 'by-checkout'"
+    );
 }
 
 #[tokio::test]
@@ -432,30 +623,60 @@ async fn a_tenant_is_deleted_once_nothing_of_it_is_live_and_its_id_stays_taken()
     let detail = delete().await.problem(409, "live_subscription");
     assert_eq!(detail, format!("Tenant 'acme' has 3 live subscriptions: {}", live.join(", ")));
     for n in (0..3).rev() {
-        assert!(delete().await.problem(409, "live_subscription").contains(&format!("has {} live", n + 1)));
+        assert!(
+            delete()
+                .await
+                .problem(409, "live_subscription")
+                .contains(&format!("has {} live", n + 1))
+        );
         let id = live[n].split(' ').next().unwrap_or_default();
-        world.db.execute("UPDATE subscriptions SET status = 'EXPIRED', grace_end = NULL WHERE subscription_id = $1", &[&id]).await.expect("ended");
+        world
+            .db
+            .execute(
+                "UPDATE subscriptions SET status = 'EXPIRED', grace_end = NULL
+                          WHERE subscription_id = $1",
+                &[&id],
+            )
+            .await
+            .expect("ended");
     }
     assert_eq!(audit(&world, "acme").await, ["TENANT_CREATED"]);
     let before = api.get(Who::Operator, &path).await.expect(200);
     assert_eq!(delete().await.expect(200), json!({"status": "ok", "tenant_id": "acme"}));
     let after = api.get(Who::Operator, &path).await.expect(200);
-    assert_eq!((&after["status"], &after["version"], &after["name"]), (&json!("DELETED"), &json!(2), &json!("Acme")));
+    assert_eq!(
+        (&after["status"], &after["version"], &after["name"]),
+        (&json!("DELETED"), &json!(2), &json!("Acme"))
+    );
     // Again, also with the tag of before: it is as was meant.
     assert_eq!(delete().await.expect(200), json!({"status": "ok", "tenant_id": "acme"}));
     api.send(Who::Admin, "DELETE", &path, &[("if-match", "\"1\"")], None).await.expect(200);
     assert_eq!(audit(&world, "acme").await, ["TENANT_CREATED", "TENANT_DELETED"]);
-    let row = world.row("SELECT previous_state, new_state FROM subscription_audit WHERE event_type = 'TENANT_DELETED'").await;
+    let row = world
+        .row(
+            "SELECT previous_state, new_state FROM subscription_audit
+                         WHERE event_type = 'TENANT_DELETED'",
+        )
+        .await;
     assert_eq!(row, json!({"previous_state": before, "new_state": after}));
     for body in [json!({"name": "x"}), json!({})] {
-        assert_eq!(api.write("PATCH", &path, body).await.problem(409, "tenant_deleted"), "Tenant 'acme' is deleted");
+        assert_eq!(
+            api.write("PATCH", &path, body).await.problem(409, "tenant_deleted"),
+            "Tenant 'acme' is deleted"
+        );
     }
-    api.write("POST", TENANTS, json!({"tenant_id": "acme", "name": "New"})).await.problem(409, "tenant_exists");
-    assert_eq!(subscribe_over_http(&api, "acme").await.problem(409, "tenant_deleted"), "Tenant 'acme' is deleted");
+    api.write("POST", TENANTS, json!({"tenant_id": "acme", "name": "New"}))
+        .await
+        .problem(409, "tenant_exists");
+    assert_eq!(
+        subscribe_over_http(&api, "acme").await.problem(409, "tenant_deleted"),
+        "Tenant 'acme' is deleted"
+    );
 }
 
 async fn subscribe_over_http(api: &Api, tenant: &str) -> tests::api::Reply {
-    let body = json!({"tenant_id": tenant, "subscription_type": "MAIN", "device_limit": 10, "term_days": 30});
+    let body = json!({"tenant_id": tenant, "subscription_type": "MAIN", "device_limit": 10,
+    "term_days": 30});
     api.write("POST", "/api/v1/operator/subscriptions", body).await
 }
 
@@ -469,7 +690,9 @@ async fn a_deletion_waits_for_a_subscription_that_is_being_made_and_then_refuses
     let mut other = tests::connect(&world.settings["DATABASE_NAME"]).await;
     for (commits, status) in [(true, "TRIAL"), (false, "ACTIVE")] {
         let tx = other.transaction().await.expect("a transaction");
-        tx.execute("SELECT FROM tenants WHERE tenant_id = 'acme' FOR SHARE", &[]).await.expect("held");
+        tx.execute("SELECT FROM tenants WHERE tenant_id = 'acme' FOR SHARE", &[])
+            .await
+            .expect("held");
         subscribe(&tx, "acme", status).await;
         let making = async {
             world.somebody_waits().await;
@@ -478,8 +701,18 @@ async fn a_deletion_waits_for_a_subscription_that_is_being_made_and_then_refuses
         let (deleted, ()) = tokio::join!(api.send(Who::Admin, "DELETE", &path, &[], None), making);
         if commits {
             let detail = deleted.problem(409, "live_subscription");
-            assert!(detail.contains("1 live subscription: SUB-") && detail.ends_with("(TRIAL)"), "{detail}");
-            world.db.execute("UPDATE subscriptions SET status = 'EXPIRED' WHERE tenant_id = 'acme'", &[]).await.expect("ended");
+            assert!(
+                detail.contains("1 live subscription: SUB-") && detail.ends_with("(TRIAL)"),
+                "{detail}"
+            );
+            world
+                .db
+                .execute(
+                    "UPDATE subscriptions SET status = 'EXPIRED' WHERE tenant_id = 'acme'",
+                    &[],
+                )
+                .await
+                .expect("ended");
         } else {
             deleted.expect(200);
         }
@@ -494,12 +727,26 @@ async fn of_a_deletion_and_a_subscription_at_once_one_is_refused() {
         let tenant = format!("race-{n}");
         add(&api, &tenant).await;
         let path = format!("{TENANTS}/{tenant}");
-        let (deleted, made) = tokio::join!(api.send(Who::Admin, "DELETE", &path, &[], None), subscribe_over_http(&api, &tenant));
+        let (deleted, made) = tokio::join!(
+            api.send(Who::Admin, "DELETE", &path, &[], None),
+            subscribe_over_http(&api, &tenant)
+        );
         match (deleted.status, made.status) {
-            (200, 409) => assert_eq!(made.problem(409, "tenant_deleted"), format!("Tenant '{tenant}' is deleted")),
+            (200, 409) => assert_eq!(
+                made.problem(409, "tenant_deleted"),
+                format!("Tenant '{tenant}' is deleted")
+            ),
             (409, 201) => drop(deleted.problem(409, "live_subscription")),
             other => panic!("{other:?}: {} {}", deleted.body, made.body),
         }
     }
-    assert_eq!(world.count("tenants t JOIN subscriptions s USING (tenant_id) WHERE t.status = 'DELETED' AND s.status <> 'EXPIRED'").await, 0);
+    assert_eq!(
+        world
+            .count(
+                "tenants t JOIN subscriptions s USING (tenant_id)
+                            WHERE t.status = 'DELETED' AND s.status <> 'EXPIRED'"
+            )
+            .await,
+        0
+    );
 }

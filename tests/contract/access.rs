@@ -38,9 +38,18 @@ async fn only_a_token_of_this_issuer_for_this_audience_and_of_this_time_counts()
     let wrongly_signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(bytes));
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let kid = jsonwebtoken_header(&token)["kid"].clone();
-    let unsigned = format!("{}.{}.", part(json!({"alg": "none", "typ": "JWT", "kid": kid})), part(good.clone()));
+    let unsigned = format!(
+        "{}.{}.",
+        part(json!({"alg": "none", "typ": "JWT", "kid": kid})),
+        part(good.clone())
+    );
     // The public key as an HMAC secret: the classical confusion of algorithms.
-    let symmetric = format!("{}.{}.{}", part(json!({"alg": "HS256", "typ": "JWT", "kid": kid})), part(good.clone()), signature);
+    let symmetric = format!(
+        "{}.{}.{}",
+        part(json!({"alg": "HS256", "typ": "JWT", "kid": kid})),
+        part(good.clone()),
+        signature
+    );
     let another_payload = {
         let parts: Vec<&str> = token.split('.').collect();
         format!("{}.{}.{}", parts[0], part(with(&good, "sub", json!("somebody else"))), parts[2])
@@ -50,7 +59,11 @@ async fn only_a_token_of_this_issuer_for_this_audience_and_of_this_time_counts()
         ("not yet", sign(&with(&good, "nbf", json!(now + 3600))), "invalid_token"),
         ("wrong audience", sign(&with(&good, "aud", json!(["account"]))), "invalid_token"),
         ("no audience", sign(&with(&good, "aud", Value::Null)), "invalid_token"),
-        ("other issuer", sign(&with(&good, "iss", json!("https://elsewhere.example/realms/pulse"))), "invalid_token"),
+        (
+            "other issuer",
+            sign(&with(&good, "iss", json!("https://elsewhere.example/realms/pulse"))),
+            "invalid_token",
+        ),
         ("no subject", sign(&with(&good, "sub", json!(""))), "invalid_token"),
         ("wrongly signed", wrongly_signed, "invalid_token"),
         ("alg none", unsigned, "invalid_token"),
@@ -60,14 +73,25 @@ async fn only_a_token_of_this_issuer_for_this_audience_and_of_this_time_counts()
     ];
     for (name, token, code) in cases {
         let reply = api.get(Who::Token(&token), PLANS).await;
-        assert_eq!((reply.status, &reply.body["code"]), (401, &json!(code)), "{name}: {}", reply.body);
+        assert_eq!(
+            (reply.status, &reply.body["code"]),
+            (401, &json!(code)),
+            "{name}: {}",
+            reply.body
+        );
     }
     // Roles elsewhere in the token, and a role's name as a part of another, are none.
     let elsewhere = json!({"account": {"roles": ["operator_admin"]}});
-    let claims = with(&with(&good, "realm_access", json!({"roles": ["operator_administrator"]})), "resource_access", elsewhere);
+    let claims = with(
+        &with(&good, "realm_access", json!({"roles": ["operator_administrator"]})),
+        "resource_access",
+        elsewhere,
+    );
     api.get(Who::Token(&sign(&claims)), PLANS).await.problem(403, "operator_required");
     // Basic credentials are no bearer token.
-    api.raw(Who::Nobody, "GET", PLANS, &[("authorization", "Basic b3BlcmF0b3I6eA==")], "").await.problem(401, "missing_token");
+    api.raw(Who::Nobody, "GET", PLANS, &[("authorization", "Basic b3BlcmF0b3I6eA==")], "")
+        .await
+        .problem(401, "missing_token");
 }
 
 fn jsonwebtoken_header(token: &str) -> Value {
@@ -80,7 +104,9 @@ async fn a_token_ends_at_its_end_by_the_injected_clock() {
     let world = World::new().await;
     let ahead = Arc::new(AtomicI64::new(0));
     let moved = Arc::clone(&ahead);
-    let clock = Clock::from_fn(move || Clock::system().now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst)));
+    let clock = Clock::from_fn(move || {
+        Clock::system().now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst))
+    });
     let api = world.api_with(&world.env(&[]), clock).await;
     let claims = world.keycloak.claims(&["operator"], None);
     let token = world.keycloak.sign(&claims).expect("signed");
@@ -100,7 +126,10 @@ async fn the_keys_are_read_once_and_again_at_most_once_a_minute_for_an_unknown_o
     let world = World::new().await;
     let api = world.api().await;
     assert_eq!(reads_of_keys(&world), 0, "nothing is read before the first token");
-    join_all((0..10).map(|_| api.get(Who::Operator, PLANS))).await.into_iter().for_each(|reply| drop(reply.expect(200)));
+    join_all((0..10).map(|_| api.get(Who::Operator, PLANS)))
+        .await
+        .into_iter()
+        .for_each(|reply| drop(reply.expect(200)));
     assert_eq!(reads_of_keys(&world), 1);
     world.keycloak.rotate_key().expect("a new key");
     let token = world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");
@@ -111,10 +140,13 @@ async fn the_keys_are_read_once_and_again_at_most_once_a_minute_for_an_unknown_o
 }
 
 #[tokio::test]
-async fn an_instance_has_the_keys_and_a_connection_before_its_first_request_and_starts_without_them() {
+async fn an_instance_has_keys_and_a_connection_before_its_first_request_and_starts_without_them() {
     let world = World::new().await;
     let start = async |replaced: &[(&str, &str)]| {
-        let app = App::start(&world.env(replaced), Clock::system(), &[Role::Customer, Role::Operator]).await.expect("it starts");
+        let app =
+            App::start(&world.env(replaced), Clock::system(), &[Role::Customer, Role::Operator])
+                .await
+                .expect("it starts");
         app.warm().await;
         app
     };
@@ -123,8 +155,16 @@ async fn an_instance_has_the_keys_and_a_connection_before_its_first_request_and_
     assert_eq!(reads_of_keys(&world), 1);
     app.verifier().verify(&token).await.expect("a known key");
     assert_eq!(reads_of_keys(&world), 1);
-    let connected = "SELECT usename::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pulse'";
-    let connected: Vec<String> = world.db.query(connected, &[]).await.expect("connections").iter().map(|row| row.get(0)).collect();
+    let connected = "SELECT usename::text FROM pg_stat_activity WHERE datname = current_database()
+                     AND application_name = 'pulse'";
+    let connected: Vec<String> = world
+        .db
+        .query(connected, &[])
+        .await
+        .expect("connections")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
     assert_eq!(connected, ["pulse_app"], "as the first of its roles, once");
 
     world.keycloak.fail_next_on("/certs", 1, 500);
@@ -137,8 +177,11 @@ async fn a_rotated_signing_key_is_picked_up_and_a_withdrawn_one_ends() {
     let world = World::new().await;
     shared::tls::install();
     let settings = shared::config::AuthSettings::from_env(&world.env(&[])).expect("settings");
-    let verifier = shared::auth::Verifier::with(settings, Clock::system(), std::time::Duration::ZERO).expect("a verifier");
-    let token = || world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");
+    let verifier =
+        shared::auth::Verifier::with(settings, Clock::system(), std::time::Duration::ZERO)
+            .expect("a verifier");
+    let token =
+        || world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");
     let old = token();
     verifier.verify(&old).await.expect("the first key");
     world.keycloak.rotate_key().expect("a new key");
@@ -167,7 +210,9 @@ async fn without_the_issuers_keys_the_answer_is_503_and_the_next_try_works() {
 async fn what_the_framework_refuses_is_a_problem_too() {
     let world = World::new().await;
     let api = world.api().await;
-    let post = async |headers: &[(&str, &str)], body: &[u8]| api.raw(Who::Admin, "POST", PLANS, headers, body).await;
+    let post = async |headers: &[(&str, &str)], body: &[u8]| {
+        api.raw(Who::Admin, "POST", PLANS, headers, body).await
+    };
     let json = [("content-type", "application/json")];
     api.get(Who::Admin, "/api/v1/nowhere").await.problem(404, "no_such_route");
     let reply = api.send(Who::Admin, "DELETE", PLANS, &[], None).await;
@@ -179,22 +224,40 @@ async fn what_the_framework_refuses_is_a_problem_too() {
     post(&json, &vec![b' '; 3 * 1024 * 1024]).await.problem(413, "body_too_large");
     // Nested beyond all reason, and a number that no machine holds.
     post(&json, "[".repeat(100_000).as_bytes()).await.problem(400, "malformed_json");
-    post(&json, br#"{"plan_id": "x", "name": "x", "sort_order": 1e999}"#).await.problem(400, "malformed_json");
+    post(&json, br#"{"plan_id": "x", "name": "x", "sort_order": 1e999}"#)
+        .await
+        .problem(400, "malformed_json");
     api.get(Who::Admin, &format!("{PLANS}/%FF")).await.problem(404, "not_found");
     api.get(Who::Admin, &format!("{PLANS}/NOT%20an%20id")).await.problem(404, "not_found");
-    assert_eq!(api.get(Who::Admin, &format!("{PLANS}?limit=1&limit=2")).await.faults(), ["limit is given twice"]);
-    assert_eq!(api.get(Who::Admin, &format!("{PLANS}?limit=0&page=2")).await.faults(), ["limit must be from 1 to 500", "page is not a field of this request"]);
-    api.get(Who::Admin, "/api/v1/operator/device-tiers/1099511627776").await.problem(404, "not_found");
+    assert_eq!(
+        api.get(Who::Admin, &format!("{PLANS}?limit=1&limit=2")).await.faults(),
+        ["limit is given twice"]
+    );
+    assert_eq!(
+        api.get(Who::Admin, &format!("{PLANS}?limit=0&page=2")).await.faults(),
+        ["limit must be from 1 to 500", "page is not a field of this request"]
+    );
+    api.get(Who::Admin, "/api/v1/operator/device-tiers/1099511627776")
+        .await
+        .problem(404, "not_found");
 }
 
 #[tokio::test]
 async fn no_answer_tells_of_the_inside() {
     let world = World::new().await;
     let api = world.api().await;
-    world.db.batch_execute("ALTER TABLE subscription_plans RENAME COLUMN name TO title").await.expect("renamed");
+    world
+        .db
+        .batch_execute("ALTER TABLE subscription_plans RENAME COLUMN name TO title")
+        .await
+        .expect("renamed");
     let reply = api.get(Who::Operator, PLANS).await;
     let detail = reply.problem(503, "unavailable");
-    assert!(!detail.contains("column") && !reply.body.to_string().contains("SQL"), "{}", reply.body);
+    assert!(
+        !detail.contains("column") && !reply.body.to_string().contains("SQL"),
+        "{}",
+        reply.body
+    );
 }
 
 #[tokio::test]
@@ -202,16 +265,27 @@ async fn a_page_of_an_allowed_origin_may_call_and_no_other() {
     let world = World::new().await;
     let api = world.api().await;
     let ask = async |origin: &str| {
-        let headers = [("origin", origin), ("access-control-request-method", "PUT"), ("access-control-request-headers", "authorization,if-match")];
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "PUT"),
+            ("access-control-request-headers", "authorization,if-match"),
+        ];
         api.raw(Who::Nobody, "OPTIONS", &format!("{PLANS}/pro"), &headers, "").await
     };
     let allowed = ask("https://app.pulse.example").await;
-    assert_eq!((allowed.status, allowed.header("access-control-allow-origin")), (200, "https://app.pulse.example"));
-    assert!(allowed.header("access-control-allow-methods").contains("PUT") && allowed.header("access-control-allow-headers").contains("if-match"));
+    assert_eq!(
+        (allowed.status, allowed.header("access-control-allow-origin")),
+        (200, "https://app.pulse.example")
+    );
+    assert!(
+        allowed.header("access-control-allow-methods").contains("PUT")
+            && allowed.header("access-control-allow-headers").contains("if-match")
+    );
     for origin in ["https://evil.example", "https://app.pulse.example.evil.example", "null"] {
         assert_eq!(ask(origin).await.header("access-control-allow-origin"), "", "{origin}");
     }
-    let reply = api.raw(Who::Operator, "GET", PLANS, &[("origin", "https://app.pulse.example")], "").await;
+    let reply =
+        api.raw(Who::Operator, "GET", PLANS, &[("origin", "https://app.pulse.example")], "").await;
     assert!(reply.header("access-control-expose-headers").contains("etag"));
 }
 
@@ -220,11 +294,21 @@ async fn a_page_of_an_allowed_origin_may_call_and_no_other() {
 async fn nothing_that_a_client_says_of_itself_counts() {
     let world = World::new().await;
     let api = world.api().await;
-    let headers = [("x-forwarded-for", "198.51.100.1"), ("x-real-ip", "198.51.100.1"), ("x-request-id", "mine"), ("content-type", "application/json")];
-    let reply = api.raw(Who::Admin, "POST", PLANS, &headers, r#"{"plan_id": "team", "name": "Team"}"#).await;
+    let headers = [
+        ("x-forwarded-for", "198.51.100.1"),
+        ("x-real-ip", "198.51.100.1"),
+        ("x-request-id", "mine"),
+        ("content-type", "application/json"),
+    ];
+    let reply = api
+        .raw(Who::Admin, "POST", PLANS, &headers, r#"{"plan_id": "team", "name": "Team"}"#)
+        .await;
     assert_eq!(reply.status, 201);
     assert_ne!(reply.header("x-request-id"), "mine");
-    assert_eq!(world.row("SELECT host(ip_address) AS ip FROM subscription_audit").await, json!({"ip": SOURCE_IP}));
+    assert_eq!(
+        world.row("SELECT host(ip_address) AS ip FROM subscription_audit").await,
+        json!({"ip": SOURCE_IP})
+    );
 }
 
 #[tokio::test]
@@ -234,10 +318,20 @@ async fn a_setting_of_the_http_functions_that_is_wrong_is_named() {
         ("JWT_ISSUER", "", "JWT_ISSUER is empty"),
         ("JWT_ISSUER", "pulse", "JWT_ISSUER is not an http(s) URL: \"pulse\""),
         ("JWT_AUDIENCE", " ", "JWT_AUDIENCE is empty"),
-        ("ALLOWED_ORIGINS", "https://app.example/", "ALLOWED_ORIGINS: \"https://app.example/\" is no origin, such as https://app.example.com"),
-        ("ALLOWED_ORIGINS", "https://a.example,*", "ALLOWED_ORIGINS: \"*\" is no origin, such as https://app.example.com"),
+        (
+            "ALLOWED_ORIGINS",
+            "https://app.example/",
+            "ALLOWED_ORIGINS: \"https://app.example/\" is no origin, such as \
+             https://app.example.com",
+        ),
+        (
+            "ALLOWED_ORIGINS",
+            "https://a.example,*",
+            "ALLOWED_ORIGINS: \"*\" is no origin, such as https://app.example.com",
+        ),
     ] {
-        let started = App::start(&world.env(&[(setting, value)]), Clock::system(), &[Role::Operator]).await;
+        let started =
+            App::start(&world.env(&[(setting, value)]), Clock::system(), &[Role::Operator]).await;
         assert_eq!(started.err().expect("refused").to_string(), message);
     }
 }
@@ -247,7 +341,9 @@ async fn a_setting_of_the_http_functions_that_is_wrong_is_named() {
 async fn real_keycloak_tokens_open_what_their_role_may() {
     let api = Api::of_stack();
     assert_eq!(api.get(Who::Operator, PLANS).await.status, 200);
-    api.send(Who::Operator, "POST", PLANS, &[], Some(json!({}))).await.problem(403, "operator_admin_required");
+    api.send(Who::Operator, "POST", PLANS, &[], Some(json!({})))
+        .await
+        .problem(403, "operator_admin_required");
     api.send(Who::Admin, "POST", PLANS, &[], Some(json!({}))).await.problem(422, "invalid");
     api.get(Who::Customer("demo-greenhouses"), PLANS).await.problem(403, "operator_required");
     api.get(Who::Service, PLANS).await.problem(403, "operator_required");

@@ -15,9 +15,13 @@ use tokio_postgres::NoTls;
 
 async fn as_role(world: &World, role: shared::secrets::Role) -> tokio_postgres::Client {
     let aws = tests::aws();
-    let secrets = shared::secrets::Secrets::read(&aws, &world.env(&[]), role).await.expect("the secret");
+    let secrets =
+        shared::secrets::Secrets::read(&aws, &world.env(&[]), role).await.expect("the secret");
     let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
-    config.dbname(&world.settings["DATABASE_NAME"]).user(role.database_user().expect("a user")).password(secrets.database_password().expect("a password"));
+    config
+        .dbname(&world.settings["DATABASE_NAME"])
+        .user(role.database_user().expect("a user"))
+        .password(secrets.database_password().expect("a password"));
     let (client, connection) = config.connect(NoTls).await.expect("a connection");
     tokio::spawn(connection);
     client
@@ -31,7 +35,13 @@ async fn subscription_ids_are_unique_well_formed_and_grow_a_digit() {
         let client = connect(name).await;
         let mut ids = Vec::new();
         for _ in 0..50 {
-            ids.push(client.query_one("SELECT generate_subscription_id()", &[]).await.expect("an id").get::<_, String>(0));
+            ids.push(
+                client
+                    .query_one("SELECT generate_subscription_id()", &[])
+                    .await
+                    .expect("an id")
+                    .get::<_, String>(0),
+            );
         }
         ids
     }))
@@ -41,12 +51,21 @@ async fn subscription_ids_are_unique_well_formed_and_grow_a_digit() {
     assert_eq!(unique.len(), 400);
     let year = world.row("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY') AS year").await;
     let prefix = format!("SUB-{}-", year["year"].as_str().expect("a year"));
-    assert!(ids.iter().all(|id| id.strip_prefix(&prefix).is_some_and(|number| number.len() == 4)), "{ids:?}");
+    assert!(
+        ids.iter().all(|id| id.strip_prefix(&prefix).is_some_and(|number| number.len() == 4)),
+        "{ids:?}"
+    );
     world.db.execute("SELECT setval('subscription_number', 9999)", &[]).await.expect("set");
-    assert_eq!(world.row("SELECT generate_subscription_id() AS id").await, json!({"id": format!("{prefix}10000")}));
+    assert_eq!(
+        world.row("SELECT generate_subscription_id() AS id").await,
+        json!({"id": format!("{prefix}10000")})
+    );
     // The UTC year, wherever the session's clock stands.
     world.db.batch_execute("SET TIME ZONE 'Pacific/Kiritimati'").await.expect("set");
-    assert_eq!(world.row("SELECT left(generate_subscription_id('2026-12-31T23:59:59Z'), 8) AS id").await, json!({"id": "SUB-2026"}));
+    assert_eq!(
+        world.row("SELECT left(generate_subscription_id('2026-12-31T23:59:59Z'), 8) AS id").await,
+        json!({"id": "SUB-2026"})
+    );
 }
 
 #[tokio::test]
@@ -55,11 +74,21 @@ async fn audit_rows_stay_whoever_asks() {
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     world.receive(&[&event]).await;
     let system = as_role(&world, Role::System).await;
-    let partition = world.row("SELECT tableoid::regclass::text AS name FROM subscription_audit LIMIT 1").await["name"].as_str().expect("a name").to_owned();
+    let partition = world
+        .row("SELECT tableoid::regclass::text AS name FROM subscription_audit LIMIT 1")
+        .await["name"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
     for table in ["subscription_audit", &partition] {
-        for sql in [format!("UPDATE {table} SET event_type = 'X'"), format!("DELETE FROM {table}"), format!("TRUNCATE {table}")] {
+        for sql in [
+            format!("UPDATE {table} SET event_type = 'X'"),
+            format!("DELETE FROM {table}"),
+            format!("TRUNCATE {table}"),
+        ] {
             assert!(system.execute(&sql, &[]).await.is_err(), "pulse_system: {sql}");
-            // On a partition the owner's policies do not reach, so an UPDATE finds no row to refuse.
+            // On a partition the owner's policies do not reach, so an UPDATE finds no row to
+            // refuse.
             let done = world.db.execute(&sql, &[]).await;
             assert!(matches!(done, Err(_) | Ok(0)), "owner: {sql}");
         }
@@ -68,7 +97,8 @@ async fn audit_rows_stay_whoever_asks() {
     assert_ne!(partition, "subscription_audit_other", "this month has a partition of its own");
 }
 
-/// Tables that are the same for every tenant. Another table without a tenant must be added here, by somebody who has thought of it.
+/// Tables that are the same for every tenant. Another table without a tenant must be added here, by
+/// somebody who has thought of it.
 const CATALOGUE: [&str; 9] = [
     "device_tiers",
     "plan_tier_defaults",
@@ -83,17 +113,23 @@ const CATALOGUE: [&str; 9] = [
 
 const ROLES: [&str; 3] = ["pulse_app", "pulse_operator", "pulse_system"];
 
-/// Trap 35: a new table without a tenant, a forced policy for each role, or a true foreign key fails here.
+/// Trap 35: a new table without a tenant, a forced policy for each role, or a true foreign key
+/// fails here.
 #[tokio::test]
 async fn every_table_has_a_tenant_and_a_forced_policy_for_each_role_or_is_the_catalogues() {
     let world = World::new().await;
     let tables = "SELECT c.relname AS name, c.relrowsecurity AND c.relforcerowsecurity AS forced,
-                         EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'tenant_id' AND NOT attisdropped) AS has_tenant,
-                         (SELECT coalesce(jsonb_agg(r.rolname ORDER BY r.rolname), '[]') FROM pg_policy p, unnest(p.polroles) AS of (role)
+                         EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid
+                         AND attname = 'tenant_id' AND NOT attisdropped) AS has_tenant,
+                         (SELECT coalesce(jsonb_agg(r.rolname ORDER BY r.rolname), '[]')
+                         FROM pg_policy p, unnest(p.polroles) AS of (role)
                           JOIN pg_roles r ON r.oid = of.role WHERE p.polrelid = c.oid) AS policies,
-                         c.relname = 'tenants' OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f'
-                              AND confrelid IN ('tenants'::regclass, 'subscriptions'::regclass)) AS tenant_is_true
-                  FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace = 'public'::regnamespace ORDER BY 1";
+                         c.relname = 'tenants' OR EXISTS (SELECT FROM pg_constraint
+                         WHERE conrelid = c.oid AND contype = 'f'
+                              AND confrelid IN ('tenants'::regclass,
+                              'subscriptions'::regclass)) AS tenant_is_true
+                  FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+                  AND c.relnamespace = 'public'::regnamespace ORDER BY 1";
     let mut catalogue = Vec::new();
     for table in world.rows(tables).await {
         let name = tests::text(&table["name"]);
@@ -101,13 +137,22 @@ async fn every_table_has_a_tenant_and_a_forced_policy_for_each_role_or_is_the_ca
             catalogue.push(name);
             continue;
         }
-        assert_eq!((&table["forced"], &table["tenant_is_true"]), (&json!(true), &json!(true)), "{name}");
-        assert_eq!(table["policies"], json!(["pulse_app", "pulse_operator", "pulse_owner", "pulse_system"]), "{name}");
+        assert_eq!(
+            (&table["forced"], &table["tenant_is_true"]),
+            (&json!(true), &json!(true)),
+            "{name}"
+        );
+        assert_eq!(
+            table["policies"],
+            json!(["pulse_app", "pulse_operator", "pulse_owner", "pulse_system"]),
+            "{name}"
+        );
     }
     assert_eq!(catalogue, CATALOGUE);
     // Partitions are reached through their parent only.
     let open = "SELECT c.relname FROM pg_class c WHERE c.relispartition AND c.relkind = 'r'
-                AND (NOT c.relrowsecurity OR has_table_privilege('pulse_app', c.oid, 'SELECT') OR has_table_privilege('pulse_operator', c.oid, 'SELECT'))";
+                AND (NOT c.relrowsecurity OR has_table_privilege('pulse_app', c.oid, 'SELECT')
+                OR has_table_privilege('pulse_operator', c.oid, 'SELECT'))";
     assert_eq!(world.rows(open).await, Vec::<serde_json::Value>::new());
 }
 
@@ -117,19 +162,38 @@ async fn a_change_whose_audit_row_is_refused_is_not_made() {
     let world = World::new().await;
     let api = world.api().await;
     let admin = tests::api::Who::Admin;
-    world.db.batch_execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')").await.expect("a tenant");
-    let body = json!({"tenant_id": "acme", "subscription_type": "MAIN", "device_limit": 9, "term_days": 9});
-    let main = tests::text(&api.write("POST", "/api/v1/operator/subscriptions", body).await.expect(201)["subscription_id"]);
+    world
+        .db
+        .batch_execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')")
+        .await
+        .expect("a tenant");
+    let body = json!({"tenant_id": "acme", "subscription_type": "MAIN", "device_limit": 9,
+    "term_days": 9});
+    let main = tests::text(&api.create_subscription(body).await["subscription_id"]);
     let path = format!("/api/v1/operator/subscriptions/{main}");
-    api.write("POST", &format!("{path}/tier-allocations"), json!({"tier_id": 1, "slot_limit": 5})).await.expect(201);
+    api.write("POST", &format!("{path}/tier-allocations"), json!({"tier_id": 1, "slot_limit": 5}))
+        .await
+        .expect(201);
     let customer = tests::api::Who::Customer("acme");
-    api.send(customer, "POST", "/api/v1/customer/devices", &[], Some(json!({"device_id": "D-1"}))).await.expect(201);
-    let state = "SELECT (SELECT jsonb_agg(to_jsonb(t) ORDER BY 1) FROM subscriptions t WHERE tenant_id = 'acme') AS subscriptions,
-                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.id) FROM subscription_tier_allocations t WHERE tenant_id = 'acme') AS slots,
-                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.device_id) FROM devices t) AS devices, (SELECT jsonb_agg(to_jsonb(t)) FROM tenants t) AS tenants,
-                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.plan_id) FROM subscription_plans t) AS plans, (SELECT count(*) FROM idempotency_keys) AS keys";
+    api.send(customer, "POST", "/api/v1/customer/devices", &[], Some(json!({"device_id": "D-1"})))
+        .await
+        .expect(201);
+    let state = "SELECT (SELECT jsonb_agg(to_jsonb(t) ORDER BY 1) FROM subscriptions t
+                 WHERE tenant_id = 'acme') AS subscriptions,
+                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.id)
+                        FROM subscription_tier_allocations t WHERE tenant_id = 'acme') AS slots,
+                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.device_id)
+                        FROM devices t) AS devices, (SELECT jsonb_agg(to_jsonb(t))
+                        FROM tenants t) AS tenants,
+                        (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.plan_id)
+                        FROM subscription_plans t) AS plans, (SELECT count(*)
+                        FROM idempotency_keys) AS keys";
     let before = world.row(state).await;
-    world.db.batch_execute("REVOKE INSERT ON subscription_audit FROM pulse_operator, pulse_app").await.expect("revoked");
+    world
+        .db
+        .batch_execute("REVOKE INSERT ON subscription_audit FROM pulse_operator, pulse_app")
+        .await
+        .expect("revoked");
     let plan = json!({"plan_id": "team", "name": "Team"});
     let device = json!({"tenant_id": "acme", "device_id": "D-2"});
     for (who, method, path, body) in [
@@ -141,7 +205,12 @@ async fn a_change_whose_audit_row_is_refused_is_not_made() {
         (admin, "DELETE", &format!("{path}?force=true"), json!({})),
         (admin, "PUT", &format!("{path}/tier-allocations/1"), json!({"slot_limit": 1})),
         (admin, "POST", "/api/v1/operator/devices", device),
-        (admin, "PUT", "/api/v1/operator/devices/tier", json!({"tenant_id": "acme", "device_id": "D-1", "tier_id": 2})),
+        (
+            admin,
+            "PUT",
+            "/api/v1/operator/devices/tier",
+            json!({"tenant_id": "acme", "device_id": "D-1", "tier_id": 2}),
+        ),
         (customer, "PUT", "/api/v1/customer/devices/D-1/tier", json!({"tier_id": 1})),
         (customer, "DELETE", "/api/v1/customer/devices/D-1", json!({})),
         (customer, "POST", "/api/v1/customer/devices", json!({"device_id": "D-3"})),
@@ -153,29 +222,51 @@ async fn a_change_whose_audit_row_is_refused_is_not_made() {
     }
 }
 
-/// What each role may do, as PostgreSQL has it. A change here is a change of what a function could do to somebody's rows.
+/// What each role may do, as PostgreSQL has it. A change here is a change of what a function could
+/// do to somebody's rows.
 #[tokio::test]
 async fn every_role_has_its_reviewed_grants_and_owns_nothing() {
     let world = World::new().await;
     for role in ROLES {
         let is = format!(
-            "SELECT rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb AS mighty, (SELECT count(*) FROM pg_class WHERE relowner = r.oid) AS owns,
-                    has_schema_privilege(oid, 'public', 'CREATE') AS creates FROM pg_roles r WHERE rolname = '{role}'"
+            "SELECT rolsuper OR rolbypassrls OR rolcreaterole
+             OR rolcreatedb AS mighty, (SELECT count(*) FROM pg_class
+             WHERE relowner = r.oid) AS owns,
+                    has_schema_privilege(oid, 'public', 'CREATE') AS creates FROM pg_roles r
+                    WHERE rolname = '{role}'"
         );
-        assert_eq!(world.row(&is).await, json!({"mighty": false, "owns": 0, "creates": false}), "{role}");
+        assert_eq!(
+            world.row(&is).await,
+            json!({"mighty": false, "owns": 0, "creates": false}),
+            "{role}"
+        );
     }
-    let grants = "SELECT grantee, table_name AS name, string_agg(DISTINCT privilege_type, ' ' ORDER BY privilege_type) AS may, NULL AS columns
-                  FROM information_schema.role_table_grants WHERE grantee LIKE 'pulse^_%' ESCAPE '^' AND grantee <> 'pulse_owner' AND table_schema = 'public' GROUP BY 1, 2
+    let grants = "SELECT grantee, table_name AS name, string_agg(DISTINCT privilege_type, ' '
+                  ORDER BY privilege_type) AS may, NULL AS columns
+                  FROM information_schema.role_table_grants WHERE grantee LIKE 'pulse^_%' ESCAPE '^'
+                  AND grantee <> 'pulse_owner' AND table_schema = 'public' GROUP BY 1, 2
                   UNION ALL
-                  SELECT grantee, table_name, privilege_type, string_agg(column_name, ' ' ORDER BY column_name)
-                  FROM information_schema.column_privileges c WHERE grantee LIKE 'pulse^_%' ESCAPE '^' AND grantee <> 'pulse_owner' AND table_schema = 'public'
+                  SELECT grantee, table_name, privilege_type, string_agg(column_name, ' '
+                  ORDER BY column_name)
+                  FROM information_schema.column_privileges c
+                  WHERE grantee LIKE 'pulse^_%' ESCAPE '^' AND grantee <> 'pulse_owner'
+                  AND table_schema = 'public'
                     AND NOT EXISTS (SELECT FROM information_schema.role_table_grants t
-                                    WHERE t.grantee = c.grantee AND t.table_name = c.table_name AND t.privilege_type = c.privilege_type) GROUP BY 1, 2, 3
+                                    WHERE t.grantee = c.grantee AND t.table_name = c.table_name
+                                    AND t.privilege_type = c.privilege_type) GROUP BY 1, 2, 3
                   ORDER BY 1, 2, 3";
     let mut list = String::new();
     for grant in world.rows(grants).await {
-        let columns = grant["columns"].as_str().map(|columns| format!(" ({columns})")).unwrap_or_default();
-        writeln!(list, "{} {} {}{columns}", tests::text(&grant["grantee"]), tests::text(&grant["name"]), tests::text(&grant["may"])).expect("written");
+        let columns =
+            grant["columns"].as_str().map(|columns| format!(" ({columns})")).unwrap_or_default();
+        writeln!(
+            list,
+            "{} {} {}{columns}",
+            tests::text(&grant["grantee"]),
+            tests::text(&grant["name"]),
+            tests::text(&grant["may"])
+        )
+        .expect("written");
     }
     tests::reviewed("tests/contract/grants.txt", &list);
 }
@@ -185,71 +276,125 @@ async fn every_role_has_its_reviewed_grants_and_owns_nothing() {
 async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_without_a_tenant() {
     let world = World::new().await;
     for company in ["Acme", "Bolt"] {
-        let (_, event) = world.paid_checkout(company, &format!("jane@{}.example", company.to_lowercase()));
+        let (_, event) =
+            world.paid_checkout(company, &format!("jane@{}.example", company.to_lowercase()));
         world.receive(&[&event]).await;
     }
     let api = world.api().await;
     let plan = json!({"plan_id": "team", "name": "Team"});
-    api.send(tests::api::Who::Admin, "POST", "/api/v1/operator/plans", &[("idempotency-key", "k")], Some(plan)).await.expect(201);
-    let fill = "INSERT INTO flags (kind, tenant_id, detail) SELECT 'x', tenant_id, 'x' FROM tenants;
-                INSERT INTO devices (tenant_id, device_id, registered_at) SELECT tenant_id, 'D', now() FROM tenants;
-                INSERT INTO stripe_customer_aliases SELECT 'cus_alias_' || tenant_id, tenant_id FROM tenants;
-                INSERT INTO idempotency_keys SELECT 'somebody', tenant_id, 'r', 'k', '', '{}', now() FROM tenants;
-                INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval, term_end, remaining_days, period_days, lines, amount_cents,
-                                          currency, expires_at, created_at, updated_at)
-                SELECT 'ord_' || md5(subscription_id), tenant_id, subscription_id, 'month', now() + interval '1 day', 1, 30, '[{}]', 50, 'usd',
-                       now() + interval '1 hour', now(), now() FROM subscriptions";
+    api.send(
+        tests::api::Who::Admin,
+        "POST",
+        "/api/v1/operator/plans",
+        &[("idempotency-key", "k")],
+        Some(plan),
+    )
+    .await
+    .expect(201);
+    let fill =
+        "INSERT INTO flags (kind, tenant_id, detail) SELECT 'x', tenant_id, 'x' FROM tenants;
+                INSERT INTO devices (tenant_id, device_id, registered_at)
+                SELECT tenant_id, 'D', now() FROM tenants;
+                INSERT INTO stripe_customer_aliases SELECT 'cus_alias_' || tenant_id, tenant_id
+                FROM tenants;
+                INSERT INTO idempotency_keys SELECT 'somebody', tenant_id, 'r', 'k', '', '{}', now()
+                FROM tenants;
+                INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval,
+                term_end, remaining_days, period_days, lines, amount_cents, currency, expires_at,
+                created_at, updated_at)
+                SELECT 'ord_' || md5(subscription_id), tenant_id, subscription_id, 'month',
+                now() + interval '1 day', 1, 30, '[{}]', 50, 'usd', now() + interval '1 hour',
+                now(), now() FROM subscriptions";
     world.db.batch_execute(fill).await.expect("rows for both");
     let tables = world
         .rows(
-            "SELECT table_name AS name FROM information_schema.columns WHERE column_name = 'tenant_id' AND table_schema = 'public'
-                             AND table_name NOT LIKE 'subscription^_audit^_%' ESCAPE '^' ORDER BY 1",
+            "SELECT table_name AS name FROM information_schema.columns
+             WHERE column_name = 'tenant_id' AND table_schema = 'public'
+                             AND table_name NOT LIKE 'subscription^_audit^_%' ESCAPE '^'
+                             ORDER BY 1",
         )
         .await;
     let mut app = as_role(&world, Role::Customer).await;
     for table in tables.iter().map(|table| tests::text(&table["name"])) {
-        let of = async |tenant: &str| world.count(&format!("{table} WHERE tenant_id = '{tenant}'")).await;
+        let of = async |tenant: &str| {
+            world.count(&format!("{table} WHERE tenant_id = '{tenant}'")).await
+        };
         let (own, others) = (of("acme").await, of("bolt").await);
         assert!(own > 0 && others > 0, "{table}: rows of both to look at");
         for tenant in [None, Some(""), Some("nobody"), Some("acme")] {
             let tx = app.transaction().await.expect("a transaction");
             if let Some(tenant) = tenant {
-                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant]).await.expect("set");
+                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant])
+                    .await
+                    .expect("set");
             }
-            let seen = tx.query_one(&format!("SELECT count(*), count(*) FILTER (WHERE tenant_id <> 'acme') FROM {table}"), &[]).await;
+            let seen = tx
+                .query_one(
+                    &format!(
+                        "SELECT count(*), count(*) FILTER (WHERE tenant_id <> 'acme') FROM {table}"
+                    ),
+                    &[],
+                )
+                .await;
             // No grant at all is as good as no row.
             if let Ok(seen) = seen {
                 let expected = if tenant == Some("acme") { own } else { 0 };
-                assert_eq!((seen.get::<_, i64>(0), seen.get::<_, i64>(1)), (expected, 0), "{table} as {tenant:?}");
+                assert_eq!(
+                    (seen.get::<_, i64>(0), seen.get::<_, i64>(1)),
+                    (expected, 0),
+                    "{table} as {tenant:?}"
+                );
             }
             drop(tx);
             let tx = app.transaction().await.expect("a transaction");
             if let Some(tenant) = tenant {
-                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant]).await.expect("set");
+                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant])
+                    .await
+                    .expect("set");
             }
             let columns = world
                 .row(&format!(
-                    "SELECT string_agg(column_name, ' ') AS names FROM information_schema.column_privileges
-                WHERE grantee = 'pulse_app' AND privilege_type = 'UPDATE' AND table_name = '{table}'"
+                    "SELECT string_agg(column_name, ' ') AS names
+                     FROM information_schema.column_privileges
+                WHERE grantee = 'pulse_app' AND privilege_type = 'UPDATE'
+                AND table_name = '{table}'"
                 ))
                 .await;
-            if let Some(column) = columns["names"].as_str().and_then(|names| names.split(' ').next()) {
-                let changed = tx.execute(&format!("UPDATE {table} SET {column} = {column} WHERE tenant_id = 'bolt'"), &[]).await.expect("an update");
+            if let Some(column) =
+                columns["names"].as_str().and_then(|names| names.split(' ').next())
+            {
+                let changed = tx
+                    .execute(
+                        &format!("UPDATE {table} SET {column} = {column} WHERE tenant_id = 'bolt'"),
+                        &[],
+                    )
+                    .await
+                    .expect("an update");
                 assert_eq!(changed, 0, "{table} as {tenant:?}");
             }
             drop(tx);
             let tx = app.transaction().await.expect("a transaction");
             if let Some(tenant) = tenant {
-                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant]).await.expect("set");
+                tx.execute("SELECT set_config('app.tenant_id', $1, true)", &[&tenant])
+                    .await
+                    .expect("set");
             }
-            assert!(!matches!(tx.execute(&format!("DELETE FROM {table} WHERE tenant_id = 'bolt'"), &[]).await, Ok(1..)), "{table} as {tenant:?}");
+            assert!(
+                !matches!(
+                    tx.execute(&format!("DELETE FROM {table} WHERE tenant_id = 'bolt'"), &[]).await,
+                    Ok(1..)
+                ),
+                "{table} as {tenant:?}"
+            );
             drop(tx);
         }
     }
     // A row for another tenant, and a limit of one's own.
     for sql in [
-        "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, actor_type, actor_id) VALUES (now(), 'X', 'bolt', 'customer', 'x')",
-        "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, actor_type, actor_id) VALUES (now(), 'X', NULL, 'customer', 'x')",
+        "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, actor_type,
+         actor_id) VALUES (now(), 'X', 'bolt', 'customer', 'x')",
+        "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, actor_type,
+         actor_id) VALUES (now(), 'X', NULL, 'customer', 'x')",
         "INSERT INTO idempotency_keys VALUES ('s', 'bolt', 'r', 'k2', '', '{}', now())",
         "UPDATE subscriptions SET device_limit = 100000",
         "UPDATE subscriptions SET status = 'ACTIVE'",
@@ -274,15 +419,23 @@ async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_witho
     }
 }
 
-/// Trap 35: what one request leaves on a pooled connection, an error included, shows the next one nothing.
+/// Trap 35: what one request leaves on a pooled connection, an error included, shows the next one
+/// nothing.
 #[tokio::test]
 async fn a_pooled_connection_shows_the_next_request_nothing_also_after_an_error() {
     let world = World::new().await;
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     world.receive(&[&event]).await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
-    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::Customer).await.expect("the secret");
-    let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_app", secrets).expect("a pool");
+    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::Customer)
+        .await
+        .expect("the secret");
+    let db = shared::db::Db::new(
+        shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+        "pulse_app",
+        secrets,
+    )
+    .expect("a pool");
     let acme = shared::ids::TenantId::parse("acme").expect("an id");
     for ending in ["commit", "rollback", "error", "dropped"] {
         let mut connection = db.connection().await.expect("a connection");
@@ -299,8 +452,16 @@ async fn a_pooled_connection_shows_the_next_request_nothing_also_after_an_error(
         }
         drop(connection);
         let connection = db.connection().await.expect("the same connection");
-        assert_eq!(connection.query("SELECT FROM subscriptions", &[]).await.expect("rows").len(), 0, "{ending}");
-        let left: Option<String> = connection.query_one("SELECT current_setting('app.tenant_id', true)", &[]).await.expect("a row").get(0);
+        assert_eq!(
+            connection.query("SELECT FROM subscriptions", &[]).await.expect("rows").len(),
+            0,
+            "{ending}"
+        );
+        let left: Option<String> = connection
+            .query_one("SELECT current_setting('app.tenant_id', true)", &[])
+            .await
+            .expect("a row")
+            .get(0);
         assert!(left.is_none_or(|left| left.is_empty()), "{ending}");
     }
 }
@@ -309,15 +470,27 @@ async fn a_pooled_connection_shows_the_next_request_nothing_also_after_an_error(
 async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
     let world = World::new().await;
     let empty = format!("{}_empty", world.settings["DATABASE_NAME"]);
-    connect("postgres").await.batch_execute(&format!("CREATE DATABASE {empty}")).await.expect("a database");
+    connect("postgres")
+        .await
+        .batch_execute(&format!("CREATE DATABASE {empty}"))
+        .await
+        .expect("a database");
     let env = world.env(&[("DATABASE_NAME", &empty)]);
-    let runs = join_all((0..4).map(|_| async { Migrate::start(&env).await.expect("started").handle().await.expect("a run") })).await;
-    let applied: Vec<_> = runs.iter().filter_map(|answer| answer["applied"].as_u64()).filter(|applied| *applied > 0).collect();
+    let runs = join_all((0..4).map(|_| async {
+        Migrate::start(&env).await.expect("started").handle().await.expect("a run")
+    }))
+    .await;
+    let applied: Vec<_> = runs
+        .iter()
+        .filter_map(|answer| answer["applied"].as_u64())
+        .filter(|applied| *applied > 0)
+        .collect();
     assert_eq!(applied.len(), 1, "{runs:?}");
     // Roles belong to the cluster: here from two databases at once, many times.
     let (here, there) = (connect(&empty).await, connect(&world.settings["DATABASE_NAME"]).await);
     let aws = tests::aws();
-    let secrets = shared::secrets::Secrets::read(&aws, &env, Role::System).await.expect("the secret");
+    let secrets =
+        shared::secrets::Secrets::read(&aws, &env, Role::System).await.expect("the secret");
     let password = secrets.database_password().expect("a password");
     for _ in 0..20 {
         let both = tokio::join!(
@@ -328,13 +501,16 @@ async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
     }
 }
 
-/// A proxy that ends TLS as a managed database does: the client must ask for TLS, and check the certificate and its name.
+/// A proxy that ends TLS as a managed database does: the client must ask for TLS, and check the
+/// certificate and its name.
 async fn tls_front(names: &[&str]) -> (u16, String) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let certified = rcgen::generate_simple_self_signed(names).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
-    let config =
-        tokio_rustls::rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).expect("a config");
+    let config = tokio_rustls::rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .expect("a config");
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("its address").port();
@@ -367,14 +543,27 @@ async fn tls_is_used_and_the_certificate_and_its_name_are_checked() {
     std::fs::write(&file, certificate).expect("written");
     let ca_file = file.to_str().expect("a path");
     let port = port.to_string();
-    let secure = [("DATABASE_SSLMODE", "verify-full"), ("DATABASE_PORT", port.as_str()), ("DATABASE_CA_FILE", ca_file)];
+    let secure = [
+        ("DATABASE_SSLMODE", "verify-full"),
+        ("DATABASE_PORT", port.as_str()),
+        ("DATABASE_CA_FILE", ca_file),
+    ];
     let connect = async |settings: &[(&str, &str)]| {
         let env = world.env(settings);
-        let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
-        let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
+        let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System)
+            .await
+            .expect("the secret");
+        let db = shared::db::Db::new(
+            shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+            "pulse_system",
+            secrets,
+        )
+        .expect("a pool");
         db.connection().await.map(drop)
     };
-    connect(&[&secure[..], &[("DATABASE_HOST", "localhost")]].concat()).await.expect("trusted and of this name");
+    connect(&[&secure[..], &[("DATABASE_HOST", "localhost")]].concat())
+        .await
+        .expect("trusted and of this name");
     let refused = [
         ("another name", [&secure[..], &[("DATABASE_HOST", "127.0.0.1")]].concat()),
         ("an unknown issuer", vec![secure[0], secure[1], ("DATABASE_HOST", "localhost")]),
@@ -396,32 +585,73 @@ async fn a_rotated_database_password_is_read_again() {
     let prefix = format!("{name}/");
     let secret = |password: &str| json!({"DATABASE_PASSWORD": password}).to_string();
     // A role of this test's own, so that nobody else's password changes.
-    world.db.batch_execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'first'")).await.expect("a role");
-    manager.create_secret().name(format!("{prefix}system")).secret_string(secret("first")).send().await.expect("a secret");
+    world
+        .db
+        .batch_execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'first'"))
+        .await
+        .expect("a role");
+    manager
+        .create_secret()
+        .name(format!("{prefix}system"))
+        .secret_string(secret("first"))
+        .send()
+        .await
+        .expect("a secret");
     let env = world.env(&[("SECRETS_PREFIX", &prefix)]);
-    let secrets = shared::secrets::Secrets::read_with(&aws, &env, Role::System, std::time::Duration::ZERO).await.expect("the secret");
-    let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), name.as_str(), secrets).expect("a pool");
+    let secrets =
+        shared::secrets::Secrets::read_with(&aws, &env, Role::System, std::time::Duration::ZERO)
+            .await
+            .expect("the secret");
+    let db = shared::db::Db::new(
+        shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+        name.as_str(),
+        secrets,
+    )
+    .expect("a pool");
     let first = db.connection().await.expect("the first password");
     world.db.batch_execute(&format!("ALTER ROLE {name} PASSWORD 'second'")).await.expect("rotated");
-    manager.put_secret_value().secret_id(format!("{prefix}system")).secret_string(secret("second")).send().await.expect("rotated");
+    manager
+        .put_secret_value()
+        .secret_id(format!("{prefix}system"))
+        .secret_string(secret("second"))
+        .send()
+        .await
+        .expect("rotated");
     // The connection that the instance holds ends, as at a fail-over.
     assert!(first.execute("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await.is_err());
     drop(first);
     drop(db.connection().await.expect("the second password"));
 }
 
-/// What does not come to a word in time is ended, and its connection, which may hang for ever, is not used again.
+/// What does not come to a word in time is ended, and its connection, which may hang for ever, is
+/// not used again.
 #[tokio::test]
 async fn a_connection_that_gave_no_word_in_time_is_given_up() {
     let world = World::new().await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
-    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
-    let db = shared::db::Db::new(shared::config::DatabaseSettings::from_env(&env).expect("settings"), "pulse_system", secrets).expect("a pool");
-    let pid = async || db.connection().await.expect("a connection").query_one("SELECT pg_backend_pid()", &[]).await.expect("a number").get::<_, i32>(0);
+    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System)
+        .await
+        .expect("the secret");
+    let db = shared::db::Db::new(
+        shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+        "pulse_system",
+        secrets,
+    )
+    .expect("a pool");
+    let pid = async || {
+        db.connection()
+            .await
+            .expect("a connection")
+            .query_one("SELECT pg_backend_pid()", &[])
+            .await
+            .expect("a number")
+            .get::<_, i32>(0)
+    };
     let first = pid().await;
     assert_eq!(pid().await, first, "kept while it is well");
     let sleep = async { Ok(db.connection().await?.execute("SELECT pg_sleep(3)", &[]).await?) };
-    let error = db.bounded(std::time::Duration::from_millis(100), sleep).await.expect_err("too slow");
+    let error =
+        db.bounded(std::time::Duration::from_millis(100), sleep).await.expect_err("too slow");
     assert!(error.is_transient(), "{error}");
     assert_ne!(pid().await, first);
 }

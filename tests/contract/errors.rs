@@ -1,4 +1,5 @@
-//! Every kind of error and its class: what stays on the queue, and what is recorded for a person (docs/events.md, "Errors").
+//! Every kind of error and its class: what stays on the queue, and what is recorded for a person
+//! (docs/events.md, "Errors").
 
 use std::fmt::Write;
 
@@ -14,7 +15,8 @@ async fn every_error_has_its_reviewed_class_and_status() {
     let mut list = String::new();
     let mut add = |name: &str, error: Error| {
         let class = if error.is_transient() { "transient" } else { "permanent" };
-        writeln!(list, "{class} {} {name}", error.into_response().status().as_u16()).expect("written");
+        writeln!(list, "{class} {} {name}", error.into_response().status().as_u16())
+            .expect("written");
     };
     for (name, why) in [
         ("Malformed", Refusal::Malformed),
@@ -31,7 +33,15 @@ async fn every_error_has_its_reviewed_class_and_status() {
     add("Invalid", Error::invalid("field", ""));
     add("Unfit", Error::unfit("code", []));
     add("InProgress", Error::InProgress);
-    for service in [Service::Database, Service::Queue, Service::Secrets, Service::Stripe, Service::Keycloak, Service::Issuer, Service::Mail] {
+    for service in [
+        Service::Database,
+        Service::Queue,
+        Service::Secrets,
+        Service::Stripe,
+        Service::Keycloak,
+        Service::Issuer,
+        Service::Mail,
+    ] {
         add(&format!("{service} unavailable"), Error::unavailable(service, ""));
         add(&format!("{service} refused"), Error::refused(service, ""));
     }
@@ -70,7 +80,13 @@ async fn every_error_has_its_reviewed_class_and_status() {
         let error = world.db.batch_execute(&raise).await.expect_err("raised");
         add(&format!("PostgreSQL {state} {name}"), error.into());
     }
-    let conversion = world.db.query_one("SELECT 'text'", &[]).await.expect("a row").try_get::<_, i64>(0).expect_err("another type");
+    let conversion = world
+        .db
+        .query_one("SELECT 'text'", &[])
+        .await
+        .expect("a row")
+        .try_get::<_, i64>(0)
+        .expect_err("another type");
     add("a value of another type than the code reads", conversion.into());
     let closed = {
         let dead = tests::connect(&world.settings["DATABASE_NAME"]).await;
@@ -84,11 +100,27 @@ async fn every_error_has_its_reviewed_class_and_status() {
     for status in [400, 401, 402, 403, 404, 409, 424, 429, 500, 502, 503, 504] {
         let tries = if matches!(status, 409 | 424 | 429 | 403 | 500..) { 3 } else { 1 };
         world.stripe.fail_next(tries, status);
-        add(&format!("Stripe answers {status}"), world.events.applier.stripe.checkout_session(&session).await.expect_err("refused"));
+        add(
+            &format!("Stripe answers {status}"),
+            world.events.applier.stripe.checkout_session(&session).await.expect_err("refused"),
+        );
     }
     for status in [400, 401, 403, 404, 409, 429, 500, 502, 503] {
-        world.keycloak.fail_next_on("/execute-actions-email", if status == 401 { 2 } else { 1 }, status);
-        add(&format!("Keycloak answers {status}"), world.provisioning.outbox.keycloak.send_welcome_mail("somebody").await.expect_err("refused"));
+        world.keycloak.fail_next_on(
+            "/execute-actions-email",
+            if status == 401 { 2 } else { 1 },
+            status,
+        );
+        add(
+            &format!("Keycloak answers {status}"),
+            world
+                .provisioning
+                .outbox
+                .keycloak
+                .send_welcome_mail("somebody")
+                .await
+                .expect_err("refused"),
+        );
     }
     // A change of this list is a change of what happens to somebody's payment.
     tests::reviewed("tests/contract/errors.txt", &list);

@@ -1,4 +1,5 @@
-//! The OpenAPI document: what is checked in is what the code says, and every route of it is there, closed to those it is not for.
+//! The OpenAPI document: what is checked in is what the code says, and every route of it is there,
+//! closed to those it is not for.
 
 use serde_json::Value;
 use tests::api::{Api, Who};
@@ -6,7 +7,10 @@ use tests::{World, text};
 
 #[test]
 fn the_checked_in_document_is_what_the_code_says() {
-    tests::reviewed("docs/openapi.json", &format!("{}\n", serde_json::to_string_pretty(&tests::api::openapi()).expect("JSON")));
+    tests::reviewed(
+        "docs/openapi.json",
+        &format!("{}\n", serde_json::to_string_pretty(&tests::api::openapi()).expect("JSON")),
+    );
 }
 
 /// A route: method, path with something in each parameter, and the operation.
@@ -16,8 +20,14 @@ fn operations() -> Vec<(String, String, Value)> {
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
             let mut filled = path.clone();
-            for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path") {
-                let value = if parameter["schema"]["type"] == "integer" { "1" } else { "SUB-2026-0001" };
+            for parameter in operation["parameters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|parameter| parameter["in"] == "path")
+            {
+                let value =
+                    if parameter["schema"]["type"] == "integer" { "1" } else { "SUB-2026-0001" };
                 filled = filled.replace(&format!("{{{}}}", text(&parameter["name"])), value);
             }
             all.push((method.to_uppercase(), filled, operation.clone()));
@@ -30,15 +40,25 @@ fn operations() -> Vec<(String, String, Value)> {
 /// The roles that may call; none where everybody may.
 fn roles(operation: &Value) -> Option<Vec<String>> {
     let schemes = operation["security"].as_array().expect("security");
-    let roles = schemes.iter().filter_map(|scheme| scheme["token"].as_array()).flatten().map(text).collect();
+    let roles = schemes
+        .iter()
+        .filter_map(|scheme| scheme["token"].as_array())
+        .flatten()
+        .map(text)
+        .collect();
     (!schemes.is_empty()).then_some(roles)
 }
 
-/// Each body has an example, and the route takes it: what it may answer is about what is there, not about the body.
+/// Each body has an example, and the route takes it: what it may answer is about what is there, not
+/// about the body.
 #[tokio::test]
 async fn every_body_has_an_example_that_its_route_takes() {
     let world = World::new().await;
-    world.db.execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')", &[]).await.expect("a tenant");
+    world
+        .db
+        .execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')", &[])
+        .await
+        .expect("a tenant");
     let api = world.api().await;
     let document = tests::api::openapi();
     let (mut bodies, mut examples) = (0, std::collections::BTreeSet::new());
@@ -48,33 +68,59 @@ async fn every_body_has_an_example_that_its_route_takes() {
         }
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
         let is_list = schema["type"] == "array";
-        let name = text(if is_list { &schema["items"]["$ref"] } else { &schema["$ref"] }).replace("#/components/schemas/", "");
+        let name = text(if is_list { &schema["items"]["$ref"] } else { &schema["$ref"] })
+            .replace("#/components/schemas/", "");
         let mut example = document["components"]["schemas"][&name]["examples"][0].clone();
         assert!(!example.is_null(), "{name} has no example in shared/src/http/examples.json");
         if name == "NewBreakerApproval" {
             // Only the next days are taken, and an example is for years.
-            example["approve_until"] = Value::from((world.events.applier.clock.now() + jiff::SignedDuration::from_hours(1)).to_string());
+            example["approve_until"] = Value::from(
+                (world.events.applier.clock.now() + jiff::SignedDuration::from_hours(1))
+                    .to_string(),
+            );
         }
         let body = if is_list { Value::Array(vec![example]) } else { example };
-        let who = if path.starts_with("/api/v1/operator/") { Who::Admin } else { Who::Customer("acme") };
+        let who =
+            if path.starts_with("/api/v1/operator/") { Who::Admin } else { Who::Customer("acme") };
         let reply = api.send(who, &method, &path, &[], Some(body)).await;
-        let refused = ["malformed_json", "no_fields", "unsupported_media_type", "invalid"].iter().any(|code| reply.body["code"] == *code);
+        let refused = ["malformed_json", "no_fields", "unsupported_media_type", "invalid"]
+            .iter()
+            .any(|code| reply.body["code"] == *code);
         assert!(!refused && reply.status < 500, "{method} {path}: {}", reply.body);
         bodies += 1;
         examples.insert(name);
     }
-    let known: serde_json::Map<String, Value> = serde_json::from_str(include_str!("../../shared/src/http/examples.json")).expect("JSON");
+    let known: serde_json::Map<String, Value> =
+        serde_json::from_str(include_str!("../../shared/src/http/examples.json")).expect("JSON");
     assert_eq!((bodies, examples.len()), (32, known.len()), "every example is of some body");
 }
 
 #[tokio::test]
 async fn every_route_refuses_the_anonymous_and_the_wrong_role() {
     let world = World::new().await;
-    world.db.execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')", &[]).await.expect("a tenant");
+    world
+        .db
+        .execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')", &[])
+        .await
+        .expect("a tenant");
     let api = world.api().await;
-    let everyone = [("operator", Who::Operator), ("operator_admin", Who::Admin), ("service", Who::Service), ("customer", Who::Customer("acme"))];
+    let everyone = [
+        ("operator", Who::Operator),
+        ("operator_admin", Who::Admin),
+        ("service", Who::Service),
+        ("customer", Who::Customer("acme")),
+    ];
     for (method, path, operation) in operations() {
-        let call = async |who| api.send(who, &method, &path, &[], (method != "GET").then(|| Value::Object(serde_json::Map::new()))).await;
+        let call = async |who| {
+            api.send(
+                who,
+                &method,
+                &path,
+                &[],
+                (method != "GET").then(|| Value::Object(serde_json::Map::new())),
+            )
+            .await
+        };
         let Some(roles) = roles(&operation) else {
             assert_eq!(call(Who::Nobody).await.status, 200, "{method} {path}");
             continue;
@@ -83,7 +129,8 @@ async fn every_route_refuses_the_anonymous_and_the_wrong_role() {
         call(Who::Nobody).await.problem(401, "missing_token");
         assert_eq!(call(Who::Nobody).await.header("www-authenticate"), "Bearer");
         for (role, who) in everyone {
-            let allowed = roles.iter().any(|wanted| wanted == role) || (role == "operator_admin" && roles.iter().any(|wanted| wanted == "operator"));
+            let allowed = roles.iter().any(|wanted| wanted == role)
+                || (role == "operator_admin" && roles.iter().any(|wanted| wanted == "operator"));
             let reply = call(who).await;
             assert_eq!(reply.status == 403, !allowed, "{role}: {method} {path}: {}", reply.body);
             assert_ne!(reply.status, 401, "{role}: {method} {path}");
@@ -91,21 +138,33 @@ async fn every_route_refuses_the_anonymous_and_the_wrong_role() {
     }
 }
 
-/// On the running stack each function has only its own routes and its own roles: a route that no function has would be `{"message"}`.
+/// On the running stack each function has only its own routes and its own roles: a route that no
+/// function has would be `{"message"}`.
 #[tokio::test]
 async fn every_route_reaches_its_function_at_the_stacks_address() {
     let api = Api::of_stack();
     for (method, path, operation) in operations() {
         let reply = api.send(Who::Nobody, &method, &path, &[], None).await;
-        assert_eq!(reply.status, if roles(&operation).is_some() { 401 } else { 200 }, "{method} {path}: {}", reply.body);
+        assert_eq!(
+            reply.status,
+            if roles(&operation).is_some() { 401 } else { 200 },
+            "{method} {path}: {}",
+            reply.body
+        );
         assert!(!reply.header("x-request-id").is_empty(), "{method} {path}");
     }
-    assert_eq!(api.get(Who::Nobody, "/api/v1/nowhere").await.expect(404), serde_json::json!({"message": "Not Found"}));
+    assert_eq!(
+        api.get(Who::Nobody, "/api/v1/nowhere").await.expect(404),
+        serde_json::json!({"message": "Not Found"})
+    );
 }
 
 #[tokio::test]
 async fn the_served_document_is_the_repositorys() {
     let world = World::new().await;
     let served = world.api().await.get(Who::Nobody, "/openapi.json").await.expect(200);
-    assert!(served == tests::api::openapi(), "the function was built with another docs/openapi.json");
+    assert!(
+        served == tests::api::openapi(),
+        "the function was built with another docs/openapi.json"
+    );
 }

@@ -1,4 +1,5 @@
-//! How often a hot route asks the database, held against a number that people review: each is a wait of its own (docs/performance.md).
+//! How often a hot route asks the database, held against a number that people review: each is a
+//! wait of its own (docs/performance.md).
 
 use serde_json::json;
 use tests::api::Who;
@@ -11,24 +12,53 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
     let mut world = World::new().await;
     let proxy = world.behind("DATABASE_PORT").await;
     let api = world.api().await;
-    world.db.execute("INSERT INTO tenants (tenant_id, name, billing_email) VALUES ('acme', 'Acme', 'pay@acme.example')", &[]).await.expect("a tenant");
-    let body = json!({"tenant_id": "acme", "subscription_type": "MAIN", "plan_id": "pro", "device_limit": 10, "term_days": 365});
-    let main = text(&api.write("POST", "/api/v1/operator/subscriptions", body).await.expect(201)["subscription_id"]);
+    world
+        .db
+        .execute(
+            "INSERT INTO tenants (tenant_id, name, billing_email)
+                      VALUES ('acme', 'Acme', 'pay@acme.example')",
+            &[],
+        )
+        .await
+        .expect("a tenant");
+    let body = json!({"tenant_id": "acme", "subscription_type": "MAIN", "plan_id": "pro",
+    "device_limit": 10, "term_days": 365});
+    let main = text(&api.create_subscription(body).await["subscription_id"]);
     for tier in [1, 2] {
         let path = format!("/api/v1/operator/subscriptions/{main}/tier-allocations");
         api.write("POST", &path, json!({"tier_id": tier, "slot_limit": 3})).await.expect(201);
     }
-    api.send(ACME, "POST", "/api/v1/customer/devices", &[], Some(json!({"device_id": "D-1"}))).await.expect(201);
+    api.send(ACME, "POST", "/api/v1/customer/devices", &[], Some(json!({"device_id": "D-1"})))
+        .await
+        .expect(201);
 
     let tier = |tier: i32| Some(json!({ "tier_id": tier }));
     let check = || Some(json!({"resource": "devices", "requested": 1}));
     let routes = [
         ("tier assignment", ACME, "PUT", "/api/v1/customer/devices/D-1/tier", [tier(1), tier(2)]),
-        ("the tier that it has", ACME, "PUT", "/api/v1/customer/devices/D-1/tier", [tier(2), tier(2)]),
+        (
+            "the tier that it has",
+            ACME,
+            "PUT",
+            "/api/v1/customer/devices/D-1/tier",
+            [tier(2), tier(2)],
+        ),
         ("entitlements", ACME, "GET", "/api/v1/customer/entitlements", [None, None]),
-        ("entitlement check", ACME, "POST", "/api/v1/customer/entitlements/check", [check(), check()]),
+        (
+            "entitlement check",
+            ACME,
+            "POST",
+            "/api/v1/customer/entitlements/check",
+            [check(), check()],
+        ),
         ("plan list", Who::Operator, "GET", "/api/v1/operator/plans", [None, None]),
-        ("subscription page", Who::Operator, "GET", "/api/v1/operator/subscriptions?limit=100", [None, None]),
+        (
+            "subscription page",
+            Who::Operator,
+            "GET",
+            "/api/v1/operator/subscriptions?limit=100",
+            [None, None],
+        ),
     ];
     let mut asked = Vec::new();
     for (name, who, method, path, [warm, body]) in routes {
@@ -48,7 +78,10 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
     asked.push(("a checkout applied", proxy.ready() - before));
     let mut news = 0;
     for company in ["first", "second"] {
-        let ours = world.row(&format!("SELECT stripe_subscription_id AS id FROM subscriptions WHERE tenant_id = '{company}'")).await;
+        let sql = format!(
+            "SELECT stripe_subscription_id AS id FROM subscriptions WHERE tenant_id = '{company}'"
+        );
+        let ours = world.row(&sql).await;
         world.stripe.cancel_at_period_end(&text(&ours["id"]), true).expect("to be cancelled");
         let before = proxy.ready();
         world.receive(&[&world.event("customer.subscription.updated")]).await;

@@ -17,31 +17,79 @@ async fn a_missing_or_malformed_setting_or_secret_is_named() {
         ("none", "webhook", json!({"STRIPE_WEBHOOK_SECRET": []})),
         ("missing", "webhook", json!({})),
         ("string", "webhook", json!({"STRIPE_WEBHOOK_SECRET": "whsec_1"})),
-        ("publishable", "system", json!({"DATABASE_PASSWORD": "x", "STRIPE_SECRET_KEY": "pk_test_1", "KEYCLOAK_CLIENT_SECRET": " "})),
+        (
+            "publishable",
+            "system",
+            json!({"DATABASE_PASSWORD": "x", "STRIPE_SECRET_KEY": "pk_test_1",
+            "KEYCLOAK_CLIENT_SECRET": " "}),
+        ),
     ] {
-        manager.create_secret().name(format!("{}{role}", prefix(name))).secret_string(content.to_string()).send().await.expect("a secret");
+        manager
+            .create_secret()
+            .name(format!("{}{role}", prefix(name)))
+            .secret_string(content.to_string())
+            .send()
+            .await
+            .expect("a secret");
     }
-    let webhook = async |settings: &[(&str, &str)]| Webhook::start(&world.env(settings), Clock::system()).await.err().expect("refused").to_string();
-    let events = async |settings: &[(&str, &str)]| StripeEvents::start(&world.env(settings), Clock::system()).await.err().expect("refused").to_string();
-    let provisioning = async |settings: &[(&str, &str)]| Provisioning::start(&world.env(settings), Clock::system()).await.err().expect("refused").to_string();
+    let webhook = async |settings: &[(&str, &str)]| {
+        Webhook::start(&world.env(settings), Clock::system())
+            .await
+            .err()
+            .expect("refused")
+            .to_string()
+    };
+    let events = async |settings: &[(&str, &str)]| {
+        StripeEvents::start(&world.env(settings), Clock::system())
+            .await
+            .err()
+            .expect("refused")
+            .to_string()
+    };
+    let provisioning = async |settings: &[(&str, &str)]| {
+        Provisioning::start(&world.env(settings), Clock::system())
+            .await
+            .err()
+            .expect("refused")
+            .to_string()
+    };
     let messages = [
         (webhook(&[("STRIPE_QUEUE_URL", "")]).await, "STRIPE_QUEUE_URL is empty"),
         (webhook(&[("SECRETS_PREFIX", &prefix("empty"))]).await, "STRIPE_WEBHOOK_SECRET is empty"),
         (webhook(&[("SECRETS_PREFIX", &prefix("none"))]).await, "STRIPE_WEBHOOK_SECRET is empty"),
-        (webhook(&[("SECRETS_PREFIX", &prefix("missing"))]).await, "STRIPE_WEBHOOK_SECRET is missing"),
-        (webhook(&[("SECRETS_PREFIX", &prefix("string"))]).await, "is not a JSON object of its documented fields"),
+        (
+            webhook(&[("SECRETS_PREFIX", &prefix("missing"))]).await,
+            "STRIPE_WEBHOOK_SECRET is missing",
+        ),
+        (
+            webhook(&[("SECRETS_PREFIX", &prefix("string"))]).await,
+            "is not a JSON object of its documented fields",
+        ),
         (webhook(&[("SECRETS_PREFIX", &prefix("nowhere"))]).await, "nowhere/webhook"),
         (events(&[("STRIPE_API_BASE", "stripe")]).await, "STRIPE_API_BASE is not an http(s) URL"),
         (events(&[("DATABASE_PORT", "many")]).await, "DATABASE_PORT is not a port"),
-        (events(&[("SECRETS_PREFIX", &prefix("publishable"))]).await, "STRIPE_SECRET_KEY is not a key"),
-        (events(&[("DATABASE_CA_FILE", "/nowhere.pem"), ("DATABASE_SSLMODE", "verify-full")]).await, "DATABASE_CA_FILE \"/nowhere.pem\""),
+        (
+            events(&[("SECRETS_PREFIX", &prefix("publishable"))]).await,
+            "STRIPE_SECRET_KEY is not a key",
+        ),
+        (
+            events(&[("DATABASE_CA_FILE", "/nowhere.pem"), ("DATABASE_SSLMODE", "verify-full")])
+                .await,
+            "DATABASE_CA_FILE \"/nowhere.pem\"",
+        ),
         (provisioning(&[("KEYCLOAK_REALM", " ")]).await, "KEYCLOAK_REALM is empty"),
-        (provisioning(&[("SECRETS_PREFIX", &prefix("publishable"))]).await, "KEYCLOAK_CLIENT_SECRET is empty"),
+        (
+            provisioning(&[("SECRETS_PREFIX", &prefix("publishable"))]).await,
+            "KEYCLOAK_CLIENT_SECRET is empty",
+        ),
         (provisioning(&[("SMTP_HOST", "")]).await, "SMTP_HOST is empty"),
         (provisioning(&[("SMTP_FROM", "Pulse")]).await, "SMTP_FROM is not a sender"),
         (provisioning(&[("SMTP_TLS", "ssl")]).await, "SMTP_TLS is not starttls, tls or disable"),
         (provisioning(&[("SMTP_CA_FILE", "/nowhere.pem")]).await, "SMTP_CA_FILE \"/nowhere.pem\""),
-        (provisioning(&[("OPERATOR_DIGEST_TO", "operators")]).await, "OPERATOR_DIGEST_TO is not a mail address"),
+        (
+            provisioning(&[("OPERATOR_DIGEST_TO", "operators")]).await,
+            "OPERATOR_DIGEST_TO is not a mail address",
+        ),
         (provisioning(&[("SMTP_USER", "pulse")]).await, "SMTP_PASSWORD is missing"),
     ];
     for (message, expected) in messages {

@@ -1,4 +1,5 @@
-//! What docs/operations.md has a person do after an outage, and when a secret is rotated: no event is lost, none has a second effect.
+//! What docs/operations.md has a person do after an outage, and when a secret is rotated: no event
+//! is lost, none has a second effect.
 
 use std::time::Duration;
 
@@ -15,20 +16,26 @@ use webhook::Webhook;
 /// The day of the story on which the webhook goes away: the last before its customers renew.
 const OUTAGE: i64 = 27;
 
-/// What stands in the database of a customer's business, without what tells one run from another: ids, and the times of our own clock.
+/// What stands in the database of a customer's business, without what tells one run from another:
+/// ids, and the times of our own clock.
 async fn business(world: &World) -> Value {
     let rows = async |sql: &str| json!(world.rows(sql).await);
     json!({
-        "tenants": rows("SELECT tenant_id, name, status, billing_email, contact_email, address_line1, country, phone FROM tenants ORDER BY 1").await,
+        "tenants": rows("SELECT tenant_id, name, status, billing_email, contact_email,
+                         address_line1, country, phone FROM tenants ORDER BY 1").await,
         "subscriptions": rows(
-            "SELECT tenant_id, subscription_type, status, plan_id, device_limit, term_start, term_end, grace_end, stripe_price_id, stripe_status, stripe_cancel_at,
-                    stripe_collection_paused FROM subscriptions WHERE created_by = 'stripe' ORDER BY 1, term_start, 3"
+            "SELECT tenant_id, subscription_type, status, plan_id, device_limit, term_start,
+             term_end, grace_end, stripe_price_id, stripe_status, stripe_cancel_at,
+             stripe_collection_paused FROM subscriptions WHERE created_by = 'stripe'
+             ORDER BY 1, term_start, 3"
         )
         .await,
-        "slots": rows("SELECT tenant_id, tier_id, slot_limit, slots_used FROM subscription_tier_allocations ORDER BY 1, 2, 3").await,
+        "slots": rows("SELECT tenant_id, tier_id, slot_limit, slots_used
+                       FROM subscription_tier_allocations ORDER BY 1, 2, 3").await,
         "steps": rows("SELECT tenant_id, kind, status FROM outbox_steps ORDER BY 1, 2").await,
         "flags": rows("SELECT tenant_id, kind FROM flags ORDER BY 1, 2").await,
-        "events": rows("SELECT event_type, status, tenant_id, count(*) FROM stripe_events GROUP BY 1, 2, 3 ORDER BY 1, 2, 3").await,
+        "events": rows("SELECT event_type, status, tenant_id, count(*) FROM stripe_events
+                        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3").await,
     })
 }
 
@@ -47,10 +54,14 @@ impl Endpoint {
     }
 }
 
-/// Customers of before an outage, who go on during it; new ones come. A month and some days, so that they renew while nobody listens.
+/// Customers of before an outage, who go on during it; new ones come. A month and some days, so
+/// that they renew while nobody listens.
 async fn story(world: &World, endpoint: &mut Endpoint, began: Timestamp, outage: bool) {
-    let at = |days: i64, minutes: i64| began + SignedDuration::from_hours(24 * days) + SignedDuration::from_mins(minutes);
-    let of = |session: &str, what: &str| text(&world.stripe.object(session).expect("a session")[what]);
+    let at = |days: i64, minutes: i64| {
+        began + SignedDuration::from_hours(24 * days) + SignedDuration::from_mins(minutes)
+    };
+    let of =
+        |session: &str, what: &str| text(&world.stripe.object(session).expect("a session")[what]);
     world.stripe.set_now(began);
     let mut sessions = Vec::new();
     for name in ["cancels", "fails", "upgrades", "moves", "refunded"] {
@@ -64,7 +75,10 @@ async fn story(world: &World, endpoint: &mut Endpoint, began: Timestamp, outage:
     endpoint.is_up = !outage;
     world.stripe.cancel(&of(cancels, "subscription")).expect("cancelled");
     world.stripe.set_card(&of(fails, "customer"), Card::Declines);
-    let late = world.checkout("price_pro_month", &[("plan_id", "pro"), ("company_name", "debits"), ("admin_email", "debits@drill.example")]);
+    let late = world.checkout(
+        "price_pro_month",
+        &[("plan_id", "pro"), ("company_name", "debits"), ("admin_email", "debits@drill.example")],
+    );
     world.stripe.pay_async(&late, payer("debits@drill.example")).expect("begun");
     endpoint.hear(world).await;
     for n in 0..3 {
@@ -76,14 +90,21 @@ async fn story(world: &World, endpoint: &mut Endpoint, began: Timestamp, outage:
         endpoint.is_up = !outage;
     }
     world.stripe.set_now(at(OUTAGE, 20));
-    world.stripe.change_plan(&of(upgrades, "subscription"), "price_enterprise_month").expect("changed");
+    world
+        .stripe
+        .change_plan(&of(upgrades, "subscription"), "price_enterprise_month")
+        .expect("changed");
     endpoint.hear(world).await;
     world.stripe.set_now(at(OUTAGE, 30));
     world.stripe.settle(&late).expect("settled");
     endpoint.hear(world).await;
-    world.stripe.update_customer(&of(moves, "customer"), &json!({"phone": "+49 431 1"})).expect("changed");
+    world
+        .stripe
+        .update_customer(&of(moves, "customer"), &json!({"phone": "+49 431 1"}))
+        .expect("changed");
     world.stripe.cancel_at_period_end(&of(moves, "subscription"), true).expect("to be cancelled");
-    let invoice = text(&world.stripe.object(&of(refunded, "subscription")).expect("a subscription")["latest_invoice"]);
+    let invoice =
+        text(&world.stripe.object(&of(refunded, "subscription")).expect("it")["latest_invoice"]);
     world.stripe.refund(&invoice, None).expect("refunded");
     endpoint.hear(world).await;
     // Renewals, one of which fails, and the end of who cancelled.
@@ -98,7 +119,8 @@ async fn backfill_all(api: &Api, from: &str, to: &str) -> Value {
     let (mut cursor, mut sum) = (Value::Null, [0, 0, 0]);
     loop {
         let body = json!({"from": from, "to": to, "cursor": cursor});
-        let part = api.write("POST", "/api/v1/operator/stripe-events/backfill", body).await.expect(200);
+        let part =
+            api.write("POST", "/api/v1/operator/stripe-events/backfill", body).await.expect(200);
         for (sum, count) in sum.iter_mut().zip(["received", "enqueued", "already_known"]) {
             *sum += part[count].as_u64().expect("a count");
         }
@@ -109,23 +131,40 @@ async fn backfill_all(api: &Api, from: &str, to: &str) -> Value {
     }
 }
 
-/// The drill of docs/operations.md, "Backfill after an outage": six days in which Stripe reached nobody, and gave up.
+/// The drill of docs/operations.md, "Backfill after an outage": six days in which Stripe reached
+/// nobody, and gave up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_outage_and_its_backfill_the_database_is_as_if_nothing_had_happened() {
     let now = shared::clock::Clock::system().now();
-    let began = now - SignedDuration::from_hours(24 * (OUTAGE + 6)) - SignedDuration::from_nanos(now.subsec_nanosecond().into());
+    let began = now
+        - SignedDuration::from_hours(24 * (OUTAGE + 6))
+        - SignedDuration::from_nanos(now.subsec_nanosecond().into());
     let (calm, hit) = tokio::join!(World::new(), World::new());
-    let up = async |world: &World, outage| story(world, &mut Endpoint { is_up: true, seen: 0 }, began, outage).await;
+    let up = async |world: &World, outage| {
+        story(world, &mut Endpoint { is_up: true, seen: 0 }, began, outage).await;
+    };
     tokio::join!(up(&calm, false), up(&hit, true));
     let expected = business(&calm).await;
     let before = business(&hit).await;
     assert_ne!(before, expected);
-    assert_eq!((calm.count("subscriptions WHERE created_by = 'stripe'").await, hit.count("subscriptions WHERE created_by = 'stripe'").await), (9, 6));
+    assert_eq!(
+        (
+            calm.count("subscriptions WHERE created_by = 'stripe'").await,
+            hit.count("subscriptions WHERE created_by = 'stripe'").await
+        ),
+        (9, 6)
+    );
 
     let api = hit.api().await;
-    let (from, to) = (began + SignedDuration::from_hours(24 * (OUTAGE - 1)), now + SignedDuration::from_hours(1));
+    let (from, to) = (
+        began + SignedDuration::from_hours(24 * (OUTAGE - 1)),
+        now + SignedDuration::from_hours(1),
+    );
     let sum = backfill_all(&api, &from.to_string(), &to.to_string()).await;
-    assert!(sum[1].as_u64() > Some(20) && sum[2].as_u64() > Some(0), "received, queued, known: {sum}");
+    assert!(
+        sum[1].as_u64() > Some(20) && sum[2].as_u64() > Some(0),
+        "received, queued, known: {sum}"
+    );
     assert_eq!(hit.drain().await, 0);
     assert_eq!(hit.count("stripe_events WHERE status IN ('waiting', 'failed')").await, 0);
     let after = business(&hit).await;
@@ -135,11 +174,19 @@ async fn after_an_outage_and_its_backfill_the_database_is_as_if_nothing_had_happ
     // Twice is once.
     let again = backfill_all(&api, &from.to_string(), &to.to_string()).await;
     assert_eq!((&again[0], &again[1], &again[2]), (&sum[0], &json!(0), &sum[0]));
-    let audited = api.get(Who::Operator, "/api/v1/operator/audit?event_type=STRIPE_BACKFILL").await.expect(200);
+    let audited = api
+        .get(Who::Operator, "/api/v1/operator/audit?event_type=STRIPE_BACKFILL")
+        .await
+        .expect(200);
     assert_eq!(audited["count"], 1);
     for world in [&calm, &hit] {
         while world.outbox().await["done"] != 0 {}
-        let mut users: Vec<_> = world.keycloak.users().into_iter().map(|user| (user.username, user.mails_sent)).collect();
+        let mut users: Vec<_> = world
+            .keycloak
+            .users()
+            .into_iter()
+            .map(|user| (user.username, user.mails_sent))
+            .collect();
         users.sort();
         assert_eq!(users.len(), 9);
         assert!(users.iter().all(|(_, mails)| *mails == 1), "{users:?}");
@@ -155,9 +202,13 @@ struct Stripe<'a> {
 }
 
 impl Stripe<'_> {
-    /// Somebody buys; Stripe tells of it, and of what could not be delivered before. Answers the statuses.
+    /// Somebody buys; Stripe tells of it, and of what could not be delivered before. Answers the
+    /// statuses.
     async fn tell(&mut self, instance: &Webhook) -> Vec<u16> {
-        let (_, event) = self.world.paid_checkout(&format!("Buyer {}", self.sent), &format!("buyer-{}@rotation.example", self.sent));
+        let (_, event) = self.world.paid_checkout(
+            &format!("Buyer {}", self.sent),
+            &format!("buyer-{}@rotation.example", self.sent),
+        );
         self.sent += 1;
         self.undelivered.push(event);
         self.repeat(instance).await
@@ -167,10 +218,15 @@ impl Stripe<'_> {
         let mut statuses = Vec::new();
         for event in std::mem::take(&mut self.undelivered) {
             let (body, now) = (event.to_string(), instance.clock.now().as_second());
-            let signed: Vec<String> = self.secrets.iter().map(|secret| signature::sign(secret, now, body.as_bytes())).collect();
+            let signed: Vec<String> = self
+                .secrets
+                .iter()
+                .map(|secret| signature::sign(secret, now, body.as_bytes()))
+                .collect();
             // One time, then a v1 for each.
             let header = signed.join(",").replace(&format!(",t={now}"), "");
-            let status = instance.handle(request(Body::Text(body), &header)).await.status().as_u16();
+            let status =
+                instance.handle(request(Body::Text(body), &header)).await.status().as_u16();
             statuses.push(status);
             if status != 200 {
                 self.undelivered.push(event);
@@ -180,8 +236,9 @@ impl Stripe<'_> {
     }
 }
 
-/// The steps of docs/operations.md, "Rotating the webhook secret without losing an event", with an instance that may read its secret at any
-/// time, and one that has just read it; and the same in a hurry, the old secret void at Stripe at once.
+/// The steps of docs/operations.md, "Rotating the webhook secret without losing an event", with an
+/// instance that may read its secret at any time, and one that has just read it; and the same in a
+/// hurry, the old secret void at Stripe at once.
 #[tokio::test]
 async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
     let world = World::new().await;
@@ -190,8 +247,24 @@ async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
     let prefix = format!("{}/", world.settings["DATABASE_NAME"]);
     let name = format!("{prefix}webhook");
     let list = |secrets: &[&str]| json!({"STRIPE_WEBHOOK_SECRET": secrets}).to_string();
-    manager.create_secret().name(&name).secret_string(list(&["whsec_old"])).send().await.expect("a secret");
-    let put = async |secrets: &[&str]| drop(manager.put_secret_value().secret_id(&name).secret_string(list(secrets)).send().await.expect("put"));
+    manager
+        .create_secret()
+        .name(&name)
+        .secret_string(list(&["whsec_old"]))
+        .send()
+        .await
+        .expect("a secret");
+    let put = async |secrets: &[&str]| {
+        drop(
+            manager
+                .put_secret_value()
+                .secret_id(&name)
+                .secret_string(list(secrets))
+                .send()
+                .await
+                .expect("put"),
+        );
+    };
     let env = world.env(&[("SECRETS_PREFIX", &prefix)]);
     // A minute, in a deployment.
     let rest = Duration::from_secs(2);
@@ -201,7 +274,8 @@ async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
         clock: world.webhook.clock.clone(),
     };
     let old = instance(Duration::ZERO).await;
-    let mut stripe = Stripe { world: &world, secrets: vec!["whsec_old"], undelivered: Vec::new(), sent: 0 };
+    let mut stripe =
+        Stripe { world: &world, secrets: vec!["whsec_old"], undelivered: Vec::new(), sent: 0 };
     assert_eq!(stripe.tell(&old).await, [200]);
 
     // 1. Rolled at Stripe, which signs with both for a day: nobody here knows the new one.
@@ -212,18 +286,23 @@ async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
     put(&["whsec_new", "whsec_old"]).await;
     assert_eq!(stripe.tell(&old).await, [200]);
     assert_eq!(stripe.tell(&fresh).await, [200]);
-    // 3. The old one ends at Stripe. Who has not read the list since reads it now; who has read it a moment before it changed, later.
+    // 3. The old one ends at Stripe. Who has not read the list since reads it now; who has read it
+    //    a moment before it changed, later.
     stripe.secrets = vec!["whsec_new"];
     assert_eq!(stripe.tell(&old).await, [200]);
     assert_eq!(stripe.tell(&fresh).await, [400]);
     tokio::time::sleep(rest).await;
     assert_eq!(stripe.tell(&fresh).await, [200, 200], "what it refused comes again");
-    // 4. Only the new one in the list. Whoever still has the old secret is refused by what reads the list.
+    // 4. Only the new one in the list. Whoever still has the old secret is refused by what reads
+    //    the list.
     put(&["whsec_new"]).await;
     assert_eq!(stripe.tell(&old).await, [200]);
     let forged = |secret: &str| signature::sign(secret, old.clock.now().as_second(), b"{}");
     for secret in ["whsec_never", "whsec_old"] {
-        assert_eq!(old.handle(request(Body::Text("{}".to_owned()), &forged(secret))).await.status(), 400);
+        assert_eq!(
+            old.handle(request(Body::Text("{}".to_owned()), &forged(secret))).await.status(),
+            400
+        );
     }
 
     // In a hurry: it leaked, and is void at Stripe before anybody here knows the new one.
@@ -234,6 +313,12 @@ async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
 
     assert_eq!((stripe.undelivered.len(), world.drain().await), (0, 0));
     let sent = i64::try_from(stripe.sent).expect("a few");
-    assert_eq!((world.count("stripe_events WHERE status = 'applied'").await, world.count("stripe_events").await), (sent, sent));
+    assert_eq!(
+        (
+            world.count("stripe_events WHERE status = 'applied'").await,
+            world.count("stripe_events").await
+        ),
+        (sent, sent)
+    );
     assert_eq!(world.count("subscriptions WHERE created_by = 'stripe'").await, sent);
 }

@@ -1,4 +1,5 @@
-//! A caller of the HTTP functions: of a world's own, all behind one router, or of the running stack's at its address.
+//! A caller of the HTTP functions: of a world's own, all behind one router, or of the running
+//! stack's at its address.
 
 use std::collections::HashMap;
 
@@ -91,7 +92,12 @@ impl Reply {
     pub fn faults(&self) -> Vec<String> {
         self.problem(422, "invalid");
         let faults = self.body["errors"].as_array().expect("errors");
-        faults.iter().map(|fault| format!("{} {}", crate::text(&fault["field"]), crate::text(&fault["message"]))).collect()
+        faults
+            .iter()
+            .map(|fault| {
+                format!("{} {}", crate::text(&fault["field"]), crate::text(&fault["message"]))
+            })
+            .collect()
     }
 }
 
@@ -152,8 +158,17 @@ impl World {
     /// # Panics
     /// Where they do not start.
     pub async fn api_with(&self, env: &Env, clock: Clock) -> Api {
-        let app = App::start(env, clock.clone(), &[Role::Operator, Role::Customer]).await.expect("the HTTP functions");
-        Api { target: Target::Router(shared::http::serve(routes(), app), self.keycloak.clone(), clock), tokens: Mutex::default() }
+        let app = App::start(env, clock.clone(), &[Role::Operator, Role::Customer])
+            .await
+            .expect("the HTTP functions");
+        Api {
+            target: Target::Router(
+                shared::http::serve(routes(), app),
+                self.keycloak.clone(),
+                clock,
+            ),
+            tokens: Mutex::default(),
+        }
     }
 }
 
@@ -165,7 +180,11 @@ impl Api {
     #[must_use]
     pub fn of_stack() -> Self {
         shared::tls::install();
-        let http = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30)).build().expect("a client");
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(std::time::Duration::from_secs(30))
+            .build()
+            .expect("a client");
         Self { target: Target::Stack(http), tokens: Mutex::default() }
     }
 
@@ -205,8 +224,14 @@ impl Api {
                     _ => tokens::Role::OperatorAdmin,
                 };
                 let (base_url, realm) = (stack("KEYCLOAK_URL"), stack("KEYCLOAK_REALM"));
-                let (client_id, client_secret) = (stack("KEYCLOAK_CLIENT_ID"), stack("KEYCLOAK_CLIENT_SECRET"));
-                let keycloak = tokens::Keycloak { base_url: &base_url, realm: &realm, client_id: &client_id, client_secret: &client_secret };
+                let (client_id, client_secret) =
+                    (stack("KEYCLOAK_CLIENT_ID"), stack("KEYCLOAK_CLIENT_SECRET"));
+                let keycloak = tokens::Keycloak {
+                    base_url: &base_url,
+                    realm: &realm,
+                    client_id: &client_id,
+                    client_secret: &client_secret,
+                };
                 keycloak.token(role).await.expect("a token")
             }
         };
@@ -224,18 +249,42 @@ impl Api {
         self.send(Who::Admin, method, path, &[], Some(body)).await
     }
 
+    /// A subscription made by an operator, as the API answers it.
+    pub async fn create_subscription(&self, new: Value) -> Value {
+        self.write("POST", "/api/v1/operator/subscriptions", new).await.expect(201)
+    }
+
     /// Any request with a JSON body.
-    pub async fn send(&self, who: Who<'_>, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Reply {
+    pub async fn send(
+        &self,
+        who: Who<'_>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Reply {
         let json = [("content-type", "application/json")];
-        let all: Vec<_> = headers.iter().copied().chain(body.is_some().then_some(json).into_iter().flatten()).collect();
-        self.raw(who, method, path, &all, body.map(|body| body.to_string()).unwrap_or_default()).await
+        let all: Vec<_> = headers
+            .iter()
+            .copied()
+            .chain(body.is_some().then_some(json).into_iter().flatten())
+            .collect();
+        self.raw(who, method, path, &all, body.map(|body| body.to_string()).unwrap_or_default())
+            .await
     }
 
     /// Any request.
     ///
     /// # Panics
     /// Where there is no answer.
-    pub async fn raw(&self, who: Who<'_>, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Reply {
+    pub async fn raw(
+        &self,
+        who: Who<'_>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Reply {
         let token = self.token(who).await;
         let (status, headers, bytes) = match &self.target {
             Target::Router(router, ..) => {
@@ -250,10 +299,19 @@ impl Api {
                 request.extensions_mut().insert(gateway_context());
                 let answer = router.clone().oneshot(request).await.expect("an answer");
                 let (parts, body) = answer.into_parts();
-                (parts.status.as_u16(), parts.headers, axum::body::to_bytes(body, usize::MAX).await.expect("a body"))
+                (
+                    parts.status.as_u16(),
+                    parts.headers,
+                    axum::body::to_bytes(body, usize::MAX).await.expect("a body"),
+                )
             }
             Target::Stack(http) => {
-                let mut request = http.request(method.parse().expect("a method"), format!("{}{path}", stack("API_URL"))).body(body.into());
+                let mut request = http
+                    .request(
+                        method.parse().expect("a method"),
+                        format!("{}{path}", stack("API_URL")),
+                    )
+                    .body(body.into());
                 for (name, value) in headers {
                     request = request.header(*name, *value);
                 }
@@ -261,7 +319,11 @@ impl Api {
                     request = request.bearer_auth(token);
                 }
                 let answer = request.send().await.expect("an answer");
-                (answer.status().as_u16(), answer.headers().clone(), answer.bytes().await.expect("a body"))
+                (
+                    answer.status().as_u16(),
+                    answer.headers().clone(),
+                    answer.bytes().await.expect("a body"),
+                )
             }
         };
         Reply { status, headers, body: serde_json::from_slice(&bytes).unwrap_or_default() }
@@ -269,7 +331,8 @@ impl Api {
 }
 
 fn gateway_context() -> RequestContext {
-    let mut context = lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext::default();
+    let mut context =
+        lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext::default();
     context.request_id = Some(crate::unique());
     context.http.source_ip = Some(SOURCE_IP.to_owned());
     RequestContext::ApiGatewayV2(context)

@@ -47,10 +47,24 @@ impl Company {
         world.events.applier.clock = clock.clone();
         world.provisioning.outbox.applier.clock = clock.clone();
         world.renewals.renewal.applier.clock = clock;
-        let metadata = [("company_name".to_owned(), "Acme".to_owned()), ("admin_email".to_owned(), "jane@acme.example".to_owned())].into();
-        let session = world.stripe.create_checkout(CheckoutParams { metadata, ..params }).expect("a checkout");
+        let metadata = [
+            ("company_name".to_owned(), "Acme".to_owned()),
+            ("admin_email".to_owned(), "jane@acme.example".to_owned()),
+        ]
+        .into();
+        let session = world
+            .stripe
+            .create_checkout(CheckoutParams { metadata, ..params })
+            .expect("a checkout");
         let paid = world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
-        let mut company = Self { world, now, customer: text(&paid["customer"]), stripe: text(&paid["subscription"]), id: String::new(), told: 0 };
+        let mut company = Self {
+            world,
+            now,
+            customer: text(&paid["customer"]),
+            stripe: text(&paid["subscription"]),
+            id: String::new(),
+            told: 0,
+        };
         Box::pin(company.tell()).await;
         company.id = text(&company.row("subscription_id").await["subscription_id"]);
         company
@@ -89,13 +103,21 @@ impl Company {
     /// One batch; whether nothing of it stays.
     pub async fn hand_over(&self, events: &[Value]) -> bool {
         let mut batch = SqsEvent::default();
-        batch.records = events.iter().map(|event| crate::sqs_message(&event.to_string(), &self.customer)).collect();
+        batch.records = events
+            .iter()
+            .map(|event| crate::sqs_message(&event.to_string(), &self.customer))
+            .collect();
         self.world.events.handle(batch).await.batch_item_failures.is_empty()
     }
 
     /// Columns of its subscription.
     pub async fn row(&self, columns: &str) -> Value {
-        self.world.row(&format!("SELECT {columns} FROM subscriptions WHERE stripe_subscription_id = '{}'", self.stripe)).await
+        self.world
+            .row(&format!(
+                "SELECT {columns} FROM subscriptions WHERE stripe_subscription_id = '{}'",
+                self.stripe
+            ))
+            .await
     }
 
     /// Its subscription's status.
@@ -105,20 +127,31 @@ impl Company {
 
     /// Slots by tier.
     pub async fn slots(&self) -> Value {
-        let sql = "SELECT jsonb_object_agg(tier_id, slot_limit) AS slots FROM subscription_tier_allocations WHERE subscription_id";
+        let sql = "SELECT jsonb_object_agg(tier_id, slot_limit) AS slots
+                   FROM subscription_tier_allocations WHERE subscription_id";
         self.world.row(&format!("{sql} = '{}'", self.id)).await["slots"].clone()
     }
 
     /// The audit's names since the checkout, oldest first.
     pub async fn trail(&self) -> Vec<String> {
-        let sql =
-            "SELECT event_type FROM subscription_audit WHERE tenant_id = 'acme' AND event_type LIKE 'STRIPE%' AND event_type <> 'STRIPE_CHECKOUT_COMPLETED'";
-        self.world.rows(&format!("{sql} ORDER BY id")).await.iter().map(|row| text(&row["event_type"])).collect()
+        let sql = "SELECT event_type FROM subscription_audit WHERE tenant_id = 'acme'
+                   AND event_type LIKE 'STRIPE%' AND event_type <> 'STRIPE_CHECKOUT_COMPLETED'";
+        self.world
+            .rows(&format!("{sql} ORDER BY id"))
+            .await
+            .iter()
+            .map(|row| text(&row["event_type"]))
+            .collect()
     }
 
     /// Kinds of all flags, oldest first.
     pub async fn flags(&self) -> Vec<String> {
-        self.world.rows("SELECT kind FROM flags ORDER BY flag_id").await.iter().map(|row| text(&row["kind"])).collect()
+        self.world
+            .rows("SELECT kind FROM flags ORDER BY flag_id")
+            .await
+            .iter()
+            .map(|row| text(&row["kind"]))
+            .collect()
     }
 
     /// Puts a device on a subscription, and counts it.
@@ -126,14 +159,20 @@ impl Company {
     /// # Panics
     /// Where it is there already.
     pub async fn device(&self, id: &str, on: &str, tier: Option<i32>) {
-        let sql = "INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at) VALUES ('acme', $1, $2, $3, now())";
+        let sql = "INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id,
+                   registered_at) VALUES ('acme', $1, $2, $3, now())";
         self.world.db.execute(sql, &[&id, &on, &tier]).await.expect("a device");
         self.world
             .db
-            .execute("UPDATE subscriptions SET active_device_count = active_device_count + 1 WHERE subscription_id = $1", &[&on])
+            .execute(
+                "UPDATE subscriptions SET active_device_count = active_device_count + 1
+                      WHERE subscription_id = $1",
+                &[&on],
+            )
             .await
             .expect("counted");
-        let sql = "UPDATE subscription_tier_allocations SET slots_used = slots_used + 1 WHERE subscription_id = $1 AND tier_id = $2";
+        let sql = "UPDATE subscription_tier_allocations SET slots_used = slots_used + 1
+                   WHERE subscription_id = $1 AND tier_id = $2";
         self.world.db.execute(sql, &[&on, &tier]).await.expect("counted");
     }
 }

@@ -1,7 +1,9 @@
-//! The harness of the integration tests: a `World` is one test's own database, queues, Stripe and Keycloak, and the functions on them.
+//! The harness of the integration tests: a `World` is one test's own database, queues, Stripe and
+//! Keycloak, and the functions on them.
 //!
-//! `PostgreSQL`, the queue and Secrets Manager are the real ones of the stack that `cargo xtask test` starts; fakes stand at the socket,
-//! never in place of a type of ours. Nothing here knows a rule of the product.
+//! `PostgreSQL`, the queue and Secrets Manager are the real ones of the stack that `cargo xtask
+//! test` starts; fakes stand at the socket, never in place of a type of ours. Nothing here knows a
+//! rule of the product.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -46,11 +48,22 @@ pub mod smtp;
 #[must_use]
 pub fn stack(name: &str) -> String {
     #[expect(clippy::disallowed_methods, reason = "the stack's settings come by the environment")]
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`, or export .dev/stack.env of a running stack"))
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: run the tests by `cargo xtask test`, or export .dev/stack.env of a \
+         running stack"
+        )
+    })
 }
 
 /// What Lambda sets itself, and where a local stack has what is AWS's elsewhere.
-pub const SURROUNDINGS: [&str; 5] = ["AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_SQS", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"];
+pub const SURROUNDINGS: [&str; 5] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+];
 
 /// AWS's clients, as the stack's functions have them.
 ///
@@ -58,7 +71,10 @@ pub const SURROUNDINGS: [&str; 5] = ["AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_SECR
 /// Where no stack's settings are in the environment.
 #[must_use]
 pub fn aws() -> SdkConfig {
-    shared::aws::config(&Env::process()).expect("the stack's settings: run the tests by `cargo xtask test`, or export .dev/stack.env of a running stack")
+    shared::aws::config(&Env::process()).expect(
+        "the stack's settings: run the tests by `cargo xtask test`, or export .dev/stack.env of a \
+         running stack",
+    )
 }
 
 /// Connects as the owner to one of the stack's databases.
@@ -67,7 +83,8 @@ pub fn aws() -> SdkConfig {
 /// Where that fails.
 pub async fn connect(database: &str) -> Client {
     let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
-    let (client, connection) = config.dbname(database).connect(NoTls).await.expect("a connection as owner");
+    let (client, connection) =
+        config.dbname(database).connect(NoTls).await.expect("a connection as owner");
     tokio::spawn(connection);
     client
 }
@@ -85,10 +102,17 @@ async fn template() -> &'static str {
     TEMPLATE
         .get_or_init(|| async {
             let name = format!("template_{}", unique());
-            connect("postgres").await.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a template database");
+            connect("postgres")
+                .await
+                .batch_execute(&format!("CREATE DATABASE {name}"))
+                .await
+                .expect("a template database");
             let mut client = connect(&name).await;
             shared::migrations::run(&mut client).await.expect("migrations");
-            client.batch_execute(include_str!("../../xtask/stack/dev-seed.sql")).await.expect("seed");
+            client
+                .batch_execute(include_str!("../../xtask/stack/dev-seed.sql"))
+                .await
+                .expect("seed");
             // The copy needs a template without connections.
             drop(client);
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -109,7 +133,10 @@ pub async fn database() -> String {
         match owner.batch_execute(&sql).await {
             Ok(()) => break,
             // Another copy, or the template's own last connection, is not gone yet.
-            Err(error) if attempt < 50 && error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) => {
+            Err(error)
+                if attempt < 50
+                    && error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) =>
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => panic!("no test database: {error:?}"),
@@ -149,7 +176,10 @@ impl World {
         let name = database().await;
         let (stripe, keycloak) = (stripe().await, keycloak(None).await);
         let sqs = aws_sdk_sqs::Client::new(&aws());
-        let fifo = [(QueueAttributeName::FifoQueue, "true"), (QueueAttributeName::VisibilityTimeout, "30")];
+        let fifo = [
+            (QueueAttributeName::FifoQueue, "true"),
+            (QueueAttributeName::VisibilityTimeout, "30"),
+        ];
         let events = queue(&sqs, &format!("{name}.fifo"), &fifo).await;
         let wake = queue(&sqs, &name, &[]).await;
         let runs = queue(&sqs, &format!("{name}-runs"), &[]).await;
@@ -202,19 +232,28 @@ impl World {
     #[must_use]
     pub fn env(&self, replaced: &[(&str, &str)]) -> Env {
         let mut settings = self.settings.clone();
-        settings.extend(replaced.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        settings
+            .extend(replaced.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         Env::of(settings)
     }
 
-    /// Starts the functions that have a database anew, with no connection made yet; their clocks stay.
+    /// Starts the functions that have a database anew, with no connection made yet; their clocks
+    /// stay.
     ///
     /// # Panics
     /// Where one does not start.
     pub async fn restart(&mut self) {
         let env = self.env(&[]);
-        self.events = StripeEvents::start(&env, self.events.applier.clock.clone()).await.expect("stripe-events");
-        self.provisioning = Provisioning::start(&env, self.provisioning.outbox.applier.clock.clone()).await.expect("provisioning");
-        self.renewals = Renewals::start(&env, self.renewals.renewal.applier.clock.clone()).await.expect("renewal");
+        self.events = StripeEvents::start(&env, self.events.applier.clock.clone())
+            .await
+            .expect("stripe-events");
+        self.provisioning =
+            Provisioning::start(&env, self.provisioning.outbox.applier.clock.clone())
+                .await
+                .expect("provisioning");
+        self.renewals = Renewals::start(&env, self.renewals.renewal.applier.clock.clone())
+            .await
+            .expect("renewal");
     }
 
     /// Gives this world a mail server of its own.
@@ -232,11 +271,14 @@ impl World {
     pub fn move_outbox_clock(&mut self) -> Arc<AtomicI64> {
         let ahead = Arc::new(AtomicI64::new(0));
         let (real, moved) = (self.provisioning.outbox.applier.clock.clone(), Arc::clone(&ahead));
-        self.provisioning.outbox.applier.clock = Clock::from_fn(move || real.now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst)));
+        self.provisioning.outbox.applier.clock = Clock::from_fn(move || {
+            real.now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst))
+        });
         ahead
     }
 
-    /// Puts a proxy between this world's functions and what the setting names: `DATABASE_PORT`, `STRIPE_API_BASE` or `KEYCLOAK_URL`.
+    /// Puts a proxy between this world's functions and what the setting names: `DATABASE_PORT`,
+    /// `STRIPE_API_BASE` or `KEYCLOAK_URL`.
     ///
     /// # Panics
     /// Where a function does not start.
@@ -249,12 +291,19 @@ impl World {
         proxy
     }
 
-    /// Puts a proxy between this world's functions and the queues; the test's own calls go around it.
+    /// Puts a proxy between this world's functions and the queues; the test's own calls go around
+    /// it.
     pub fn queues_behind(&mut self) -> Proxy {
-        let proxy = Proxy::start(stack("AWS_ENDPOINT_URL_SQS").trim_start_matches("http://").to_owned());
-        let aws = aws_sdk_sqs::config::Builder::from(&aws()).endpoint_url(format!("http://127.0.0.1:{}", proxy.port())).build();
-        let queue = |name: &str| Queue::with(aws_sdk_sqs::Client::from_conf(aws.clone()), self.settings[name].clone());
-        (self.webhook.queue, self.events.queue) = (queue("STRIPE_QUEUE_URL"), queue("STRIPE_QUEUE_URL"));
+        let proxy =
+            Proxy::start(stack("AWS_ENDPOINT_URL_SQS").trim_start_matches("http://").to_owned());
+        let aws = aws_sdk_sqs::config::Builder::from(&aws())
+            .endpoint_url(format!("http://127.0.0.1:{}", proxy.port()))
+            .build();
+        let queue = |name: &str| {
+            Queue::with(aws_sdk_sqs::Client::from_conf(aws.clone()), self.settings[name].clone())
+        };
+        (self.webhook.queue, self.events.queue) =
+            (queue("STRIPE_QUEUE_URL"), queue("STRIPE_QUEUE_URL"));
         self.events.outbox_wake = queue("PROVISIONING_QUEUE_URL");
         proxy
     }
@@ -265,17 +314,29 @@ impl World {
     /// Where Stripe would refuse it.
     #[must_use]
     pub fn checkout(&self, price: &str, metadata: &[(&str, &str)]) -> String {
-        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.stripe.create_checkout(CheckoutParams { metadata, ..CheckoutParams::subscription(price) }).expect("a checkout")
+        let metadata =
+            metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.stripe
+            .create_checkout(CheckoutParams { metadata, ..CheckoutParams::subscription(price) })
+            .expect("a checkout")
     }
 
-    /// A company that the marketing site sends, checked out and paid by card: the session, and its `checkout.session.completed`.
+    /// A company that the marketing site sends, checked out and paid by card: the session, and its
+    /// `checkout.session.completed`.
     ///
     /// # Panics
     /// Where Stripe would refuse it.
     #[must_use]
     pub fn paid_checkout(&self, company: &str, email: &str) -> (String, Value) {
-        let session = self.checkout("price_pro_month", &[("plan_id", "pro"), ("company_name", company), ("admin_email", email), ("admin_first_name", "Jane")]);
+        let session = self.checkout(
+            "price_pro_month",
+            &[
+                ("plan_id", "pro"),
+                ("company_name", company),
+                ("admin_email", email),
+                ("admin_first_name", "Jane"),
+            ],
+        );
         self.stripe.pay(&session, payer(email)).expect("paid");
         let event = self.event("checkout.session.completed");
         (session, event)
@@ -287,13 +348,22 @@ impl World {
     /// Where there is none.
     #[must_use]
     pub fn event(&self, event_type: &str) -> Value {
-        self.stripe.events().into_iter().rev().find(|event| event["type"] == event_type).unwrap_or_else(|| panic!("no event {event_type}"))
+        self.stripe
+            .events()
+            .into_iter()
+            .rev()
+            .find(|event| event["type"] == event_type)
+            .unwrap_or_else(|| panic!("no event {event_type}"))
     }
 
     /// Posts an event to the webhook as Stripe does.
     pub async fn post(&self, event: &Value) -> Response<Body> {
         let body = event.to_string();
-        let signature = signature::sign(&stack("STRIPE_WEBHOOK_SECRET"), self.webhook.clock.now().as_second(), body.as_bytes());
+        let signature = signature::sign(
+            &stack("STRIPE_WEBHOOK_SECRET"),
+            self.webhook.clock.now().as_second(),
+            body.as_bytes(),
+        );
         self.webhook.handle(request(Body::Text(body), &signature)).await
     }
 
@@ -302,7 +372,8 @@ impl World {
     /// # Panics
     /// Where the run itself fails.
     pub async fn outbox(&self) -> Value {
-        serde_json::to_value(self.provisioning.handle().await.expect("an outbox run")).expect("JSON")
+        serde_json::to_value(self.provisioning.handle().await.expect("an outbox run"))
+            .expect("JSON")
     }
 
     /// The rows of a query, as objects.
@@ -310,7 +381,11 @@ impl World {
     /// # Panics
     /// Where the query fails.
     pub async fn rows(&self, sql: &str) -> Vec<Value> {
-        let rows = self.db.query(&format!("SELECT to_jsonb(q) FROM ({sql}) q"), &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let rows = self
+            .db
+            .query(&format!("SELECT to_jsonb(q) FROM ({sql}) q"), &[])
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         rows.iter().map(|row| row.get(0)).collect()
     }
 
@@ -329,33 +404,58 @@ impl World {
     /// # Panics
     /// Where the query fails.
     pub async fn count(&self, from: &str) -> i64 {
-        self.db.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await.unwrap_or_else(|error| panic!("{from}: {error:?}")).get(0)
+        self.db
+            .query_one(&format!("SELECT count(*) FROM {from}"), &[])
+            .await
+            .unwrap_or_else(|error| panic!("{from}: {error:?}"))
+            .get(0)
     }
 
     /// Until a request stands before a lock of the database.
     pub async fn somebody_waits(&self) {
         // Of another role's session its locks are seen, and not what it waits for.
-        while self.count("pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()").await == 0 {
+        while self
+            .count(
+                "pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted
+                          AND datname = current_database()",
+            )
+            .await
+            == 0
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Until PostgreSQL has noticed that processes which were killed are gone: it first ends the statement at hand, and holds its locks so long.
+    /// Until PostgreSQL has noticed that processes which were killed are gone: it first ends the
+    /// statement at hand, and holds its locks so long.
     pub async fn nobody_else_is_connected(&self) {
-        while self.count("pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = 'pulse_system'").await > 0 {
+        while self
+            .count(
+                "pg_stat_activity WHERE datname = current_database()
+                          AND pid <> pg_backend_pid() AND usename = 'pulse_system'",
+            )
+            .await
+            > 0
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// Status and reason of a recorded event.
     pub async fn recorded(&self, event: &Value) -> (String, String) {
-        let row = self.row(&format!("SELECT status, coalesce(status_reason, '') AS reason FROM stripe_events WHERE event_id = '{}'", text(&event["id"]))).await;
+        let row = self
+            .row(&format!(
+                "SELECT status, coalesce(status_reason, '') AS reason
+                                     FROM stripe_events WHERE event_id = '{}'",
+                text(&event["id"])
+            ))
+            .await;
         (text(&row["status"]), text(&row["reason"]))
     }
 }
 
-/// Applies an event by this instance of the function, as a message that the queue hands out for the `receives`th time, and tells whether
-/// it may leave the queue.
+/// Applies an event by this instance of the function, as a message that the queue hands out for the
+/// `receives`th time, and tells whether it may leave the queue.
 pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bool {
     let mut batch = SqsEvent::default();
     let mut message = sqs_message(&event.to_string(), "group");
@@ -368,15 +468,22 @@ pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bo
 #[must_use]
 pub fn clock_at(seconds: &Arc<AtomicI64>) -> Clock {
     let seconds = Arc::clone(seconds);
-    Clock::from_fn(move || Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap_or(Timestamp::MIN))
+    Clock::from_fn(move || {
+        Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap_or(Timestamp::MIN)
+    })
 }
 
-/// What the endpoint is told of since the last time, oldest first. `seen` counts what has happened at Stripe.
+/// What the endpoint is told of since the last time, oldest first. `seen` counts what has happened
+/// at Stripe.
 #[must_use]
 pub fn news(stripe: &Simulator, seen: &mut usize) -> Vec<Value> {
     let events = stripe.events();
     let before = std::mem::replace(seen, events.len());
-    events.into_iter().skip(before).filter(|event| ENDPOINT_TYPES.iter().any(|known| event["type"] == *known)).collect()
+    events
+        .into_iter()
+        .skip(before)
+        .filter(|event| ENDPOINT_TYPES.iter().any(|known| event["type"] == *known))
+        .collect()
 }
 
 /// Platform staff, as the audit knows them.
@@ -410,7 +517,12 @@ pub fn sqs_message(body: &str, group: &str) -> SqsMessage {
 /// Never, for well-formed signatures.
 #[must_use]
 pub fn request(body: Body, signature: &str) -> Request {
-    lambda_http::http::Request::builder().method("POST").uri("/webhook/stripe").header("stripe-signature", signature).body(body).expect("a request")
+    lambda_http::http::Request::builder()
+        .method("POST")
+        .uri("/webhook/stripe")
+        .header("stripe-signature", signature)
+        .body(body)
+        .expect("a request")
 }
 
 /// Somebody who pays.
@@ -422,7 +534,12 @@ pub fn payer(email: &str) -> Payer {
         country: Some("US".to_owned()),
         ..Default::default()
     };
-    Payer { email: email.to_owned(), name: Some("Jane Doe".to_owned()), phone: None, address: Some(address) }
+    Payer {
+        email: email.to_owned(),
+        name: Some("Jane Doe".to_owned()),
+        phone: None,
+        address: Some(address),
+    }
 }
 
 /// A Stripe with the seed's prices, and one that nothing here knows.
@@ -437,9 +554,22 @@ pub async fn stripe() -> Simulator {
         webhook_url: None,
     };
     let stripe = Simulator::start(options).await.expect("Stripe");
-    for id in ["price_starter_month", "price_pro_month", "price_pro_year", "price_enterprise_month", "price_standard_slot_month", "price_unmapped"] {
+    for id in [
+        "price_starter_month",
+        "price_pro_month",
+        "price_pro_year",
+        "price_enterprise_month",
+        "price_standard_slot_month",
+        "price_unmapped",
+    ] {
         let interval = if id.ends_with("year") { Interval::Year } else { Interval::Month };
-        stripe.add_price(Price { id: id.to_owned(), product: format!("prod_{id}"), unit_amount: 29_900, interval, nickname: id.to_owned() });
+        stripe.add_price(Price {
+            id: id.to_owned(),
+            product: format!("prod_{id}"),
+            unit_amount: 29_900,
+            interval,
+            nickname: id.to_owned(),
+        });
     }
     stripe
 }
@@ -459,7 +589,11 @@ pub async fn keycloak(smtp: Option<std::net::SocketAddr>) -> Fake {
     Fake::start(options).await.expect("Keycloak")
 }
 
-async fn queue(sqs: &aws_sdk_sqs::Client, name: &str, attributes: &[(QueueAttributeName, &str)]) -> String {
+async fn queue(
+    sqs: &aws_sdk_sqs::Client,
+    name: &str,
+    attributes: &[(QueueAttributeName, &str)],
+) -> String {
     let mut create = sqs.create_queue().queue_name(name);
     for (attribute, value) in attributes {
         create = create.attributes(attribute.clone(), *value);
@@ -467,7 +601,8 @@ async fn queue(sqs: &aws_sdk_sqs::Client, name: &str, attributes: &[(QueueAttrib
     create.send().await.expect("a queue").queue_url().expect("its URL").to_owned()
 }
 
-/// Holds what the code says now against a file that people review. `cargo xtask openapi` writes the file anew.
+/// Holds what the code says now against a file that people review. `cargo xtask openapi` writes the
+/// file anew.
 ///
 /// # Panics
 /// Where they differ.
@@ -479,7 +614,11 @@ pub fn reviewed(file: &str, now: &str) {
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     let changed = kept.lines().zip(now.lines()).find(|(kept, now)| kept != now);
-    assert!(kept == now, "{file} is stale; if the change is meant, run `cargo xtask openapi` and review it. First difference: {changed:?}");
+    assert!(
+        kept == now,
+        "{file} is stale; if the change is meant, run `cargo xtask openapi` and review it. First \
+         difference: {changed:?}"
+    );
 }
 
 /// Where a file of the repository is.

@@ -1,4 +1,5 @@
-//! The network between a function and one service, with faults that a test switches: real sockets, so that drivers meet what they meet.
+//! The network between a function and one service, with faults that a test switches: real sockets,
+//! so that drivers meet what they meet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// The mode, and how often it was `Refuse`: connections of before such a time end, however short it was.
+/// The mode, and how often it was `Refuse`: connections of before such a time end, however short it
+/// was.
 type State = (Mode, u64);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +22,8 @@ enum Mode {
     FailPercent(u64),
 }
 
-/// Forwards connections to one service, as long as it is held; its port stays taken until the test's end.
+/// Forwards connections to one service, as long as it is held; its port stays taken until the
+/// test's end.
 pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
@@ -41,7 +44,12 @@ impl Proxy {
         let port = listener.local_addr().expect("its address").port();
         let (state, states) = watch::channel((Mode::Pass, 0));
         let (sent, ready) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        tokio::spawn(accept(listener, upstream.into(), states, (Arc::clone(&sent), Arc::clone(&ready))));
+        tokio::spawn(accept(
+            listener,
+            upstream.into(),
+            states,
+            (Arc::clone(&sent), Arc::clone(&ready)),
+        ));
         Self { port, state, sent, ready }
     }
 
@@ -57,8 +65,8 @@ impl Proxy {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// How often PostgreSQL has said through it that it is ready for the next: once for each statement that a client sent by itself, and once
-    /// for each that it had parsed.
+    /// How often PostgreSQL has said through it that it is ready for the next: once for each
+    /// statement that a client sent by itself, and once for each that it had parsed.
     #[must_use]
     pub fn ready(&self) -> u64 {
         self.ready.load(Ordering::SeqCst)
@@ -84,30 +92,41 @@ impl Proxy {
         self.state.send_modify(|state| state.0 = Mode::CutAfter(bytes));
     }
 
-    /// Cuts each new connection once its client has said this (a commit): the service hears it, the answer is lost.
+    /// Cuts each new connection once its client has said this (a commit): the service hears it, the
+    /// answer is lost.
     pub fn cut_behind(&self, word: &'static str) {
         self.state.send_modify(|state| state.0 = Mode::CutBehind(word));
     }
 
-    /// Closes each new connection at once with this chance: a service that restarts again and again. Every run has the same luck.
+    /// Closes each new connection at once with this chance: a service that restarts again and
+    /// again. Every run has the same luck.
     pub fn fail_percent(&self, percent: u64) {
         self.state.send_modify(|state| state.0 = Mode::FailPercent(percent));
     }
 }
 
-async fn accept(listener: TcpListener, upstream: Arc<str>, states: watch::Receiver<State>, counts: (Arc<AtomicU64>, Arc<AtomicU64>)) {
+async fn accept(
+    listener: TcpListener,
+    upstream: Arc<str>,
+    states: watch::Receiver<State>,
+    counts: (Arc<AtomicU64>, Arc<AtomicU64>),
+) {
     let mut luck = 1_u64;
     while let Ok((client, _)) = listener.accept().await {
         let state = *states.borrow();
         if let Mode::FailPercent(percent) = state.0 {
             // Knuth's linear congruential generator; its upper bits are the random ones.
-            luck = luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            luck = luck
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             if (luck >> 33) % 100 < percent {
                 continue;
             }
         }
         let (upstream, states, counts) = (Arc::clone(&upstream), states.clone(), counts.clone());
-        tokio::spawn(async move { carry(client, &upstream, state, states, (&counts.0, &counts.1)).await.ok() });
+        tokio::spawn(async move {
+            carry(client, &upstream, state, states, (&counts.0, &counts.1)).await.ok()
+        });
     }
 }
 
@@ -121,9 +140,13 @@ async fn carry(
 ) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let mut left = if let Mode::CutAfter(bytes) = began.0 { bytes } else { u64::MAX };
-    let (mut server, mut asked, mut answered, mut messages) = (None, vec![0; 8192], vec![0; 8192], Messages::default());
+    let (mut server, mut asked, mut answered, mut messages) =
+        (None, vec![0; 8192], vec![0; 8192], Messages::default());
     loop {
-        let going = states.wait_for(|(mode, refused)| *mode != Mode::Stall || *refused > began.1).await.map(|state| *state);
+        let going = states
+            .wait_for(|(mode, refused)| *mode != Mode::Stall || *refused > began.1)
+            .await
+            .map(|state| *state);
         let Ok((mode, refused)) = going else { return Ok(()) };
         left = if mode == Mode::Pass { u64::MAX } else { left };
         if mode == Mode::Refuse || refused > began.1 || left == 0 {
@@ -149,7 +172,9 @@ async fn carry(
                 if bytes == 0 {
                     return Ok(());
                 }
-                let said = |word: &str| asked[..bytes].windows(word.len()).any(|said| said == word.as_bytes());
+                let said = |word: &str| {
+                    asked[..bytes].windows(word.len()).any(|said| said == word.as_bytes())
+                };
                 if mode != Mode::Pass && matches!(began.0, Mode::CutBehind(word) if said(word)) {
                     left = bytes as u64;
                 }
@@ -165,7 +190,8 @@ async fn carry(
     }
 }
 
-/// PostgreSQL's messages to a client: a letter, the length of the rest in four bytes, the rest. Of another service it says nothing of use.
+/// PostgreSQL's messages to a client: a letter, the length of the rest in four bytes, the rest. Of
+/// another service it says nothing of use.
 #[derive(Default)]
 struct Messages {
     head: Vec<u8>,

@@ -22,7 +22,8 @@ impl World {
         assert_eq!(self.drain().await, 0, "no message stays");
     }
 
-    /// Hands the queue's messages to `stripe-events` until none is visible, and returns how many it left there.
+    /// Hands the queue's messages to `stripe-events` until none is visible, and returns how many it
+    /// left there.
     ///
     /// # Panics
     /// Where the queue fails.
@@ -37,7 +38,14 @@ impl World {
     pub async fn round(&self) -> usize {
         let stayed = self.hand_out().await;
         let url = &self.settings["STRIPE_QUEUE_URL"];
-        let rested = stayed.iter().map(|handle| self.sqs.change_message_visibility().queue_url(url).receipt_handle(handle).visibility_timeout(0).send());
+        let rested = stayed.iter().map(|handle| {
+            self.sqs
+                .change_message_visibility()
+                .queue_url(url)
+                .receipt_handle(handle)
+                .visibility_timeout(0)
+                .send()
+        });
         for rested in join_all(rested).await {
             rested.expect("visibility");
         }
@@ -57,14 +65,17 @@ impl World {
         }
     }
 
-    /// Hands one batch to `stripe-events` and deletes what did not fail; what did is left as the function left it. Returns how many that is.
+    /// Hands one batch to `stripe-events` and deletes what did not fail; what did is left as the
+    /// function left it. Returns how many that is.
     ///
     /// # Panics
     /// Where the queue fails.
     pub async fn handle_batch(&self) -> usize {
         let (batch, mut handles) = self.take().await;
         let failed = self.events.handle(batch).await;
-        handles.retain(|id, _| failed.batch_item_failures.iter().all(|failure| failure.item_identifier != *id));
+        handles.retain(|id, _| {
+            failed.batch_item_failures.iter().all(|failure| failure.item_identifier != *id)
+        });
         self.settle(&SqsBatchResponse::default(), handles).await;
         failed.batch_item_failures.len()
     }
@@ -74,32 +85,55 @@ impl World {
         drop(self.take().await);
     }
 
-    /// One batch, as the event source mapping hands it over, with its receipt handles by message id.
+    /// One batch, as the event source mapping hands it over, with its receipt handles by message
+    /// id.
     async fn take(&self) -> (SqsEvent, HashMap<String, String>) {
-        let receive = self.sqs.receive_message().queue_url(&self.settings["STRIPE_QUEUE_URL"]).max_number_of_messages(10);
-        let answer = receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.expect("receive");
+        let receive = self
+            .sqs
+            .receive_message()
+            .queue_url(&self.settings["STRIPE_QUEUE_URL"])
+            .max_number_of_messages(10);
+        let answer = receive
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .send()
+            .await
+            .expect("receive");
         let mut event = SqsEvent::default();
         let mut handles = HashMap::new();
         for message in answer.messages() {
             let attributes = message.attributes().into_iter().flatten();
             let mut record = sqs_message(message.body().unwrap_or_default(), "");
-            record.attributes = attributes.map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
+            record.attributes =
+                attributes.map(|(name, value)| (name.as_str().to_owned(), value.clone())).collect();
             record.message_id = message.message_id().map(str::to_owned);
             record.receipt_handle = message.receipt_handle().map(str::to_owned);
-            handles.insert(message.message_id().unwrap_or_default().to_owned(), message.receipt_handle().unwrap_or_default().to_owned());
+            handles.insert(
+                message.message_id().unwrap_or_default().to_owned(),
+                message.receipt_handle().unwrap_or_default().to_owned(),
+            );
             event.records.push(record);
         }
         (event, handles)
     }
 
     /// Deletes what did not fail, and returns the rest.
-    async fn settle(&self, failed: &SqsBatchResponse, handles: HashMap<String, String>) -> Vec<String> {
+    async fn settle(
+        &self,
+        failed: &SqsBatchResponse,
+        handles: HashMap<String, String>,
+    ) -> Vec<String> {
         let mut stayed = Vec::new();
         for (id, handle) in handles {
             if failed.batch_item_failures.iter().any(|failure| failure.item_identifier == id) {
                 stayed.push(handle);
             } else {
-                self.sqs.delete_message().queue_url(&self.settings["STRIPE_QUEUE_URL"]).receipt_handle(handle).send().await.expect("delete");
+                self.sqs
+                    .delete_message()
+                    .queue_url(&self.settings["STRIPE_QUEUE_URL"])
+                    .receipt_handle(handle)
+                    .send()
+                    .await
+                    .expect("delete");
             }
         }
         stayed
@@ -130,8 +164,15 @@ impl World {
     }
 
     async fn messages(&self, queue: &str) -> u32 {
-        let names = [QueueAttributeName::ApproximateNumberOfMessages, QueueAttributeName::ApproximateNumberOfMessagesNotVisible];
-        let ask = self.sqs.get_queue_attributes().queue_url(&self.settings[queue]).set_attribute_names(Some(names.to_vec()));
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let ask = self
+            .sqs
+            .get_queue_attributes()
+            .queue_url(&self.settings[queue])
+            .set_attribute_names(Some(names.to_vec()));
         let answer = ask.send().await.expect("attributes");
         names.iter().filter_map(|name| answer.attributes()?.get(name)?.parse::<u32>().ok()).sum()
     }

@@ -1,4 +1,5 @@
-//! A shop of slots: tenants with a MAIN that is paid by the month, by the year or outside Stripe, and what they order.
+//! A shop of slots: tenants with a MAIN that is paid by the month, by the year or outside Stripe,
+//! and what they order.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -30,18 +31,34 @@ impl Shop {
     /// Where it cannot be made.
     pub async fn new() -> Self {
         let world = World::new().await;
-        world.db.execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme'), ('bolt', 'Bolt')", &[]).await.expect("tenants");
+        world
+            .db
+            .execute(
+                "INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme'), ('bolt', 'Bolt')",
+                &[],
+            )
+            .await
+            .expect("tenants");
         for (tier, cents) in [("basic", 100), ("standard", 300), ("premium", 900)] {
-            for (word, interval, unit_amount) in [("month", Interval::Month, cents), ("year", Interval::Year, 10 * cents)] {
+            for (word, interval, unit_amount) in
+                [("month", Interval::Month, cents), ("year", Interval::Year, 10 * cents)]
+            {
                 let id = format!("price_{tier}_slot_{word}");
-                world.stripe.add_price(Price { product: format!("prod_{tier}_slot"), unit_amount, interval, nickname: id.clone(), id });
+                world.stripe.add_price(Price {
+                    product: format!("prod_{tier}_slot"),
+                    unit_amount,
+                    interval,
+                    nickname: id.clone(),
+                    id,
+                });
             }
         }
         let api = world.api().await;
         Self { world, api, clock: Clock::system() }
     }
 
-    /// The same at noon of 10 June 2026: a price is one of whole days, and must not depend on when a test runs.
+    /// The same at noon of 10 June 2026: a price is one of whole days, and must not depend on when
+    /// a test runs.
     ///
     /// # Panics
     /// Where it cannot be made.
@@ -55,15 +72,22 @@ impl Shop {
         shop
     }
 
-    /// A MAIN of the plan pro, paid at Stripe by this interval: its id and its Stripe subscription's.
+    /// A MAIN of the plan pro, paid at Stripe by this interval: its id and its Stripe
+    /// subscription's.
     ///
     /// # Panics
     /// Where it is not provisioned.
     pub async fn paid_main(&self, tenant: &str, interval: &str) -> (String, String) {
-        let session = self.world.checkout(&format!("price_pro_{interval}"), &[("tenant_id", tenant), ("plan_id", "pro")]);
+        let session = self.world.checkout(
+            &format!("price_pro_{interval}"),
+            &[("tenant_id", tenant), ("plan_id", "pro")],
+        );
         self.world.stripe.pay(&session, payer(&format!("jane@{tenant}.example"))).expect("paid");
         self.world.receive(&[&self.world.event("checkout.session.completed")]).await;
-        let sql = format!("SELECT subscription_id, stripe_subscription_id FROM subscriptions WHERE stripe_checkout_session_id = '{session}'");
+        let sql = format!(
+            "SELECT subscription_id, stripe_subscription_id FROM subscriptions
+             WHERE stripe_checkout_session_id = '{session}'"
+        );
         let row = self.world.row(&sql).await;
         (text(&row["subscription_id"]), text(&row["stripe_subscription_id"]))
     }
@@ -73,8 +97,9 @@ impl Shop {
     /// # Panics
     /// Where it is refused.
     pub async fn outside_main(&self, tenant: &str, days: i64) -> String {
-        let new = json!({"tenant_id": tenant, "subscription_type": "MAIN", "device_limit": 5, "term_days": days});
-        text(&self.api.write("POST", "/api/v1/operator/subscriptions", new).await.expect(201)["subscription_id"])
+        let new = json!({"tenant_id": tenant, "subscription_type": "MAIN", "device_limit": 5,
+        "term_days": days});
+        text(&self.api.create_subscription(new).await["subscription_id"])
     }
 
     /// Moves the term of a subscription: from and to so many days from today's beginning, UTC.
@@ -82,17 +107,26 @@ impl Shop {
     /// # Panics
     /// Where there is none.
     pub async fn move_term(&self, id: &str, from: i32, to: i32) {
-        let sql = "UPDATE subscriptions SET term_start = (today + $2::integer) AT TIME ZONE 'UTC', term_end = (today + $3::integer) AT TIME ZONE 'UTC'
-                   FROM (SELECT ($4::timestamptz AT TIME ZONE 'UTC')::date AS today) day WHERE subscription_id = $1";
-        assert_eq!(self.world.db.execute(sql, &[&id, &from, &to, &self.clock.now()]).await.expect("moved"), 1);
+        let sql = "UPDATE subscriptions SET term_start = (today + $2::integer) AT TIME ZONE 'UTC',
+                   term_end = (today + $3::integer) AT TIME ZONE 'UTC'
+                   FROM (SELECT ($4::timestamptz AT TIME ZONE 'UTC')::date AS today) day
+                   WHERE subscription_id = $1";
+        assert_eq!(
+            self.world.db.execute(sql, &[&id, &from, &to, &self.clock.now()]).await.expect("moved"),
+            1
+        );
     }
 
     /// An order of slots, `[(tier, slots)]`.
     #[must_use]
     pub fn wanted(parent: &str, additions: &[(i32, i32)]) -> Value {
-        let additions: Vec<_> = additions.iter().map(|(tier, slots)| json!({"tier_id": tier, "additional_slots": slots})).collect();
+        let additions: Vec<_> = additions
+            .iter()
+            .map(|(tier, slots)| json!({"tier_id": tier, "additional_slots": slots}))
+            .collect();
         let success_url = "https://app.pulse.example/done?session={CHECKOUT_SESSION_ID}";
-        json!({"parent_subscription_id": parent, "additions": additions, "success_url": success_url, "cancel_url": "https://app.pulse.example/slots"})
+        json!({"parent_subscription_id": parent, "additions": additions, "success_url": success_url,
+            "cancel_url": "https://app.pulse.example/slots"})
     }
 
     /// Asks for a checkout, by no key.
@@ -102,12 +136,28 @@ impl Shop {
 
     /// The same by a key.
     pub async fn order_as(&self, key: &str, body: Value) -> Reply {
-        self.api.send(Who::Customer("acme"), "POST", ADDON_CHECKOUT, &[("idempotency-key", key)], Some(body)).await
+        self.api
+            .send(
+                Who::Customer("acme"),
+                "POST",
+                ADDON_CHECKOUT,
+                &[("idempotency-key", key)],
+                Some(body),
+            )
+            .await
     }
 
     /// Asks for a price.
     pub async fn price(&self, tenant: &str, body: Value) -> Reply {
-        self.api.send(Who::Customer(tenant), "POST", &format!("{ADDON_CHECKOUT}?dry_run=true"), &[], Some(body)).await
+        self.api
+            .send(
+                Who::Customer(tenant),
+                "POST",
+                &format!("{ADDON_CHECKOUT}?dry_run=true"),
+                &[],
+                Some(body),
+            )
+            .await
     }
 
     /// Opens a checkout of slots for acme, and answers its session.
@@ -136,7 +186,13 @@ impl Shop {
         let session = self.open(parent, additions).await;
         let event = self.pay(&session);
         self.world.receive(&[&event]).await;
-        let addon = self.world.row(&format!("SELECT subscription_id FROM subscriptions WHERE stripe_checkout_session_id = '{session}'")).await;
+        let addon = self
+            .world
+            .row(&format!(
+                "SELECT subscription_id FROM subscriptions
+             WHERE stripe_checkout_session_id = '{session}'"
+            ))
+            .await;
         text(&addon["subscription_id"])
     }
 
@@ -148,6 +204,12 @@ impl Shop {
     pub fn items(&self, stripe_subscription: &str) -> Vec<(String, i64)> {
         let subscription = self.world.stripe.object(stripe_subscription).expect("a subscription");
         let items = subscription["items"]["data"].as_array().expect("items");
-        items.iter().skip(1).map(|item| (text(&item["price"]["id"]), item["quantity"].as_i64().expect("a quantity"))).collect()
+        items
+            .iter()
+            .skip(1)
+            .map(|item| {
+                (text(&item["price"]["id"]), item["quantity"].as_i64().expect("a quantity"))
+            })
+            .collect()
     }
 }

@@ -66,7 +66,8 @@ impl Taken {
     #[must_use]
     pub fn header(&self, name: &str) -> String {
         let head = self.message.split("\n\n").next().unwrap_or_default().replace("\n ", " ");
-        let found: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix(&format!("{name}: "))).collect();
+        let found: Vec<&str> =
+            head.lines().filter_map(|line| line.strip_prefix(&format!("{name}: "))).collect();
         assert_eq!(found.len(), 1, "{name} in {head}");
         found[0].to_owned()
     }
@@ -111,11 +112,22 @@ impl Smtp {
     pub async fn start(tls: Tls) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
-        let state = State { fault: Fault::None, refused: HashMap::new(), login: None, passwords: Vec::new(), connections: 0, taken: Vec::new() };
+        let state = State {
+            fault: Fault::None,
+            refused: HashMap::new(),
+            login: None,
+            passwords: Vec::new(),
+            connections: 0,
+            taken: Vec::new(),
+        };
         let state = Arc::new(Mutex::new(state));
-        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
+            .expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
-        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).expect("a config");
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .expect("a config");
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let seen = Arc::clone(&state);
         tokio::spawn(async move {
@@ -124,10 +136,14 @@ impl Smtp {
                 lock(&state).connections += 1;
                 tokio::spawn(async move {
                     if tls == Tls::Wrapped {
-                        return serve(acceptor.accept(socket).await?, &state, true, false).await.map(drop);
+                        return serve(acceptor.accept(socket).await?, &state, true, false)
+                            .await
+                            .map(drop);
                     }
                     match serve(socket, &state, true, tls == Tls::Start).await? {
-                        Some(socket) => serve(acceptor.accept(socket).await?, &state, false, false).await.map(drop),
+                        Some(socket) => serve(acceptor.accept(socket).await?, &state, false, false)
+                            .await
+                            .map(drop),
                         None => Ok(()),
                     }
                 });
@@ -163,8 +179,41 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().expect("no panic while it is held")
 }
 
+impl State {
+    /// Checks the initial response of AUTH PLAIN (RFC 4616). Who it names, and whether they may.
+    fn log_in(&mut self, response: &str) -> (String, bool) {
+        let text = base64::engine::general_purpose::STANDARD.decode(response).unwrap_or_default();
+        let mut parts = text.split(|byte| *byte == 0).skip(1).map(String::from_utf8_lossy);
+        let user = parts.next().unwrap_or_default().into_owned();
+        let password = parts.next().unwrap_or_default().into_owned();
+        let right = self.login.is_some_and(|login| login == (user.as_str(), password.as_str()));
+        self.passwords.push(password);
+        (user, right)
+    }
+}
+
+/// The lines up to the dot, unstuffed; none where the client leaves before it.
+async fn read_message(
+    stream: &mut (impl AsyncBufReadExt + Unpin),
+) -> std::io::Result<Option<String>> {
+    let (mut message, mut line) = (String::new(), String::new());
+    while line != ".\r\n" {
+        message.push_str(&line.strip_prefix('.').unwrap_or(&line).replace("\r\n", "\n"));
+        line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(Some(message))
+}
+
 /// Talks until either end leaves; the stream where the client asked for TLS.
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: &Mutex<State>, greets: bool, offers_tls: bool) -> std::io::Result<Option<S>> {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    state: &Mutex<State>,
+    greets: bool,
+    offers_tls: bool,
+) -> std::io::Result<Option<S>> {
     let mut stream = BufReader::new(stream);
     let (mut by, mut to, mut line) = (None, String::new(), String::new());
     let fault = |at: At| {
@@ -189,27 +238,29 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: &Mutex<State
         if stream.read_line(&mut line).await? == 0 {
             return Ok(None);
         }
-        let (verb, rest) = line.trim_end().split_at(line.trim_end().find(' ').unwrap_or(line.trim_end().len()));
+        let (verb, rest) =
+            line.trim_end().split_at(line.trim_end().find(' ').unwrap_or(line.trim_end().len()));
         let (mut at, rest) = (None, rest.trim().to_owned());
         let answer = match verb {
             "EHLO" => {
                 let login = if lock(state).login.is_some() { "250-AUTH PLAIN\r\n" } else { "" };
-                format!("250-mail.test\r\n{login}{}250 8BITMIME", if offers_tls { "250-STARTTLS\r\n" } else { "" })
+                format!(
+                    "250-mail.test\r\n{login}{}250 8BITMIME",
+                    if offers_tls { "250-STARTTLS\r\n" } else { "" }
+                )
             }
             "STARTTLS" if offers_tls => {
                 stream.get_mut().write_all(b"220 go ahead\r\n").await?;
                 return Ok(Some(stream.into_inner()));
             }
             "AUTH" => {
-                let text = base64::engine::general_purpose::STANDARD.decode(rest.trim_start_matches("PLAIN ")).unwrap_or_default();
-                let parts: Vec<String> = text.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
-                let mut state = lock(state);
-                state.passwords.push(parts[2].clone());
-                let right = state.login.is_some_and(|(user, password)| parts[1] == user && parts[2] == password);
-                by = right.then(|| parts[1].clone());
+                let (user, right) = lock(state).log_in(rest.trim_start_matches("PLAIN "));
+                by = right.then_some(user);
                 if right { "235 welcome" } else { "535 5.7.8 wrong password" }.to_owned()
             }
-            "MAIL" if by.is_none() && lock(state).login.is_some() => "530 5.7.0 log in first".to_owned(),
+            "MAIL" if by.is_none() && lock(state).login.is_some() => {
+                "530 5.7.0 log in first".to_owned()
+            }
             "MAIL" if open => "503 5.5.1 another mail is not ended".to_owned(),
             "MAIL" | "RSET" => {
                 open = verb == "MAIL";
@@ -218,7 +269,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: &Mutex<State
             "RCPT" => {
                 at = Some(At::Recipient);
                 to = rest.trim_start_matches("TO:<").trim_end_matches('>').to_owned();
-                lock(state).refused.get(&to).map_or("250 ok".to_owned(), |answer| (*answer).to_owned())
+                lock(state)
+                    .refused
+                    .get(&to)
+                    .map_or("250 ok".to_owned(), |answer| (*answer).to_owned())
             }
             "DATA" => {
                 stream.get_mut().write_all(b"354 go on\r\n").await?;
@@ -229,17 +283,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: &Mutex<State
                 if stalls {
                     std::future::pending::<()>().await;
                 }
-                let mut message = String::new();
-                loop {
-                    line.clear();
-                    if stream.read_line(&mut line).await? == 0 {
-                        return Ok(None);
-                    }
-                    if line == ".\r\n" {
-                        break;
-                    }
-                    message.push_str(&line.strip_prefix('.').unwrap_or(&line).replace("\r\n", "\n"));
-                }
+                let Some(message) = read_message(&mut stream).await? else { return Ok(None) };
                 open = false;
                 lock(state).taken.push(Taken { to: to.clone(), message, by: by.clone() });
                 at = Some(At::Dot);

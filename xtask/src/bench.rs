@@ -1,7 +1,9 @@
-//! `bench`: what the functions cost, each measure beside its floor in the same run, in several rounds that take turns (docs/performance.md).
+//! `bench`: what the functions cost, each measure beside its floor in the same run, in several
+//! rounds that take turns (docs/performance.md).
 //!
-//! The functions are the release binaries, in processes of their own under a runtime interface of ours; database, queues and secrets are the running
-//! stack's, the data is in databases of the benchmark's own. What counts is the ratio: times are this machine's, at this hour.
+//! The functions are the release binaries, in processes of their own under a runtime interface of
+//! ours; database, queues and secrets are the running stack's, the data is in databases of the
+//! benchmark's own. What counts is the ratio: times are this machine's, at this hour.
 
 mod database;
 mod events;
@@ -62,7 +64,8 @@ enum Group {
 }
 
 impl Group {
-    const ALL: [Self; 6] = [Self::Renewals, Self::Requests, Self::Instances, Self::Starts, Self::Ingest, Self::Events];
+    const ALL: [Self; 6] =
+        [Self::Renewals, Self::Requests, Self::Instances, Self::Starts, Self::Ingest, Self::Events];
 
     /// Measures it over one of the fleets.
     async fn run(self, bench: &Bench, fleet: &Fleet, is_first: bool) -> Result<Vec<Measure>> {
@@ -107,7 +110,8 @@ impl Bench {
         settings
     }
 
-    /// An issuer of tokens in this process, whose tokens are signed here and whose keys are answered at once.
+    /// An issuer of tokens in this process, whose tokens are signed here and whose keys are
+    /// answered at once.
     async fn issuer(&self) -> Result<Fake> {
         Fake::start(simulators::keycloak::Options {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -127,7 +131,10 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     let env = crate::demo::running_or_started(&args.stack, &progress).await?;
     let log = state.join("logs/bench.log");
     stack::remove(&log)?;
-    let groups: Vec<Group> = Group::ALL.into_iter().filter(|group| args.groups.is_empty() || args.groups.contains(group)).collect();
+    let groups: Vec<Group> = Group::ALL
+        .into_iter()
+        .filter(|group| args.groups.is_empty() || args.groups.contains(group))
+        .collect();
     // As they are deployed, but for the machine that this is.
     let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86-64" };
     let folder = if args.no_build {
@@ -137,8 +144,19 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
         package::build(&["hello".to_owned()], Some("as-new"), machine, &progress).await?;
         package::build(&stack::function_names(&stack::root())?, None, machine, &progress).await?.0
     };
-    let pgbench = tools::ensure(&stack::root(), args.stack.no_jdk, &progress).await?.postgres()?.join("pgbench");
-    let bench = Bench { env, credentials: Credentials::keep(&state)?, rounds: args.rounds, log, folder, pgbench, progress };
+    let pgbench = tools::ensure(&stack::root(), args.stack.no_jdk, &progress)
+        .await?
+        .postgres()?
+        .join("pgbench");
+    let bench = Bench {
+        env,
+        credentials: Credentials::keep(&state)?,
+        rounds: args.rounds,
+        log,
+        folder,
+        pgbench,
+        progress,
+    };
     let mut measures: Vec<Measure> = Vec::new();
     let mut first = None;
     for rows in &args.rows {
@@ -162,8 +180,10 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
         first.drop().await?;
     }
     let about = json!({
-        "at": shared::clock::Clock::system().now(), "rounds": bench.rounds, "processors": std::thread::available_parallelism()?.get(),
-        "database": "PostgreSQL of the local stack, fsync off", "functions": format!("as packaged for {machine}, in processes of their own")
+        "at": shared::clock::Clock::system().now(), "rounds": bench.rounds,
+        "processors": std::thread::available_parallelism()?.get(),
+        "database": "PostgreSQL of the local stack, fsync off", "functions": format!(
+            "as packaged for {machine}, in processes of their own")
     });
     let file = stack::root().join("target/bench.json");
     report::write(&file, &measures, &about)?;

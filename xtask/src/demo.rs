@@ -1,4 +1,5 @@
-//! `demo`: the main job on the running stack, told as a story with real ids. Every claim it prints has been checked.
+//! `demo`: the main job on the running stack, told as a story with real ids. Every claim it prints
+//! has been checked.
 
 mod person;
 
@@ -31,7 +32,8 @@ pub async fn run(args: &StackArgs) -> Result<()> {
     Ok(())
 }
 
-/// The settings of the stack that runs, or of one that goes on running in the background from now on.
+/// The settings of the stack that runs, or of one that goes on running in the background from now
+/// on.
 pub async fn running_or_started(args: &StackArgs, progress: &Progress) -> Result<Env> {
     let state = args.state();
     if let Some(env) = crate::dev::running(&state)? {
@@ -59,8 +61,13 @@ pub async fn tell(env: &Env) -> Result<()> {
         password: format!("Demo-{}", random()?),
     };
     match env.get("KEYCLOAK_KIND")? {
-        "keycloak" => println!("Parts: Keycloak and ElasticMQ, the real servers; Stripe by the simulator."),
-        _ => println!("Parts: the embedded issuer instead of Keycloak and moto instead of ElasticMQ (no JDK and Maven, or --no-jdk); Stripe by the simulator."),
+        "keycloak" => {
+            println!("Parts: Keycloak and ElasticMQ, the real servers; Stripe by the simulator.");
+        }
+        _ => println!(
+            "Parts: the embedded issuer instead of Keycloak and moto instead of ElasticMQ (no JDK \
+             and Maven, or --no-jdk); Stripe by the simulator."
+        ),
     }
     let session = story.check_out().await?;
     let event = story.webhook(&session).await?;
@@ -73,13 +80,21 @@ pub async fn tell(env: &Env) -> Result<()> {
     story.device(&token).await?;
     story.slots(&tenant, &token).await?;
     story.audit(&tenant).await?;
-    println!("\nDone in {}: a paid checkout became a customer who logs in and uses what was paid for.", seconds(start.elapsed()));
+    println!(
+        "\nDone in {}: a paid checkout became a customer who logs in and uses what was paid for.",
+        seconds(start.elapsed())
+    );
     Ok(())
 }
 
 /// The stack's database, as its owner.
 pub async fn database(env: &Env) -> Result<Client> {
-    let (database, connection) = env.get("DATABASE_URL")?.parse::<Config>()?.connect(NoTls).await.context("the stack's database")?;
+    let (database, connection) = env
+        .get("DATABASE_URL")?
+        .parse::<Config>()?
+        .connect(NoTls)
+        .await
+        .context("the stack's database")?;
     // Its error is seen by the client's next call.
     tokio::spawn(async move { drop(connection.await) });
     Ok(database)
@@ -98,8 +113,14 @@ impl Story<'_> {
     /// The company pays on Stripe's page; answers the paid session.
     async fn check_out(&self) -> Result<Value> {
         println!("\n1. {} buys the plan {PLAN:?}, monthly, on the marketing site", self.company);
-        let query = "SELECT stripe_price_id FROM stripe_prices WHERE plan_id = $1 AND interval = 'month' AND is_current";
-        let price: String = self.database.query_opt(query, &[&PLAN]).await?.with_context(|| format!("plan {PLAN} has no monthly price"))?.get(0);
+        let query = "SELECT stripe_price_id FROM stripe_prices WHERE plan_id = $1
+                     AND interval = 'month' AND is_current";
+        let price: String = self
+            .database
+            .query_opt(query, &[&PLAN])
+            .await?
+            .with_context(|| format!("plan {PLAN} has no monthly price"))?
+            .get(0);
         // The marketing site's metadata contract (docs/events.md, "Checkout").
         let form = [
             ("mode", "subscription"),
@@ -117,7 +138,8 @@ impl Story<'_> {
             ("metadata[company_size]", "51-200"),
             ("metadata[phone]", "+1-555-0100"),
         ];
-        let session = answer(self.stripe(reqwest::Method::POST, "checkout/sessions")?.form(&form)).await?;
+        let session =
+            answer(self.stripe(reqwest::Method::POST, "checkout/sessions")?.form(&form)).await?;
         let (id, page) = (text(&session, "id")?, text(&session, "url")?);
         println!("   checkout session  {id}");
         println!("   payment page      {page}");
@@ -135,9 +157,18 @@ impl Story<'_> {
         let paid = self.http.post(page).form(&payer).send().await.context("the payment page")?;
         ensure!(paid.status().is_redirection(), "the payment page answers {}", paid.status());
         let back = paid.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
-        let session = answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{id}"))?).await?;
-        ensure!(session["payment_status"] == "paid", "the session is {}", session["payment_status"]);
-        println!("   paid by           {}, {}", text(&session, "customer")?, text(&session, "subscription")?);
+        let session =
+            answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{id}"))?).await?;
+        ensure!(
+            session["payment_status"] == "paid",
+            "the session is {}",
+            session["payment_status"]
+        );
+        println!(
+            "   paid by           {}, {}",
+            text(&session, "customer")?,
+            text(&session, "subscription")?
+        );
         println!("   back at           {back}");
         Ok(session)
     }
@@ -145,16 +176,30 @@ impl Story<'_> {
     /// Stripe delivers, the queue carries, the function applies; answers the event's id.
     async fn webhook(&self, session: &Value) -> Result<String> {
         println!("\n2. Stripe delivers the signed event; webhook → queue → stripe-events");
-        let events = answer(self.stripe(reqwest::Method::GET, "events?type=checkout.session.completed&limit=100")?).await?;
+        let events = answer(
+            self.stripe(reqwest::Method::GET, "events?type=checkout.session.completed&limit=100")?,
+        )
+        .await?;
         let mut events = events["data"].as_array().into_iter().flatten();
-        let event = events.find(|event| event["data"]["object"]["id"] == session["id"]).context("Stripe has no event of this session")?;
+        let event = events
+            .find(|event| event["data"]["object"]["id"] == session["id"])
+            .context("Stripe has no event of this session")?;
         let id = text(event, "id")?.to_owned();
         let applied = wait("the event to be applied", async || {
-            let row = self.database.query_opt("SELECT status, status_reason FROM stripe_events WHERE event_id = $1", &[&id]).await?;
+            let row = self
+                .database
+                .query_opt(
+                    "SELECT status, status_reason FROM stripe_events WHERE event_id = $1",
+                    &[&id],
+                )
+                .await?;
             let Some(row) = row else { return Ok(None) };
             match row.get("status") {
                 "applied" => Ok(Some("applied")),
-                other => bail!("the event {id} is {other}: {}", row.get::<_, Option<&str>>("status_reason").unwrap_or("no reason")),
+                other => bail!(
+                    "the event {id} is {other}: {}",
+                    row.get::<_, Option<&str>>("status_reason").unwrap_or("no reason")
+                ),
             }
         });
         println!("   event             {id}  {}", applied.await?);
@@ -164,23 +209,50 @@ impl Story<'_> {
     /// Tenant, subscription and slots; answers the tenant's id.
     async fn tenant(&self, session: &Value, event: &str) -> Result<String> {
         println!("\n3. One commit made tenant, subscription and slots");
-        let query = "SELECT tenant_id, name, status, contact_email, industry, city FROM tenants WHERE stripe_customer_id = $1";
+        let query = "SELECT tenant_id, name, status, contact_email, industry, city FROM tenants
+                     WHERE stripe_customer_id = $1";
         let tenant = self.database.query_opt(query, &[&text(session, "customer")?]).await?;
-        let tenant = tenant.with_context(|| format!("the event {event} is applied, but no tenant has customer {}", session["customer"]))?;
+        let tenant = tenant.with_context(|| {
+            format!(
+                "the event {event} is applied, but no tenant has customer {}",
+                session["customer"]
+            )
+        })?;
         let id: String = tenant.get("tenant_id");
         let field = |name: &str| tenant.get::<_, Option<String>>(name).unwrap_or_default();
-        ensure!(field("name") == self.company && field("contact_email") == self.email, "tenant {id} is {:?}, {:?}", field("name"), field("contact_email"));
-        println!("   tenant            {id}  {:?}, {}, {}, {}", field("name"), field("status"), field("industry"), field("city"));
+        ensure!(
+            field("name") == self.company && field("contact_email") == self.email,
+            "tenant {id} is {:?}, {:?}",
+            field("name"),
+            field("contact_email")
+        );
+        println!(
+            "   tenant            {id}  {:?}, {}, {}, {}",
+            field("name"),
+            field("status"),
+            field("industry"),
+            field("city")
+        );
 
-        let query = "SELECT subscription_id, subscription_type, status, plan_id, device_limit, stripe_subscription_id,
-                            to_char(term_end AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS term_end
+        let query = "SELECT subscription_id, subscription_type, status, plan_id, device_limit,
+                     stripe_subscription_id, to_char(term_end AT TIME ZONE 'UTC',
+                     'YYYY-MM-DD') AS term_end
                      FROM subscriptions WHERE tenant_id = $1 AND stripe_checkout_session_id = $2";
         let rows = self.database.query(query, &[&id, &text(session, "id")?]).await?;
-        let [row] = rows.as_slice() else { bail!("tenant {id} has {} subscriptions of this session, not one", rows.len()) };
+        let [row] = rows.as_slice() else {
+            bail!("tenant {id} has {} subscriptions of this session, not one", rows.len())
+        };
         let subscription: &str = row.get("subscription_id");
-        ensure!(row.get::<_, Option<&str>>("plan_id") == Some(PLAN), "{subscription} has plan {:?}", row.get::<_, Option<&str>>("plan_id"));
+        ensure!(
+            row.get::<_, Option<&str>>("plan_id") == Some(PLAN),
+            "{subscription} has plan {:?}",
+            row.get::<_, Option<&str>>("plan_id")
+        );
         let linked = row.get::<_, Option<&str>>("stripe_subscription_id").unwrap_or_default();
-        ensure!(Some(linked) == session["subscription"].as_str(), "{subscription} is linked to {linked:?}");
+        ensure!(
+            Some(linked) == session["subscription"].as_str(),
+            "{subscription} is linked to {linked:?}"
+        );
         println!(
             "   subscription      {subscription}  {} {}, {} devices, to {}, {linked}",
             row.get::<_, &str>("subscription_type"),
@@ -191,14 +263,23 @@ impl Story<'_> {
 
         let query = "SELECT t.name, d.slot_limit AS wanted, a.slot_limit AS given, a.slots_used
                      FROM (SELECT * FROM plan_tier_defaults WHERE plan_id = $1) d
-                     FULL JOIN (SELECT * FROM subscription_tier_allocations WHERE subscription_id = $2) a USING (tier_id)
+                     FULL JOIN (SELECT * FROM subscription_tier_allocations
+                     WHERE subscription_id = $2) a USING (tier_id)
                      JOIN device_tiers t USING (tier_id) ORDER BY tier_id";
         let slots = self.database.query(query, &[&PLAN, &subscription]).await?;
         ensure!(!slots.is_empty(), "plan {PLAN} brings no slots");
         for row in &slots {
-            let (tier, wanted, given): (&str, Option<i32>, Option<i32>) = (row.get("name"), row.get("wanted"), row.get("given"));
-            ensure!(wanted == given, "slots of tier {tier}: the plan brings {wanted:?}, the subscription has {given:?}");
-            println!("   slots             {tier}: {} of {}", row.get::<_, i32>("slots_used"), given.unwrap_or_default());
+            let (tier, wanted, given): (&str, Option<i32>, Option<i32>) =
+                (row.get("name"), row.get("wanted"), row.get("given"));
+            ensure!(
+                wanted == given,
+                "slots of tier {tier}: the plan brings {wanted:?}, the subscription has {given:?}"
+            );
+            println!(
+                "   slots             {tier}: {} of {}",
+                row.get::<_, i32>("slots_used"),
+                given.unwrap_or_default()
+            );
         }
         println!("   equal to the plan's defaults");
         Ok(id)
@@ -206,13 +287,20 @@ impl Story<'_> {
 
     /// What had to happen outside the database has happened.
     async fn outbox(&self, tenant: &str) -> Result<()> {
-        let query = "SELECT step_id, kind, status, attempts, last_error FROM outbox_steps WHERE tenant_id = $1 ORDER BY step_id";
+        let query = "SELECT step_id, kind, status, attempts, last_error FROM outbox_steps
+                     WHERE tenant_id = $1 ORDER BY step_id";
         let steps = wait("the outbox to be done", async || {
             let steps = self.database.query(query, &[&tenant]).await?;
             if let Some(row) = steps.iter().find(|row| row.get::<_, &str>("status") == "failed") {
-                bail!("step {} failed: {:?}", row.get::<_, &str>("kind"), row.get::<_, Option<&str>>("last_error"));
+                bail!(
+                    "step {} failed: {:?}",
+                    row.get::<_, &str>("kind"),
+                    row.get::<_, Option<&str>>("last_error")
+                );
             }
-            Ok((!steps.is_empty() && steps.iter().all(|row| row.get::<_, &str>("status") == "done")).then_some(steps))
+            Ok((!steps.is_empty()
+                && steps.iter().all(|row| row.get::<_, &str>("status") == "done"))
+            .then_some(steps))
         });
         for row in steps.await? {
             println!(
@@ -229,14 +317,38 @@ impl Story<'_> {
     /// The user as Keycloak's admin API shows it.
     async fn keycloak_user(&self, tenant: &str) -> Result<()> {
         let token = keycloak(self.env)?.service_token().await?;
-        let users = format!("{}/admin/realms/{}/users", self.env.get("KEYCLOAK_URL")?, self.env.get("KEYCLOAK_REALM")?);
-        let found = answer(self.http.get(&users).bearer_auth(&token).query(&[("email", self.email.as_str()), ("exact", "true")])).await?;
-        let [user] = found.as_array().map(Vec::as_slice).unwrap_or_default() else { bail!("Keycloak has not one user of {}: {found}", self.email) };
+        let users = format!(
+            "{}/admin/realms/{}/users",
+            self.env.get("KEYCLOAK_URL")?,
+            self.env.get("KEYCLOAK_REALM")?
+        );
+        let found = answer(
+            self.http
+                .get(&users)
+                .bearer_auth(&token)
+                .query(&[("email", self.email.as_str()), ("exact", "true")]),
+        )
+        .await?;
+        let [user] = found.as_array().map(Vec::as_slice).unwrap_or_default() else {
+            bail!("Keycloak has not one user of {}: {found}", self.email)
+        };
         let id = text(user, "id")?;
-        ensure!(user["attributes"]["tenant_id"][0] == tenant, "user {id} has attributes {}", user["attributes"]);
-        let roles = answer(self.http.get(format!("{users}/{id}/role-mappings/realm")).bearer_auth(&token)).await?;
-        ensure!(roles.as_array().into_iter().flatten().any(|role| role["name"] == "customer"), "user {id} has roles {roles}");
-        println!("   Keycloak user     {id}  {}, tenant_id {tenant}, role customer", text(user, "username")?);
+        ensure!(
+            user["attributes"]["tenant_id"][0] == tenant,
+            "user {id} has attributes {}",
+            user["attributes"]
+        );
+        let roles =
+            answer(self.http.get(format!("{users}/{id}/role-mappings/realm")).bearer_auth(&token))
+                .await?;
+        ensure!(
+            roles.as_array().into_iter().flatten().any(|role| role["name"] == "customer"),
+            "user {id} has roles {roles}"
+        );
+        println!(
+            "   Keycloak user     {id}  {}, tenant_id {tenant}, role customer",
+            text(user, "username")?
+        );
         Ok(())
     }
 
@@ -244,8 +356,10 @@ impl Story<'_> {
     async fn welcome_mail(&self) -> Result<String> {
         println!("\n5. The welcome mail");
         let folder = self.env.get("MAIL_DIR")?;
-        let mail = wait("the welcome mail", async || find_mail(Path::new(folder), &self.email)).await?;
-        let link = find_link(&mail, self.env.get("KEYCLOAK_URL")?).context("the welcome mail has no link")?;
+        let mail =
+            wait("the welcome mail", async || find_mail(Path::new(folder), &self.email)).await?;
+        let link = find_link(&mail, self.env.get("KEYCLOAK_URL")?)
+            .context("the welcome mail has no link")?;
         println!("   to                {}", self.email);
         println!("   link              {link}");
         Ok(link)
@@ -255,12 +369,18 @@ impl Story<'_> {
     async fn log_in(&self, tenant: &str, link: &str) -> Result<String> {
         println!("\n6. The customer follows the link, sets a password and logs in");
         Browser::new()?.set_password(link, &self.password).await.context("setting the password")?;
-        let token = keycloak(self.env)?.log_in(&self.email, &self.password).await.context("logging in with the new password")?;
+        let token = keycloak(self.env)?
+            .log_in(&self.email, &self.password)
+            .await
+            .context("logging in with the new password")?;
         let claims = decode_base64(token.split('.').nth(1).context("the token is no JWT")?);
         let claims: Value = serde_json::from_slice(&claims).context("claims of the token")?;
         ensure!(claims["tenant_id"] == tenant, "the token's tenant_id is {}", claims["tenant_id"]);
         let roles = &claims["realm_access"]["roles"];
-        ensure!(roles.as_array().into_iter().flatten().any(|role| role == "customer"), "the token's roles are {roles}");
+        ensure!(
+            roles.as_array().into_iter().flatten().any(|role| role == "customer"),
+            "the token's roles are {roles}"
+        );
         println!("   token             {}…", token.get(..32).unwrap_or(&token));
         for claim in ["iss", "sub", "aud", "tenant_id"] {
             println!("   claim             {claim} = {}", claims[claim]);
@@ -274,16 +394,40 @@ impl Story<'_> {
         println!("\n7. The customer registers a device and gives it a tier");
         let api = format!("{}/api/v1/customer", self.env.get("API_URL")?);
         let call = |request: reqwest::RequestBuilder| answer(request.bearer_auth(token));
-        let device = call(self.http.post(format!("{api}/devices")).json(&json!({"device_id": "DEV-001", "name": "First pump"}))).await?;
-        println!("   device            {} on {}", text(&device, "device_id")?, text(&device, "subscription_id")?);
-        let tier = call(self.http.put(format!("{api}/devices/DEV-001/tier")).json(&json!({"tier_id": 2}))).await?;
+        let device = call(
+            self.http
+                .post(format!("{api}/devices"))
+                .json(&json!({"device_id": "DEV-001", "name": "First pump"})),
+        )
+        .await?;
+        println!(
+            "   device            {} on {}",
+            text(&device, "device_id")?,
+            text(&device, "subscription_id")?
+        );
+        let tier =
+            call(self.http.put(format!("{api}/devices/DEV-001/tier")).json(&json!({"tier_id": 2})))
+                .await?;
         println!("   tier              {}", text(&tier, "tier_name")?);
         let entitled = call(self.http.get(format!("{api}/entitlements"))).await?;
         for slots in entitled["tiers"].as_array().into_iter().flatten() {
-            println!("   slots             {}: {} of {}", text(slots, "name")?, slots["used"], slots["limit"]);
+            println!(
+                "   slots             {}: {} of {}",
+                text(slots, "name")?,
+                slots["used"],
+                slots["limit"]
+            );
         }
-        let used = entitled["tiers"].as_array().into_iter().flatten().find(|slots| slots["tier_id"] == 2).map(|slots| slots["used"].clone());
-        ensure!(used == Some(json!(1)) && entitled["devices"]["used"] == 1, "the use is not counted: {entitled}");
+        let used = entitled["tiers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|slots| slots["tier_id"] == 2)
+            .map(|slots| slots["used"].clone());
+        ensure!(
+            used == Some(json!(1)) && entitled["devices"]["used"] == 1,
+            "the use is not counted: {entitled}"
+        );
         Ok(())
     }
 
@@ -294,24 +438,51 @@ impl Story<'_> {
         let call = |request: reqwest::RequestBuilder| answer(request.bearer_auth(token));
         let limit = async || {
             let entitled = call(self.http.get(format!("{api}/entitlements"))).await?;
-            let standard = entitled["tiers"].as_array().into_iter().flatten().find(|slots| slots["tier_id"] == 2);
-            standard.and_then(|slots| slots["limit"].as_i64()).with_context(|| format!("no slots of tier 2 in {entitled}"))
+            let standard = entitled["tiers"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|slots| slots["tier_id"] == 2);
+            standard
+                .and_then(|slots| slots["limit"].as_i64())
+                .with_context(|| format!("no slots of tier 2 in {entitled}"))
         };
         let before = limit().await?;
         let status = call(self.http.get(format!("{api}/billing/status"))).await?;
         let main = text(&status["subscriptions"][0], "subscription_id")?;
         let order = json!({
             "parent_subscription_id": main, "additions": [{"tier_id": 2, "additional_slots": 5}],
-            "success_url": format!("{ORIGIN}/done?session={{CHECKOUT_SESSION_ID}}"), "cancel_url": format!("{ORIGIN}/slots"),
+            "success_url": format!("{ORIGIN}/done?session={{CHECKOUT_SESSION_ID}}"),
+            "cancel_url": format!("{ORIGIN}/slots"),
         });
-        let shown = call(self.http.post(format!("{api}/billing/addon-checkout?dry_run=true")).json(&order)).await?;
-        println!("   price shown       {} cents = {}", shown["amount_cents"], text(&shown["lines"][0], "calculation")?);
-        let opened = call(self.http.post(format!("{api}/billing/addon-checkout")).json(&order)).await?;
-        let paid = self.http.post(text(&opened, "url")?).form(&[("outcome", "paid"), ("name", "Jane Doe")]).send().await.context("the payment page")?;
+        let shown =
+            call(self.http.post(format!("{api}/billing/addon-checkout?dry_run=true")).json(&order))
+                .await?;
+        println!(
+            "   price shown       {} cents = {}",
+            shown["amount_cents"],
+            text(&shown["lines"][0], "calculation")?
+        );
+        let opened =
+            call(self.http.post(format!("{api}/billing/addon-checkout")).json(&order)).await?;
+        let paid = self
+            .http
+            .post(text(&opened, "url")?)
+            .form(&[("outcome", "paid"), ("name", "Jane Doe")])
+            .send()
+            .await
+            .context("the payment page")?;
         ensure!(paid.status().is_redirection(), "the payment page answers {}", paid.status());
         let session = text(&opened, "session_id")?;
-        let charged = answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{session}"))?).await?;
-        ensure!(charged["amount_total"] == shown["amount_cents"], "charged {}, shown {}", charged["amount_total"], shown["amount_cents"]);
+        let charged =
+            answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{session}"))?)
+                .await?;
+        ensure!(
+            charged["amount_total"] == shown["amount_cents"],
+            "charged {}, shown {}",
+            charged["amount_total"],
+            shown["amount_cents"]
+        );
         println!("   charged           {} cents  {session}", charged["amount_total"]);
         let addon = wait("the slots", async || {
             let stands = call(self.http.get(format!("{api}/billing/checkout/{session}"))).await?;
@@ -322,7 +493,8 @@ impl Story<'_> {
         ensure!(after == before + 5, "the limit was {before} and is {after}");
         println!("   slots             standard: {before} → {after}");
         self.outbox(tenant).await?;
-        let renewed = "SELECT result->'items'->0->>'quantity' AS quantity FROM outbox_steps WHERE tenant_id = $1 AND kind = 'stripe_addon_quantity'";
+        let renewed = "SELECT result->'items'->0->>'quantity' AS quantity FROM outbox_steps
+                       WHERE tenant_id = $1 AND kind = 'stripe_addon_quantity'";
         let renewed: Option<String> = self.database.query_one(renewed, &[&tenant]).await?.get(0);
         ensure!(renewed.as_deref() == Some("5"), "Stripe renews {renewed:?} slots");
         println!("   renewed by Stripe 5, with {main}");
@@ -332,12 +504,21 @@ impl Story<'_> {
     /// What the audit says.
     async fn audit(&self, tenant: &str) -> Result<()> {
         println!("\n9. The audit");
-        let query = "SELECT to_char(event_timestamp AT TIME ZONE 'UTC', 'HH24:MI:SS') AS at, event_type, actor_type, actor_id, subscription_id, stripe_event_id
+        let query = "SELECT to_char(event_timestamp AT TIME ZONE 'UTC', 'HH24:MI:SS') AS at,
+                     event_type, actor_type, actor_id, subscription_id, stripe_event_id
                      FROM subscription_audit WHERE tenant_id = $1 ORDER BY event_timestamp, id";
         let rows = self.database.query(query, &[&tenant]).await?;
-        ensure!(rows.iter().any(|row| row.get::<_, &str>("event_type") == "TENANT_PROVISIONED"), "no TENANT_PROVISIONED among {} audit rows", rows.len());
+        ensure!(
+            rows.iter().any(|row| row.get::<_, &str>("event_type") == "TENANT_PROVISIONED"),
+            "no TENANT_PROVISIONED among {} audit rows",
+            rows.len()
+        );
         for row in &rows {
-            let cause = [row.get::<_, Option<&str>>("subscription_id"), row.get("stripe_event_id")].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            let cause = [row.get::<_, Option<&str>>("subscription_id"), row.get("stripe_event_id")]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(", ");
             println!(
                 "   {} UTC      {:<20} by {} {}  {cause}",
                 row.get::<_, &str>("at"),
@@ -350,8 +531,13 @@ impl Story<'_> {
     }
 
     fn stripe(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder> {
-        let base = self.env.get("STRIPE_API_BASE").context("the demo pays by itself, which only the simulator allows: unset STRIPE_SECRET_KEY")?;
-        Ok(self.http.request(method, format!("{base}/v1/{path}")).bearer_auth(self.env.get("STRIPE_SECRET_KEY")?))
+        let base = self.env.get("STRIPE_API_BASE").context(
+            "the demo pays by itself, which only the simulator allows: unset STRIPE_SECRET_KEY",
+        )?;
+        Ok(self
+            .http
+            .request(method, format!("{base}/v1/{path}"))
+            .bearer_auth(self.env.get("STRIPE_SECRET_KEY")?))
     }
 }
 
@@ -375,7 +561,12 @@ async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) ->
         if let Some(found) = ask().await? {
             return Ok(found);
         }
-        ensure!(start.elapsed() < limit, "waited {} s for {what} in vain; see the logs of webhook, stripe-events, provisioning and the pump", limit.as_secs());
+        ensure!(
+            start.elapsed() < limit,
+            "waited {} s for {what} in vain; see the logs of webhook, stripe-events, provisioning \
+             and the pump",
+            limit.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }

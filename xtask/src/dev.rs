@@ -77,7 +77,11 @@ fn wipe(state: &Path) -> Result<()> {
         if entry.path().join("lock").exists() {
             continue;
         }
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
     }
     // Fails where another stack is in it.
     let _ = fs::remove_dir(state);
@@ -98,12 +102,18 @@ pub fn running(state: &Path) -> Result<Option<Env>> {
 
 /// The settings of the stack that must be running in this folder.
 pub fn require_running(state: Option<&Path>) -> Result<Env> {
-    let Some(env) = running(&stack::state_folder(state))? else { bail!("no stack runs: start one with `cargo xtask dev`") };
+    let Some(env) = running(&stack::state_folder(state))? else {
+        bail!("no stack runs: start one with `cargo xtask dev`")
+    };
     Ok(env)
 }
 
 /// `cargo xtask invoke renewal`: prints the run's summary.
-pub async fn invoke_renewal(as_of: Option<&str>, dry_run: bool, state: Option<&Path>) -> Result<()> {
+pub async fn invoke_renewal(
+    as_of: Option<&str>,
+    dry_run: bool,
+    state: Option<&Path>,
+) -> Result<()> {
     let env = require_running(state)?;
     let url = format!("{}/2015-03-31/functions/renewal/invocations", env.get("LAMBDA_URL")?);
     let event = serde_json::json!({ "as_of": as_of, "dry_run": dry_run });
@@ -112,15 +122,20 @@ pub async fn invoke_renewal(as_of: Option<&str>, dry_run: bool, state: Option<&P
     if !status.is_success() {
         bail!("the run answers {status}: {text}");
     }
-    let summary: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
+    let summary: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
     println!("{summary:#}");
     Ok(())
 }
 
-/// Runs this program again in the background, in a process group of its own, and waits until the stack is ready.
+/// Runs this program again in the background, in a process group of its own, and waits until the
+/// stack is ready.
 pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> Result<Env> {
     if stack::try_lock(state)?.is_none() {
-        bail!("a stack is running in {} already: use it, or stop it with `cargo xtask down`", state.display());
+        bail!(
+            "a stack is running in {} already: use it, or stop it with `cargo xtask down`",
+            state.display()
+        );
     }
     let ready = state.join("stack.env");
     stack::remove(&ready)?;
@@ -138,7 +153,10 @@ pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> R
             if ready.exists() {
                 return Env::read(&ready);
             }
-            text.get(shown..complete).unwrap_or_default().lines().for_each(|line| progress.say(line));
+            text.get(shown..complete)
+                .unwrap_or_default()
+                .lines()
+                .for_each(|line| progress.say(line));
             shown = complete;
             if let Some(status) = child.try_wait()? {
                 // Its own words are above.
@@ -161,12 +179,22 @@ pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> R
 
 fn summary(env: &Env, state: &Path, took: Duration, stop: &str) -> Result<String> {
     let keycloak = match env.get("KEYCLOAK_KIND")? {
-        "keycloak" => format!("{}/admin  (admin, {})", env.get("KEYCLOAK_URL")?, env.get("KEYCLOAK_ADMIN_PASSWORD")?),
-        _ => format!("{}  (embedded issuer: no JDK and Maven; its users end with this stack)", env.get("KEYCLOAK_URL")?),
+        "keycloak" => format!(
+            "{}/admin  (admin, {})",
+            env.get("KEYCLOAK_URL")?,
+            env.get("KEYCLOAK_ADMIN_PASSWORD")?
+        ),
+        _ => format!(
+            "{}  (embedded issuer: no JDK and Maven; its users end with this stack)",
+            env.get("KEYCLOAK_URL")?
+        ),
     };
     let queues = match env.get("QUEUE_KIND")? {
         "elasticmq" => format!("{}  (ElasticMQ)", env.get("AWS_ENDPOINT_URL_SQS")?),
-        _ => format!("{}  (moto: no JDK and Maven; the order of a group can be lost after a failure)", env.get("AWS_ENDPOINT_URL_SQS")?),
+        _ => format!(
+            "{}  (moto: no JDK and Maven; the order of a group can be lost after a failure)",
+            env.get("AWS_ENDPOINT_URL_SQS")?
+        ),
     };
     let stripe = match env.get("STRIPE_API_BASE") {
         Ok(base) => format!("{base}  (simulator; forgets everything when it stops)"),

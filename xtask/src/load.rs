@@ -1,4 +1,5 @@
-//! `load`: many companies check out at once, on a stack whose outside world is never quite well (docs/operations.md, "Under load").
+//! `load`: many companies check out at once, on a stack whose outside world is never quite well
+//! (docs/operations.md, "Under load").
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +56,9 @@ pub async fn run(args: &LoadArgs) -> Result<()> {
 
 async fn drive(args: &LoadArgs, stack: &Stack) -> Result<()> {
     let database = crate::demo::database(&stack.env).await?;
-    let count = async |what: &str| -> Result<i64> { Ok(database.query_one(&format!("SELECT count(*) FROM {what}"), &[]).await?.get(0)) };
+    let count = async |what: &str| -> Result<i64> {
+        Ok(database.query_one(&format!("SELECT count(*) FROM {what}"), &[]).await?.get(0))
+    };
     let wanted = i64::try_from(args.checkouts)?;
     let began = Instant::now();
     check_out(args.checkouts, &stack.env).await?;
@@ -71,11 +74,20 @@ async fn drive(args: &LoadArgs, stack: &Stack) -> Result<()> {
         }
         if tenants == wanted
             && steps == 2 * wanted
-            && count("stripe_events WHERE event_type = 'checkout.session.completed' AND status = 'applied'").await? == wanted
+            && count(
+                "stripe_events WHERE event_type = 'checkout.session.completed'
+                      AND status = 'applied'",
+            )
+            .await?
+                == wanted
         {
             break;
         }
-        ensure!(began.elapsed() < Duration::from_mins(args.minutes), "{tenants} tenants and {steps} steps after {} minutes", args.minutes);
+        ensure!(
+            began.elapsed() < Duration::from_mins(args.minutes),
+            "{tenants} tenants and {steps} steps after {} minutes",
+            args.minutes
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     println!("{wanted} users with their mail after {}", seconds(began.elapsed()));
@@ -83,10 +95,19 @@ async fn drive(args: &LoadArgs, stack: &Stack) -> Result<()> {
 }
 
 /// Asserts the end state, and prints what it took.
-async fn report(args: &LoadArgs, stack: &Stack, count: &impl AsyncFn(&str) -> Result<i64>, wanted: i64) -> Result<()> {
+async fn report(
+    args: &LoadArgs,
+    stack: &Stack,
+    count: &impl AsyncFn(&str) -> Result<i64>,
+    wanted: i64,
+) -> Result<()> {
     for (what, expected) in [
         ("subscriptions WHERE created_by = 'stripe'", wanted),
-        ("(SELECT DISTINCT result->>'user_id' FROM outbox_steps WHERE kind = 'keycloak_user') AS users", wanted),
+        (
+            "(SELECT DISTINCT result->>'user_id' FROM outbox_steps
+             WHERE kind = 'keycloak_user') AS users",
+            wanted,
+        ),
         ("(SELECT DISTINCT tenant_id FROM outbox_steps) AS tenants", wanted),
         ("outbox_steps WHERE status <> 'done'", 0),
         ("stripe_events WHERE status = 'failed'", 0),
@@ -102,20 +123,31 @@ async fn report(args: &LoadArgs, stack: &Stack, count: &impl AsyncFn(&str) -> Re
     ensure!(users == wanted, "Keycloak has {users} users instead of {wanted}");
     println!("{users:>6} users in Keycloak");
     println!("{:>6} steps tried more than once", count("outbox_steps WHERE attempts > 1").await?);
-    println!("{:>6} events that met an error that passed", count("stripe_events WHERE transient_errors > 0").await?);
+    println!(
+        "{:>6} events that met an error that passed",
+        count("stripe_events WHERE transient_errors > 0").await?
+    );
     println!("{:>6} mails", fs::read_dir(stack.env.get("MAIL_DIR")?)?.count());
     println!("memory at its highest, debug builds, each of its instances:");
     for (name, kilobytes) in memory()? {
-        println!("  {name:<14} {}", kilobytes.iter().map(|kb| format!("{} MB", kb / 1024)).collect::<Vec<_>>().join(", "));
+        println!(
+            "  {name:<14} {}",
+            kilobytes.iter().map(|kb| format!("{} MB", kb / 1024)).collect::<Vec<_>>().join(", ")
+        );
     }
-    println!("with {} % of the calls to Stripe, Keycloak and the queues failing: nothing stuck", args.fail_percent);
+    println!(
+        "with {} % of the calls to Stripe, Keycloak and the queues failing: nothing stuck",
+        args.fail_percent
+    );
     Ok(())
 }
 
-/// Opens and pays the checkouts as fast as Stripe takes them. The marketing site and the payers meet the failing calls too, and repeat.
+/// Opens and pays the checkouts as fast as Stripe takes them. The marketing site and the payers
+/// meet the failing calls too, and repeat.
 async fn check_out(companies: usize, env: &Env) -> Result<()> {
     let http = crate::http_client(Duration::from_mins(1))?;
-    let (base, key) = (env.get("STRIPE_API_BASE")?.to_owned(), env.get("STRIPE_SECRET_KEY")?.to_owned());
+    let (base, key) =
+        (env.get("STRIPE_API_BASE")?.to_owned(), env.get("STRIPE_SECRET_KEY")?.to_owned());
     let at_once = Arc::new(Semaphore::new(64));
     let mut tasks = JoinSet::new();
     for number in 0..companies {
@@ -123,7 +155,10 @@ async fn check_out(companies: usize, env: &Env) -> Result<()> {
         tasks.spawn(async move {
             let _permit = at_once.acquire().await?;
             // Every tenth company has the name of another.
-            let (name, email) = (format!("Load {}", number - usize::from(number % 10 == 9)), format!("admin{number}@load.example"));
+            let (name, email) = (
+                format!("Load {}", number - usize::from(number % 10 == 9)),
+                format!("admin{number}@load.example"),
+            );
             let form = [
                 ("mode", "subscription"),
                 ("line_items[0][price]", "price_pro_month"),
@@ -134,13 +169,23 @@ async fn check_out(companies: usize, env: &Env) -> Result<()> {
                 ("metadata[admin_email]", &email),
             ];
             for _ in 0..20 {
-                let answer = http.post(format!("{base}/v1/checkout/sessions")).bearer_auth(&key).form(&form).send().await?;
+                let answer = http
+                    .post(format!("{base}/v1/checkout/sessions"))
+                    .bearer_auth(&key)
+                    .form(&form)
+                    .send()
+                    .await?;
                 if answer.status().is_success() {
                     let session: Value = answer.json().await?;
                     let session = session["id"].as_str().context("a session without id")?;
                     let payer = [("outcome", "paid"), ("email", email.as_str()), ("name", "Load")];
-                    let paid = http.post(format!("{base}/pay/{session}")).form(&payer).send().await?;
-                    ensure!(!paid.status().is_client_error() && !paid.status().is_server_error(), "paying answered {}", paid.status());
+                    let paid =
+                        http.post(format!("{base}/pay/{session}")).form(&payer).send().await?;
+                    ensure!(
+                        !paid.status().is_client_error() && !paid.status().is_server_error(),
+                        "paying answered {}",
+                        paid.status()
+                    );
                     return Ok(());
                 }
             }
@@ -157,11 +202,26 @@ async fn check_out(companies: usize, env: &Env) -> Result<()> {
 async fn user_count(env: &Env) -> Result<i64> {
     let http = crate::http_client(Duration::from_secs(30))?;
     let (base, realm) = (env.get("KEYCLOAK_URL")?, env.get("KEYCLOAK_REALM")?);
-    let form = [("grant_type", "client_credentials"), ("client_id", env.get("KEYCLOAK_CLIENT_ID")?), ("client_secret", env.get("KEYCLOAK_CLIENT_SECRET")?)];
-    let token: Value = http.post(format!("{base}/realms/{realm}/protocol/openid-connect/token")).form(&form).send().await?.json().await?;
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", env.get("KEYCLOAK_CLIENT_ID")?),
+        ("client_secret", env.get("KEYCLOAK_CLIENT_SECRET")?),
+    ];
+    let token: Value = http
+        .post(format!("{base}/realms/{realm}/protocol/openid-connect/token"))
+        .form(&form)
+        .send()
+        .await?
+        .json()
+        .await?;
     let token = token["access_token"].as_str().context("no token for the service account")?;
-    let users: Value =
-        http.get(format!("{base}/admin/realms/{realm}/users?max=1000000&briefRepresentation=true")).bearer_auth(token).send().await?.json().await?;
+    let users: Value = http
+        .get(format!("{base}/admin/realms/{realm}/users?max=1000000&briefRepresentation=true"))
+        .bearer_auth(token)
+        .send()
+        .await?
+        .json()
+        .await?;
     Ok(i64::try_from(users.as_array().context("no list of users")?.len())?)
 }
 
@@ -170,7 +230,8 @@ fn memory() -> Result<BTreeMap<String, Vec<u64>>> {
     let mut peaks: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for process in fs::read_dir("/proc")?.flatten() {
         let Ok(status) = fs::read_to_string(process.path().join("status")) else { continue };
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let (Some(name), Some(peak)) = (field("Name:"), field("VmHWM:")) else { continue };
         if ["webhook", "stripe-events", "provisioning"].contains(&name) {
             peaks.entry(name.to_owned()).or_default().push(peak.trim_end_matches(" kB").parse()?);

@@ -21,7 +21,11 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Developer commands of Pulse Billing")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Developer commands of Pulse Billing"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -33,7 +37,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Stop a stack that runs in the background
     Down(dev::DownArgs),
-    /// Show the main job on the running stack (or start one): from a paid checkout to a customer who logs in
+    /// Show the main job on the running stack (or start one): from a paid checkout to a customer
+    /// who logs in
     Demo(stack::StackArgs),
     /// Stripe's part, by hand
     #[command(subcommand)]
@@ -43,11 +48,14 @@ enum Command {
     Invoke(InvokeCommand),
     /// Print a bearer token of the running stack: it works for five minutes
     Token(token::TokenArgs),
-    /// Measure what the functions cost, each beside its floor, on the running stack (or start one); builds them for release
+    /// Measure what the functions cost, each beside its floor, on the running stack (or start one);
+    /// builds them for release
     Bench(bench::BenchArgs),
-    /// Check many companies out at once, with a share of all outside calls failing, on a stack of its own
+    /// Check many companies out at once, with a share of all outside calls failing, on a stack of
+    /// its own
     Load(load::LoadArgs),
-    /// Lead many random lives of customers at Stripe, their events in any order; needs a running stack. The suite leads 500
+    /// Lead many random lives of customers at Stripe, their events in any order; needs a running
+    /// stack. The suite leads 500
     Lives {
         /// How many
         #[arg(default_value_t = 10_000)]
@@ -58,14 +66,16 @@ enum Command {
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
     },
-    /// Write docs/openapi.json, and the reviewed lists of the tests, anew from the code; needs a running stack
+    /// Write docs/openapi.json, and the reviewed lists of the tests, anew from the code; needs a
+    /// running stack
     Openapi {
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
     },
     /// Build every function for Lambda (arm64), zipped, without Docker
     Package(package::PackageArgs),
-    /// Run the pinned AWS SAM, which finds cargo-lambda and zig: `sam build`, `sam deploy --config-env dev`
+    /// Run the pinned AWS SAM, which finds cargo-lambda and zig: `sam build`, `sam deploy
+    /// --config-env dev`
     Sam {
         /// SAM's own
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -132,11 +142,21 @@ async fn main() -> ExitCode {
         Command::Dev(args) => dev::dev(args).await,
         Command::Down(args) => dev::down(args).await,
         Command::Demo(args) => demo::run(&args).await,
-        Command::Stripe(StripeCommand::Send { file, kind, state }) => stripe::send(&file, kind, state.as_deref()).await,
-        Command::Stripe(StripeCommand::Replay { event, state }) => stripe::replay(&event, state.as_deref()).await,
-        Command::Stripe(StripeCommand::Dismiss { event, note, state }) => stripe::dismiss(&event, &note, state.as_deref()).await,
-        Command::Stripe(StripeCommand::Redrive { state }) => stripe::redrive(state.as_deref()).await,
-        Command::Invoke(InvokeCommand::Renewal { as_of, dry_run, state }) => dev::invoke_renewal(as_of.as_deref(), dry_run, state.as_deref()).await,
+        Command::Stripe(StripeCommand::Send { file, kind, state }) => {
+            stripe::send(&file, kind, state.as_deref()).await
+        }
+        Command::Stripe(StripeCommand::Replay { event, state }) => {
+            stripe::replay(&event, state.as_deref()).await
+        }
+        Command::Stripe(StripeCommand::Dismiss { event, note, state }) => {
+            stripe::dismiss(&event, &note, state.as_deref()).await
+        }
+        Command::Stripe(StripeCommand::Redrive { state }) => {
+            stripe::redrive(state.as_deref()).await
+        }
+        Command::Invoke(InvokeCommand::Renewal { as_of, dry_run, state }) => {
+            dev::invoke_renewal(as_of.as_deref(), dry_run, state.as_deref()).await
+        }
         Command::Token(args) => token::run(&args).await,
         Command::Bench(args) => bench::run(&args).await,
         Command::Load(args) => load::run(&args).await,
@@ -155,8 +175,12 @@ async fn main() -> ExitCode {
     }
 }
 
-/// A client for what runs on this machine: no proxy, no redirects followed, and never without a time limit.
+/// A client for what runs on this machine: no proxy, no redirects followed, and never without a
+/// time limit.
 fn http_client(limit: Duration) -> Result<reqwest::Client> {
-    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(limit);
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(limit);
     client.build().context("HTTP client")
 }

@@ -1,4 +1,5 @@
-//! `package` and `sam`: every function built for Lambda and zipped, and, where it is asked for, started as a deployment would and called.
+//! `package` and `sam`: every function built for Lambda and zipped, and, where it is asked for,
+//! started as a deployment would and called.
 
 mod check;
 
@@ -20,7 +21,8 @@ pub struct PackageArgs {
     /// For x86-64 instead of arm64
     #[arg(long)]
     x86: bool,
-    /// Start each packaged function with the environment that template.yaml gives it, and have it answer; needs a running stack, and --x86 where that is this machine
+    /// Start each packaged function with the environment that template.yaml gives it, and have it
+    /// answer; needs a running stack, and --x86 where that is this machine
     #[arg(long)]
     check: bool,
     #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
@@ -31,7 +33,8 @@ pub struct PackageArgs {
 const ZIP: &str = "
 import sys, zipfile
 entry = zipfile.ZipInfo('bootstrap', (1980, 1, 1, 0, 0, 0))
-entry.create_system, entry.external_attr, entry.compress_type = 3, 0o100755 << 16, zipfile.ZIP_DEFLATED
+entry.create_system, entry.external_attr = 3, 0o100755 << 16
+entry.compress_type = zipfile.ZIP_DEFLATED
 with open(sys.argv[1], 'rb') as program, zipfile.ZipFile(sys.argv[2], 'w') as archive:
     archive.writestr(entry, program.read(), compresslevel=9)
 ";
@@ -39,7 +42,8 @@ with open(sys.argv[1], 'rb') as program, zipfile.ZipFile(sys.argv[2], 'w') as ar
 /// `cargo xtask package`.
 pub async fn run(args: &PackageArgs) -> Result<()> {
     // Said before minutes are spent on the build.
-    let env = if args.check { Some(crate::dev::require_running(args.state.as_deref())?) } else { None };
+    let env =
+        if args.check { Some(crate::dev::require_running(args.state.as_deref())?) } else { None };
     let root = stack::root();
     let progress = Progress::new();
     let tools = tools::python(&root, &progress).await?;
@@ -47,12 +51,26 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
     let machine = if args.x86 { "x86-64" } else { "arm64" };
     let (folder, log) = build(&names, None, machine, &progress).await?;
     for name in &names {
-        zip(&tools, &folder.join(name).join("bootstrap"), &folder.join(format!("{name}.zip")), &log).await?;
+        zip(
+            &tools,
+            &folder.join(name).join("bootstrap"),
+            &folder.join(format!("{name}.zip")),
+            &log,
+        )
+        .await?;
     }
     println!("{:<16} {:>10} {:>10}", machine, "program", "zip");
     for name in &names {
-        let size = |path: PathBuf| fs::metadata(&path).map(|file| file.len()).with_context(|| format!("no {}", path.display()));
-        println!("{name:<16} {:>10} {:>10}", size(folder.join(name).join("bootstrap"))?, size(folder.join(format!("{name}.zip")))?);
+        let size = |path: PathBuf| {
+            fs::metadata(&path)
+                .map(|file| file.len())
+                .with_context(|| format!("no {}", path.display()))
+        };
+        println!(
+            "{name:<16} {:>10} {:>10}",
+            size(folder.join(name).join("bootstrap"))?,
+            size(folder.join(format!("{name}.zip")))?
+        );
     }
     println!("in {}", folder.display());
     match env {
@@ -61,31 +79,47 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
     }
 }
 
-/// Builds these packages, with their default features or this one too, for `arm64` or `x86-64` Lambda, each to a folder of its own name. Answers the folder
-/// of these, and the log.
-pub async fn build(names: &[String], feature: Option<&str>, machine: &str, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+/// Builds these packages, with their default features or this one too, for `arm64` or `x86-64`
+/// Lambda, each to a folder of its own name. Answers the folder of these, and the log.
+pub async fn build(
+    names: &[String],
+    feature: Option<&str>,
+    machine: &str,
+    progress: &Progress,
+) -> Result<(PathBuf, PathBuf)> {
     let root = stack::root();
     let tools = tools::python(&root, progress).await?;
     let folder = root.join("target/package").join(machine);
     fs::create_dir_all(&folder)?;
     let log = folder.join("build.log");
-    let step = progress.step(format!("functions for {machine}: release build (half an hour the first time); {}", log.display()));
+    let step = progress.step(format!(
+        "functions for {machine}: release build (half an hour the first time); {}",
+        log.display()
+    ));
     stack::remove(&log)?;
     // Where Rust came without rustup, the target came with it or cannot be had.
-    let target = if machine == "arm64" { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
+    let target =
+        if machine == "arm64" { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
     if let Ok(rustup) = Command::new("rustup").args(["target", "add", target]).output().await
         && !rustup.status.success()
     {
-        anyhow::bail!("rustup target add {target}: {}", String::from_utf8_lossy(&rustup.stderr).trim());
+        anyhow::bail!(
+            "rustup target add {target}: {}",
+            String::from_utf8_lossy(&rustup.stderr).trim()
+        );
     }
     let mut build = Command::new(tools.join("bin/cargo-lambda"));
-    build.args(["lambda", "build", "--release", &format!("--{machine}"), "--lambda-dir"]).arg(&folder);
+    build
+        .args(["lambda", "build", "--release", &format!("--{machine}"), "--lambda-dir"])
+        .arg(&folder);
     for name in names {
-        // By package: --bin would select the features of the whole workspace, and with them the tests' points at which a process is killed.
+        // By package: --bin would select the features of the whole workspace, and with them the
+        // tests' points at which a process is killed.
         build.args(["--package", name]);
     }
     build.args(feature.iter().flat_map(|feature| ["--features", feature]));
-    run_logged("cargo lambda build", build.current_dir(&root).env("PATH", path_with(&tools)), &log).await?;
+    run_logged("cargo lambda build", build.current_dir(&root).env("PATH", path_with(&tools)), &log)
+        .await?;
     step.done();
     Ok((folder, log))
 }
@@ -98,9 +132,13 @@ async fn zip(tools: &Path, program: &Path, archive: &Path, log: &Path) -> Result
 /// `cargo xtask sam`.
 pub async fn sam(arguments: &[OsString]) -> Result<()> {
     let (root, progress) = (stack::root(), Progress::new());
-    let (python, deployment) = (tools::python(&root, &progress).await?, tools::deployment(&root, &progress).await?);
+    let (python, deployment) =
+        (tools::python(&root, &progress).await?, tools::deployment(&root, &progress).await?);
     let mut sam = Command::new(deployment.join("bin/sam"));
-    sam.args(arguments).current_dir(&root).env("PATH", path_with(&python)).env("SAM_CLI_TELEMETRY", "0");
+    sam.args(arguments)
+        .current_dir(&root)
+        .env("PATH", path_with(&python))
+        .env("SAM_CLI_TELEMETRY", "0");
     let status = sam.status().await.context("cannot run sam")?;
     ensure!(status.success(), "{status}");
     Ok(())

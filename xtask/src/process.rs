@@ -1,4 +1,5 @@
-//! Child processes: one log file each, one process group each, stopped together, and found again after a crash of ours.
+//! Child processes: one log file each, one process group each, stopped together, and found again
+//! after a crash of ours.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -28,7 +29,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Keeps logs and process ids in `state`, and ends what an earlier run that was killed left behind.
+    /// Keeps logs and process ids in `state`, and ends what an earlier run that was killed left
+    /// behind.
     pub fn new(state: &Path) -> Result<Self> {
         let logs = state.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
@@ -42,12 +44,15 @@ impl Supervisor {
         self.logs.join(format!("{name}.log"))
     }
 
-    /// Starts a service in a process group of its own, so that Ctrl-C reaches only us and we stop things in order.
+    /// Starts a service in a process group of its own, so that Ctrl-C reaches only us and we stop
+    /// things in order.
     pub fn start(&self, name: &'static str, command: &mut Command) -> Result<()> {
         let log = self.log(name);
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file).process_group(0);
-        let child = command.spawn().with_context(|| format!("cannot start {name} ({})", command.as_std().get_program().display()))?;
+        let child = command.spawn().with_context(|| {
+            format!("cannot start {name} ({})", command.as_std().get_program().display())
+        })?;
         let pid = child.id().context("a process that has just started has an id")?;
         self.remember(Some(pid))?;
         self.lock().push(Service { name, child, pid });
@@ -63,12 +68,22 @@ impl Supervisor {
     }
 
     /// Waits until `probe` answers true.
-    pub async fn ready<F: Future<Output = bool>>(&self, name: &'static str, limit: Duration, probe: impl Fn() -> F) -> Result<()> {
+    pub async fn ready<F: Future<Output = bool>>(
+        &self,
+        name: &'static str,
+        limit: Duration,
+        probe: impl Fn() -> F,
+    ) -> Result<()> {
         let start = Instant::now();
         while !probe().await {
             self.check()?;
             if start.elapsed() > limit {
-                bail!("{name} was not ready after {} s; the end of {}:\n{}", limit.as_secs(), self.log(name).display(), tail(&self.log(name), 15));
+                bail!(
+                    "{name} was not ready after {} s; the end of {}:\n{}",
+                    limit.as_secs(),
+                    self.log(name).display(),
+                    tail(&self.log(name), 15)
+                );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -80,7 +95,12 @@ impl Supervisor {
         for service in self.lock().iter_mut() {
             if let Some(status) = service.child.try_wait()? {
                 let log = self.log(service.name);
-                bail!("{} ended by itself ({status}); the end of {}:\n{}", service.name, log.display(), tail(&log, 15));
+                bail!(
+                    "{} ended by itself ({status}); the end of {}:\n{}",
+                    service.name,
+                    log.display(),
+                    tail(&log, 15)
+                );
             }
         }
         Ok(())
@@ -99,7 +119,8 @@ impl Supervisor {
     /// Stops everything.
     pub async fn stop_all(&self) {
         let services = std::mem::take(&mut *self.lock());
-        let stopping: Vec<_> = services.into_iter().map(|service| tokio::spawn(stop(service))).collect();
+        let stopping: Vec<_> =
+            services.into_iter().map(|service| tokio::spawn(stop(service))).collect();
         for service in stopping {
             // A task that was cancelled has a service that is dropped.
             let _ = service.await;
@@ -142,7 +163,8 @@ async fn stop(mut service: Service) {
     }
 }
 
-/// Signals a process group by way of the shell, whose `kill` is built in: a small image has no other.
+/// Signals a process group by way of the shell, whose `kill` is built in: a small image has no
+/// other.
 fn signal(name: &str, group: u32) {
     let mut kill = std::process::Command::new("sh");
     kill.args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", name, &group.to_string()]);
@@ -161,9 +183,15 @@ pub fn signal_one(name: &str, pid: u32) {
 fn started(pid: u32) -> String {
     if let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
         // Field 22 of proc(5), counted from the end of the name, which may hold anything.
-        return stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).unwrap_or_default().to_owned();
+        return stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(19))
+            .unwrap_or_default()
+            .to_owned();
     }
-    let ps = std::process::Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output();
+    let ps =
+        std::process::Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output();
     ps.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
@@ -172,9 +200,15 @@ pub async fn run_logged(what: &str, command: &mut Command, log: &Path) -> Result
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file = OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| format!("cannot write {}", log.display()))?;
     command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file).kill_on_drop(true);
-    let status = command.status().await.with_context(|| format!("{what}: cannot run {}", command.as_std().get_program().display()))?;
+    let status = command.status().await.with_context(|| {
+        format!("{what}: cannot run {}", command.as_std().get_program().display())
+    })?;
     succeeded(what, status, log)
 }
 
@@ -187,7 +221,9 @@ fn succeeded(what: &str, status: ExitStatus, log: &Path) -> Result<()> {
 
 /// The last lines of a file, indented.
 pub fn tail(path: &Path, lines: usize) -> String {
-    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].iter().fold(String::new(), |mut out, line| {
         let _ = writeln!(out, "    {line}");

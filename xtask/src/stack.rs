@@ -1,6 +1,7 @@
 //! The local stack: every part of the system on loopback, started together (docs/local-stack.md).
 //!
-//! One module a part. Nothing here knows a rule of the system; it only wires real servers, or stand-ins for them, together.
+//! One module a part. Nothing here knows a rule of the system; it only wires real servers, or
+//! stand-ins for them, together.
 
 mod aws;
 mod functions;
@@ -38,7 +39,8 @@ pub const REGION: &str = "us-east-1";
 #[derive(Clone, clap::Args)]
 pub struct StackArgs {
     /// Do without the real Keycloak and queue server even where a JDK and Maven are found
-    #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue)]
     pub no_jdk: bool,
     /// Folder of this stack's data and logs
     #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
@@ -59,7 +61,14 @@ pub struct StackArgs {
 impl StackArgs {
     /// A stack that nothing in the environment changes.
     pub fn own(state: PathBuf, no_jdk: bool) -> Self {
-        Self { no_jdk, state: Some(state), ports: PortArgs::default(), stripe_secret_key: None, stripe_webhook_secret: None, fail_percent: 0 }
+        Self {
+            no_jdk,
+            state: Some(state),
+            ports: PortArgs::default(),
+            stripe_secret_key: None,
+            stripe_webhook_secret: None,
+            fail_percent: 0,
+        }
     }
 
     /// The folder of this stack.
@@ -73,11 +82,15 @@ impl StackArgs {
             (None | Some(""), _) => Ok(None),
             (Some(key), _) if !key.starts_with("sk_test_") && !key.starts_with("rk_test_") => {
                 bail!(
-                    "STRIPE_SECRET_KEY is set but is no test key (sk_test_…): the local stack never talks to Stripe's live mode. Unset it to use the simulator"
+                    "STRIPE_SECRET_KEY is set but is no test key (sk_test_…): the local stack \
+                     never talks to Stripe's live mode. Unset it to use the simulator"
                 )
             }
             (Some(_), None | Some("")) => {
-                bail!("STRIPE_SECRET_KEY is set: real Stripe test mode also needs STRIPE_WEBHOOK_SECRET, the whsec_… that `stripe listen` prints")
+                bail!(
+                    "STRIPE_SECRET_KEY is set: real Stripe test mode also needs \
+                     STRIPE_WEBHOOK_SECRET, the whsec_… that `stripe listen` prints"
+                )
             }
             (Some(key), Some(secret)) => Ok(Some((key, secret))),
         }
@@ -96,7 +109,8 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
-/// The lock that a running stack holds for as long as it lives; `None` while another process holds it.
+/// The lock that a running stack holds for as long as it lives; `None` while another process holds
+/// it.
 pub fn try_lock(state: &Path) -> Result<Option<File>> {
     fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
     let lock = File::options().create(true).append(true).open(state.join("lock"))?;
@@ -124,7 +138,10 @@ pub struct Stack {
 pub async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
     let state = args.state();
     let Some(lock) = try_lock(&state)? else {
-        bail!("a stack is running in {} already: use it, or stop it with `cargo xtask down`", state.display());
+        bail!(
+            "a stack is running in {} already: use it, or stop it with `cargo xtask down`",
+            state.display()
+        );
     };
     let real_stripe = args.real_stripe()?;
     let ports = Ports::choose(&args.ports, &state)?;
@@ -133,7 +150,16 @@ pub async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
     fs::write(state.join("dev.pid"), std::process::id().to_string())?;
     let root = root();
     let supervisor = Arc::new(Supervisor::new(&state)?);
-    let starting = Starting { args, root: &root, state: &state, ports, credentials, supervisor: &supervisor, progress, real_stripe };
+    let starting = Starting {
+        args,
+        root: &root,
+        state: &state,
+        ports,
+        credentials,
+        supervisor: &supervisor,
+        progress,
+        real_stripe,
+    };
     let outcome = tokio::select! {
         outcome = Box::pin(starting.run(lock)) => outcome,
         () = interrupted() => Err(anyhow::anyhow!("interrupted")),
@@ -179,7 +205,13 @@ impl Starting<'_> {
         let api = format!("http://{host}:{}", self.ports.api);
         env.set("API_URL", &api);
         env.set("LAMBDA_URL", &api);
-        env.set("DATABASE_URL", format!("postgres://pulse_owner:{}@{host}:{}/pulse?sslmode=disable", self.credentials.owner, self.ports.postgres));
+        env.set(
+            "DATABASE_URL",
+            format!(
+                "postgres://pulse_owner:{}@{host}:{}/pulse?sslmode=disable",
+                self.credentials.owner, self.ports.postgres
+            ),
+        );
         env.set("DATABASE_HOST", host);
         env.set("DATABASE_PORT", self.ports.postgres.to_string());
         env.set("DATABASE_NAME", "pulse");
@@ -239,7 +271,8 @@ impl Starting<'_> {
         })
     }
 
-    /// The settings as the functions see them: with a share of failing calls, Keycloak and the queues are behind fronts.
+    /// The settings as the functions see them: with a share of failing calls, Keycloak and the
+    /// queues are behind fronts.
     async fn disturbed(&self, env: &Env, stripe: Option<&Simulator>) -> Result<(Env, Vec<Front>)> {
         let (mut told, mut fronts) = (env.clone(), Vec::new());
         if self.args.fail_percent > 0 {
@@ -267,7 +300,16 @@ impl Starting<'_> {
     async fn start_mail(&self, tools: &Tools) -> Result<PathBuf> {
         let mailbox = self.state.join("mail");
         let mut sink = tokio::process::Command::new(tools.program("python"));
-        sink.args(["-m", "aiosmtpd", "-n", "-l", &format!("127.0.0.1:{}", self.ports.smtp), "-c", "aiosmtpd.handlers.Mailbox"]).arg(&mailbox);
+        sink.args([
+            "-m",
+            "aiosmtpd",
+            "-n",
+            "-l",
+            &format!("127.0.0.1:{}", self.ports.smtp),
+            "-c",
+            "aiosmtpd.handlers.Mailbox",
+        ])
+        .arg(&mailbox);
         self.supervisor.start("mail", sink.env("PYTHONUNBUFFERED", "1"))?;
         let port = self.ports.smtp;
         self.supervisor.ready("mail", std::time::Duration::from_secs(30), || listens(port)).await?;
@@ -279,17 +321,22 @@ impl Starting<'_> {
         let Some(program) = &tools.stripe_mock else { return Ok(()) };
         let port = self.ports.stripe_mock;
         let mut mock = tokio::process::Command::new(program);
-        // Unless it is told where, it listens for HTTPS as well, at a fixed port of every interface.
+        // Unless it is told where, it listens for HTTPS as well, at a fixed port of every
+        // interface.
         mock.args(["-http-addr", &format!("127.0.0.1:{port}"), "-https-addr", "127.0.0.1:0"]);
         self.supervisor.start("stripe-mock", &mut mock)?;
-        self.supervisor.ready("stripe-mock", std::time::Duration::from_mins(1), || listens(port)).await
+        self.supervisor
+            .ready("stripe-mock", std::time::Duration::from_mins(1), || listens(port))
+            .await
     }
 
-    /// The Stripe simulator with the prices of the seeded catalogue, or nothing where real test mode is used.
+    /// The Stripe simulator with the prices of the seeded catalogue, or nothing where real test
+    /// mode is used.
     async fn start_stripe(&self, database: &tokio_postgres::Client) -> Result<Option<Simulator>> {
         if self.real_stripe.is_some() {
             self.progress.say(format!(
-                "  Stripe: real test mode. Forward its events with: stripe listen --forward-to http://127.0.0.1:{}/webhook/stripe",
+                "  Stripe: real test mode. Forward its events with: stripe listen --forward-to \
+                 http://127.0.0.1:{}/webhook/stripe",
                 self.ports.api
             ));
             return Ok(None);
@@ -302,7 +349,11 @@ impl Starting<'_> {
         })
         .await?;
         for row in database.query(include_str!("stack/prices.sql"), &[]).await? {
-            let interval = if row.get::<_, &str>("interval") == "year" { Interval::Year } else { Interval::Month };
+            let interval = if row.get::<_, &str>("interval") == "year" {
+                Interval::Year
+            } else {
+                Interval::Month
+            };
             simulator.add_price(Price {
                 id: row.get("id"),
                 product: row.get("product"),
@@ -363,7 +414,8 @@ pub async fn stop_running(state: &Path) -> Result<bool> {
         Supervisor::new(state)?;
         return Ok(false);
     }
-    let pid = fs::read_to_string(state.join("dev.pid")).context("a stack runs but dev.pid is missing")?;
+    let pid =
+        fs::read_to_string(state.join("dev.pid")).context("a stack runs but dev.pid is missing")?;
     let pid = pid.trim().parse().context("dev.pid holds no process id")?;
     signal_one("TERM", pid);
     for _ in 0..600 {
@@ -381,7 +433,9 @@ pub async fn stop_running(state: &Path) -> Result<bool> {
 /// Removes a file that may not be there.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -22,18 +22,29 @@ use crate::stack::shared_config;
 pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut event: Value = serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))?;
-    let fields = event.as_object_mut().with_context(|| format!("{} is not a JSON object", file.display()))?;
+    let mut event: Value =
+        serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))?;
+    let fields = event
+        .as_object_mut()
+        .with_context(|| format!("{} is not a JSON object", file.display()))?;
     let now = shared::clock::Clock::system().now().as_second();
     fields.insert("created".to_owned(), json!(now));
     if let Some(kind) = kind {
         fields.insert("type".to_owned(), json!(kind));
     }
     let body = event.to_string();
-    let signature = shared::events::signature::sign(env.get("STRIPE_WEBHOOK_SECRET")?, now, body.as_bytes());
+    let signature =
+        shared::events::signature::sign(env.get("STRIPE_WEBHOOK_SECRET")?, now, body.as_bytes());
     let url = format!("{}/webhook/stripe", env.get("API_URL")?);
-    let post = crate::http_client(Duration::from_secs(30))?.post(url).header("Stripe-Signature", signature);
-    let answer = post.header("Content-Type", "application/json").body(body).send().await.context("the webhook does not answer")?;
+    let post = crate::http_client(Duration::from_secs(30))?
+        .post(url)
+        .header("Stripe-Signature", signature);
+    let answer = post
+        .header("Content-Type", "application/json")
+        .body(body)
+        .send()
+        .await
+        .context("the webhook does not answer")?;
     println!("{}", answer.status());
     println!("{}", answer.text().await?);
     Ok(())
@@ -48,7 +59,14 @@ fn operator() -> Person {
 pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
-    shared::events::replay::replay(&database(&env).await?, &queue(&env, "STRIPE_QUEUE_URL")?, &id, &operator(), Clock::system().now()).await?;
+    shared::events::replay::replay(
+        &database(&env).await?,
+        &queue(&env, "STRIPE_QUEUE_URL")?,
+        &id,
+        &operator(),
+        Clock::system().now(),
+    )
+    .await?;
     println!("{id} is on the queue again");
     Ok(())
 }
@@ -57,7 +75,14 @@ pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
 pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
-    shared::events::replay::dismiss(&database(&env).await?, &id, note, &operator(), Clock::system().now()).await?;
+    shared::events::replay::dismiss(
+        &database(&env).await?,
+        &id,
+        note,
+        &operator(),
+        Clock::system().now(),
+    )
+    .await?;
     println!("{id} is dismissed");
     Ok(())
 }
@@ -71,14 +96,19 @@ pub async fn redrive(state: Option<&Path>) -> Result<()> {
 }
 
 fn queue(env: &Env, name: &str) -> Result<Queue> {
-    let aws = shared_config()?.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SQS")?).build();
+    let aws =
+        shared_config()?.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SQS")?).build();
     Ok(Queue::new(&aws, env.get(name)?.to_owned()))
 }
 
 /// The database as the functions reach it: by their role, with the password of its secret.
 async fn database(env: &Env) -> Result<Db> {
-    let aws = shared_config()?.into_builder().endpoint_url(env.get("AWS_ENDPOINT_URL_SECRETS_MANAGER")?).build();
-    let mut settings: HashMap<String, String> = env.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let aws = shared_config()?
+        .into_builder()
+        .endpoint_url(env.get("AWS_ENDPOINT_URL_SECRETS_MANAGER")?)
+        .build();
+    let mut settings: HashMap<String, String> =
+        env.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     settings.insert("DATABASE_SSLMODE".to_owned(), "disable".to_owned());
     let settings = shared::config::Env::of(settings);
     let secrets = Secrets::read(&aws, &settings, Role::System).await?;

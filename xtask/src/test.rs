@@ -16,7 +16,8 @@ use crate::ui::{Progress, seconds};
 #[derive(clap::Args)]
 pub struct TestArgs {
     /// Do without the real Keycloak and queue server even where a JDK and Maven are found
-    #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue)]
     no_jdk: bool,
     /// Folder of the stack's data and logs; emptied first
     #[arg(long, hide = true, default_value = ".dev/test")]
@@ -43,7 +44,17 @@ pub async fn run(args: &TestArgs) -> Result<()> {
 pub async fn write_reviewed(state: Option<&Path>) -> Result<()> {
     let env = crate::dev::require_running(state)?;
     let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--quiet", "--package", "tests", "--test", "pulse", "--", "reviewed", "checked_in"]);
+    cargo.args([
+        "test",
+        "--quiet",
+        "--package",
+        "tests",
+        "--test",
+        "pulse",
+        "--",
+        "reviewed",
+        "checked_in",
+    ]);
     status(cargo.envs(env.pairs()).env("PULSE_WRITE_REVIEWED", "1")).await
 }
 
@@ -51,7 +62,16 @@ pub async fn write_reviewed(state: Option<&Path>) -> Result<()> {
 pub async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Result<()> {
     let env = crate::dev::require_running(state)?;
     let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--quiet", "--package", "tests", "--test", "pulse", "--", "scenarios::lives"]);
+    cargo.args([
+        "test",
+        "--quiet",
+        "--package",
+        "tests",
+        "--test",
+        "pulse",
+        "--",
+        "scenarios::lives",
+    ]);
     cargo.envs(env.pairs()).env("PULSE_LIVES", lives.to_string());
     if let Some(seed) = seed {
         cargo.env("PULSE_SEED", seed.to_string());
@@ -59,7 +79,8 @@ pub async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Resul
     status(&mut cargo).await
 }
 
-/// Begin of the names of tests that need the real server of that name: those that run on Java, and the one in Go.
+/// Begin of the names of tests that need the real server of that name: those that run on Java, and
+/// the one in Go.
 const NEED_JDK: [&str; 2] = ["real_keycloak", "real_elasticmq"];
 const NEED_GO: [&str; 1] = ["real_stripe_mock"];
 
@@ -78,12 +99,20 @@ struct Parts {
 
 impl Report {
     /// Runs a step between two lines that name it.
-    async fn step<T>(&mut self, name: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn step<T>(
+        &mut self,
+        name: &'static str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         eprintln!("\n=== {name}");
         let start = Instant::now();
         let outcome = work.await;
         self.steps.push((name, start.elapsed(), outcome.is_ok()));
-        eprintln!("=== {name}: {} ({})", if outcome.is_ok() { "ok" } else { "FAILED" }, seconds(start.elapsed()));
+        eprintln!(
+            "=== {name}: {} ({})",
+            if outcome.is_ok() { "ok" } else { "FAILED" },
+            seconds(start.elapsed())
+        );
         outcome.with_context(|| name.to_owned())
     }
 
@@ -107,7 +136,8 @@ impl Parts {
         if self.jdk {
             real += ", Keycloak, ElasticMQ";
         } else {
-            wanting += "; for want of a JDK and Maven: the embedded issuer for Keycloak, moto for ElasticMQ";
+            wanting += "; for want of a JDK and Maven: the embedded issuer for Keycloak, moto for \
+                        ElasticMQ";
         }
         if self.go {
             real += ", stripe-mock";
@@ -128,7 +158,15 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
         bail!("another `cargo xtask test` is running in {}", state.display());
     }
     report.step("cargo fmt --check", cargo(&["fmt", "--all", "--check"], None)).await?;
-    report.step("cargo clippy", cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"], None)).await
+    report
+        .step(
+            "cargo clippy",
+            cargo(
+                &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"],
+                None,
+            ),
+        )
+        .await
 }
 
 async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
@@ -149,16 +187,26 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     let jdk = env.get("KEYCLOAK_KIND")? == "keycloak";
     let go = env.get("STRIPE_MOCK_URL").is_ok();
     let work = async {
-        let lacking: Vec<&str> =
-            [(jdk, &NEED_JDK[..]), (go, &NEED_GO[..])].into_iter().filter(|(there, _)| !there).flat_map(|(_, need)| need).copied().collect();
-        report.parts = Some(Parts { jdk, go, skipped: if lacking.is_empty() { Vec::new() } else { names_with(&lacking).await? } });
+        let lacking: Vec<&str> = [(jdk, &NEED_JDK[..]), (go, &NEED_GO[..])]
+            .into_iter()
+            .filter(|(there, _)| !there)
+            .flat_map(|(_, need)| need)
+            .copied()
+            .collect();
+        report.parts = Some(Parts {
+            jdk,
+            go,
+            skipped: if lacking.is_empty() { Vec::new() } else { names_with(&lacking).await? },
+        });
         let mut tests = vec!["test", "--workspace", "--"];
         tests.extend(lacking.iter().flat_map(|need| ["--skip", need]));
         report.step("cargo test --workspace", cargo(&tests, Some(&env))).await?;
         report.step("demo", crate::demo::tell(&env)).await?;
         // Last: it writes whatever fits the document into the stack's catalogue.
         report.step("schemathesis docs/openapi.json", schemathesis(&env, &state)).await?;
-        report.step("cfn-lint, sam validate and checkov of template.yaml", deployment(linters)).await
+        report
+            .step("cfn-lint, sam validate and checkov of template.yaml", deployment(linters))
+            .await
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
@@ -178,41 +226,74 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
 /// The tests with one of these in their names: what a machine skips that lacks what they need.
 async fn names_with(needs: &[&str]) -> Result<Vec<String>> {
     let mut list = Command::new("cargo");
-    list.args(["test", "--workspace", "--quiet", "--", "--list", "--format", "terse"]).current_dir(stack::root());
-    let output = list.stderr(std::process::Stdio::inherit()).kill_on_drop(true).output().await.context("cannot run cargo")?;
+    list.args(["test", "--workspace", "--quiet", "--", "--list", "--format", "terse"])
+        .current_dir(stack::root());
+    let output = list
+        .stderr(std::process::Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("cannot run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-    Ok(names.filter(|name| needs.iter().any(|need| name.contains(need))).map(str::to_owned).collect())
+    Ok(names
+        .filter(|name| needs.iter().any(|need| name.contains(need)))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Holds the OpenAPI document against the running functions, as each role that its routes are for.
 async fn schemathesis(env: &stack::settings::Env, state: &Path) -> Result<()> {
     let root = stack::root();
-    let everything = [(Role::OperatorAdmin, "^/(api/v1/operator/.*|health|openapi.json)$"), (Role::Customer("demo-greenhouses"), "^/api/v1/customer/")];
+    let everything = [
+        (Role::OperatorAdmin, "^/(api/v1/operator/.*|health|openapi.json)$"),
+        (Role::Customer("demo-greenhouses"), "^/api/v1/customer/"),
+    ];
     for (role, paths) in everything {
         let token = crate::token::keycloak(env)?.token(role).await?;
         let mut command = Command::new(root.join(".tools/python/bin/schemathesis"));
-        command.arg("--config-file").arg(root.join("xtask/stack/schemathesis.toml")).arg("run").arg(root.join("docs/openapi.json"));
-        command.args(["--url", env.get("API_URL")?, "--include-path-regex", paths, "--header"]).arg(format!("Authorization: Bearer {token}"));
-        command.env("PYTHONPATH", root.join("xtask/stack")).env("SCHEMATHESIS_HOOKS", "schemathesis_hooks").env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+            .arg("--config-file")
+            .arg(root.join("xtask/stack/schemathesis.toml"))
+            .arg("run")
+            .arg(root.join("docs/openapi.json"));
+        command
+            .args(["--url", env.get("API_URL")?, "--include-path-regex", paths, "--header"])
+            .arg(format!("Authorization: Bearer {token}"));
+        command
+            .env("PYTHONPATH", root.join("xtask/stack"))
+            .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
+            .env("PYTHONDONTWRITEBYTECODE", "1");
         // It keeps what it learnt where it runs, with the stack's other files.
         run_in(state, &mut command).await?;
     }
     Ok(())
 }
 
-/// Holds the template against what AWS documents and what is known to be unsafe, without asking AWS.
+/// Holds the template against what AWS documents and what is known to be unsafe, without asking
+/// AWS.
 async fn deployment(linters: tokio::task::JoinHandle<Result<PathBuf>>) -> Result<()> {
     let programs = linters.await??.join("bin");
-    status(Command::new(stack::root().join(".tools/python/bin/cfn-lint")).args(["template.yaml", "foundation.yaml"])).await?;
+    status(
+        Command::new(stack::root().join(".tools/python/bin/cfn-lint"))
+            .args(["template.yaml", "foundation.yaml"]),
+    )
+    .await?;
     let mut sam = Command::new(programs.join("sam"));
-    status(sam.args(["validate", "--lint"]).env("AWS_DEFAULT_REGION", stack::REGION).env("SAM_CLI_TELEMETRY", "0")).await?;
+    status(
+        sam.args(["validate", "--lint"])
+            .env("AWS_DEFAULT_REGION", stack::REGION)
+            .env("SAM_CLI_TELEMETRY", "0"),
+    )
+    .await?;
     status(Command::new(programs.join("checkov")).args(["--config-file", ".checkov.yaml"])).await
 }
 
 fn empty(state: &Path) -> Result<()> {
     match fs::remove_dir_all(state) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot empty {}", state.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot empty {}", state.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -233,7 +314,8 @@ async fn status(command: &mut Command) -> Result<()> {
 
 async fn run_in(folder: &Path, command: &mut Command) -> Result<()> {
     let status = command.current_dir(folder).kill_on_drop(true).status().await;
-    let status = status.with_context(|| format!("cannot run {}", command.as_std().get_program().display()))?;
+    let status = status
+        .with_context(|| format!("cannot run {}", command.as_std().get_program().display()))?;
     if !status.success() {
         bail!("{status}");
     }

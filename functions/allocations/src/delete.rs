@@ -17,11 +17,20 @@ pub struct Deleted {
 }
 
 /// Removes a tier's slots that no device uses
-#[utoipa::path(delete, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations/{tier_id}", tag = "tier allocations",
+#[utoipa::path(delete,
+    path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations/{tier_id}", tag =
+        "tier allocations",
     operation_id = "delete_allocation", params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "Gone", body = Deleted), (status = 404, description = "`subscription_not_found`, `allocation_not_found`"),
-        (status = 409, description = "`slots_in_use`"), (status = 412, description = "`version_changed`")))]
-pub async fn delete(State(app): State<App>, Admin(by): Admin, Path((id, tier)): Path<(SubscriptionId, i32)>, if_match: IfMatch) -> Result<Json<Deleted>> {
+    responses((status = 200, description = "Gone", body = Deleted), (status = 404, description =
+        "`subscription_not_found`, `allocation_not_found`"),
+        (status = 409, description = "`slots_in_use`"), (status = 412, description =
+            "`version_changed`")))]
+pub async fn delete(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path((id, tier)): Path<(SubscriptionId, i32)>,
+    if_match: IfMatch,
+) -> Result<Json<Deleted>> {
     allocations::delete(app.operator_db()?, &by, &id, tier, &if_match, app.clock().now()).await?;
     Ok(Json(Deleted { status: "ok" }))
 }

@@ -15,13 +15,32 @@ use utoipa::OpenApi;
 /// Every route of this function.
 pub fn routes() -> Router<App> {
     Router::new()
-        .route("/api/v1/operator/subscriptions/{subscription_id}/tier-allocations", get(list::list).post(create::create))
-        .route("/api/v1/operator/subscriptions/{subscription_id}/tier-allocations/{tier_id}", put(update::update).delete(delete::delete))
-        .route("/api/v1/operator/subscriptions/{subscription_id}/sync-tier-allocations", post(sync::sync))
-        .route("/api/v1/operator/subscriptions/{subscription_id}/reconcile-tiers", post(reconcile::reconcile))
+        .route(
+            "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations",
+            get(list::list).post(create::create),
+        )
+        .route(
+            "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations/{tier_id}",
+            put(update::update).delete(delete::delete),
+        )
+        .route(
+            "/api/v1/operator/subscriptions/{subscription_id}/sync-tier-allocations",
+            post(sync::sync),
+        )
+        .route(
+            "/api/v1/operator/subscriptions/{subscription_id}/reconcile-tiers",
+            post(reconcile::reconcile),
+        )
 }
 
 /// What they are documented as.
 #[derive(OpenApi)]
-#[openapi(paths(list::list, create::create, update::update, delete::delete, sync::sync, reconcile::reconcile))]
+#[openapi(paths(
+    list::list,
+    create::create,
+    update::update,
+    delete::delete,
+    sync::sync,
+    reconcile::reconcile
+))]
 pub struct Api;

@@ -8,8 +8,14 @@ use shared::http::{Json, Operator, Path};
 use shared::ids::SubscriptionId;
 
 /// A subscription's slots by tier, with what its family has and uses of each
-#[utoipa::path(get, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations", tag = "tier allocations", operation_id = "list_allocations",
-    responses((status = 200, description = "All of them", body = AllocationList), (status = 404, description = "`subscription_not_found`")))]
-pub async fn list(State(app): State<App>, _: Operator, Path(id): Path<SubscriptionId>) -> Result<Json<AllocationList>> {
+#[utoipa::path(get, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations",
+    tag = "tier allocations", operation_id = "list_allocations",
+    responses((status = 200, description = "All of them", body = AllocationList),
+        (status = 404, description = "`subscription_not_found`")))]
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Path(id): Path<SubscriptionId>,
+) -> Result<Json<AllocationList>> {
     allocations::list(app.operator_db()?, &id).await.map(Json)
 }

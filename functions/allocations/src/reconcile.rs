@@ -11,9 +11,18 @@ use shared::http::{Admin, Json, Path, Query};
 use shared::ids::SubscriptionId;
 
 /// Counts the devices of the subscription's family anew, and corrects what differs
-#[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/reconcile-tiers", tag = "tier allocations", operation_id = "reconcile_tiers",
+#[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/reconcile-tiers",
+    tag = "tier allocations", operation_id = "reconcile_tiers",
     params(Try),
-    responses((status = 200, description = "What was wrong", body = Reconciled), (status = 404, description = "`subscription_not_found`")))]
-pub async fn reconcile(State(app): State<App>, Admin(by): Admin, Path(id): Path<SubscriptionId>, Query(how): Query<Try>) -> Result<Json<Reconciled>> {
-    allocations::reconcile(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now()).await.map(Json)
+    responses((status = 200, description = "What was wrong", body = Reconciled),
+        (status = 404, description = "`subscription_not_found`")))]
+pub async fn reconcile(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<SubscriptionId>,
+    Query(how): Query<Try>,
+) -> Result<Json<Reconciled>> {
+    allocations::reconcile(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now())
+        .await
+        .map(Json)
 }

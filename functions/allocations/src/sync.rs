@@ -11,10 +11,20 @@ use shared::http::{Admin, Json, Path, Query};
 use shared::ids::SubscriptionId;
 
 /// Gives the subscription the slots that its plan brings now
-#[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/sync-tier-allocations", tag = "tier allocations",
+#[utoipa::path(post,
+    path = "/api/v1/operator/subscriptions/{subscription_id}/sync-tier-allocations", tag =
+        "tier allocations",
     operation_id = "sync_allocations", params(Try),
-    responses((status = 200, description = "What the plan brings", body = AllocationsSynced), (status = 400, description = "`no_plan`"),
+    responses((status = 200, description = "What the plan brings", body = AllocationsSynced),
+        (status = 400, description = "`no_plan`"),
         (status = 404, description = "`subscription_not_found`, `no_tier_defaults`")))]
-pub async fn sync(State(app): State<App>, Admin(by): Admin, Path(id): Path<SubscriptionId>, Query(how): Query<Try>) -> Result<Json<AllocationsSynced>> {
-    allocations::sync(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now()).await.map(Json)
+pub async fn sync(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<SubscriptionId>,
+    Query(how): Query<Try>,
+) -> Result<Json<AllocationsSynced>> {
+    allocations::sync(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now())
+        .await
+        .map(Json)
 }

@@ -10,11 +10,17 @@ use shared::app::App;
 use shared::http::{Admin, Body, IfMatch, Path, Updated};
 use shared::ids::SubscriptionId;
 
-/// Changes a limit, or, by hand, the count of used slots; the answer warns where that differs from the devices
-#[utoipa::path(put, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations/{tier_id}", tag = "tier allocations",
-    operation_id = "update_allocation", request_body = AllocationUpdate, params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Updated<UpdatedAllocation>), (status = 400, description = "`no_fields`, `counted_on_parent`"),
-        (status = 404, description = "`subscription_not_found`, `allocation_not_found`"), (status = 412, description = "`version_changed`")))]
+/// Changes a limit, or, by hand, the count of used slots; the answer warns where that differs from
+/// the devices
+#[utoipa::path(put,
+    path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations/{tier_id}", tag =
+        "tier allocations",
+    operation_id = "update_allocation", request_body = AllocationUpdate,
+    params(("If-Match" = Option<String>, Header)),
+    responses((status = 200, description = "As it is now", body = Updated<UpdatedAllocation>),
+        (status = 400, description = "`no_fields`, `counted_on_parent`"),
+        (status = 404, description = "`subscription_not_found`, `allocation_not_found`"),
+        (status = 412, description = "`version_changed`")))]
 pub async fn update(
     State(app): State<App>,
     Admin(by): Admin,
@@ -22,5 +28,7 @@ pub async fn update(
     if_match: IfMatch,
     Body(update): Body<AllocationUpdate>,
 ) -> Result<Updated<UpdatedAllocation>> {
-    allocations::update(app.operator_db()?, &by, &id, tier, &if_match, update, app.clock().now()).await.map(Updated::ok)
+    allocations::update(app.operator_db()?, &by, &id, tier, &if_match, update, app.clock().now())
+        .await
+        .map(Updated::ok)
 }

@@ -9,12 +9,19 @@ use shared::entitlements::{
 };
 use shared::http::{Body, Consumer, Json};
 
-/// Says whether so many more of something are allowed: what other services ask before they make a device, an alert rule or a user
-#[utoipa::path(post, path = "/api/v1/customer/entitlements/check", tag = "entitlements", operation_id = "check_entitlement", request_body = Check,
+/// Says whether so many more of something are allowed: what other services ask before they make a
+/// device, an alert rule or a user
+#[utoipa::path(post, path = "/api/v1/customer/entitlements/check", tag = "entitlements",
+    operation_id = "check_entitlement", request_body = Check,
     security(("token" = ["customer", "service"])),
-    responses((status = 200, description = "Allowed", body = Allowed), (status = 402, description = "`limit_reached`, with `limit`, `used` and `remaining`"),
+    responses((status = 200, description = "Allowed", body = Allowed),
+        (status = 402, description = "`limit_reached`, with `limit`, `used` and `remaining`"),
         (status = 404, description = "`subscription_not_found`")))]
-pub async fn check(State(app): State<App>, caller: Consumer, Body(asked): Body<Check>) -> Result<Json<Allowed>> {
+pub async fn check(
+    State(app): State<App>,
+    caller: Consumer,
+    Body(asked): Body<Check>,
+) -> Result<Json<Allowed>> {
     let tenant = caller.tenant(asked.tenant_id.clone())?;
     entitlements::check(app.tenant_db()?, &tenant, asked).await.map(Json)
 }

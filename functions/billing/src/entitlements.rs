@@ -10,9 +10,15 @@ use shared::entitlements::{
 use shared::http::{Consumer, Json, Query};
 
 /// The pooled limits and use of every family of subscriptions, and of all together
-#[utoipa::path(get, path = "/api/v1/customer/entitlements", tag = "entitlements", operation_id = "get_entitlements", params(ForTenant),
-    security(("token" = ["customer", "service"])), responses((status = 200, description = "All of them", body = Entitlements)))]
-pub async fn entitlements(State(app): State<App>, caller: Consumer, Query(of): Query<ForTenant>) -> Result<Json<Entitlements>> {
+#[utoipa::path(get, path = "/api/v1/customer/entitlements", tag = "entitlements", operation_id =
+    "get_entitlements", params(ForTenant),
+    security(("token" = ["customer", "service"])), responses((status = 200, description =
+        "All of them", body = Entitlements)))]
+pub async fn entitlements(
+    State(app): State<App>,
+    caller: Consumer,
+    Query(of): Query<ForTenant>,
+) -> Result<Json<Entitlements>> {
     let tenant = caller.tenant(of.tenant_id)?;
     entitlements::get(app.tenant_db()?, &tenant).await.map(Json)
 }

@@ -7,7 +7,8 @@ use shared::http::{Customer, Tagged};
 use shared::tenants::organization::{self, Organization};
 
 /// The own company's profile
-#[utoipa::path(get, path = "/api/v1/customer/organization", tag = "organization", operation_id = "get_organization",
+#[utoipa::path(get, path = "/api/v1/customer/organization", tag = "organization", operation_id =
+    "get_organization",
     responses((status = 200, description = "It", body = Organization)))]
 pub async fn get(State(app): State<App>, caller: Customer) -> Result<Tagged<Organization>> {
     organization::get(app.tenant_db()?, &caller).await.map(Tagged)

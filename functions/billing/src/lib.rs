@@ -22,7 +22,10 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/customer/billing/portal", post(billing::portal::open))
         .route("/api/v1/customer/entitlements", get(entitlements::entitlements))
         .route("/api/v1/customer/entitlements/check", post(check::check))
-        .route("/api/v1/customer/organization", get(get_organization::get).put(update_organization::update))
+        .route(
+            "/api/v1/customer/organization",
+            get(get_organization::get).put(update_organization::update),
+        )
 }
 
 /// What they are documented as.

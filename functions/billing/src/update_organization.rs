@@ -6,11 +6,21 @@ use shared::app::App;
 use shared::http::{Body, Customer, IfMatch, Tagged};
 use shared::tenants::organization::{self, Organization, OrganizationUpdate};
 
-/// Changes what the body names; Stripe's ids, the support tier and the status are not the customer's to change
-#[utoipa::path(put, path = "/api/v1/customer/organization", tag = "organization", operation_id = "update_organization", request_body = OrganizationUpdate,
+/// Changes what the body names; Stripe's ids, the support tier and the status are not the
+/// customer's to change
+#[utoipa::path(put, path = "/api/v1/customer/organization", tag = "organization", operation_id =
+    "update_organization", request_body = OrganizationUpdate,
     params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Organization), (status = 400, description = "`no_fields`, `malformed_json`"),
+    responses((status = 200, description = "As it is now", body = Organization),
+        (status = 400, description = "`no_fields`, `malformed_json`"),
         (status = 412, description = "`version_changed`")))]
-pub async fn update(State(app): State<App>, caller: Customer, if_match: IfMatch, Body(update): Body<OrganizationUpdate>) -> Result<Tagged<Organization>> {
-    organization::update(app.tenant_db()?, &caller, &if_match, update, app.clock().now()).await.map(Tagged)
+pub async fn update(
+    State(app): State<App>,
+    caller: Customer,
+    if_match: IfMatch,
+    Body(update): Body<OrganizationUpdate>,
+) -> Result<Tagged<Organization>> {
+    organization::update(app.tenant_db()?, &caller, &if_match, update, app.clock().now())
+        .await
+        .map(Tagged)
 }

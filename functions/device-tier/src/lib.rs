@@ -12,14 +12,35 @@ use utoipa::OpenApi;
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/customer/device-tiers", get(customer::list_tiers::list_tiers))
-        .route("/api/v1/customer/devices", get(customer::list::list).post(customer::register::register))
-        .route("/api/v1/customer/devices/tier-assignments", post(customer::assign_many::assign_many))
-        .route("/api/v1/customer/devices/{device_id}", get(customer::get::get).delete(customer::decommission::decommission))
-        .route("/api/v1/customer/devices/{device_id}/tier", put(customer::assign_tier::assign_tier).delete(customer::remove_tier::remove_tier))
-        .route("/api/v1/customer/devices/{device_id}/subscription", post(customer::move_device::move_device))
-        .route("/api/v1/operator/devices", get(operator::list::list).post(operator::register::register))
+        .route(
+            "/api/v1/customer/devices",
+            get(customer::list::list).post(customer::register::register),
+        )
+        .route(
+            "/api/v1/customer/devices/tier-assignments",
+            post(customer::assign_many::assign_many),
+        )
+        .route(
+            "/api/v1/customer/devices/{device_id}",
+            get(customer::get::get).delete(customer::decommission::decommission),
+        )
+        .route(
+            "/api/v1/customer/devices/{device_id}/tier",
+            put(customer::assign_tier::assign_tier).delete(customer::remove_tier::remove_tier),
+        )
+        .route(
+            "/api/v1/customer/devices/{device_id}/subscription",
+            post(customer::move_device::move_device),
+        )
+        .route(
+            "/api/v1/operator/devices",
+            get(operator::list::list).post(operator::register::register),
+        )
         .route("/api/v1/operator/devices/tier", put(operator::override_tier::override_tier))
-        .route("/api/v1/operator/devices/{device_id}/subscription", post(operator::move_device::move_device))
+        .route(
+            "/api/v1/operator/devices/{device_id}/subscription",
+            post(operator::move_device::move_device),
+        )
 }
 
 /// What they are documented as.

@@ -6,5 +6,7 @@ use shared::secrets::Role;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(shared::http::run(device_tier::routes(), &[Role::Customer, Role::Operator]).await)
+    shared::telemetry::exit(
+        shared::http::run(device_tier::routes(), &[Role::Customer, Role::Operator]).await,
+    )
 }

@@ -1,5 +1,6 @@
-//! The custom resource of template.yaml that migrates at a deployment: CloudFormation asks by an event, and waits for the answer at a
-//! URL (AWS's "Custom resource request objects" and "… response objects").
+//! The custom resource of template.yaml that migrates at a deployment: CloudFormation asks by an
+//! event, and waits for the answer at a URL (AWS's "Custom resource request objects" and "…
+//! response objects").
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use shared::{Error, Result, tls};
 /// An answer larger than 4096 bytes is refused.
 const REASON_LENGTH: usize = 2_000;
 
-/// How often an answer is tried: a resource that is never answered for holds its deployment up until its own time-out.
+/// How often an answer is tried: a resource that is never answered for holds its deployment up
+/// until its own time-out.
 const TRIES: u64 = 4;
 
 /// The longest one try may take.
@@ -54,7 +56,9 @@ impl Deployment {
             return Ok(None);
         }
         // The URL is a permission to write: it stays out of the message.
-        Self::deserialize(event).map(Some).map_err(|_| Error::malformed("malformed_event", "a custom resource's request that lacks a member"))
+        Self::deserialize(event).map(Some).map_err(|_| {
+            Error::malformed("malformed_event", "a custom resource's request that lacks a member")
+        })
     }
 
     /// Tells CloudFormation how it went.
@@ -68,7 +72,12 @@ impl Deployment {
         for attempt in 0..TRIES {
             tokio::time::sleep(Duration::from_secs(attempt)).await;
             // The URL is signed for a request without content type.
-            let sent = http.put(&self.response_url).header("content-type", "").body(body.clone()).send().await;
+            let sent = http
+                .put(&self.response_url)
+                .header("content-type", "")
+                .body(body.clone())
+                .send()
+                .await;
             last = match sent.and_then(reqwest::Response::error_for_status) {
                 Ok(_) => return Ok(()),
                 Err(error) => error.without_url().to_string(),
@@ -81,13 +90,16 @@ impl Deployment {
     fn body(&self, outcome: &Result<Value>) -> Value {
         let (status, reason, data) = match outcome {
             Ok(data) => ("SUCCESS", String::new(), data.clone()),
-            Err(error) => ("FAILED", error.to_string().chars().take(REASON_LENGTH).collect(), json!({})),
+            Err(error) => {
+                ("FAILED", error.to_string().chars().take(REASON_LENGTH).collect(), json!({}))
+            }
         };
         json!({
             "Status": status, "Reason": reason, "Data": data,
-            // Always the same: another one would have CloudFormation delete the resource that it takes for the old one.
+            // Always the same: at another one CloudFormation deletes the resource of the old one.
             "PhysicalResourceId": "migrations",
-            "StackId": self.stack_id, "RequestId": self.request_id, "LogicalResourceId": self.logical_resource_id,
+            "StackId": self.stack_id, "RequestId": self.request_id,
+            "LogicalResourceId": self.logical_resource_id,
         })
     }
 }

@@ -1,6 +1,8 @@
-//! Brings the database to this version's schema, as its owner, and lets the functions' roles log in with the passwords of their secrets.
+//! Brings the database to this version's schema, as its owner, and lets the functions' roles log in
+//! with the passwords of their secrets.
 //!
-//! A deployment asks by a custom resource (`cloudformation`); any other event asks too, and is answered by the function's result.
+//! A deployment asks by a custom resource (`cloudformation`); any other event asks too, and is
+//! answered by the function's result.
 
 pub mod cloudformation;
 
@@ -18,8 +20,9 @@ use shared::{Error, Result};
 
 use cloudformation::{ANSWER_LIMIT, Change, Deployment};
 
-/// Does what the event asks for in the time that the function has left. A deployment is answered whatever happens, and is not an error of
-/// the function then: Lambda would call again for an answer that was given.
+/// Does what the event asks for in the time that the function has left. A deployment is answered
+/// whatever happens, and is not an error of the function then: Lambda would call again for an
+/// answer that was given.
 ///
 /// # Errors
 /// Those of `Migrate`, where no deployment waits; `Internal` where it could not be answered.
@@ -31,18 +34,23 @@ pub async fn invoked(env: &Env, event: &Value, left: Duration) -> Result<Value> 
         Change::Delete => Ok(json!({"applied": 0})),
         Change::Create | Change::Update => match tokio::time::timeout(limit, migrate(env)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Error::unavailable(Service::Database, format!("not migrated within {} s", limit.as_secs()))),
+            Err(_) => Err(Error::unavailable(
+                Service::Database,
+                format!("not migrated within {} s", limit.as_secs()),
+            )),
         },
     };
     if let Err(error) = &outcome {
-        tracing::error!(change = ?deployment.change, code = error.code(), %error, "migration failed");
+        tracing::error!(change = ?deployment.change, code = error.code(), %error,
+        "migration failed");
     }
     deployment.answer(&outcome).await?;
     Ok(json!({"answered": outcome.is_ok()}))
 }
 
 async fn migrate(env: &Env) -> Result<Value> {
-    // Not at the function's start: a setting that is missing must be answered too. Boxed: the compiler gives up on the nested future.
+    // Not at the function's start: a setting that is missing must be answered too. Boxed: the
+    // compiler gives up on the nested future.
     Box::pin(async { Migrate::start(env).await?.handle().await }).await
 }
 

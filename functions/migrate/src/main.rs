@@ -22,7 +22,10 @@ async fn run() -> Result<(), lambda_runtime::Error> {
         let span = tracing::info_span!("migrate", request.id = event.context.request_id);
         let now = u64::try_from(Clock::system().now().as_millisecond()).unwrap_or_default();
         let left = Duration::from_millis(event.context.deadline.saturating_sub(now));
-        migrate::invoked(env, &event.payload, left).instrument(span).await.map_err(lambda_runtime::Error::from)
+        migrate::invoked(env, &event.payload, left)
+            .instrument(span)
+            .await
+            .map_err(lambda_runtime::Error::from)
     }))
     .await
 }

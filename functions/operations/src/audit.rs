@@ -22,10 +22,19 @@ pub struct AuditList {
 }
 
 /// Who changed what and when, newest first
-#[utoipa::path(get, path = "/api/v1/operator/audit", tag = "operations", operation_id = "list_audit", params(AuditFilter),
+#[utoipa::path(get, path = "/api/v1/operator/audit", tag = "operations", operation_id =
+    "list_audit", params(AuditFilter),
     responses((status = 200, description = "A page", body = AuditList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<AuditFilter>) -> Result<Json<AuditList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<AuditFilter>,
+) -> Result<Json<AuditList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = audit::list(app.operator_db()?, &filter, &page).await?;
-    Ok(Json(AuditList { count: slice.items.len(), audit: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(AuditList {
+        count: slice.items.len(),
+        audit: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

@@ -21,9 +21,11 @@ pub struct Health {
 
 /// 200 while the database answers
 #[utoipa::path(get, path = "/health", tag = "operations", operation_id = "health", security(()),
-    responses((status = 200, description = "It answers", body = Health), (status = 503, description = "`unavailable`: it does not")))]
+    responses((status = 200, description = "It answers", body = Health),
+        (status = 503, description = "`unavailable`: it does not")))]
 pub async fn health(State(app): State<App>) -> Result<Json<Health>> {
     let db = app.operator_db()?;
-    db.bounded(PATIENCE, async { Ok(db.connection().await?.simple_query("").await.map(drop)?) }).await?;
+    db.bounded(PATIENCE, async { Ok(db.connection().await?.simple_query("").await.map(drop)?) })
+        .await?;
     Ok(Json(Health { status: "ok" }))
 }

@@ -7,7 +7,8 @@ use shared::http::{Json, Operator};
 use shared::invariants::{self, model::Invariants};
 
 /// How often each invariant is broken now, with examples; every count is to be 0
-#[utoipa::path(get, path = "/api/v1/operator/invariants", tag = "operations", operation_id = "list_invariants",
+#[utoipa::path(get, path = "/api/v1/operator/invariants", tag = "operations", operation_id =
+    "list_invariants",
     responses((status = 200, description = "All of them, broken or not", body = Invariants)))]
 pub async fn list(State(app): State<App>, _: Operator) -> Result<Json<Invariants>> {
     invariants::list(app.operator_db()?, app.clock().now()).await.map(Json)

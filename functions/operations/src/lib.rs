@@ -1,4 +1,5 @@
-//! What operators look at and act on when something is wrong (docs/operations.md), and what monitors and tools ask.
+//! What operators look at and act on when something is wrong (docs/operations.md), and what
+//! monitors and tools ask.
 
 mod audit;
 mod flags;
@@ -25,7 +26,10 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/operator/invariants", get(invariants::list))
         .route("/api/v1/operator/provisioning", get(provisioning::list::list))
         .route("/api/v1/operator/provisioning/{step_id}/retry", post(provisioning::retry::retry))
-        .route("/api/v1/operator/provisioning/{step_id}/dismiss", post(provisioning::dismiss::dismiss))
+        .route(
+            "/api/v1/operator/provisioning/{step_id}/dismiss",
+            post(provisioning::dismiss::dismiss),
+        )
         .route("/api/v1/operator/renewals", get(renewals::forecast::forecast))
         .route("/api/v1/operator/renewals/run", post(renewals::run::run))
         .route("/api/v1/operator/renewals/runs", get(renewals::runs::runs))
@@ -33,8 +37,14 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/operator/stripe-events", get(stripe_events::list::list))
         .route("/api/v1/operator/stripe-events/backfill", post(stripe_events::backfill::backfill))
         .route("/api/v1/operator/stripe-events/{event_id}", get(stripe_events::get::get))
-        .route("/api/v1/operator/stripe-events/{event_id}/replay", post(stripe_events::replay::replay))
-        .route("/api/v1/operator/stripe-events/{event_id}/dismiss", post(stripe_events::dismiss::dismiss))
+        .route(
+            "/api/v1/operator/stripe-events/{event_id}/replay",
+            post(stripe_events::replay::replay),
+        )
+        .route(
+            "/api/v1/operator/stripe-events/{event_id}/dismiss",
+            post(stripe_events::dismiss::dismiss),
+        )
 }
 
 /// What they are documented as.

@@ -11,7 +11,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), lambda_http::Error> {
-    // Other operators' functions go without Stripe's events and the hourly run; this one must not start without them.
+    // Other operators' functions go without Stripe's events and the hourly run; this one must not
+    // start without them.
     for queue in ["STRIPE_QUEUE_URL", "RENEWAL_QUEUE_URL"] {
         config::queue_url(&Env::process(), queue)?;
     }

@@ -1,4 +1,5 @@
-//! The catalogue, for operators: plans, the slots that they bring, and device tiers (docs/catalogue.md).
+//! The catalogue, for operators: plans, the slots that they bring, and device tiers
+//! (docs/catalogue.md).
 //!
 //! One endpoint a file; each says what it takes, calls one operation of `shared`, and answers.
 
@@ -15,9 +16,18 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/operator/plans", get(plans::list::list).post(plans::create::create))
         .route("/api/v1/operator/plans/{plan_id}", get(plans::get::get).put(plans::update::update))
-        .route("/api/v1/operator/plans/{plan_id}/tier-defaults", get(plans::get_tier_defaults::get).put(plans::set_tier_defaults::set))
-        .route("/api/v1/operator/device-tiers", get(device_tiers::list::list).post(device_tiers::create::create))
-        .route("/api/v1/operator/device-tiers/{tier_id}", get(device_tiers::get::get).put(device_tiers::update::update))
+        .route(
+            "/api/v1/operator/plans/{plan_id}/tier-defaults",
+            get(plans::get_tier_defaults::get).put(plans::set_tier_defaults::set),
+        )
+        .route(
+            "/api/v1/operator/device-tiers",
+            get(device_tiers::list::list).post(device_tiers::create::create),
+        )
+        .route(
+            "/api/v1/operator/device-tiers/{tier_id}",
+            get(device_tiers::get::get).put(device_tiers::update::update),
+        )
 }
 
 /// What they are documented as.

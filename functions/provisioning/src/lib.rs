@@ -1,4 +1,5 @@
-//! The outbox's worker: woken after a commit that left steps, and every minute (docs/events.md, "Outbox").
+//! The outbox's worker: woken after a commit that left steps, and every minute (docs/events.md,
+//! "Outbox").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use shared::outbox::{Outbox, Summary};
 use shared::secrets::{Role, Secrets};
 use shared::stripe::Stripe;
 
-/// How long a run takes new steps. The function's time-out in template.yaml leaves room for the last one's own time-outs.
+/// How long a run takes new steps. The function's time-out in template.yaml leaves room for the
+/// last one's own time-outs.
 const BUDGET: Duration = Duration::from_secs(40);
 
 /// What the function keeps between runs.
@@ -39,11 +41,13 @@ impl Provisioning {
         let reads_per_second = config::stripe_reads_per_second(env)?;
         let keycloak = Keycloak::new(keycloak, secrets.clone())?;
         let mailer = Mailer::new(smtp, secrets.clone())?;
-        let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
+        let applier =
+            Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
         Ok(Self { outbox: Outbox { applier, keycloak, mailer } })
     }
 
-    /// Takes the steps that are due, and the events that need wait no longer. What woke it does not matter.
+    /// Takes the steps that are due, and the events that need wait no longer. What woke it does not
+    /// matter.
     ///
     /// # Errors
     /// Those of the database; a step's own error stays with the step.
@@ -55,7 +59,12 @@ impl Provisioning {
             Ok(events) => tracing::info!(events, "waiting events taken up"),
             Err(error) => tracing::warn!(%error, "waiting events could not be taken up"),
         }
-        tracing::info!(done = summary.done, retried = summary.retried, failed = summary.failed, "outbox run");
+        tracing::info!(
+            done = summary.done,
+            retried = summary.retried,
+            failed = summary.failed,
+            "outbox run"
+        );
         Ok(summary)
     }
 }

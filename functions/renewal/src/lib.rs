@@ -1,4 +1,5 @@
-//! The hourly run: by EventBridge's schedule, and by a message where an operator asks for one (docs/renewals.md).
+//! The hourly run: by EventBridge's schedule, and by a message where an operator asks for one
+//! (docs/renewals.md).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use shared::secrets::{Role, Secrets};
 use shared::stripe::Stripe;
 use shared::{Error, Result};
 
-/// How long a run goes on. What it is at then ends well before the function's time-out in template.yaml.
+/// How long a run goes on. What it is at then ends well before the function's time-out in
+/// template.yaml.
 const BUDGET: Duration = Duration::from_mins(12);
 
 /// What the function keeps between runs.
@@ -56,7 +58,8 @@ impl Renewals {
         let secrets = Secrets::read(&aws, env, Role::System).await?;
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;
-        let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
+        let applier =
+            Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
         Ok(Self { renewal: Renewal { applier, queue: Queue::new(&aws, queue), may_rehearse } })
     }
 
@@ -66,21 +69,39 @@ impl Renewals {
     /// `Invalid` of the event, naming the field; those of `Renewal::run`.
     pub async fn handle(&self, event: Value) -> Result<Summary> {
         let summary = self.renewal.run(&asked(event)?, BUDGET).await?;
-        let told = serde_json::to_string(&summary).map_err(|error| Error::Internal(error.to_string()))?;
-        tracing::info!(run = summary.run_id, dry_run = summary.dry_run, duration_ms = summary.duration_ms, summary = told, "renewal run");
+        let told =
+            serde_json::to_string(&summary).map_err(|error| Error::Internal(error.to_string()))?;
+        tracing::info!(
+            run = summary.run_id,
+            dry_run = summary.dry_run,
+            duration_ms = summary.duration_ms,
+            summary = told,
+            "renewal run"
+        );
         Ok(summary)
     }
 }
 
 fn asked(event: Value) -> Result<Asked> {
-    let read = |value: Value| serde_json::from_value::<Event>(value).map_err(|error| Error::malformed("malformed_event", error.to_string()));
+    let read = |value: Value| {
+        serde_json::from_value::<Event>(value)
+            .map_err(|error| Error::malformed("malformed_event", error.to_string()))
+    };
     let mut event = read(event)?;
     if let Some(record) = event.records.pop() {
-        let body = serde_json::from_str(&record.body).map_err(|error| Error::malformed("malformed_event", error.to_string()))?;
+        let body = serde_json::from_str(&record.body)
+            .map_err(|error| Error::malformed("malformed_event", error.to_string()))?;
         event = read(body)?;
     }
-    let instant = |text: String| text.parse::<Timestamp>().map_err(|_| Error::invalid("as_of", "is no instant, such as 2027-01-01T00:00:00Z"));
-    Ok(Asked { dry_run: event.dry_run, as_of: event.as_of.map(instant).transpose()?, requested_by: event.requested_by })
+    let instant = |text: String| {
+        text.parse::<Timestamp>()
+            .map_err(|_| Error::invalid("as_of", "is no instant, such as 2027-01-01T00:00:00Z"))
+    };
+    Ok(Asked {
+        dry_run: event.dry_run,
+        as_of: event.as_of.map(instant).transpose()?,
+        requested_by: event.requested_by,
+    })
 }
 
 #[cfg(test)]
@@ -91,13 +112,25 @@ mod tests {
 
     #[test]
     fn a_schedule_a_person_and_a_message_ask_for_a_run() {
-        let schedule = json!({"version": "0", "detail-type": "Scheduled Event", "time": "2026-11-21T20:00:00Z", "detail": "{}"});
+        let schedule = json!({"version": "0", "detail-type": "Scheduled Event",
+            "time": "2026-11-21T20:00:00Z", "detail": "{}"});
         assert_eq!(asked(schedule).expect("read"), Asked::default());
-        let person = asked(json!({"as_of": "2027-01-01T00:00:00Z", "dry_run": true})).expect("read");
-        assert_eq!(person, Asked { dry_run: true, as_of: "2027-01-01T00:00:00Z".parse().ok(), requested_by: None });
-        let message = asked(json!({"Records": [{"body": "{\"requested_by\":\"op-1\"}"}]})).expect("read");
+        let person =
+            asked(json!({"as_of": "2027-01-01T00:00:00Z", "dry_run": true})).expect("read");
+        assert_eq!(
+            person,
+            Asked { dry_run: true, as_of: "2027-01-01T00:00:00Z".parse().ok(), requested_by: None }
+        );
+        let message =
+            asked(json!({"Records": [{"body": "{\"requested_by\":\"op-1\"}"}]})).expect("read");
         assert_eq!(message.requested_by.as_deref(), Some("op-1"));
-        assert_eq!(asked(json!({"as_of": "tomorrow"})).expect_err("refused").to_string(), "as_of is no instant, such as 2027-01-01T00:00:00Z");
-        assert_eq!(asked(json!({"dry_run": "yes"})).expect_err("refused").code(), "malformed_event");
+        assert_eq!(
+            asked(json!({"as_of": "tomorrow"})).expect_err("refused").to_string(),
+            "as_of is no instant, such as 2027-01-01T00:00:00Z"
+        );
+        assert_eq!(
+            asked(json!({"dry_run": "yes"})).expect_err("refused").code(),
+            "malformed_event"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The consumer of the FIFO queue: applies each event, and reports which messages must stay (docs/events.md, "Apply").
+//! The consumer of the FIFO queue: applies each event, and reports which messages must stay
+//! (docs/events.md, "Apply").
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use shared::secrets::{Role, Secrets};
 use shared::stripe::Stripe;
 use shared::{Error, Result};
 
-/// From when on a batch begins no further event, so that the last one ends (or is given up) within the function's time-out in
-/// template.yaml.
+/// From when on a batch begins no further event, so that the last one ends (or is given up) within
+/// the function's time-out in template.yaml.
 const BATCH_BUDGET: Duration = Duration::from_secs(25);
 
 /// What the function keeps between batches.
@@ -46,12 +47,13 @@ impl StripeEvents {
         let secrets = Secrets::read(&aws, env, Role::System).await?;
         let db = Arc::new(Db::new(settings, "pulse_system", secrets.clone())?);
         let reads_per_second = config::stripe_reads_per_second(env)?;
-        let applier = Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
+        let applier =
+            Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
         Ok(Self { applier, queue: Queue::new(&aws, queue), outbox_wake: Queue::new(&aws, wake) })
     }
 
-    /// Applies a batch in its order. After a failure the later messages of the same group fail too: they must not overtake it. What fails
-    /// rests, longer each time.
+    /// Applies a batch in its order. After a failure the later messages of the same group fail too:
+    /// they must not overtake it. What fails rests, longer each time.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let began = Instant::now();
         let mut failed = Vec::new();
@@ -72,7 +74,9 @@ impl StripeEvents {
                             continue;
                         }
                         Err(error) => {
-                            tracing::warn!(message.id = message.message_id, receives = receives(message), code = error.code(), %error, "the message stays on the queue");
+                            tracing::warn!(message.id = message.message_id,
+                                receives = receives(message), code = error.code(), %error,
+                                "the message stays on the queue");
                         }
                     }
                 } else {
@@ -82,9 +86,13 @@ impl StripeEvents {
             stopped_groups.insert(group);
             failed.push((message, rest));
         }
-        metrics::put_all(&[("EventsApplied", Unit::Count, applied_count), ("EventsFailed", Unit::Count, failed_count)]);
+        metrics::put_all(&[
+            ("EventsApplied", Unit::Count, applied_count),
+            ("EventsFailed", Unit::Count, failed_count),
+        ]);
         fault::point(Point::BatchApplied);
-        // The minute tick finds the steps too; a lost wake costs a minute, a failed batch would cost more.
+        // The minute tick finds the steps too; a lost wake costs a minute, a failed batch would
+        // cost more.
         if wake && let Err(error) = self.outbox_wake.wake().await {
             tracing::warn!(%error, "the outbox was not woken");
         }
@@ -93,12 +101,16 @@ impl StripeEvents {
             self.rest(message, *rest).await;
         }
         let mut response = SqsBatchResponse::default();
-        response.batch_item_failures = failed.into_iter().map(|(message, _)| failure(message)).collect();
+        response.batch_item_failures =
+            failed.into_iter().map(|(message, _)| failure(message)).collect();
         response
     }
 
     async fn apply(&self, message: &SqsMessage, reads: &mut Reads) -> Result<Outcome> {
-        let body = message.body.as_deref().ok_or_else(|| Error::malformed("malformed_event", "a message without body"))?;
+        let body = message
+            .body
+            .as_deref()
+            .ok_or_else(|| Error::malformed("malformed_event", "a message without body"))?;
         self.applier.apply(&Envelope::parse(body.as_bytes())?, receives(message), reads).await
     }
 
@@ -107,7 +119,8 @@ impl StripeEvents {
         let Some(handle) = message.receipt_handle.as_deref() else { return };
         let seconds = i32::try_from(rest.as_secs()).unwrap_or(i32::MAX);
         if let Err(error) = self.queue.delay(handle, seconds).await {
-            tracing::warn!(message.id = message.message_id, %error, "the message keeps the queue's own delay");
+            tracing::warn!(message.id = message.message_id, %error,
+            "the message keeps the queue's own delay");
         }
     }
 }

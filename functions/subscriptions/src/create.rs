@@ -7,13 +7,23 @@ use shared::http::{Admin, Created, Idempotent};
 use shared::subscriptions::{self, Listed, model::NewSubscription};
 
 /// Creates a subscription; its slots come by a sync, or by hand
-#[utoipa::path(post, path = "/api/v1/operator/subscriptions", tag = "subscriptions", operation_id = "create_subscription", request_body = NewSubscription,
+#[utoipa::path(post, path = "/api/v1/operator/subscriptions", tag = "subscriptions",
+    operation_id = "create_subscription", request_body = NewSubscription,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, description = "Created", body = Listed),
-        (status = 400, description = "`term_required`, `parent_required`, `parent_not_main`, `parent_not_live`, `parent_ended`, `parent_of_another_tenant`"),
+        (status = 400, description = "`term_required`, `parent_required`, `parent_not_main`, \
+            `parent_not_live`, `parent_ended`, `parent_of_another_tenant`"),
         (status = 404, description = "`tenant_not_found`, `plan_not_found`, `parent_not_found`"),
         (status = 409, description = "`tenant_deleted`, `request_in_progress`")))]
-pub async fn create(State(app): State<App>, Admin(by): Admin, Idempotent(key, new): Idempotent<NewSubscription>) -> Result<Created<Listed>> {
-    let made = subscriptions::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
-    Ok(Created { location: format!("/api/v1/operator/subscriptions/{}", made.subscription.subscription_id), resource: made })
+pub async fn create(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Idempotent(key, new): Idempotent<NewSubscription>,
+) -> Result<Created<Listed>> {
+    let made = subscriptions::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
+        .await?;
+    Ok(Created {
+        location: format!("/api/v1/operator/subscriptions/{}", made.subscription.subscription_id),
+        resource: made,
+    })
 }

@@ -8,10 +8,13 @@ use shared::ids::SubscriptionId;
 use shared::subscriptions::{self, Ended, model::Ending};
 
 /// Expires a subscription, and a MAIN's ADDONs with it
-#[utoipa::path(delete, path = "/api/v1/operator/subscriptions/{subscription_id}", tag = "subscriptions", operation_id = "end_subscription",
+#[utoipa::path(delete, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
+    "subscriptions", operation_id = "end_subscription",
     params(Ending, ("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "Ended, or left to Stripe", body = Ended), (status = 404, description = "`subscription_not_found`"),
-        (status = 409, description = "`devices_assigned`, `stripe_managed`"), (status = 412, description = "`version_changed`")))]
+    responses((status = 200, description = "Ended, or left to Stripe", body = Ended),
+        (status = 404, description = "`subscription_not_found`"),
+        (status = 409, description = "`devices_assigned`, `stripe_managed`"),
+        (status = 412, description = "`version_changed`")))]
 pub async fn end(
     State(app): State<App>,
     Admin(by): Admin,
@@ -19,5 +22,7 @@ pub async fn end(
     if_match: IfMatch,
     Query(ending): Query<Ending>,
 ) -> Result<Json<Ended>> {
-    subscriptions::end(app.operator_db()?, &by, &id, &if_match, ending, app.clock().now()).await.map(Json)
+    subscriptions::end(app.operator_db()?, &by, &id, &if_match, ending, app.clock().now())
+        .await
+        .map(Json)
 }

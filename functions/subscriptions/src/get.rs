@@ -8,8 +8,14 @@ use shared::ids::SubscriptionId;
 use shared::subscriptions::{self, Detail};
 
 /// A subscription with its first hundred devices, its slots and its ADDONs
-#[utoipa::path(get, path = "/api/v1/operator/subscriptions/{subscription_id}", tag = "subscriptions", operation_id = "get_subscription",
-    responses((status = 200, description = "It", body = Detail), (status = 404, description = "`subscription_not_found`")))]
-pub async fn get(State(app): State<App>, _: Operator, Path(id): Path<SubscriptionId>) -> Result<Tagged<Detail>> {
+#[utoipa::path(get, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
+    "subscriptions", operation_id = "get_subscription",
+    responses((status = 200, description = "It", body = Detail), (status = 404, description =
+        "`subscription_not_found`")))]
+pub async fn get(
+    State(app): State<App>,
+    _: Operator,
+    Path(id): Path<SubscriptionId>,
+) -> Result<Tagged<Detail>> {
     subscriptions::get(app.operator_db()?, &id).await.map(Tagged)
 }

@@ -1,4 +1,5 @@
-//! Subscriptions, for operators: everything that Stripe's news does to one, by hand and audited (docs/subscriptions.md).
+//! Subscriptions, for operators: everything that Stripe's news does to one, by hand and audited
+//! (docs/subscriptions.md).
 
 mod create;
 mod end;
@@ -15,7 +16,10 @@ use utoipa::OpenApi;
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/operator/subscriptions", get(list::list).post(create::create))
-        .route("/api/v1/operator/subscriptions/{subscription_id}", get(get::get).patch(update::update).delete(end::end))
+        .route(
+            "/api/v1/operator/subscriptions/{subscription_id}",
+            get(get::get).patch(update::update).delete(end::end),
+        )
 }
 
 /// What they are documented as.

@@ -19,10 +19,19 @@ pub struct SubscriptionList {
 }
 
 /// Subscriptions by any filter, those that end first first
-#[utoipa::path(get, path = "/api/v1/operator/subscriptions", tag = "subscriptions", operation_id = "list_subscriptions", params(SubscriptionFilter),
+#[utoipa::path(get, path = "/api/v1/operator/subscriptions", tag = "subscriptions", operation_id =
+    "list_subscriptions", params(SubscriptionFilter),
     responses((status = 200, description = "A page", body = SubscriptionList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<SubscriptionFilter>) -> Result<Json<SubscriptionList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<SubscriptionFilter>,
+) -> Result<Json<SubscriptionList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = subscriptions::list(app.operator_db()?, &filter, &page, app.clock().now()).await?;
-    Ok(Json(SubscriptionList { count: slice.items.len(), subscriptions: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(SubscriptionList {
+        count: slice.items.len(),
+        subscriptions: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

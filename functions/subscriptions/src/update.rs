@@ -8,10 +8,13 @@ use shared::ids::SubscriptionId;
 use shared::subscriptions::{self, Changed, model::SubscriptionUpdate};
 
 /// Changes what the body names, and what follows from it: another plan's slots, the terms of ADDONs
-#[utoipa::path(patch, path = "/api/v1/operator/subscriptions/{subscription_id}", tag = "subscriptions", operation_id = "update_subscription",
+#[utoipa::path(patch, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
+    "subscriptions", operation_id = "update_subscription",
     request_body = SubscriptionUpdate, params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Changed), (status = 400, description = "`no_fields`, `addon_term`"),
-        (status = 404, description = "`subscription_not_found`, `plan_not_found`"), (status = 409, description = "`stripe_managed`, `devices_assigned`"),
+    responses((status = 200, description = "As it is now", body = Changed),
+        (status = 400, description = "`no_fields`, `addon_term`"),
+        (status = 404, description = "`subscription_not_found`, `plan_not_found`"),
+        (status = 409, description = "`stripe_managed`, `devices_assigned`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn update(
     State(app): State<App>,
@@ -20,5 +23,7 @@ pub async fn update(
     if_match: IfMatch,
     Body(update): Body<SubscriptionUpdate>,
 ) -> Result<Tagged<Changed>> {
-    subscriptions::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now()).await.map(Tagged)
+    subscriptions::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
+        .await
+        .map(Tagged)
 }

@@ -14,10 +14,16 @@ use utoipa::OpenApi;
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/operator/tenants", get(tenants::list::list).post(tenants::create::create))
-        .route("/api/v1/operator/tenants/{tenant_id}", get(tenants::get::get).patch(tenants::update::update).delete(tenants::delete::delete))
+        .route(
+            "/api/v1/operator/tenants/{tenant_id}",
+            get(tenants::get::get).patch(tenants::update::update).delete(tenants::delete::delete),
+        )
         .route("/api/v1/operator/users", get(users::list::list).post(users::create::create))
         .route("/api/v1/operator/users/{user_id}", patch(users::update::update))
-        .route("/api/v1/operator/users/{user_id}/send-welcome-email", post(users::send_welcome_email::send))
+        .route(
+            "/api/v1/operator/users/{user_id}/send-welcome-email",
+            post(users::send_welcome_email::send),
+        )
 }
 
 /// What they are documented as.

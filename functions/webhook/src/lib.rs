@@ -1,5 +1,6 @@
-//! `POST /webhook/stripe`: verifies Stripe's signature, puts the event on the queue, and only then answers 200 (docs/events.md,
-//! "Ingest"). Needs no database and no Stripe client; it stores nothing.
+//! `POST /webhook/stripe`: verifies Stripe's signature, puts the event on the queue, and only then
+//! answers 200 (docs/events.md, "Ingest"). Needs no database and no Stripe client; it stores
+//! nothing.
 
 use std::sync::Arc;
 
@@ -42,18 +43,26 @@ impl Webhook {
         Ok(Self { secrets, queue: Queue::new(&aws, url), clock })
     }
 
-    /// Answers one delivery: 200 when the event is durable, 400 where it can never be taken, 503 where Stripe should repeat it.
-    #[tracing::instrument(name = "webhook.stripe", skip_all, fields(request.id = request_id(&request)))]
+    /// Answers one delivery: 200 when the event is durable, 400 where it can never be taken, 503
+    /// where Stripe should repeat it.
+    #[tracing::instrument(name = "webhook.stripe", skip_all,
+        fields(request.id = request_id(&request)))]
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let request_id = request_id(&request).to_owned();
         match self.ingest(&request).await {
             Ok(envelope) => {
-                tracing::info!(stripe.event_id = %envelope.id, stripe.event_type = envelope.event_type, "queued");
+                tracing::info!(stripe.event_id = %envelope.id,
+                    stripe.event_type = envelope.event_type, "queued");
                 answer(StatusCode::OK, "application/json", &json!({"status": "ok"}), &request_id)
             }
             Err(error) => {
-                let status = if error.is(Refusal::Malformed) { StatusCode::BAD_REQUEST } else { StatusCode::SERVICE_UNAVAILABLE };
-                tracing::warn!(code = error.code(), %error, status = status.as_u16(), "delivery refused");
+                let status = if error.is(Refusal::Malformed) {
+                    StatusCode::BAD_REQUEST
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                tracing::warn!(code = error.code(), %error, status = status.as_u16(),
+                "delivery refused");
                 if error.code().starts_with("signature_") {
                     metrics::put("SignatureFailures", Unit::Count, 1);
                 }
@@ -64,15 +73,21 @@ impl Webhook {
 
     async fn ingest(&self, request: &Request) -> Result<Envelope> {
         let body: &[u8] = request.body();
-        let header = request.headers().get("stripe-signature").and_then(|header| header.to_str().ok()).unwrap_or_default();
+        let header = request
+            .headers()
+            .get("stripe-signature")
+            .and_then(|header| header.to_str().ok())
+            .unwrap_or_default();
         if let Err(error) = self.verify(header, body) {
             // The secret may have been rotated since this instance read it.
-            if error.code() != "signature_invalid" || !self.secrets.refresh().await.unwrap_or(false) {
+            if error.code() != "signature_invalid" || !self.secrets.refresh().await.unwrap_or(false)
+            {
                 return Err(error);
             }
             self.verify(header, body)?;
         }
-        let text = std::str::from_utf8(body).map_err(|_| Error::malformed("malformed_event", "the body is not UTF-8"))?;
+        let text = std::str::from_utf8(body)
+            .map_err(|_| Error::malformed("malformed_event", "the body is not UTF-8"))?;
         let envelope = Envelope::parse(body)?;
         fault::point(Point::IngestVerified);
         self.queue.send(envelope.message(text)).await?;
@@ -81,7 +96,12 @@ impl Webhook {
     }
 
     fn verify(&self, header: &str, body: &[u8]) -> Result<()> {
-        signature::verify(header, body, &self.secrets.stripe_webhook_secrets()?, self.clock.now().as_second())
+        signature::verify(
+            header,
+            body,
+            &self.secrets.stripe_webhook_secrets()?,
+            self.clock.now().as_second(),
+        )
     }
 }
 
@@ -92,14 +112,21 @@ fn request_id(request: &Request) -> &str {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.as_deref(),
         _ => None,
     };
-    gateway.or_else(|| request.lambda_context_ref().map(|context| context.request_id.as_str())).unwrap_or_default()
+    gateway
+        .or_else(|| request.lambda_context_ref().map(|context| context.request_id.as_str()))
+        .unwrap_or_default()
 }
 
 /// RFC 9457. An upstream's own words stay in the log.
 fn problem(status: StatusCode, error: &Error, request_id: &str) -> Response<Body> {
-    let detail = if status == StatusCode::BAD_REQUEST { error.to_string() } else { "The event could not be queued; it should be delivered again.".to_owned() };
+    let detail = if status == StatusCode::BAD_REQUEST {
+        error.to_string()
+    } else {
+        "The event could not be queued; it should be delivered again.".to_owned()
+    };
     let body = json!({
-        "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(), "code": error.code(), "detail": detail, "request_id": request_id,
+        "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(),
+        "code": error.code(), "detail": detail, "request_id": request_id,
     });
     let mut answer = answer(status, "application/problem+json", &body, request_id);
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -108,7 +135,15 @@ fn problem(status: StatusCode, error: &Error, request_id: &str) -> Response<Body
     answer
 }
 
-fn answer(status: StatusCode, content_type: &str, body: &serde_json::Value, request_id: &str) -> Response<Body> {
-    let answer = Response::builder().status(status).header(CONTENT_TYPE, content_type).header("x-request-id", request_id);
+fn answer(
+    status: StatusCode,
+    content_type: &str,
+    body: &serde_json::Value,
+    request_id: &str,
+) -> Response<Body> {
+    let answer = Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, content_type)
+        .header("x-request-id", request_id);
     answer.body(Body::Text(body.to_string())).unwrap_or_default()
 }

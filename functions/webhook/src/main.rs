@@ -18,5 +18,8 @@ async fn run() -> Result<(), lambda_http::Error> {
     let env = Env::process();
     telemetry::init(&env)?;
     let webhook = &Webhook::start(&env, Clock::system()).await?;
-    lambda_http::run(service_fn(|request| async move { Ok::<_, Infallible>(webhook.handle(request).await) })).await
+    lambda_http::run(service_fn(|request| async move {
+        Ok::<_, Infallible>(webhook.handle(request).await)
+    }))
+    .await
 }

@@ -1,7 +1,8 @@
 //! Slots that customers buy beside a MAIN, until its term ends (docs/billing.md, "Add-ons").
 //!
-//! An order holds what is bought and at which price. It is committed before Stripe is asked, and what is paid becomes what it says
-//! (`events::addon`). Stripe renews the slots with their parent: `quantity` keeps what it charges at what the family has.
+//! An order holds what is bought and at which price. It is committed before Stripe is asked, and
+//! what is paid becomes what it says (`events::addon`). Stripe renews the slots with their parent:
+//! `quantity` keeps what it charges at what the family has.
 
 pub mod model;
 pub mod proration;
@@ -29,7 +30,12 @@ use model::{Addition, AddonCheckout, NewAddonCheckout, Order, OrderStatus, Quote
 ///
 /// # Errors
 /// As `checkout`, but those of addresses, of the key and of Stripe.
-pub async fn price(db: &Db, caller: &Customer, wanted: &NewAddonCheckout, now: Timestamp) -> Result<AddonCheckout> {
+pub async fn price(
+    db: &Db,
+    caller: &Customer,
+    wanted: &NewAddonCheckout,
+    now: Timestamp,
+) -> Result<AddonCheckout> {
     model::each_tier_once(&wanted.additions.0)?;
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
@@ -40,13 +46,22 @@ pub async fn price(db: &Db, caller: &Customer, wanted: &NewAddonCheckout, now: T
 /// Orders slots, and opens the checkout that is charged exactly what the order says.
 ///
 /// # Errors
-/// `Invalid` for an address elsewhere, or a tier named twice; `subscription_not_found`, `parent_not_main`, `parent_not_live`, `subscription_held`,
-/// `tier_not_found`, `renewal_near`, `order_expired`; `Unfit`: `tier_not_sold`, `amount_too_small`, `amount_too_large`; Stripe's refusals, `Upstream`;
-/// those of the key.
-pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: NewAddonCheckout) -> Result<AddonCheckout> {
+/// `Invalid` for an address elsewhere, or a tier named twice; `subscription_not_found`,
+/// `parent_not_main`, `parent_not_live`, `subscription_held`, `tier_not_found`, `renewal_near`,
+/// `order_expired`; `Unfit`: `tier_not_sold`, `amount_too_small`, `amount_too_large`; Stripe's
+/// refusals, `Upstream`; those of the key.
+pub async fn checkout(
+    app: &App,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: NewAddonCheckout,
+) -> Result<AddonCheckout> {
     let success_url = required("success_url", wanted.success_url.as_ref())?;
     let cancel_url = required("cancel_url", wanted.cancel_url.as_ref())?;
-    billing::model::check_urls(app.origins(), &[("success_url", success_url), ("cancel_url", cancel_url)])?;
+    billing::model::check_urls(
+        app.origins(),
+        &[("success_url", success_url), ("cancel_url", cancel_url)],
+    )?;
     model::each_tier_once(&wanted.additions.0)?;
     let (db, now) = (app.tenant_db()?, app.clock().now());
     let (tenant, order) = match order(db, caller, key, &wanted, now).await? {
@@ -54,7 +69,12 @@ pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: N
         Ordered::Open(tenant, order) => (tenant, order),
     };
     let customer = billing::customer_of(app, caller, &tenant).await?;
-    let lines: Vec<_> = order.quote.lines.iter().map(|line| (model::line_name(line, &order.quote), line.amount_cents)).collect();
+    let lines: Vec<_> = order
+        .quote
+        .lines
+        .iter()
+        .map(|line| (model::line_name(line, &order.quote), line.amount_cents))
+        .collect();
     let new = NewPayment {
         tenant: &caller.tenant,
         customer: &customer,
@@ -66,13 +86,21 @@ pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: N
         cancel_url: cancel_url.as_str(),
     };
     // The order's own key: whoever repeats the request has the same order, and so the same session.
-    let opened = app.stripe()?.create_payment_session(&new, &format!("addon:{}", order.order_id)).await;
+    let opened =
+        app.stripe()?.create_payment_session(&new, &format!("addon:{}", order.order_id)).await;
     let opened = opened.map_err(|error| match error.code() {
         KEY_SPENT => idempotency::used_for_another(),
-        SESSION_TOO_SHORT => Error::conflict("order_expired", "This order was not completed in time. Order again, with another Idempotency-Key."),
+        SESSION_TOO_SHORT => Error::conflict(
+            "order_expired",
+            "This order was not completed in time. Order again, with another Idempotency-Key.",
+        ),
         _ => error,
     })?;
-    let answer = AddonCheckout { url: Some(opened.url), session_id: Some(opened.id), quote: order.quote.clone() };
+    let answer = AddonCheckout {
+        url: Some(opened.url),
+        session_id: Some(opened.id),
+        quote: order.quote.clone(),
+    };
     keep(db, caller, key, &order, answer, now).await
 }
 
@@ -88,13 +116,20 @@ enum Ordered {
     Open(Box<Tenant>, Box<Order>),
 }
 
-async fn order(db: &Db, caller: &Customer, key: Option<&Key>, wanted: &NewAddonCheckout, now: Timestamp) -> Result<Ordered> {
+async fn order(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: &NewAddonCheckout,
+    now: Timestamp,
+) -> Result<Ordered> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
         return Ok(Ordered::Answered(first));
     }
-    let tenant = Box::new(tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?);
+    let tenant =
+        Box::new(tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?);
     let request_key = key.map(Key::outside);
     if let Some(request_key) = &request_key
         && let Some(order) = store::of_request(&tx, &caller.tenant, request_key, now).await?
@@ -128,9 +163,17 @@ async fn order(db: &Db, caller: &Customer, key: Option<&Key>, wanted: &NewAddonC
 }
 
 fn is_for(order: &Order, wanted: &NewAddonCheckout) -> bool {
-    let ordered = order.quote.lines.iter().map(|line| (i64::from(line.tier_id), i64::from(line.additional_slots)));
+    let ordered = order
+        .quote
+        .lines
+        .iter()
+        .map(|line| (i64::from(line.tier_id), i64::from(line.additional_slots)));
     order.quote.parent_subscription_id == wanted.parent_subscription_id
-        && ordered.eq(wanted.additions.0.iter().map(|wanted| (wanted.tier_id.get(), wanted.additional_slots.get())))
+        && ordered.eq(wanted
+            .additions
+            .0
+            .iter()
+            .map(|wanted| (wanted.tier_id.get(), wanted.additional_slots.get())))
 }
 
 /// The price of what is wanted, now.
@@ -148,7 +191,14 @@ async fn quoted(tx: &Transaction<'_>, wanted: &NewAddonCheckout, now: Timestamp)
     model::quote(parent, model::paid_by(parent, interval), &wanted.additions.0, &sold, now)
 }
 
-async fn keep(db: &Db, caller: &Customer, key: Option<&Key>, order: &Order, answer: AddonCheckout, now: Timestamp) -> Result<AddonCheckout> {
+async fn keep(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    order: &Order,
+    answer: AddonCheckout,
+    now: Timestamp,
+) -> Result<AddonCheckout> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     // A twin may have been faster: by the same order, it has the same session.

@@ -13,11 +13,12 @@ use crate::subscriptions::model::{Subscription, SubscriptionType};
 use crate::tiers::model::Tier;
 use crate::{Error, Result, request, words};
 
-/// How long an order's checkout stays open. Stripe refuses less than 30 minutes from when it is asked: the rest is for a repetition of the
-/// request, which must say the same.
+/// How long an order's checkout stays open. Stripe refuses less than 30 minutes from when it is
+/// asked: the rest is for a repetition of the request, which must say the same.
 pub const CHECKOUT_TIME: SignedDuration = SignedDuration::from_mins(35);
 
-/// What Stripe charges at least and at most in one payment, in US cents ("Minimum and maximum charge amounts").
+/// What Stripe charges at least and at most in one payment, in US cents ("Minimum and maximum
+/// charge amounts").
 const CHARGE_CENTS: std::ops::RangeInclusive<i64> = 50..=99_999_999;
 
 /// What everything is priced in.
@@ -36,7 +37,8 @@ request! {
         parent_subscription_id: SubscriptionId,
         /// Each tier once.
         additions: List<Addition, 20>,
-        /// Where Stripe sends the payer after, on one of the allowed origins. Not needed for a dry run.
+        /// Where Stripe sends the payer after, on one of the allowed origins. Not needed for a dry
+        /// run.
         success_url: Option<ReturnUrl> = None,
         /// And where without a payment.
         cancel_url: Option<ReturnUrl> = None,
@@ -104,7 +106,8 @@ pub struct AddonCheckout {
     pub quote: Quote,
 }
 
-/// An order: slots at the price that was shown. What is paid for is this, whatever a checkout's metadata says.
+/// An order: slots at the price that was shown. What is paid for is this, whatever a checkout's
+/// metadata says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the columns of docs/data.md")]
 pub struct Order {
@@ -137,8 +140,11 @@ pub fn each_tier_once(additions: &[Addition]) -> Result<()> {
     if additions.is_empty() {
         return Err(Error::invalid("additions", "must not be empty"));
     }
-    let twice = additions.iter().enumerate().filter(|(index, wanted)| additions[..*index].iter().any(|earlier| earlier.tier_id == wanted.tier_id));
-    let faults: Vec<_> = twice.map(|(index, _)| tier_field(index, "is listed twice".to_owned())).collect();
+    let twice = additions.iter().enumerate().filter(|(index, wanted)| {
+        additions[..*index].iter().any(|earlier| earlier.tier_id == wanted.tier_id)
+    });
+    let faults: Vec<_> =
+        twice.map(|(index, _)| tier_field(index, "is listed twice".to_owned())).collect();
     if faults.is_empty() { Ok(()) } else { Err(Error::unfit("invalid", faults)) }
 }
 
@@ -155,48 +161,82 @@ pub fn check_parent(parent: &Subscription) -> Result<()> {
         return Err(Error::malformed("parent_not_main", "Parent must be MAIN subscription"));
     }
     if !parent.status.is_live() {
-        return Err(Error::malformed("parent_not_live", format!("Parent subscription is {}", parent.status.as_str())));
+        return Err(Error::malformed(
+            "parent_not_live",
+            format!("Parent subscription is {}", parent.status.as_str()),
+        ));
     }
     if parent.hold_reason.is_some() {
-        // Its term is an operator's and its payments are Stripe's: neither tells what slots would cost until when.
-        let detail = format!("{} is being looked after by our staff. Contact support to add slots.", parent.subscription_id);
+        // Its term is an operator's and its payments are Stripe's: neither tells what slots would
+        // cost until when.
+        let detail = format!(
+            "{} is being looked after by our staff. Contact support to add slots.",
+            parent.subscription_id
+        );
         return Err(Error::conflict("subscription_held", detail));
     }
     Ok(())
 }
 
-/// By whose periods a parent is paid. `interval` is that of the Stripe price that it is paid by, where we know that.
+/// By whose periods a parent is paid. `interval` is that of the Stripe price that it is paid by,
+/// where we know that.
 #[must_use]
 pub fn paid_by(parent: &Subscription, interval: Option<Interval>) -> PaidBy {
     if parent.stripe_subscription_id.is_none() {
         return PaidBy::Outside;
     }
-    let long = parent.term_end.duration_since(parent.term_start) > SignedDuration::from_hours(183 * 24);
+    let long =
+        parent.term_end.duration_since(parent.term_start) > SignedDuration::from_hours(183 * 24);
     PaidBy::Stripe(interval.unwrap_or(if long { Interval::Year } else { Interval::Month }))
 }
 
-/// What the additions cost from `now` until the parent's term ends. `tiers` are theirs, in the same order.
+/// What the additions cost from `now` until the parent's term ends. `tiers` are theirs, in the same
+/// order.
 ///
 /// # Errors
 /// `renewal_near`; `Unfit`: `tier_not_sold`, `amount_too_small`, `amount_too_large`.
-pub fn quote(parent: &Subscription, paid_by: PaidBy, additions: &[Addition], tiers: &[Tier], now: Timestamp) -> Result<Quote> {
+pub fn quote(
+    parent: &Subscription,
+    paid_by: PaidBy,
+    additions: &[Addition],
+    tiers: &[Tier],
+    now: Timestamp,
+) -> Result<Quote> {
     if parent.term_end <= now + CHECKOUT_TIME {
-        let detail = format!("The term of {} ends at {}, before a payment could be made. Add slots to its next term.", parent.subscription_id, parent.term_end);
+        let detail = format!(
+            "The term of {} ends at {}, before a payment could be made. Add slots to its next \
+             term.",
+            parent.subscription_id, parent.term_end
+        );
         return Err(Error::conflict("renewal_near", detail));
     }
     let share = proration::share((parent.term_start, parent.term_end), paid_by, now);
-    let too_much =
-        || Error::unfit("amount_too_large", [("additions".to_owned(), "come to more than can be paid at once: order less, or contact sales".to_owned())]);
+    let too_much = || {
+        Error::unfit(
+            "amount_too_large",
+            [(
+                "additions".to_owned(),
+                "come to more than can be paid at once: order less, or contact sales".to_owned(),
+            )],
+        )
+    };
     let mut lines = Vec::new();
     let mut not_sold = Vec::new();
     for (index, (wanted, tier)) in additions.iter().zip(tiers).enumerate() {
         let Some(slot_price_cents) = slot_price(tier, paid_by, share.interval) else {
             let by = if share.interval == Interval::Month { "month" } else { "year" };
-            not_sold.push(tier_field(index, format!("is not sold by the {by}, as {} is paid: contact sales", parent.subscription_id)));
+            not_sold.push(tier_field(
+                index,
+                format!(
+                    "is not sold by the {by}, as {} is paid: contact sales",
+                    parent.subscription_id
+                ),
+            ));
             continue;
         };
         let slots = wanted.additional_slots;
-        let amount_cents = proration::line_cents(slots.get(), slot_price_cents, &share).ok_or_else(too_much)?;
+        let amount_cents =
+            proration::line_cents(slots.get(), slot_price_cents, &share).ok_or_else(too_much)?;
         let Share { remaining_days, period_days, .. } = share;
         lines.push(QuoteLine {
             tier_id: tier.tier_id,
@@ -205,15 +245,24 @@ pub fn quote(parent: &Subscription, paid_by: PaidBy, additions: &[Addition], tie
             additional_slots: slots.get_i32(),
             slot_price_cents,
             amount_cents,
-            calculation: format!("{} × {slot_price_cents} × {remaining_days} / {period_days} = {amount_cents}", slots.get()),
+            calculation: format!(
+                "{} × {slot_price_cents} × {remaining_days} / {period_days} = {amount_cents}",
+                slots.get()
+            ),
         });
     }
     if !not_sold.is_empty() {
         return Err(Error::unfit("tier_not_sold", not_sold));
     }
-    let amount_cents = lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(line.amount_cents)).ok_or_else(too_much)?;
+    let amount_cents = lines
+        .iter()
+        .try_fold(0_i64, |sum, line| sum.checked_add(line.amount_cents))
+        .ok_or_else(too_much)?;
     if amount_cents < *CHARGE_CENTS.start() {
-        let message = format!("come to {amount_cents} cents until the term ends; the least that can be paid is {}", CHARGE_CENTS.start());
+        let message = format!(
+            "come to {amount_cents} cents until the term ends; the least that can be paid is {}",
+            CHARGE_CENTS.start()
+        );
         return Err(Error::unfit("amount_too_small", [("additions".to_owned(), message)]));
     }
     if amount_cents > *CHARGE_CENTS.end() {
@@ -243,8 +292,12 @@ fn slot_price(tier: &Tier, paid_by: PaidBy, interval: Interval) -> Option<i64> {
 /// What a line is called on Stripe's page and on the invoice.
 #[must_use]
 pub fn line_name(line: &QuoteLine, quote: &Quote) -> String {
-    let (slots, name, until) = (line.additional_slots, &line.display_name, quote.term_end.strftime("%Y-%m-%d"));
-    format!("{slots} extra {name} slots until {until} ({} of {} days)", quote.remaining_days, quote.period_days)
+    let (slots, name, until) =
+        (line.additional_slots, &line.display_name, quote.term_end.strftime("%Y-%m-%d"));
+    format!(
+        "{slots} extra {name} slots until {until} ({} of {} days)",
+        quote.remaining_days, quote.period_days
+    )
 }
 
 /// How many slots of a tier the family's renewing ADDONs have, and what Stripe has them paid by.

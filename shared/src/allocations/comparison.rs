@@ -1,7 +1,9 @@
-//! Counts held against the devices, many at once: what the hourly run corrects, and what operators are shown.
+//! Counts held against the devices, many at once: what the hourly run corrects, and what operators
+//! are shown.
 //!
-//! Subscriptions are taken by id, a slice a statement, and a statement sees one instant: a change that is being committed is in it as a
-//! whole or not at all, so nothing that differs is somebody's change halfway.
+//! Subscriptions are taken by id, a slice a statement, and a statement sees one instant: a change
+//! that is being committed is in it as a whole or not at all, so nothing that differs is somebody's
+//! change halfway.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -78,20 +80,31 @@ pub struct Counted {
 /// # Errors
 /// `Database`.
 pub async fn compare(db: &impl GenericClient, after: Option<&SubscriptionId>) -> Result<Slice> {
-    let Some((last, compared)) = store::slice_end(db, after, SLICE).await? else { return Ok(Slice::default()) };
+    let Some((last, compared)) = store::slice_end(db, after, SLICE).await? else {
+        return Ok(Slice::default());
+    };
     let differences = store::differences(db, after, &last).await?;
     Ok(Slice { compared, differences, next: (compared == SLICE).then_some(last) })
 }
 
-/// Compares the next slice and corrects what differs, family by family. What was seen decides nothing: a family is counted again under its
-/// lock, and left alone where its counts are true by then. At the end of `budget` the rest is left, and `next` is where this slice began.
+/// Compares the next slice and corrects what differs, family by family. What was seen decides
+/// nothing: a family is counted again under its lock, and left alone where its counts are true by
+/// then. At the end of `budget` the rest is left, and `next` is where this slice began.
 ///
 /// # Errors
 /// `Database` of the comparison; a family's own error is counted.
-pub async fn correct(db: &Db, after: Option<SubscriptionId>, budget: Duration, now: Timestamp) -> Result<Counted> {
+pub async fn correct(
+    db: &Db,
+    after: Option<SubscriptionId>,
+    budget: Duration,
+    now: Timestamp,
+) -> Result<Counted> {
     let began = Instant::now();
     let slice = compare(&db.connection().await?, after.as_ref()).await?;
-    let of = |count: Count| i64::try_from(slice.differences.iter().filter(|it| it.count == count).count()).unwrap_or(i64::MAX);
+    let of = |count: Count| {
+        i64::try_from(slice.differences.iter().filter(|it| it.count == count).count())
+            .unwrap_or(i64::MAX)
+    };
     let mut counted = Counted {
         compared: slice.compared,
         slots_used_differs: of(Count::Slots),
@@ -100,7 +113,12 @@ pub async fn correct(db: &Db, after: Option<SubscriptionId>, budget: Duration, n
         next: slice.next,
         ..Counted::default()
     };
-    let roots: BTreeSet<&SubscriptionId> = slice.differences.iter().filter(|it| it.count != Count::SlotsByHand).map(|it| &it.root).collect();
+    let roots: BTreeSet<&SubscriptionId> = slice
+        .differences
+        .iter()
+        .filter(|it| it.count != Count::SlotsByHand)
+        .map(|it| &it.root)
+        .collect();
     for root in roots {
         if began.elapsed() >= budget {
             counted.next = after;

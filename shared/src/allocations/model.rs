@@ -35,9 +35,11 @@ pub struct AllocationView {
     pub slots_available: i64,
     /// Whether the family uses more than it may: nothing is taken away, and nothing new is given.
     pub over_limit: bool,
-    /// Devices of the family that hold the tier; differs from its use where an operator set that by hand.
+    /// Devices of the family that hold the tier; differs from its use where an operator set that
+    /// by hand.
     pub actual_count: i64,
-    /// Whether an operator set `slots_used` by hand to another number than the devices: so it stays until somebody reconciles.
+    /// Whether an operator set `slots_used` by hand to another number than the devices: so it
+    /// stays until somebody reconciles.
     // Answers that the release before kept have none.
     #[serde(default)]
     #[schema(required = true)]

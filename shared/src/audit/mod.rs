@@ -1,4 +1,5 @@
-//! The append-only trail: one row a changed object, none for a no-op, in the transaction of the change.
+//! The append-only trail: one row a changed object, none for a no-op, in the transaction of the
+//! change.
 
 pub mod model;
 pub(crate) mod store;
@@ -19,7 +20,11 @@ use model::{AuditFilter, AuditRow};
 ///
 /// # Errors
 /// `Database`.
-pub async fn list(db: &Db, filter: &AuditFilter, page: &Page<(Timestamp, i64)>) -> Result<Slice<AuditRow>> {
+pub async fn list(
+    db: &Db,
+    filter: &AuditFilter,
+    page: &Page<(Timestamp, i64)>,
+) -> Result<Slice<AuditRow>> {
     let rows = store::list(&db.connection().await?, filter, page).await?;
     Ok(page.cut(rows, |row| (row.event_timestamp, row.id)))
 }
@@ -77,7 +82,18 @@ impl<'a> Entry<'a> {
     /// An entry of which only this is known yet.
     #[must_use]
     pub fn new(event_type: &'static str, actor: Actor<'a>, at: Timestamp) -> Self {
-        Self { at, event_type, actor, tenant: None, subscription: None, device: None, stripe_event: None, previous_state: None, new_state: None, details: None }
+        Self {
+            at,
+            event_type,
+            actor,
+            tenant: None,
+            subscription: None,
+            device: None,
+            stripe_event: None,
+            previous_state: None,
+            new_state: None,
+            details: None,
+        }
     }
 }
 
@@ -90,6 +106,10 @@ pub(crate) async fn record_catalogue(
     new_state: Value,
     now: Timestamp,
 ) -> Result<()> {
-    let entry = Entry { previous_state, new_state: Some(new_state), ..Entry::new(event_type, Actor::Operator(by), now) };
+    let entry = Entry {
+        previous_state,
+        new_state: Some(new_state),
+        ..Entry::new(event_type, Actor::Operator(by), now)
+    };
     store::insert(tx, &entry).await
 }

@@ -12,7 +12,9 @@ use crate::db::{Conditions, Planner, execute};
 use crate::http::Page;
 use crate::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 
-const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, ip_address, stripe_event_id, previous_state, new_state, details)";
+const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id,
+                      subscription_id, device_id, actor_type, actor_id, ip_address, stripe_event_id,
+                      previous_state, new_state, details)";
 
 fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
     match entry.actor {
@@ -53,8 +55,10 @@ pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
 pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timestamp) -> Result<()> {
     let actors: Vec<_> = entries.iter().map(actor).collect();
     let sql = format!(
-        "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, NULL, new.actor_type, new.actor, NULL, NULL, new.before, new.after, new.details
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::jsonb[])
+        "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, NULL, new.actor_type,
+                new.actor, NULL, NULL, new.before, new.after, new.details
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
+                     $8::jsonb[], $9::jsonb[])
               AS new (event_type, tenant, subscription, actor_type, actor, before, after, details)"
     );
     tx.execute(
@@ -63,7 +67,10 @@ pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timest
             &now,
             &entries.iter().map(|entry| entry.event_type).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.tenant.map(TenantId::as_str)).collect::<Vec<_>>(),
-            &entries.iter().map(|entry| entry.subscription.map(SubscriptionId::as_str)).collect::<Vec<_>>(),
+            &entries
+                .iter()
+                .map(|entry| entry.subscription.map(SubscriptionId::as_str))
+                .collect::<Vec<_>>(),
             &actors.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
             &actors.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.previous_state.as_ref()).collect::<Vec<_>>(),
@@ -82,7 +89,11 @@ pub async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<(
 }
 
 /// A page of the rows that the filter lets through, newest first, and one more.
-pub async fn list(db: &impl Planner, filter: &AuditFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<AuditRow>> {
+pub async fn list(
+    db: &impl Planner,
+    filter: &AuditFilter,
+    page: &Page<(Timestamp, i64)>,
+) -> Result<Vec<AuditRow>> {
     let mut conditions = Conditions::default();
     conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
     conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));
@@ -98,8 +109,9 @@ pub async fn list(db: &impl Planner, filter: &AuditFilter, page: &Page<(Timestam
     if let Some((at, id)) = page.after {
         conditions.and_two("(event_timestamp, id) < (?, ?)", at, id);
     }
-    let select = "SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id, actor_type, actor_id, host(ip_address) AS ip_address,
-                         stripe_event_id, previous_state, new_state, details
+    let select = "SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id,
+                  actor_type, actor_id, host(ip_address) AS ip_address, stripe_event_id,
+                  previous_state, new_state, details
                   FROM subscription_audit";
     let rows = conditions.page(db, select, "event_timestamp DESC, id DESC", page).await?;
     let row = |row: &tokio_postgres::Row| AuditRow {

@@ -1,7 +1,9 @@
-//! What a customer buys and manages by themselves: the offer, how the company stands, checkouts, and Stripe's portal.
+//! What a customer buys and manages by themselves: the offer, how the company stands, checkouts,
+//! and Stripe's portal.
 //!
-//! Stripe is asked between transactions, never inside of one: what a checkout decides by is read and committed, Stripe does its part under
-//! an idempotency key, and what came of it is written in a transaction of its own. Each part can be repeated.
+//! Stripe is asked between transactions, never inside of one: what a checkout decides by is read
+//! and committed, Stripe does its part under an idempotency key, and what came of it is written in
+//! a transaction of its own. Each part can be repeated.
 
 pub mod model;
 pub(crate) mod store;
@@ -21,7 +23,10 @@ use crate::stripe::{self, KEY_SPENT, NewCustomer, NewSession};
 use crate::subscriptions::model::{Status, SubscriptionType};
 use crate::tenants::{self, model::Tenant};
 use crate::{Error, Result, addons, allocations, plans};
-use model::{BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus, NewCheckout, NewPortal, Portal};
+use model::{
+    BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus,
+    NewCheckout, NewPortal, Portal,
+};
 
 /// What is on sale, and the key that pages sell it with.
 ///
@@ -47,15 +52,23 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
     let mut subscriptions = Vec::new();
     for family in families::store::read_all(&tx, &caller.tenant).await? {
         let root = &family.root;
-        let at_portal = root.subscription_type == SubscriptionType::Main && root.is_stripe_managed();
-        let one_product = at_portal && !addons::store::renews_slots(&tx, &root.subscription_id).await?;
+        let at_portal =
+            root.subscription_type == SubscriptionType::Main && root.is_stripe_managed();
+        let one_product =
+            at_portal && !addons::store::renews_slots(&tx, &root.subscription_id).await?;
         let counted = allocations::store::count_devices(&tx, &root.subscription_id).await?;
         for member in family.members().filter(|member| member.status != Status::Expired) {
             subscriptions.push(BillingSubscription {
                 effective_status: family.effective_status(member),
                 stripe_managed: member.is_stripe_managed(),
                 portal_plan_change: one_product && member.subscription_id == root.subscription_id,
-                allocations: allocations::view_counted(&tx, &family, &member.subscription_id, &counted).await?,
+                allocations: allocations::view_counted(
+                    &tx,
+                    &family,
+                    &member.subscription_id,
+                    &counted,
+                )
+                .await?,
                 subscription_id: member.subscription_id.clone(),
                 subscription_type: member.subscription_type,
                 status: member.status,
@@ -70,16 +83,30 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
         }
     }
     tx.commit().await?;
-    Ok(BillingStatus { linked: tenant.stripe_customer_id.is_some(), billing_email: tenant.billing_email, support_tier: tenant.support_tier, subscriptions })
+    Ok(BillingStatus {
+        linked: tenant.stripe_customer_id.is_some(),
+        billing_email: tenant.billing_email,
+        support_tier: tenant.support_tier,
+        subscriptions,
+    })
 }
 
-/// Opens a checkout of a plan. A company that Stripe does not know yet becomes a customer there first.
+/// Opens a checkout of a plan. A company that Stripe does not know yet becomes a customer there
+/// first.
 ///
 /// # Errors
-/// `Invalid` for an address elsewhere, or what is not sold; `plan_not_found`, `already_subscribed`; Stripe's refusals, `Upstream`; those of
-/// the key.
-pub async fn checkout(app: &App, caller: &Customer, key: Option<&Key>, wanted: NewCheckout) -> Result<Checkout> {
-    model::check_urls(app.origins(), &[("success_url", &wanted.success_url), ("cancel_url", &wanted.cancel_url)])?;
+/// `Invalid` for an address elsewhere, or what is not sold; `plan_not_found`, `already_subscribed`;
+/// Stripe's refusals, `Upstream`; those of the key.
+pub async fn checkout(
+    app: &App,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: NewCheckout,
+) -> Result<Checkout> {
+    model::check_urls(
+        app.origins(),
+        &[("success_url", &wanted.success_url), ("cancel_url", &wanted.cancel_url)],
+    )?;
     let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
     let (tenant, price) = match prepare(db, caller, key, &wanted, now).await? {
         Prepared::Answered(first) => return Ok(first),
@@ -110,18 +137,30 @@ enum Prepared {
     ToDo(Box<Tenant>, StripePriceId),
 }
 
-async fn prepare(db: &Db, caller: &Customer, key: Option<&Key>, wanted: &NewCheckout, now: Timestamp) -> Result<Prepared> {
+async fn prepare(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: &NewCheckout,
+    now: Timestamp,
+) -> Result<Prepared> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
         return Ok(Prepared::Answered(first));
     }
-    let plan = plans::store::find(&tx, &wanted.plan_id).await?.filter(|plan| plan.is_active).ok_or_else(plans::not_found)?;
+    let plan = plans::store::find(&tx, &wanted.plan_id)
+        .await?
+        .filter(|plan| plan.is_active)
+        .ok_or_else(plans::not_found)?;
     let price = model::price(&plan, wanted.interval)?.clone();
     if !wanted.additional
         && let Some(paid) = store::paid_main(&tx, &caller.tenant).await?
     {
-        let detail = format!("{paid} is paid already. Change it in the billing portal, or say additional to buy another one beside it.");
+        let detail = format!(
+            "{paid} is paid already. Change it in the billing portal, or say additional to buy \
+             another one beside it."
+        );
         return Err(Error::conflict("already_subscribed", detail));
     }
     let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
@@ -130,21 +169,34 @@ async fn prepare(db: &Db, caller: &Customer, key: Option<&Key>, wanted: &NewChec
 }
 
 /// Who pays for the tenant: its customer at Stripe, made where there is none yet.
-pub(crate) async fn customer_of(app: &App, caller: &Customer, tenant: &Tenant) -> Result<StripeCustomerId> {
+pub(crate) async fn customer_of(
+    app: &App,
+    caller: &Customer,
+    tenant: &Tenant,
+) -> Result<StripeCustomerId> {
     match tenant.stripe_customer_id.clone() {
         Some(linked) => Ok(linked),
         None => become_customer(app, caller, tenant).await,
     }
 }
 
-/// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was lost, have the same key, and so the same
-/// customer.
-async fn become_customer(app: &App, caller: &Customer, tenant: &Tenant) -> Result<StripeCustomerId> {
+/// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was
+/// lost, have the same key, and so the same customer.
+async fn become_customer(
+    app: &App,
+    caller: &Customer,
+    tenant: &Tenant,
+) -> Result<StripeCustomerId> {
     let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
-    let new = NewCustomer { tenant: &tenant.tenant_id, name: &tenant.name, email: tenant.billing_email.as_deref() };
+    let new = NewCustomer {
+        tenant: &tenant.tenant_id,
+        name: &tenant.name,
+        email: tenant.billing_email.as_deref(),
+    };
     let key = format!("tenant:{}:customer", tenant.tenant_id);
     let made = match client.create_customer(&new, &key).await {
-        // The profile has changed since a try that was lost, and for a day the key would serve nobody. What the lost try made stays unused.
+        // The profile has changed since a try that was lost, and for a day the key would serve
+        // nobody. What the lost try made stays unused.
         Err(spent) if spent.code() == KEY_SPENT => {
             if let Some(linked) = linked(db, caller).await? {
                 return Ok(linked);
@@ -166,17 +218,26 @@ async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCustomerId>> 
 }
 
 /// Links the customer where none is linked by now, and answers the one that is.
-async fn link(db: &Db, caller: &Customer, made: StripeCustomerId, now: Timestamp) -> Result<StripeCustomerId> {
+async fn link(
+    db: &Db,
+    caller: &Customer,
+    made: StripeCustomerId,
+    now: Timestamp,
+) -> Result<StripeCustomerId> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     // As appliers of events do: the customer's lock before the tenant's row.
     tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
-    let tenant = tenants::store::lock_whole(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let tenant =
+        tenants::store::lock_whole(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
     if let Some(linked) = tenant.stripe_customer_id {
         return Ok(linked);
     }
     if !store::link_customer(&tx, &caller.tenant, &made, now).await? {
-        return Err(Error::Internal(format!("Stripe customer {made}, made for tenant {}, is another tenant's", caller.tenant)));
+        return Err(Error::Internal(format!(
+            "Stripe customer {made}, made for tenant {}, is another tenant's",
+            caller.tenant
+        )));
     }
     let entry = Entry {
         tenant: Some(&caller.tenant),
@@ -189,7 +250,13 @@ async fn link(db: &Db, caller: &Customer, made: StripeCustomerId, now: Timestamp
     Ok(made)
 }
 
-async fn keep(db: &Db, caller: &Customer, key: Option<&Key>, opened: Checkout, now: Timestamp) -> Result<Checkout> {
+async fn keep(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    opened: Checkout,
+    now: Timestamp,
+) -> Result<Checkout> {
     if key.is_none() {
         return Ok(opened);
     }
@@ -208,7 +275,11 @@ async fn keep(db: &Db, caller: &Customer, key: Option<&Key>, opened: Checkout, n
 ///
 /// # Errors
 /// `session_not_found`, also for another tenant's; `Upstream`.
-pub async fn checkout_status(app: &App, caller: &Customer, id: &StripeSessionId) -> Result<CheckoutStatus> {
+pub async fn checkout_status(
+    app: &App,
+    caller: &Customer,
+    id: &StripeSessionId,
+) -> Result<CheckoutStatus> {
     let (db, client) = (app.tenant_db()?, app.stripe()?);
     let made = {
         let mut db = db.connection().await?;
@@ -222,16 +293,22 @@ pub async fn checkout_status(app: &App, caller: &Customer, id: &StripeSessionId)
     }
     let not_found = || Error::not_found("session_not_found", "Checkout session not found");
     let session = client.find_checkout_session(id).await?.ok_or_else(not_found)?;
-    let named = session.metadata.get("tenant_id").is_some_and(|named| named == caller.tenant.as_str());
+    let named =
+        session.metadata.get("tenant_id").is_some_and(|named| named == caller.tenant.as_str());
     if !named && !is_own(db, caller, session.customer().map_err(stripe::unreadable)?).await? {
         return Err(not_found());
     }
     let subscription = match session.subscription().map_err(stripe::unreadable)? {
-        Some(id) if session.payment_status == "unpaid" => Some(client.subscription(&id).await.map_err(stripe::unreadable)?),
+        Some(id) if session.payment_status == "unpaid" => {
+            Some(client.subscription(&id).await.map_err(stripe::unreadable)?)
+        }
         _ => None,
     };
     let failed = model::has_failed(&session, subscription.as_ref());
-    Ok(CheckoutStatus { status: if failed { CheckoutState::Failed } else { CheckoutState::Pending }, subscription_id: None })
+    Ok(CheckoutStatus {
+        status: if failed { CheckoutState::Failed } else { CheckoutState::Pending },
+        subscription_id: None,
+    })
 }
 
 /// Whether the customer is the tenant's, linked or a further one.
@@ -240,7 +317,8 @@ async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) 
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
-    let own = tenant.stripe_customer_id.as_ref() == Some(&customer) || store::is_alias(&tx, &caller.tenant, &customer).await?;
+    let own = tenant.stripe_customer_id.as_ref() == Some(&customer)
+        || store::is_alias(&tx, &caller.tenant, &customer).await?;
     tx.commit().await?;
     Ok(own)
 }
@@ -252,13 +330,21 @@ async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) 
 pub async fn portal(app: &App, caller: &Customer, wanted: &NewPortal) -> Result<Portal> {
     model::check_urls(app.origins(), &[("return_url", &wanted.return_url)])?;
     let customer = linked(app.tenant_db()?, caller).await?;
-    let customer =
-        customer.ok_or_else(|| Error::conflict("no_billing_account", "The company has no billing account yet. It gets one with its first checkout."))?;
-    let url = app.stripe()?.create_portal_session(&customer, wanted.return_url.as_str(), &random_key()?).await?;
+    let customer = customer.ok_or_else(|| {
+        Error::conflict(
+            "no_billing_account",
+            "The company has no billing account yet. It gets one with its first checkout.",
+        )
+    })?;
+    let url = app
+        .stripe()?
+        .create_portal_session(&customer, wanted.return_url.as_str(), &random_key()?)
+        .await?;
     Ok(Portal { url })
 }
 
-/// Stripe's key for a session: of the caller's, so that a repetition after any failure is the same session.
+/// Stripe's key for a session: of the caller's, so that a repetition after any failure is the same
+/// session.
 fn session_key(key: Option<&Key>) -> Result<String> {
     key.map_or_else(random_key, |key| Ok(format!("checkout:{}", key.outside())))
 }

@@ -88,7 +88,8 @@ pub struct BillingSubscription {
     pub parent_subscription_id: Option<SubscriptionId>,
     /// Whether only Stripe's news changes it.
     pub stripe_managed: bool,
-    /// Whether the billing portal offers another plan for it: not while slots are renewed beside it, an operator makes the change then.
+    /// Whether the billing portal offers another plan for it: not while slots are renewed beside
+    /// it, an operator makes the change then.
     pub portal_plan_change: bool,
     pub device_limit: i32,
     pub active_device_count: i32,
@@ -103,7 +104,8 @@ request! {
     pub struct NewCheckout {
         plan_id: PlanId,
         interval: Interval,
-        /// Where Stripe sends the payer after. On one of the allowed origins; `{CHECKOUT_SESSION_ID}` in it becomes the session's id.
+        /// Where Stripe sends the payer after. On one of the allowed origins;
+        /// `{CHECKOUT_SESSION_ID}` in it becomes the session's id.
         success_url: ReturnUrl,
         /// And where without a payment.
         cancel_url: ReturnUrl,
@@ -166,37 +168,56 @@ pub fn price(plan: &Plan, interval: Interval) -> Result<&StripePriceId> {
     };
     match (wanted, other) {
         (Some(price), _) => Ok(price),
-        (None, Some(_)) => Err(Error::invalid("interval", "is not sold for this plan: choose the other one")),
+        (None, Some(_)) => {
+            Err(Error::invalid("interval", "is not sold for this plan: choose the other one"))
+        }
         (None, None) => Err(Error::invalid("plan_id", "is not sold online: contact sales")),
     }
 }
 
-/// Refuses addresses that Stripe would send a payer to and that are not on one of the origins: scheme, host and port, to the letter.
+/// Refuses addresses that Stripe would send a payer to and that are not on one of the origins:
+/// scheme, host and port, to the letter.
 ///
 /// # Errors
 /// `Invalid`, naming each.
 pub fn check_urls(origins: &[HeaderValue], urls: &[(&str, &ReturnUrl)]) -> Result<()> {
-    let refused = urls.iter().filter(|(_, url)| !origins.iter().filter_map(|origin| origin.to_str().ok()).any(|origin| is_on(origin, url.as_str())));
+    let refused = urls.iter().filter(|(_, url)| {
+        !origins
+            .iter()
+            .filter_map(|origin| origin.to_str().ok())
+            .any(|origin| is_on(origin, url.as_str()))
+    });
     let message = "must be a whole URL on one of the origins whose pages may call";
-    let faults: Vec<_> = refused.map(|(field, _)| FieldFault { field: (*field).to_owned(), message: message.to_owned() }).collect();
+    let faults: Vec<_> = refused
+        .map(|(field, _)| FieldFault { field: (*field).to_owned(), message: message.to_owned() })
+        .collect();
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
-/// By the letters, and by what a browser makes of them: it drops line breaks and reads `\` as `/`, so that neither may be there.
+/// By the letters, and by what a browser makes of them: it drops line breaks and reads `\` as `/`,
+/// so that neither may be there.
 fn is_on(origin: &str, url: &str) -> bool {
-    let rest = url.strip_prefix(origin).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
+    let rest = url
+        .strip_prefix(origin)
+        .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
     let plain = !url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
-    rest.is_some() && plain && reqwest::Url::parse(url).is_ok_and(|parsed| parsed.origin().ascii_serialization() == origin)
+    rest.is_some()
+        && plain
+        && reqwest::Url::parse(url)
+            .is_ok_and(|parsed| parsed.origin().ascii_serialization() == origin)
 }
 
-/// Whether a session that made no subscription of ours never will: it expired, or its payment failed, which Stripe tells of a payment
-/// that takes days by its subscription alone.
+/// Whether a session that made no subscription of ours never will: it expired, or its payment
+/// failed, which Stripe tells of a payment that takes days by its subscription alone.
 #[must_use]
 pub fn has_failed(session: &CheckoutSession, subscription: Option<&Subscription>) -> bool {
     match session.status.as_deref() {
         Some("expired") => true,
         Some("complete") if session.payment_status == "unpaid" => {
-            subscription.is_some_and(|subscription| ["past_due", "unpaid", "canceled", "incomplete_expired"].contains(&subscription.status.as_str()))
+            subscription.is_some_and(|subscription| {
+                ["past_due", "unpaid", "canceled", "incomplete_expired"]
+                    .contains(&subscription.status.as_str())
+            })
         }
         _ => false,
     }

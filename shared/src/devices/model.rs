@@ -47,7 +47,8 @@ request! {
         device_id: DeviceId,
         name: Option<Text<1, 200>> = None,
         site_id: Option<Text<1, 100>> = None,
-        /// Where it goes; `null` for nowhere; absent: a live MAIN, else TRIAL, else TEMPORARY, with room.
+        /// Where it goes; `null` for nowhere; absent: a live MAIN, else TRIAL, else TEMPORARY, with
+        /// room.
         subscription_id: Change<Option<SubscriptionId>> = Change::Keep,
     }
 
@@ -67,7 +68,8 @@ request! {
         device_id: DeviceId,
         name: Option<Text<1, 200>> = None,
         site_id: Option<Text<1, 100>> = None,
-        /// Where it goes; absent: a live MAIN, else TRIAL, else TEMPORARY, with room, and of these the one that ends last.
+        /// Where it goes; absent: a live MAIN, else TRIAL, else TEMPORARY, with room, and of these
+        /// the one that ends last.
         subscription_id: Option<SubscriptionId> = None,
     }
 
@@ -142,7 +144,15 @@ pub struct Moved {
 impl From<OwnDeviceFilter> for DeviceFilter {
     fn from(own: OwnDeviceFilter) -> Self {
         let OwnDeviceFilter { subscription_id, tier_id, limit, offset, cursor } = own;
-        Self { tenant_id: None, subscription_id, tier_id, status: Some(DeviceStatus::Active), limit, offset, cursor }
+        Self {
+            tenant_id: None,
+            subscription_id,
+            tier_id,
+            status: Some(DeviceStatus::Active),
+            limit,
+            offset,
+            cursor,
+        }
     }
 }
 

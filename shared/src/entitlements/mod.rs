@@ -1,4 +1,5 @@
-//! Entitlements: what a tenant may have and has, computed from its live families at each question (docs/billing.md, "Entitlements").
+//! Entitlements: what a tenant may have and has, computed from its live families at each question
+//! (docs/billing.md, "Entitlements").
 
 pub mod model;
 
@@ -33,8 +34,14 @@ async fn read(tx: &Transaction<'_>, tenant: &TenantId) -> Result<(Vec<Family>, V
     futures::try_join!(families::store::read_all(tx, tenant), tiers::store::list(tx, &whole, false))
 }
 
-async fn compute(tx: &Transaction<'_>, tenant: &TenantId, families: &[Family], tiers: &[Tier]) -> Result<Entitlements> {
-    let held = families.iter().flat_map(Family::members).filter_map(|member| member.plan_id.as_ref());
+async fn compute(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    families: &[Family],
+    tiers: &[Tier],
+) -> Result<Entitlements> {
+    let held =
+        families.iter().flat_map(Family::members).filter_map(|member| member.plan_id.as_ref());
     let limits: BTreeMap<PlanId, BTreeMap<String, i64>> = plans::store::limits(tx, held).await?;
     let families = families.iter().map(|family| model::of_family(family, tiers, &limits)).collect();
     Ok(model::of_all(tenant.clone(), families))
@@ -43,8 +50,8 @@ async fn compute(tx: &Transaction<'_>, tenant: &TenantId, families: &[Family], t
 /// Whether so many more of something are allowed.
 ///
 /// # Errors
-/// `Exceeded` (`limit_reached`) with the numbers; `subscription_not_found`; `Invalid` for what no plan limits, and where a use that is
-/// counted elsewhere is not told.
+/// `Exceeded` (`limit_reached`) with the numbers; `subscription_not_found`; `Invalid` for what no
+/// plan limits, and where a use that is counted elsewhere is not told.
 pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;
@@ -71,14 +78,23 @@ pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> 
                 None if plans::store::any_limits(&tx, resource).await? => 0,
                 None => return Err(unknown()),
             };
-            let used = asked.current_usage.ok_or_else(|| Error::invalid("current_usage", format!("is required: {resource} are not counted here")))?;
+            let used = asked.current_usage.ok_or_else(|| {
+                Error::invalid(
+                    "current_usage",
+                    format!("is required: {resource} are not counted here"),
+                )
+            })?;
             Use::of(used.get(), limit)
         }
     };
     tx.commit().await?;
     let requested = asked.requested.get();
     if slots.used + requested > slots.limit {
-        let detail = format!("{requested} more of {resource} would exceed what was paid for. Used: {}/{}. Upgrade your plan.", slots.used, slots.limit);
+        let detail = format!(
+            "{requested} more of {resource} would exceed what was paid for. Used: {}/{}. Upgrade \
+             your plan.",
+            slots.used, slots.limit
+        );
         return Err(Error::exceeded("limit_reached", detail, slots.used, slots.limit));
     }
     Ok(Allowed { allowed: true, resource: resource.to_owned(), slots })

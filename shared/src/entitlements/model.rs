@@ -119,17 +119,31 @@ pub struct Allowed {
 
 /// What a family gives. `limits` are those of the plans.
 #[must_use]
-pub fn of_family(family: &Family, tiers: &[Tier], limits: &BTreeMap<PlanId, BTreeMap<String, i64>>) -> FamilyEntitlements {
+pub fn of_family(
+    family: &Family,
+    tiers: &[Tier],
+    limits: &BTreeMap<PlanId, BTreeMap<String, i64>>,
+) -> FamilyEntitlements {
     let root = &family.root;
-    let counting: Vec<_> = family.members().filter(|member| family.counts(&member.subscription_id)).collect();
+    let counting: Vec<_> =
+        family.members().filter(|member| family.counts(&member.subscription_id)).collect();
     let mut named = BTreeMap::new();
-    for (name, limit) in counting.iter().filter_map(|member| limits.get(member.plan_id.as_ref()?)).flatten() {
+    for (name, limit) in
+        counting.iter().filter_map(|member| limits.get(member.plan_id.as_ref()?)).flatten()
+    {
         *named.entry(name.clone()).or_default() += limit;
     }
-    let held = tiers.iter().filter(|tier| family.allocations.iter().any(|held| held.tier == tier.tier_id));
+    let held =
+        tiers.iter().filter(|tier| family.allocations.iter().any(|held| held.tier == tier.tier_id));
     let tiers = held.map(|tier| {
         let slots = Use::of(family.slots_used(tier.tier_id), family.effective_limit(tier.tier_id));
-        TierUse { tier_id: tier.tier_id, name: tier.name.clone(), display_name: tier.display_name.clone(), over_limit: slots.used > slots.limit, slots }
+        TierUse {
+            tier_id: tier.tier_id,
+            name: tier.name.clone(),
+            display_name: tier.display_name.clone(),
+            over_limit: slots.used > slots.limit,
+            slots,
+        }
     });
     FamilyEntitlements {
         subscription_id: root.subscription_id.clone(),
@@ -147,11 +161,14 @@ pub fn of_family(family: &Family, tiers: &[Tier], limits: &BTreeMap<PlanId, BTre
 /// All families of a tenant together.
 #[must_use]
 pub fn of_all(tenant_id: TenantId, families: Vec<FamilyEntitlements>) -> Entitlements {
-    let (mut devices, mut tiers, mut limits) = (Use::default(), BTreeMap::<i32, TierUse>::new(), BTreeMap::new());
+    let (mut devices, mut tiers, mut limits) =
+        (Use::default(), BTreeMap::<i32, TierUse>::new(), BTreeMap::new());
     for family in families.iter().filter(|family| family.live) {
         devices = devices.and(family.devices);
         for tier in &family.tiers {
-            let total = tiers.entry(tier.tier_id).or_insert_with(|| TierUse { slots: Use::default(), ..tier.clone() });
+            let total = tiers
+                .entry(tier.tier_id)
+                .or_insert_with(|| TierUse { slots: Use::default(), ..tier.clone() });
             total.slots = total.slots.and(tier.slots);
             total.over_limit = total.slots.used > total.slots.limit;
         }

@@ -1,4 +1,5 @@
-//! What Stripe lists against what was applied last: news that never came is found (docs/renewals.md, "Drift").
+//! What Stripe lists against what was applied last: news that never came is found
+//! (docs/renewals.md, "Drift").
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -43,7 +44,9 @@ impl Applier {
         let ours = subscriptions::store::find_paid_by(&self.db.connection().await?, &ids).await?;
         let (mut compared, mut unknown) = (Compared::default(), Vec::new());
         for listed in &page.data {
-            let Some(own) = ours.iter().find(|own| own.stripe_subscription_id.as_ref().is_some_and(|id| id.as_str() == listed.id)) else {
+            let Some(own) = ours.iter().find(|own| {
+                own.stripe_subscription_id.as_ref().is_some_and(|id| id.as_str() == listed.id)
+            }) else {
                 unknown.push(listed);
                 continue;
             };
@@ -54,25 +57,41 @@ impl Applier {
             if !differs(listed, own, self.clock.now())? {
                 continue;
             }
-            match self.follow_stripe(&StripeSubscriptionId::parse(&listed.id)?, Cause::Drift, &mut Reads::default()).await {
-                Ok(done) => compared.repaired += u32::from(done.is_some_and(|(_, changed)| changed)),
+            match self
+                .follow_stripe(
+                    &StripeSubscriptionId::parse(&listed.id)?,
+                    Cause::Drift,
+                    &mut Reads::default(),
+                )
+                .await
+            {
+                Ok(done) => {
+                    compared.repaired += u32::from(done.is_some_and(|(_, changed)| changed));
+                }
                 Err(error) => {
                     compared.failed += 1;
-                    tracing::warn!(subscription.id = %own.subscription_id, code = error.code(), %error, "what differs from Stripe could not be repaired");
+                    tracing::warn!(subscription.id = %own.subscription_id, code = error.code(),
+                        %error, "what differs from Stripe could not be repaired");
                 }
             }
         }
         compared.unknown = self.tell_unknown(&unknown).await?;
-        compared.next = page.data.last().filter(|_| page.has_more).map(|last| StripeSubscriptionId::parse(&last.id)).transpose()?;
+        compared.next = page
+            .data
+            .last()
+            .filter(|_| page.has_more)
+            .map(|last| StripeSubscriptionId::parse(&last.id))
+            .transpose()?;
         Ok(compared)
     }
 
-    /// Flags running subscriptions of our prices that no checkout made subscriptions of: somebody pays for nothing. Not one that waits for its
-    /// checkout. Returns how many.
+    /// Flags running subscriptions of our prices that no checkout made subscriptions of: somebody
+    /// pays for nothing. Not one that waits for its checkout. Returns how many.
     async fn tell_unknown(&self, listed: &[&Subscription]) -> Result<u32> {
         let now = self.clock.now();
         let missed = |listed: &Subscription| {
-            matches!(listed.status.as_str(), "active" | "trialing" | "past_due") && listed.created().is_some_and(|created| created <= now - ARRIVAL)
+            matches!(listed.status.as_str(), "active" | "trialing" | "past_due")
+                && listed.created().is_some_and(|created| created <= now - ARRIVAL)
         };
         let mut pays = Vec::new();
         for listed in listed.iter().filter(|listed| missed(listed)) {
@@ -94,8 +113,17 @@ impl Applier {
             if store::is_before_somebody(&tx, id).await? {
                 continue;
             }
-            let detail = format!("Stripe subscription {id} pays for one of our prices, and no subscription here is its: was its checkout lost?");
-            let flag = Flag { kind: "stripe_subscription_unknown", tenant: None, subscription: None, stripe_event: None, detail };
+            let detail = format!(
+                "Stripe subscription {id} pays for one of our prices, and no subscription here is \
+                 its: was its checkout lost?"
+            );
+            let flag = Flag {
+                kind: "stripe_subscription_unknown",
+                tenant: None,
+                subscription: None,
+                stripe_event: None,
+                detail,
+            };
             flags::store::raise_while_open(&tx, &flag, now).await?;
             told += 1;
         }
@@ -104,11 +132,13 @@ impl Applier {
     }
 }
 
-/// Whether Stripe says another thing than when its word was applied last, or should have said one by now.
+/// Whether Stripe says another thing than when its word was applied last, or should have said one
+/// by now.
 fn differs(listed: &Subscription, own: &model::Subscription, now: Timestamp) -> Result<bool> {
     let mut same_item = false;
     for item in &listed.items.data {
-        let same_price = own.stripe_price_id.is_none() || Some(item.price()?) == own.stripe_price_id;
+        let same_price =
+            own.stripe_price_id.is_none() || Some(item.price()?) == own.stripe_price_id;
         same_item |= same_price && Some(listed.period(item)?.1) == own.stripe_period_end;
     }
     let same = own.stripe_status.as_deref() == Some(listed.status.as_str())

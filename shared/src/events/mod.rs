@@ -1,7 +1,8 @@
 //! Stripe's events: none lost, none applied twice, order does not matter (docs/events.md).
 //!
-//! An event is a hint: what it means is read from Stripe, outside any transaction; its row and everything that it changes commit
-//! together. Whoever applies an event (queue, replay, backfill) calls `apply`.
+//! An event is a hint: what it means is read from Stripe, outside any transaction; its row and
+//! everything that it changes commit together. Whoever applies an event (queue, replay, backfill)
+//! calls `apply`.
 
 mod addon;
 pub mod backfill;
@@ -32,7 +33,8 @@ use crate::stripe::Stripe;
 use crate::{Error, Result, subscriptions};
 use model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
 
-/// How long one event may take. What takes longer is tried again: a stalled service must not hold up the batch until the function's end.
+/// How long one event may take. What takes longer is tried again: a stalled service must not hold
+/// up the batch until the function's end.
 const EVENT_BUDGET: Duration = Duration::from_secs(25);
 
 /// How long its outcome, or a note on the try, may take to record after that.
@@ -66,28 +68,49 @@ impl Outcome {
 }
 
 impl Applier {
-    /// Applies an event, or records why not. Repeating it is harmless. `receives` is how often the queue has handed it out, this time
-    /// included; `reads` is what its batch has read of Stripe so far.
+    /// Applies an event, or records why not. Repeating it is harmless. `receives` is how often the
+    /// queue has handed it out, this time included; `reads` is what its batch has read of
+    /// Stripe so far.
     ///
     /// # Errors
-    /// Only what may pass (`Error::is_transient`) or could not even be recorded: the message must stay on its queue.
-    pub async fn apply(&self, event: &Envelope, receives: u32, reads: &mut Reads) -> Result<Outcome> {
-        let error = match self.db.bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives, reads))).await {
+    /// Only what may pass (`Error::is_transient`) or could not even be recorded: the message must
+    /// stay on its queue.
+    pub async fn apply(
+        &self,
+        event: &Envelope,
+        receives: u32,
+        reads: &mut Reads,
+    ) -> Result<Outcome> {
+        let error = match self
+            .db
+            .bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives, reads)))
+            .await
+        {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
         if !error.is_transient() || receives >= GIVE_UP_RECEIVES {
             return self.db.bounded(RECORD_BUDGET, self.record_failure(event, &error)).await;
         }
-        // A word that the consumer lives. Where the database is what is away, nothing can be noted, and nothing was counted either.
-        if let Err(unnoted) = self.db.bounded(RECORD_BUDGET, self.note_transient(event, &error)).await {
-            tracing::warn!(stripe.event_id = %event.id, error = %unnoted, "a try could not be noted");
+        // A word that the consumer lives. Where the database is what is away, nothing can be noted,
+        // and nothing was counted either.
+        if let Err(unnoted) =
+            self.db.bounded(RECORD_BUDGET, self.note_transient(event, &error)).await
+        {
+            tracing::warn!(stripe.event_id = %event.id, error = %unnoted,
+            "a try could not be noted");
         }
         Err(error)
     }
 
-    async fn try_apply(&self, event: &Envelope, receives: u32, reads: &mut Reads) -> Result<Outcome> {
-        let is_word = event.event_type.starts_with("customer.subscription.") || event.event_type.starts_with("invoice.");
+    async fn try_apply(
+        &self,
+        event: &Envelope,
+        receives: u32,
+        reads: &mut Reads,
+    ) -> Result<Outcome> {
+        let is_word = event.event_type.starts_with("customer.subscription.")
+            || event.event_type.starts_with("invoice.");
         let subscription = if is_word { event.subscription() } else { Ok(None) };
         let seen = {
             // The connection goes back before Stripe is asked: a slow answer must not hold it.
@@ -102,14 +125,21 @@ impl Applier {
             if let Some(status) = status.filter(|status| status.is_final()) {
                 return Ok(Outcome::quiet(status));
             }
-            if receives > 1 && store::begin_again(&mut db, event, self.clock.now()).await? > MAX_LOST_TRIES {
-                return Err(Error::conflict("consumer_dies", format!("{MAX_LOST_TRIES} tries came to no word: their consumer died")));
+            if receives > 1
+                && store::begin_again(&mut db, event, self.clock.now()).await? > MAX_LOST_TRIES
+            {
+                return Err(Error::conflict(
+                    "consumer_dies",
+                    format!("{MAX_LOST_TRIES} tries came to no word: their consumer died"),
+                ));
             }
             seen
         };
         fault::point(Point::ApplyBegun);
         if event.livemode != self.stripe.livemode()? {
-            return self.record(event, EventStatus::Ignored, "of the other mode (livemode)", None).await;
+            return self
+                .record(event, EventStatus::Ignored, "of the other mode (livemode)", None)
+                .await;
         }
         match event.event_type.as_str() {
             "checkout.session.completed"
@@ -118,31 +148,62 @@ impl Applier {
             | "checkout.session.expired" => checkout::apply(self, event).await,
             kind if is_word => match subscription? {
                 Some(id) => self.apply_word(event, &id, seen, reads).await,
-                None if kind.starts_with("invoice.") => self.record(event, EventStatus::Ignored, "an invoice of no subscription", None).await,
+                None if kind.starts_with("invoice.") => {
+                    self.record(event, EventStatus::Ignored, "an invoice of no subscription", None)
+                        .await
+                }
                 None => Err(Error::conflict("stripe_shape", "the event's subscription has no id")),
             },
-            "charge.refunded" | "charge.dispute.created" | "charge.dispute.closed" | "customer.updated" | "customer.deleted" => {
-                notices::apply(self, event).await
+            "charge.refunded"
+            | "charge.dispute.created"
+            | "charge.dispute.closed"
+            | "customer.updated"
+            | "customer.deleted" => notices::apply(self, event).await,
+            _ => {
+                self.record(
+                    event,
+                    EventStatus::Ignored,
+                    "events of this type change nothing here",
+                    None,
+                )
+                .await
             }
-            _ => self.record(event, EventStatus::Ignored, "events of this type change nothing here", None).await,
         }
     }
 
     async fn note_transient(&self, event: &Envelope, error: &Error) -> Result<()> {
-        store::record_transient(&mut self.db.connection().await?, event, &error.to_string(), self.clock.now()).await
+        store::record_transient(
+            &mut self.db.connection().await?,
+            event,
+            &error.to_string(),
+            self.clock.now(),
+        )
+        .await
     }
 
-    /// A permanent error: recorded with its text, so that others go on. Somebody may have paid, or go on using what they no longer pay: a
-    /// person must look.
+    /// A permanent error: recorded with its text, so that others go on. Somebody may have paid, or
+    /// go on using what they no longer pay: a person must look.
     async fn record_failure(&self, event: &Envelope, error: &Error) -> Result<Outcome> {
         tracing::error!(stripe.event_id = %event.id, code = error.code(), %error, "event failed");
         let reason = error.to_string();
-        let flag = Flag { kind: error.code(), tenant: None, subscription: None, stripe_event: Some(&event.id), detail: reason.clone() };
+        let flag = Flag {
+            kind: error.code(),
+            tenant: None,
+            subscription: None,
+            stripe_event: Some(&event.id),
+            detail: reason.clone(),
+        };
         self.record(event, EventStatus::Failed, &reason, Some(flag)).await
     }
 
     /// Records an outcome that changes nothing else.
-    async fn record(&self, event: &Envelope, status: EventStatus, reason: &str, flag: Option<Flag<'_>>) -> Result<Outcome> {
+    async fn record(
+        &self,
+        event: &Envelope,
+        status: EventStatus,
+        reason: &str,
+        flag: Option<Flag<'_>>,
+    ) -> Result<Outcome> {
         let now = self.clock.now();
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;

@@ -1,5 +1,5 @@
-//! What Stripe says now: read outside any transaction, at a rate that all functions share, and once for all events of a batch that are
-//! about the same subscription.
+//! What Stripe says now: read outside any transaction, at a rate that all functions share, and once
+//! for all events of a batch that are about the same subscription.
 
 use std::collections::HashMap;
 
@@ -20,19 +20,26 @@ pub(super) struct News {
     is_paid: bool,
     /// Of its oldest open invoice.
     unpaid_since: Option<Timestamp>,
-    /// Of its latest settled invoice, where the present period is not paid: news that came late must find what was paid meanwhile.
+    /// Of its latest settled invoice, where the present period is not paid: news that came late
+    /// must find what was paid meanwhile.
     paid_term: Option<(Timestamp, Timestamp)>,
 }
 
 impl News {
     /// The word that this is for a subscription with these items' prices resolved.
-    pub fn word<'a>(&'a self, item: &Item, price: Option<&'a StripePriceId>, plan: Option<&'a Plan>) -> Result<Word<'a>> {
+    pub fn word<'a>(
+        &'a self,
+        item: &Item,
+        price: Option<&'a StripePriceId>,
+        plan: Option<&'a Plan>,
+    ) -> Result<Word<'a>> {
         let period = self.subscription.period(item)?;
         Ok(Word {
             status: &self.subscription.status,
             period,
             paid_term: if self.is_paid { Some(period) } else { self.paid_term },
-            // A payment that failed did so when the present period began, unless an open invoice says better.
+            // A payment that failed did so when the present period began, unless an open invoice
+            // says better.
             unpaid_since: self.unpaid_since.unwrap_or(period.0),
             cancel_at: self.subscription.cancel_at(),
             is_collection_paused: self.subscription.is_collection_paused(),
@@ -43,7 +50,8 @@ impl News {
     }
 }
 
-/// What a batch has read of Stripe. All of its events happened before their delivery, and so before any read that came after it.
+/// What a batch has read of Stripe. All of its events happened before their delivery, and so before
+/// any read that came after it.
 #[derive(Default)]
 pub struct Reads(HashMap<StripeSubscriptionId, (i64, News)>);
 
@@ -70,14 +78,19 @@ impl Applier {
         self.pace().await?;
         let subscription = self.stripe.subscription(id).await?;
         let now = self.clock.now();
-        if matches!(subscription.status.as_str(), "active" | "trialing") && subscription.is_settled(now)? {
+        if matches!(subscription.status.as_str(), "active" | "trialing")
+            && subscription.is_settled(now)?
+        {
             return Ok(News { subscription, is_paid: true, unpaid_since: None, paid_term: None });
         }
         self.pace().await?;
         let invoices = self.stripe.invoices(id).await?;
-        let open = invoices.iter().filter(|invoice| invoice.status.as_deref() == Some("open") && !invoice.is_settled(now));
+        let open = invoices.iter().filter(|invoice| {
+            invoice.status.as_deref() == Some("open") && !invoice.is_settled(now)
+        });
         let unpaid_since = open.filter_map(Invoice::unpaid_since).min();
-        let paid_term = invoices.iter().filter(|invoice| invoice.is_settled(now)).find_map(Invoice::term);
+        let paid_term =
+            invoices.iter().filter(|invoice| invoice.is_settled(now)).find_map(Invoice::term);
         Ok(News { subscription, is_paid: false, unpaid_since, paid_term })
     }
 }

@@ -1,5 +1,6 @@
-//! Events that tell of a customer rather than of a subscription: refunds, disputes, and the customer's own data
-//! (docs/events.md, "Notices"). Access changes only when Stripe changes the subscription.
+//! Events that tell of a customer rather than of a subscription: refunds, disputes, and the
+//! customer's own data (docs/events.md, "Notices"). Access changes only when Stripe changes the
+//! subscription.
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -25,17 +26,30 @@ fn names(event_type: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Applies a notice: to the tenant whose customer it is; one that we do not know yet waits for its checkout.
+/// Applies a notice: to the tenant whose customer it is; one that we do not know yet waits for its
+/// checkout.
 pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
     let customer = if let Some(customer) = event.customer() {
         customer
     } else {
-        let charge = event.object["charge"].as_str().or_else(|| event.object["charge"]["id"].as_str());
-        let charge = charge.ok_or_else(|| Error::conflict("stripe_shape", "the event's object has neither customer nor charge"))?;
+        let charge =
+            event.object["charge"].as_str().or_else(|| event.object["charge"]["id"].as_str());
+        let charge = charge.ok_or_else(|| {
+            Error::conflict("stripe_shape", "the event's object has neither customer nor charge")
+        })?;
         applier.pace().await?;
         match applier.stripe.customer_of_charge(&StripeChargeId::parse(charge)?).await? {
             Some(customer) => customer,
-            None => return applier.record(event, EventStatus::Ignored, "not ours: the charge has no customer", None).await,
+            None => {
+                return applier
+                    .record(
+                        event,
+                        EventStatus::Ignored,
+                        "not ours: the charge has no customer",
+                        None,
+                    )
+                    .await;
+            }
         }
     };
     // What it is now, and not what it was when the event was made.
@@ -49,11 +63,22 @@ pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
     let tx = db.transaction().await?;
-    if let Some(status) = store::claim_alone(&tx, event, Some(&customer), now).await?.filter(|status| status.is_final()) {
+    if let Some(status) = store::claim_alone(&tx, event, Some(&customer), now)
+        .await?
+        .filter(|status| status.is_final())
+    {
         return Ok(Outcome::quiet(status));
     }
     let Some(tenant) = tenants::store::find_by_customer(&tx, &customer).await? else {
-        store::finish(&tx, &event.id, EventStatus::Waiting, Some("its Stripe customer is not known here yet"), None, now).await?;
+        store::finish(
+            &tx,
+            &event.id,
+            EventStatus::Waiting,
+            Some("its Stripe customer is not known here yet"),
+            None,
+            now,
+        )
+        .await?;
         tx.commit().await?;
         return Ok(Outcome::quiet(EventStatus::Waiting));
     };
@@ -77,21 +102,44 @@ struct Notice<'a> {
 }
 
 impl Notice<'_> {
-    async fn tell(&self, customer: &StripeCustomerId, (event_type, kind): (&'static str, &'static str)) -> Result<()> {
+    async fn tell(
+        &self,
+        customer: &StripeCustomerId,
+        (event_type, kind): (&'static str, &'static str),
+    ) -> Result<()> {
         let object = &self.event.object;
-        let details = json!({"stripe_customer_id": customer, "object": object["id"], "amount": object["amount"], "amount_refunded": object["amount_refunded"],
+        let details = json!({"stripe_customer_id": customer, "object": object["id"],
+            "amount": object["amount"], "amount_refunded": object["amount_refunded"],
                              "status": object["status"], "reason": object["reason"]});
         // What this kind of object does not have says nothing.
-        let details: Value = details.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let details: Value = details
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         self.audit(event_type, None, None, Some(details)).await?;
         let detail = format!("Stripe: {} of customer {customer}", self.event.event_type);
-        let flag = Flag { kind, tenant: Some(self.tenant), subscription: None, stripe_event: Some(&self.event.id), detail };
+        let flag = Flag {
+            kind,
+            tenant: Some(self.tenant),
+            subscription: None,
+            stripe_event: Some(&self.event.id),
+            detail,
+        };
         flags::store::raise(self.tx, &flag, self.now).await
     }
 
     /// Fills only what is empty: what people have written here stays, whatever is typed at Stripe.
-    async fn complete_profile(&self, customer: &StripeCustomerId, details: &CustomerDetails) -> Result<()> {
-        let Some(before) = tenants::store::lock_whole(self.tx, self.tenant).await? else { return Ok(()) };
+    async fn complete_profile(
+        &self,
+        customer: &StripeCustomerId,
+        details: &CustomerDetails,
+    ) -> Result<()> {
+        let Some(before) = tenants::store::lock_whole(self.tx, self.tenant).await? else {
+            return Ok(());
+        };
         if before.is_deleted() || before.stripe_customer_id.as_ref() != Some(customer) {
             return Ok(());
         }
@@ -119,7 +167,13 @@ impl Notice<'_> {
         self.audit("TENANT_UPDATED", Some(json!(before)), Some(json!(after)), None).await
     }
 
-    async fn audit(&self, event_type: &'static str, previous_state: Option<Value>, new_state: Option<Value>, details: Option<Value>) -> Result<()> {
+    async fn audit(
+        &self,
+        event_type: &'static str,
+        previous_state: Option<Value>,
+        new_state: Option<Value>,
+        details: Option<Value>,
+    ) -> Result<()> {
         let entry = Entry {
             tenant: Some(self.tenant),
             stripe_event: Some(&self.event.id),

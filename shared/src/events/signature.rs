@@ -1,4 +1,5 @@
-//! Stripe's webhook signature (Stripe's "Verify webhook signatures manually"): HMAC-SHA256 over `{t}.{raw body}`.
+//! Stripe's webhook signature (Stripe's "Verify webhook signatures manually"): HMAC-SHA256 over
+//! `{t}.{raw body}`.
 
 use aws_lc_rs::hmac;
 
@@ -7,7 +8,8 @@ use crate::{Error, Result};
 /// How far a signature's time may be from ours, in seconds, either way.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// Checks the `Stripe-Signature` header over the raw body against every secret in force, in constant time for each.
+/// Checks the `Stripe-Signature` header over the raw body against every secret in force, in
+/// constant time for each.
 ///
 /// # Errors
 /// `Malformed`: `signature_malformed`, `signature_stale` or `signature_invalid`.
@@ -24,7 +26,10 @@ pub fn verify(header: &str, body: &[u8], secrets: &[String], now_seconds: i64) -
         }
     }
     let (Some(timestamp), false) = (timestamp, signatures.is_empty()) else {
-        return refuse("signature_malformed", "Stripe-Signature must hold a time (t) and a signature (v1)");
+        return refuse(
+            "signature_malformed",
+            "Stripe-Signature must hold a time (t) and a signature (v1)",
+        );
     };
     let Ok(seconds) = timestamp.parse::<i64>() else {
         return refuse("signature_malformed", "Stripe-Signature's time is not a number of seconds");
@@ -39,7 +44,10 @@ pub fn verify(header: &str, body: &[u8], secrets: &[String], now_seconds: i64) -
         return refuse("signature_invalid", "Stripe-Signature does not match the body");
     }
     if seconds.abs_diff(now_seconds) > TOLERANCE_SECONDS.unsigned_abs() {
-        return refuse("signature_stale", "Stripe-Signature's time is more than 300 seconds from now");
+        return refuse(
+            "signature_stale",
+            "Stripe-Signature's time is more than 300 seconds from now",
+        );
     }
     Ok(())
 }
@@ -67,12 +75,21 @@ mod tests {
     #[test]
     fn known_answer() {
         // By openssl: printf '1767225600.{}' | openssl dgst -sha256 -hmac whsec_test
-        assert_eq!(sign("whsec_test", NOW, b"{}"), format!("t={NOW},v1=4a942ef9477fb7b15b98664cf7ff2c2543984c1fa6bdf3520b48dcb25bcd1fe4"));
+        assert_eq!(
+            sign("whsec_test", NOW, b"{}"),
+            format!("t={NOW},v1=4a942ef9477fb7b15b98664cf7ff2c2543984c1fa6bdf3520b48dcb25bcd1fe4")
+        );
     }
 
     #[test]
     fn a_signature_is_good_for_300_seconds_either_way() {
-        for (t, expected) in [(NOW, None), (NOW - 300, None), (NOW + 300, None), (NOW - 301, Some("signature_stale")), (NOW + 301, Some("signature_stale"))] {
+        for (t, expected) in [
+            (NOW, None),
+            (NOW - 300, None),
+            (NOW + 300, None),
+            (NOW - 301, Some("signature_stale")),
+            (NOW + 301, Some("signature_stale")),
+        ] {
             assert_eq!(code(&sign("s", t, BODY), BODY, &["s"]), expected, "{}", t - NOW);
         }
     }
@@ -90,7 +107,12 @@ mod tests {
         let good = sign("s", NOW, BODY);
         let (t, v1) = good.split_once(',').expect("two parts");
         let other = "v1=00ff";
-        for header in [format!("{v1},{t}"), format!("{t},{other},{v1}"), format!("{other}, {v1} ,{t},v0=1"), format!("{t},v1=nothex,{v1}")] {
+        for header in [
+            format!("{v1},{t}"),
+            format!("{t},{other},{v1}"),
+            format!("{other}, {v1} ,{t},v0=1"),
+            format!("{t},v1=nothex,{v1}"),
+        ] {
             assert_eq!(code(&header, BODY, &["s"]), None, "{header}");
         }
         for header in ["", "t=1", v1, t, "t=x,v1=00", "nonsense", "t=,v1=,"] {
@@ -102,6 +124,9 @@ mod tests {
     fn the_raw_bytes_are_signed() {
         let header = sign("s", NOW, BODY);
         assert_eq!(code(&header, &[BODY, b" "].concat(), &["s"]), Some("signature_invalid"));
-        assert_eq!(code(&header, br#"{"name":"\u00dcn\u00efcode \u2713"}"#, &["s"]), Some("signature_invalid"));
+        assert_eq!(
+            code(&header, br#"{"name":"\u00dcn\u00efcode \u2713"}"#, &["s"]),
+            Some("signature_invalid")
+        );
     }
 }

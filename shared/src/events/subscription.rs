@@ -1,5 +1,5 @@
-//! Stripe's word of a subscription that we have: whichever event tells of it, present state is read and applied under the root's lock
-//! (docs/events.md, "Subscriptions").
+//! Stripe's word of a subscription that we have: whichever event tells of it, present state is read
+//! and applied under the root's lock (docs/events.md, "Subscriptions").
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -27,7 +27,11 @@ const READS: u32 = 4;
 
 /// Events that a person must see, beside what their subscription's word changes.
 const TOLD: [(&str, &str, &str); 2] = [
-    ("invoice.payment_action_required", "STRIPE_PAYMENT_ACTION_REQUIRED", "payment_action_required"),
+    (
+        "invoice.payment_action_required",
+        "STRIPE_PAYMENT_ACTION_REQUIRED",
+        "payment_action_required",
+    ),
     ("invoice.finalization_failed", "STRIPE_FINALIZATION_FAILED", "finalization_failed"),
 ];
 
@@ -52,9 +56,15 @@ impl<'a> Cause<'a> {
 }
 
 impl Applier {
-    /// Applies what Stripe says now of the subscription that the event is about. One that we do not have yet waits for its checkout.
-    /// `seen` is ours, as `find_synced` found it.
-    pub(super) async fn apply_word(&self, event: &Envelope, id: &StripeSubscriptionId, seen: Option<Synced>, reads: &mut Reads) -> Result<Outcome> {
+    /// Applies what Stripe says now of the subscription that the event is about. One that we do not
+    /// have yet waits for its checkout. `seen` is ours, as `find_synced` found it.
+    pub(super) async fn apply_word(
+        &self,
+        event: &Envelope,
+        id: &StripeSubscriptionId,
+        seen: Option<Synced>,
+        reads: &mut Reads,
+    ) -> Result<Outcome> {
         if let Some((status, _)) = self.follow_seen(id, seen, Cause::Event(event), reads).await? {
             return Ok(Outcome::quiet(status));
         }
@@ -66,10 +76,17 @@ impl Applier {
         {
             return Ok(Outcome { status, wake_outbox: true });
         }
-        self.record(event, EventStatus::Waiting, "its Stripe subscription is not known here yet", None).await
+        self.record(
+            event,
+            EventStatus::Waiting,
+            "its Stripe subscription is not known here yet",
+            None,
+        )
+        .await
     }
 
-    /// Has Stripe's present word applied where no event tells of it: after a hold, or where it is overdue. False where we do not have it.
+    /// Has Stripe's present word applied where no event tells of it: after a hold, or where it is
+    /// overdue. False where we do not have it.
     ///
     /// # Errors
     /// `Upstream`, `Database`; what makes an event fail.
@@ -77,8 +94,14 @@ impl Applier {
         Ok(self.follow_stripe(id, Cause::Wanted, &mut Reads::default()).await?.is_some())
     }
 
-    /// What became of the event, and whether the word changed anything; none where we do not have the subscription.
-    pub(super) async fn follow_stripe(&self, id: &StripeSubscriptionId, cause: Cause<'_>, reads: &mut Reads) -> Result<Option<(EventStatus, bool)>> {
+    /// What became of the event, and whether the word changed anything; none where we do not have
+    /// the subscription.
+    pub(super) async fn follow_stripe(
+        &self,
+        id: &StripeSubscriptionId,
+        cause: Cause<'_>,
+        reads: &mut Reads,
+    ) -> Result<Option<(EventStatus, bool)>> {
         let seen = subscriptions::store::find_synced(&self.db.connection().await?, id).await?;
         self.follow_seen(id, seen, cause, reads).await
     }
@@ -104,22 +127,36 @@ impl Applier {
             }
             seen = subscriptions::store::find_synced(&self.db.connection().await?, id).await?;
         }
-        Err(Error::unavailable(Service::Stripe, format!("subscription {id} is changing faster than it can be read")))
+        Err(Error::unavailable(
+            Service::Stripe,
+            format!("subscription {id} is changing faster than it can be read"),
+        ))
     }
 
     /// None where another word was applied since `sync`.
-    async fn try_follow(&self, own: &SubscriptionId, sync: i64, cause: Cause<'_>, news: &News) -> Result<Option<(EventStatus, bool)>> {
+    async fn try_follow(
+        &self,
+        own: &SubscriptionId,
+        sync: i64,
+        cause: Cause<'_>,
+        news: &News,
+    ) -> Result<Option<(EventStatus, bool)>> {
         let now = self.clock.now();
         let event = cause.event();
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
         if let Some(event) = event
-            && let Some(status) = store::lock_alone(&tx, event).await?.filter(|status| status.is_final())
+            && let Some(status) =
+                store::lock_alone(&tx, event).await?.filter(|status| status.is_final())
         {
             return Ok(Some((status, false)));
         }
-        let named = tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
-        let (family, resolved) = futures::join!(families::store::lock(&tx, own), resolve(&tx, &news.subscription, named.as_deref()));
+        let named =
+            tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
+        let (family, resolved) = futures::join!(
+            families::store::lock(&tx, own),
+            resolve(&tx, &news.subscription, named.as_deref())
+        );
         let family = family?.ok_or_else(subscriptions::not_found)?;
         let before = family.member(own).ok_or_else(subscriptions::not_found)?;
         if before.stripe_sync != sync {
@@ -134,7 +171,8 @@ impl Applier {
         }
         tx.commit().await?;
         fault::point(Point::WordCommitted);
-        tracing::info!(stripe.event_id = event.map(|event| event.id.as_str()), subscription.id = %own, changed, "Stripe's word applied");
+        tracing::info!(stripe.event_id = event.map(|event| event.id.as_str()),
+            subscription.id = %own, changed, "Stripe's word applied");
         Ok(Some((EventStatus::Applied, changed)))
     }
 }
@@ -172,10 +210,20 @@ impl Resolved<'_> {
 ///
 /// # Errors
 /// `Conflict`: `two_plans`, `stripe_shape`.
-pub(super) async fn resolve<'a>(tx: &Transaction<'_>, subscription: &'a crate::stripe::Subscription, named: Option<&str>) -> Result<Resolved<'a>> {
+pub(super) async fn resolve<'a>(
+    tx: &Transaction<'_>,
+    subscription: &'a crate::stripe::Subscription,
+    named: Option<&str>,
+) -> Result<Resolved<'a>> {
     let items = &subscription.items.data;
     let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
-        return Err(Error::conflict("stripe_shape", format!("Stripe subscription {} has no items, or more than one page of them", subscription.id)));
+        return Err(Error::conflict(
+            "stripe_shape",
+            format!(
+                "Stripe subscription {} has no items, or more than one page of them",
+                subscription.id
+            ),
+        ));
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
     let known = prices::store::find(tx, &prices).await?;
@@ -191,7 +239,13 @@ pub(super) async fn resolve<'a>(tx: &Transaction<'_>, subscription: &'a crate::s
     slots.sort_unstable();
     if let Some((index, price, plan)) = plans::model::plan_item(&prices, &known)? {
         let plan = plans::store::find(tx, &plan).await?;
-        return Ok(Resolved { plan, price: Some(price.clone()), by_price: true, item: &items[index], slots });
+        return Ok(Resolved {
+            plan,
+            price: Some(price.clone()),
+            by_price: true,
+            item: &items[index],
+            slots,
+        });
     }
     let plan = match named.and_then(|id| PlanId::parse(id).ok()) {
         Some(id) => plans::store::find(tx, &id).await?,
@@ -202,12 +256,14 @@ pub(super) async fn resolve<'a>(tx: &Transaction<'_>, subscription: &'a crate::s
 }
 
 impl Following<'_> {
-    /// Writes what the word changes, of the subscription and of what hangs on it, and what became of the event. False where the first is nothing.
+    /// Writes what the word changes, of the subscription and of what hangs on it, and what became
+    /// of the event. False where the first is nothing.
     async fn apply(&self, news: &News, resolved: &Resolved<'_>) -> Result<bool> {
         let before = self.before;
         let is_addon = before.subscription_type == SubscriptionType::Addon;
         let slots = (is_addon && !resolved.slots.is_empty()).then_some(&resolved.slots);
-        // The metadata is the checkout's, and may name a plan that was left since: it counts only where there is no plan yet.
+        // The metadata is the checkout's, and may name a plan that was left since: it counts only
+        // where there is no plan yet.
         let plan = resolved.plan.as_ref().filter(|_| resolved.by_price || before.plan_id.is_none());
         let mut word = news.word(resolved.item, resolved.price.as_ref(), plan)?;
         word.slots = slots.map(|_| resolved.devices());
@@ -217,14 +273,32 @@ impl Following<'_> {
         let mut tier_slots = Value::Null;
         if before.hold_reason.is_none() {
             if after.plan_id != before.plan_id && slots.is_none() {
-                tier_slots = allocations::take_plan(self.tx, self.family, &after, before.plan_id.as_ref(), self.now).await?;
+                tier_slots = allocations::take_plan(
+                    self.tx,
+                    self.family,
+                    &after,
+                    before.plan_id.as_ref(),
+                    self.now,
+                )
+                .await?;
             } else if let Some(slots) = slots {
-                tier_slots = allocations::take_slots(self.tx, self.family, &after.subscription_id, slots, self.now).await?;
+                tier_slots = allocations::take_slots(
+                    self.tx,
+                    self.family,
+                    &after.subscription_id,
+                    slots,
+                    self.now,
+                )
+                .await?;
             }
         }
         if after == *before && tier_slots.is_null() {
-            let reason = if before.hold_reason.is_some() { "held: kept beside ours" } else { "nothing new" };
-            futures::try_join!(subscriptions::store::count_sync(self.tx, &before.subscription_id), self.finish(Some(reason)))?;
+            let reason =
+                if before.hold_reason.is_some() { "held: kept beside ours" } else { "nothing new" };
+            futures::try_join!(
+                subscriptions::store::count_sync(self.tx, &before.subscription_id),
+                self.finish(Some(reason))
+            )?;
             return Ok(false);
         }
         if after.status.is_live() && !before.status.is_live() {
@@ -245,22 +319,51 @@ impl Following<'_> {
     }
 
     /// Flags what a person must look at, once when it begins.
-    async fn warn(&self, word: &Word<'_>, resolved: &Resolved<'_>, brings_slots: bool, before: &Subscription) -> Result<()> {
+    async fn warn(
+        &self,
+        word: &Word<'_>,
+        resolved: &Resolved<'_>,
+        brings_slots: bool,
+        before: &Subscription,
+    ) -> Result<()> {
         let id = &before.subscription_id;
-        if meaning(word.status, Some(before.status)) == Meaning::Unknown && before.stripe_status.as_deref() != Some(word.status) {
-            self.flag("unknown_stripe_status", format!("{id} is {:?} at Stripe, which nothing here knows; it stays {}", word.status, before.status.as_str()))
-                .await?;
+        if meaning(word.status, Some(before.status)) == Meaning::Unknown
+            && before.stripe_status.as_deref() != Some(word.status)
+        {
+            self.flag(
+                "unknown_stripe_status",
+                format!(
+                    "{id} is {:?} at Stripe, which nothing here knows; it stays {}",
+                    word.status,
+                    before.status.as_str()
+                ),
+            )
+            .await?;
         }
         if word.is_collection_paused && !before.stripe_collection_paused {
-            self.flag("collection_paused", format!("Stripe makes invoices for {id}, and does not collect them")).await?;
+            self.flag(
+                "collection_paused",
+                format!("Stripe makes invoices for {id}, and does not collect them"),
+            )
+            .await?;
         }
-        if !resolved.by_price && !brings_slots && resolved.price.is_some() && resolved.price != before.stripe_price_id {
+        if !resolved.by_price
+            && !brings_slots
+            && resolved.price.is_some()
+            && resolved.price != before.stripe_price_id
+        {
             let entry = Entry {
-                details: Some(json!({"stripe_price_id": resolved.price, "plan_id": before.plan_id})),
+                details: Some(
+                    json!({"stripe_price_id": resolved.price, "plan_id": before.plan_id}),
+                ),
                 ..self.entry("PLAN_UNRESOLVED", &before.subscription_id)
             };
             audit::store::insert(self.tx, &entry).await?;
-            self.flag("plan_unresolved", format!("{id} pays by a price that is no plan's; it keeps what it has")).await?;
+            self.flag(
+                "plan_unresolved",
+                format!("{id} pays by a price that is no plan's; it keeps what it has"),
+            )
+            .await?;
         }
         Ok(())
     }
@@ -279,7 +382,10 @@ impl Following<'_> {
                 }
                 (after.status, after.grace_end) = (Status::Expired, None);
             } else {
-                let end = addon.stripe_paid_until.filter(|_| own).map_or(root.term_end, |end| end.min(root.term_end));
+                let end = addon
+                    .stripe_paid_until
+                    .filter(|_| own)
+                    .map_or(root.term_end, |end| end.min(root.term_end));
                 if addon.hold_reason.is_some() || end <= addon.term_start {
                     continue;
                 }
@@ -293,50 +399,105 @@ impl Following<'_> {
         if charged.is_empty() || self.before.status == Status::Expired {
             return Ok(());
         }
-        self.flag("addon_still_charged", format!("{} has ended, and Stripe still charges for {}", root.subscription_id, charged.join(", "))).await
+        self.flag(
+            "addon_still_charged",
+            format!(
+                "{} has ended, and Stripe still charges for {}",
+                root.subscription_id,
+                charged.join(", ")
+            ),
+        )
+        .await
     }
 
     /// Records what became of the event.
     async fn finish(&self, reason: Option<&str>) -> Result<()> {
         let Some(event) = self.cause.event() else { return Ok(()) };
-        if store::record(self.tx, event, EventStatus::Applied, reason, Some(&self.before.tenant_id), self.now).await? {
+        if store::record(
+            self.tx,
+            event,
+            EventStatus::Applied,
+            reason,
+            Some(&self.before.tenant_id),
+            self.now,
+        )
+        .await?
+        {
             return Ok(());
         }
         Err(Error::conflict("event_final", format!("another delivery of {} was faster", event.id)))
     }
 
-    async fn save(&self, before: &Subscription, changed: Subscription, details: Option<Value>) -> Result<()> {
+    async fn save(
+        &self,
+        before: &Subscription,
+        changed: Subscription,
+        details: Option<Value>,
+    ) -> Result<()> {
         let after = Subscription { version: before.version + 1, updated_at: self.now, ..changed };
         let (previous_state, new_state) = (Some(json!(before)), Some(json!(after)));
         let change = word::event_type(before, &after);
         let (event_type, details) = match self.cause {
-            Cause::Drift => ("STRIPE_DRIFT_REPAIRED", Some(json!({"change": change, "also": details}))),
+            Cause::Drift => {
+                ("STRIPE_DRIFT_REPAIRED", Some(json!({"change": change, "also": details})))
+            }
             Cause::Event(_) | Cause::Wanted => (change, details),
         };
-        let entry = Entry { previous_state, new_state, details, ..self.entry(event_type, &before.subscription_id) };
+        let entry = Entry {
+            previous_state,
+            new_state,
+            details,
+            ..self.entry(event_type, &before.subscription_id)
+        };
         // At once, in one round trip.
-        futures::try_join!(subscriptions::store::save(self.tx, &after), audit::store::insert(self.tx, &entry)).map(drop)
+        futures::try_join!(
+            subscriptions::store::save(self.tx, &after),
+            audit::store::insert(self.tx, &entry)
+        )
+        .map(drop)
     }
 
     /// Audits and flags an event that means something by itself.
     async fn tell(&self, event: &Envelope) -> Result<()> {
-        let Some((_, event_type, flag)) = TOLD.iter().find(|(told, ..)| *told == event.event_type) else { return Ok(()) };
-        let entry = Entry { details: Some(json!({"invoice_id": event.object_id()})), ..self.entry(event_type, &self.before.subscription_id) };
+        let Some((_, event_type, flag)) = TOLD.iter().find(|(told, ..)| *told == event.event_type)
+        else {
+            return Ok(());
+        };
+        let entry = Entry {
+            details: Some(json!({"invoice_id": event.object_id()})),
+            ..self.entry(event_type, &self.before.subscription_id)
+        };
         audit::store::insert(self.tx, &entry).await?;
-        self.flag(flag, format!("Stripe: {} of {}", event.event_type, self.before.subscription_id)).await
+        self.flag(flag, format!("Stripe: {} of {}", event.event_type, self.before.subscription_id))
+            .await
     }
 
     fn event(&self) -> Option<&StripeEventId> {
         self.cause.event().map(|event| &event.id)
     }
 
-    fn entry<'b>(&'b self, event_type: &'static str, subscription: &'b SubscriptionId) -> Entry<'b> {
+    fn entry<'b>(
+        &'b self,
+        event_type: &'static str,
+        subscription: &'b SubscriptionId,
+    ) -> Entry<'b> {
         let tenant = Some(&self.before.tenant_id);
-        Entry { tenant, subscription: Some(subscription), stripe_event: self.event(), ..Entry::new(event_type, Actor::Stripe, self.now) }
+        Entry {
+            tenant,
+            subscription: Some(subscription),
+            stripe_event: self.event(),
+            ..Entry::new(event_type, Actor::Stripe, self.now)
+        }
     }
 
     async fn flag(&self, kind: &'static str, detail: String) -> Result<()> {
-        let flag = Flag { kind, tenant: Some(&self.before.tenant_id), subscription: Some(&self.before.subscription_id), stripe_event: self.event(), detail };
+        let flag = Flag {
+            kind,
+            tenant: Some(&self.before.tenant_id),
+            subscription: Some(&self.before.subscription_id),
+            stripe_event: self.event(),
+            detail,
+        };
         flags::store::raise(self.tx, &flag, self.now).await
     }
 }

@@ -1,4 +1,5 @@
-//! Events that wait: taken up when what they are about appears, and ended after 72 hours (docs/events.md, "Waiting").
+//! Events that wait: taken up when what they are about appears, and ended after 72 hours
+//! (docs/events.md, "Waiting").
 
 use jiff::SignedDuration;
 
@@ -15,15 +16,17 @@ const AT_ONCE: i64 = 100;
 impl Applier {
     /// Applies what waited for this customer's checkout, which has just been applied.
     ///
-    /// The checkout is committed by now and stays so: what fails here is taken up by `take_up_waiting`.
+    /// The checkout is committed by now and stays so: what fails here is taken up by
+    /// `take_up_waiting`.
     pub(super) async fn wake(&self, customer: &StripeCustomerId) {
         if let Err(error) = self.take_up(Some(customer)).await {
-            tracing::warn!(stripe.customer_id = %customer, %error, "what waited for a checkout waits on");
+            tracing::warn!(stripe.customer_id = %customer, %error,
+            "what waited for a checkout waits on");
         }
     }
 
-    /// Takes up what can be applied by now, and ends what has waited for too long: not ours, unless one of our prices is in it, which a person
-    /// must see. Returns how many events it took up.
+    /// Takes up what can be applied by now, and ends what has waited for too long: not ours, unless
+    /// one of our prices is in it, which a person must see. Returns how many events it took up.
     ///
     /// # Errors
     /// `Database`, `Upstream`.

@@ -60,7 +60,10 @@ impl Family {
     /// How many devices the family may have.
     #[must_use]
     pub fn device_capacity(&self) -> i64 {
-        self.members().filter(|member| self.counts(&member.subscription_id)).map(|member| i64::from(member.device_limit)).sum()
+        self.members()
+            .filter(|member| self.counts(&member.subscription_id))
+            .map(|member| i64::from(member.device_limit))
+            .sum()
     }
 
     /// How many it has, those on members that ended included.
@@ -88,20 +91,25 @@ impl Family {
     }
 
     fn brought(&self, tier: i32, by: impl Fn(&SubscriptionId) -> bool) -> i64 {
-        let counting = self.allocations.iter().filter(|held| held.tier == tier && by(&held.subscription) && self.counts(&held.subscription));
+        let counting = self.allocations.iter().filter(|held| {
+            held.tier == tier && by(&held.subscription) && self.counts(&held.subscription)
+        });
         counting.map(|held| i64::from(held.slot_limit)).sum()
     }
 
     /// How many slots of a tier it uses.
     #[must_use]
     pub fn slots_used(&self, tier: i32) -> i64 {
-        self.allocation(&self.root.subscription_id, tier).map_or(0, |held| i64::from(held.slots_used))
+        self.allocation(&self.root.subscription_id, tier)
+            .map_or(0, |held| i64::from(held.slots_used))
     }
 
     /// Counts slots that one decision took or freed, for the next decision under the same lock.
     pub fn count(&mut self, tier: i32, slots: i32) {
         let root = self.root.subscription_id.clone();
-        if let Some(held) = self.allocations.iter_mut().find(|held| held.subscription == root && held.tier == tier) {
+        if let Some(held) =
+            self.allocations.iter_mut().find(|held| held.subscription == root && held.tier == tier)
+        {
             held.slots_used = (held.slots_used + slots).max(0);
         }
     }

@@ -31,16 +31,22 @@ impl<T: Described> Described for Option<T> {
                 }
                 RefOr::T(Schema::Object(object))
             }
-            other => schema::OneOfBuilder::new().item(other).item(ObjectBuilder::new().schema_type(SchemaType::Type(Type::Null))).into(),
+            other => schema::OneOfBuilder::new()
+                .item(other)
+                .item(ObjectBuilder::new().schema_type(SchemaType::Type(Type::Null)))
+                .into(),
         }
     }
 }
 
-/// Makes a request of fields: `name: Type`, or `name: Type = value when absent`. It reads itself (unknown fields are faults, all faults
-/// are named), and describes itself as a body (`ToSchema`) and as a query string (`IntoParams`).
+/// Makes a request of fields: `name: Type`, or `name: Type = value when absent`. It reads itself
+/// (unknown fields are faults, all faults are named), and describes itself as a body (`ToSchema`)
+/// and as a query string (`IntoParams`).
 #[macro_export]
 macro_rules! request {
-    ($($(#[doc = $doc:expr])* pub struct $name:ident { $($(#[doc = $field_doc:expr])* $field:ident : $ty:ty $(= $default:expr)?),* $(,)? })+) => {$(
+    ($($(#[doc = $doc:expr])* pub struct $name:ident {
+        $($(#[doc = $field_doc:expr])* $field:ident : $ty:ty $(= $default:expr)?),* $(,)?
+    })+) => {$(
         $(#[doc = $doc])*
         #[derive(Debug, Clone, deserr::Deserr)]
         #[deserr(error = $crate::fields::Faults, deny_unknown_fields)]
@@ -51,7 +57,8 @@ macro_rules! request {
 
         impl $name {
             /// Name, schema, description, and whether it must be given.
-            fn fields() -> Vec<(&'static str, utoipa::openapi::RefOr<utoipa::openapi::Schema>, String, bool)> {
+            fn fields() -> Vec<(&'static str, utoipa::openapi::RefOr<utoipa::openapi::Schema>,
+                String, bool)> {
                 vec![$((
                     stringify!($field),
                     <$ty as $crate::fields::Described>::schema(),
@@ -76,7 +83,9 @@ macro_rules! request {
         }
 
         impl utoipa::IntoParams for $name {
-            fn into_params(_: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>) -> Vec<utoipa::openapi::path::Parameter> {
+            fn into_params(
+                _: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>,
+            ) -> Vec<utoipa::openapi::path::Parameter> {
                 $crate::fields::parameters(Self::fields())
             }
         }
@@ -86,11 +95,14 @@ macro_rules! request {
 /// Makes a request that changes something: each field may be absent, and then keeps what is.
 #[macro_export]
 macro_rules! update {
-    ($(#[doc = $doc:expr])* pub struct $name:ident { $($(#[doc = $field_doc:expr])* $field:ident : $ty:ty),* $(,)? }) => {
+    ($(#[doc = $doc:expr])* pub struct $name:ident {
+        $($(#[doc = $field_doc:expr])* $field:ident : $ty:ty),* $(,)?
+    }) => {
         $crate::request! {
             $(#[doc = $doc])*
             pub struct $name {
-                $($(#[doc = $field_doc])* $field: $crate::fields::Change<$ty> = $crate::fields::Change::Keep,)*
+                $($(#[doc = $field_doc])*
+                $field: $crate::fields::Change<$ty> = $crate::fields::Change::Keep,)*
             }
         }
 
@@ -115,7 +127,8 @@ pub fn joined(lines: &[&str]) -> String {
 /// The schema of a `request!` as a body.
 #[must_use]
 pub fn object(fields: Fields) -> RefOr<Schema> {
-    let mut object = ObjectBuilder::new().additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
+    let mut object = ObjectBuilder::new()
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
     for (name, schema, description, required) in fields {
         let schema = match schema {
             RefOr::T(Schema::Object(mut field)) => {
@@ -140,7 +153,11 @@ pub fn parameters(fields: Fields) -> Vec<utoipa::openapi::path::Parameter> {
         ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Query)
-            .required(if required { utoipa::openapi::Required::True } else { utoipa::openapi::Required::False })
+            .required(if required {
+                utoipa::openapi::Required::True
+            } else {
+                utoipa::openapi::Required::False
+            })
             .description((!description.is_empty()).then_some(description))
             .schema(Some(schema))
             .build()
@@ -148,10 +165,13 @@ pub fn parameters(fields: Fields) -> Vec<utoipa::openapi::path::Parameter> {
     fields.into_iter().map(parameter).collect()
 }
 
-/// Makes an enum of words: `Trial = "TRIAL"`. It reads and describes itself, and knows its spelling in the database.
+/// Makes an enum of words: `Trial = "TRIAL"`. It reads and describes itself, and knows its spelling
+/// in the database.
 #[macro_export]
 macro_rules! words {
-    ($($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
+    ($($(#[$meta:meta])* pub enum $name:ident {
+        $($(#[$variant_meta:meta])* $variant:ident = $word:literal),+ $(,)?
+    })+) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
@@ -176,7 +196,8 @@ macro_rules! words {
             /// `Internal`: the database holds another word than its CHECK allows.
             pub fn parse(word: &str) -> $crate::Result<Self> {
                 let found = Self::ALL.iter().copied().find(|known| known.as_str() == word);
-                found.ok_or_else(|| $crate::Error::Internal(format!("{word:?} is no {}", stringify!($name))))
+                found.ok_or_else(|| $crate::Error::Internal(format!("{word:?} is no {}",
+                    stringify!($name))))
             }
         }
 
@@ -204,13 +225,16 @@ macro_rules! words {
         impl utoipa::ToSchema for $name {}
 
         impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok,
+            S::Error> {
                 serializer.serialize_str(self.as_str())
             }
         }
 
         impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+            fn deserialize<D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> std::result::Result<Self, D::Error> {
                 let word = String::deserialize(deserializer)?;
                 Self::parse(&word).map_err(serde::de::Error::custom)
             }
@@ -222,8 +246,22 @@ macro_rules! words {
 ///
 /// # Errors
 /// A fault that lists them.
-pub fn read_word<T: Copy, V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>, words: &[(&str, T)]) -> std::result::Result<T, Faults> {
-    let Value::String(given) = value else { return Err(refuse(value, &[ValueKind::String], location)) };
+pub fn read_word<T: Copy, V: IntoValue>(
+    value: Value<V>,
+    location: ValuePointerRef<'_>,
+    words: &[(&str, T)],
+) -> std::result::Result<T, Faults> {
+    let Value::String(given) = value else {
+        return Err(refuse(value, &[ValueKind::String], location));
+    };
     let found = words.iter().find(|(word, _)| *word == given).map(|(_, meaning)| *meaning);
-    found.ok_or_else(|| Faults::one(location, format!("must be one of {}", words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "))))
+    found.ok_or_else(|| {
+        Faults::one(
+            location,
+            format!(
+                "must be one of {}",
+                words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
+            ),
+        )
+    })
 }

@@ -1,5 +1,5 @@
-//! Flags: what a person should look at. An event flags one thing once, however often it is tried; a flag ends with a note, and is
-//! never deleted.
+//! Flags: what a person should look at. An event flags one thing once, however often it is tried; a
+//! flag ends with a note, and is never deleted.
 
 pub mod model;
 pub(crate) mod store;
@@ -34,7 +34,11 @@ pub struct Flag<'a> {
 ///
 /// # Errors
 /// `Database`.
-pub async fn list(db: &Db, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -> Result<Slice<FlagRow>> {
+pub async fn list(
+    db: &Db,
+    filter: &FlagFilter,
+    page: &Page<(Timestamp, i64)>,
+) -> Result<Slice<FlagRow>> {
     let rows = store::list(&db.connection().await?, filter, page).await?;
     Ok(page.cut(rows, |row| (row.created_at, row.flag_id)))
 }
@@ -46,12 +50,22 @@ pub async fn list(db: &Db, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -
 pub async fn resolve(db: &Db, by: &Person, id: i64, note: Note, now: Timestamp) -> Result<FlagRow> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let before = store::lock(&tx, id).await?.ok_or_else(|| Error::not_found("flag_not_found", "Flag not found"))?;
+    let before = store::lock(&tx, id)
+        .await?
+        .ok_or_else(|| Error::not_found("flag_not_found", "Flag not found"))?;
     if let Some(at) = before.resolved_at {
         let who = before.resolved_by.as_deref().unwrap_or("somebody");
-        return Err(Error::conflict("flag_resolved", format!("Flag was already resolved by {who} at {at}")));
+        return Err(Error::conflict(
+            "flag_resolved",
+            format!("Flag was already resolved by {who} at {at}"),
+        ));
     }
-    let flag = FlagRow { resolved_at: Some(now), resolved_by: Some(by.id.clone()), resolution_note: Some(note.into_string()), ..before.clone() };
+    let flag = FlagRow {
+        resolved_at: Some(now),
+        resolved_by: Some(by.id.clone()),
+        resolution_note: Some(note.into_string()),
+        ..before.clone()
+    };
     store::save_resolution(&tx, &flag).await?;
     let entry = Entry {
         tenant: flag.tenant_id.as_ref(),

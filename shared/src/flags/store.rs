@@ -11,8 +11,8 @@ use crate::db::{Conditions, Planner, execute, query_opt};
 use crate::http::Page;
 use crate::ids::{StripeEventId, SubscriptionId, TenantId};
 
-const FLAG: &str =
-    "SELECT flag_id, kind, tenant_id, subscription_id, stripe_event_id, detail, created_at, resolved_at, resolved_by, resolution_note FROM flags";
+const FLAG: &str = "SELECT flag_id, kind, tenant_id, subscription_id, stripe_event_id, detail,
+                    created_at, resolved_at, resolved_by, resolution_note FROM flags";
 
 fn flag(row: &Row) -> Result<FlagRow> {
     let text = |column| row.get::<_, Option<&str>>(column);
@@ -34,7 +34,8 @@ fn flag(row: &Row) -> Result<FlagRow> {
 pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
     execute(
         tx,
-        "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
         &[
             &flag.kind,
@@ -55,15 +56,26 @@ pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timest
         tx,
         "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at)
          SELECT $1, $2, $3, $4, $5
-         WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1 AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
-        &[&flag.kind, &flag.tenant.map(TenantId::as_str), &flag.subscription.map(SubscriptionId::as_str), &flag.detail, &now],
+         WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1
+         AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
+        &[
+            &flag.kind,
+            &flag.tenant.map(TenantId::as_str),
+            &flag.subscription.map(SubscriptionId::as_str),
+            &flag.detail,
+            &now,
+        ],
     )
     .await?;
     Ok(())
 }
 
 /// A page of the flags that the filter lets through, newest first, and one more.
-pub async fn list(db: &impl Planner, filter: &FlagFilter, page: &Page<(Timestamp, i64)>) -> Result<Vec<FlagRow>> {
+pub async fn list(
+    db: &impl Planner,
+    filter: &FlagFilter,
+    page: &Page<(Timestamp, i64)>,
+) -> Result<Vec<FlagRow>> {
     let mut conditions = Conditions::default();
     conditions.equal("kind", filter.kind.as_ref().map(|text| text.as_str().to_owned()));
     conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
@@ -74,7 +86,12 @@ pub async fn list(db: &impl Planner, filter: &FlagFilter, page: &Page<(Timestamp
     if let Some((at, id)) = page.after {
         conditions.and_two("(created_at, flag_id) < (?, ?)", at, id);
     }
-    conditions.page(db, FLAG, "created_at DESC, flag_id DESC", page).await?.iter().map(flag).collect()
+    conditions
+        .page(db, FLAG, "created_at DESC, flag_id DESC", page)
+        .await?
+        .iter()
+        .map(flag)
+        .collect()
 }
 
 /// The flag of this number, and nobody else ends it before this transaction does.
@@ -87,7 +104,8 @@ pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
 pub async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Result<()> {
     execute(
         tx,
-        "UPDATE flags SET resolved_at = $2, resolved_by = $3, resolution_note = $4 WHERE flag_id = $1",
+        "UPDATE flags SET resolved_at = $2, resolved_by = $3, resolution_note = $4
+         WHERE flag_id = $1",
         &[&flag.flag_id, &flag.resolved_at, &flag.resolved_by, &flag.resolution_note],
     )
     .await?;

@@ -1,4 +1,5 @@
-//! What handlers take: who calls, and valid input. The order of refusals is the order of a handler's arguments: token and role first.
+//! What handlers take: who calls, and valid input. The order of refusals is the order of a
+//! handler's arguments: token and role first.
 
 use std::sync::{Arc, OnceLock};
 
@@ -35,8 +36,12 @@ impl Caller {
 
 async fn claims(parts: &mut Parts, app: &App) -> Result<Claims> {
     let header = parts.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
-    let token = header.and_then(|header| header.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-    let missing = || Error::refusal(Refusal::Unauthenticated, "missing_token", "A bearer token is required.");
+    let token = header
+        .and_then(|header| header.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let missing =
+        || Error::refusal(Refusal::Unauthenticated, "missing_token", "A bearer token is required.");
     let claims = app.verifier().verify(token.ok_or_else(missing)?).await?;
     if let Some(caller) = parts.extensions.get::<Caller>() {
         // The first extractor to check it wins; there is only one a handler.
@@ -47,7 +52,9 @@ async fn claims(parts: &mut Parts, app: &App) -> Result<Claims> {
 
 fn person(claims: &Claims, parts: &Parts) -> Person {
     let ip = match parts.extensions.get::<RequestContext>() {
-        Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            context.http.source_ip.as_deref().and_then(|ip| ip.parse().ok())
+        }
         _ => None,
     };
     Person { id: claims.subject.clone(), ip }
@@ -116,12 +123,15 @@ where
             return Err(forbidden("customer_required", "This route needs the role customer."));
         }
         let person = person(&claims, parts);
-        let tenant = claims.tenant.ok_or_else(|| forbidden("no_tenant", "The access token names no tenant."))?;
+        let tenant = claims
+            .tenant
+            .ok_or_else(|| forbidden("no_tenant", "The access token names no tenant."))?;
         Ok(Self { person, tenant })
     }
 }
 
-/// Who may ask what a tenant is entitled to: its own customer, or another backend, which names the tenant.
+/// Who may ask what a tenant is entitled to: its own customer, or another backend, which names the
+/// tenant.
 #[derive(Debug, Clone)]
 pub enum Consumer {
     /// Of this tenant.
@@ -138,8 +148,12 @@ impl Consumer {
     pub fn tenant(&self, named: Option<TenantId>) -> Result<TenantId> {
         match (self, named) {
             (Self::Service, Some(tenant)) => Ok(tenant),
-            (Self::Service, None) => Err(Error::invalid("tenant_id", "is required: a service asks for a tenant")),
-            (Self::Customer(own), Some(other)) if *own != other => Err(forbidden("another_tenant", "A customer asks for their own tenant only.")),
+            (Self::Service, None) => {
+                Err(Error::invalid("tenant_id", "is required: a service asks for a tenant"))
+            }
+            (Self::Customer(own), Some(other)) if *own != other => {
+                Err(forbidden("another_tenant", "A customer asks for their own tenant only."))
+            }
             (Self::Customer(own), _) => Ok(own.clone()),
         }
     }
@@ -156,8 +170,13 @@ where
         match claims.tenant {
             _ if claims.has("service") => Ok(Self::Service),
             Some(tenant) if claims.has("customer") => Ok(Self::Customer(tenant)),
-            None if claims.has("customer") => Err(forbidden("no_tenant", "The access token names no tenant.")),
-            _ => Err(forbidden("customer_required", "This route needs the role customer, or service.")),
+            None if claims.has("customer") => {
+                Err(forbidden("no_tenant", "The access token names no tenant."))
+            }
+            _ => Err(forbidden(
+                "customer_required",
+                "This route needs the role customer, or service.",
+            )),
         }
     }
 }
@@ -185,8 +204,10 @@ impl<S: Send + Sync, T: Deserr<Faults>> FromRequestParts<S> for Query<T> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let axum::extract::Query(pairs) = pairs.map_err(|_| Error::malformed("malformed_query", "The query string cannot be read."))?;
+        let pairs =
+            axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let axum::extract::Query(pairs) = pairs
+            .map_err(|_| Error::malformed("malformed_query", "The query string cannot be read."))?;
         let mut object = Map::new();
         for (name, value) in pairs {
             if object.insert(name.clone(), Value::String(value)).is_some() {
@@ -209,14 +230,31 @@ impl<S: Send + Sync, T: Deserr<Faults>> FromRequest<S> for Body<T> {
     }
 }
 
-async fn bytes<S: Send + Sync>(request: Request, state: &S) -> std::result::Result<axum::body::Bytes, Response> {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+async fn bytes<S: Send + Sync>(
+    request: Request,
+    state: &S,
+) -> std::result::Result<axum::body::Bytes, Response> {
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let bytes = axum::body::Bytes::from_request(request, state).await;
-    let bytes = bytes.map_err(|rejection| Problem::new(rejection.status(), "body_too_large", "The body is too large.").into_response())?;
-    if media != "application/json" && !(media.starts_with("application/") && media.ends_with("+json")) && !bytes.is_empty() {
+    let bytes = bytes.map_err(|rejection| {
+        Problem::new(rejection.status(), "body_too_large", "The body is too large.").into_response()
+    })?;
+    if media != "application/json"
+        && !(media.starts_with("application/") && media.ends_with("+json"))
+        && !bytes.is_empty()
+    {
         let detail = "The body must be application/json.";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail).into_response());
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        )
+        .into_response());
     }
     Ok(bytes)
 }
@@ -225,8 +263,12 @@ async fn bytes<S: Send + Sync>(request: Request, state: &S) -> std::result::Resu
 fn read<T: Deserr<Faults>>(bytes: &[u8]) -> Result<T> {
     let value = match bytes {
         [] => Value::Object(Map::new()),
-        bytes => serde_json::from_slice(bytes)
-            .map_err(|error| Error::malformed("malformed_json", format!("The body is not JSON (line {}, column {}).", error.line(), error.column())))?,
+        bytes => serde_json::from_slice(bytes).map_err(|error| {
+            Error::malformed(
+                "malformed_json",
+                format!("The body is not JSON (line {}, column {}).", error.line(), error.column()),
+            )
+        })?,
     };
     Ok(deserr::deserialize::<T, Value, Faults>(value)?)
 }
@@ -244,12 +286,18 @@ where
     async fn from_request(request: Request, state: &S) -> std::result::Result<Self, Response> {
         let caller = request.extensions().get::<Caller>().and_then(Caller::get).cloned();
         // With the query: a dry run is not the request itself.
-        let path = request.uri().path_and_query().map_or_else(|| request.uri().path(), |whole| whole.as_str());
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or_else(|| request.uri().path(), |whole| whole.as_str());
         let route = format!("{} {path}", request.method());
-        let given = one_header(request.headers(), &IDEMPOTENCY_KEY).map_err(Error::into_response)?;
+        let given =
+            one_header(request.headers(), &IDEMPOTENCY_KEY).map_err(Error::into_response)?;
         let bytes = bytes(request, state).await?;
         let key = given.map(|given| {
-            let caller = caller.ok_or_else(|| Error::Internal("an idempotent route without a caller".to_owned()))?;
+            let caller = caller.ok_or_else(|| {
+                Error::Internal("an idempotent route without a caller".to_owned())
+            })?;
             // Staff act for no tenant, whatever their token says besides.
             let tenant = caller.tenant.as_ref().filter(|_| caller.has("customer"));
             Key::new(&given, &caller.subject, tenant, &route, &bytes)
@@ -282,7 +330,10 @@ impl IfMatch {
         let tag = format!("\"{version}\"");
         match &self.0 {
             Some(tags) if !tags.iter().any(|given| *given == tag || given == "*") => {
-                let detail = format!("It has changed since you read it: it is at version {version} now. Read it again, and repeat what you meant.");
+                let detail = format!(
+                    "It has changed since you read it: it is at version {version} now. Read it \
+                     again, and repeat what you meant."
+                );
                 Err(Error::refusal(Refusal::Precondition, "version_changed", detail))
             }
             _ => Ok(()),
@@ -294,11 +345,23 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        let values: Vec<&str> = parts.headers.get_all(IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()).collect();
+        let values: Vec<&str> = parts
+            .headers
+            .get_all(IF_MATCH)
+            .iter()
+            .map(|value| value.to_str().unwrap_or_default())
+            .collect();
         if values.is_empty() {
             return Ok(Self(None));
         }
-        // A weak tag never matches here, nor does what is no tag: it stands as it is, and equals nothing.
-        Ok(Self(Some(values.iter().flat_map(|value| value.split(',')).map(|tag| tag.trim().to_owned()).collect())))
+        // A weak tag never matches here, nor does what is no tag: it stands as it is, and equals
+        // nothing.
+        Ok(Self(Some(
+            values
+                .iter()
+                .flat_map(|value| value.split(','))
+                .map(|tag| tag.trim().to_owned())
+                .collect(),
+        )))
     }
 }

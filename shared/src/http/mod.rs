@@ -1,6 +1,8 @@
-//! What every HTTP function has in common (docs/api.md): extractors, problems, one log line a request, CORS, paging, OpenAPI.
+//! What every HTTP function has in common (docs/api.md): extractors, problems, one log line a
+//! request, CORS, paging, OpenAPI.
 //!
-//! A handler extracts, calls one operation and answers. It holds no SQL, no match on errors and no logging.
+//! A handler extracts, calls one operation and answers. It holds no SQL, no match on errors and no
+//! logging.
 
 mod extract;
 pub mod openapi;
@@ -14,7 +16,9 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -52,11 +56,15 @@ pub fn serve(routes: Router<App>, app: App) -> Router {
         .with_state(app)
 }
 
-/// The binary of an HTTP function; of its roles the first is the one that most requests act as (`App::warm`).
+/// The binary of an HTTP function; of its roles the first is the one that most requests act as
+/// (`App::warm`).
 ///
 /// # Errors
 /// Where it does not start, or the Lambda runtime ends.
-pub async fn run(routes: Router<App>, roles: &[crate::secrets::Role]) -> std::result::Result<(), lambda_http::Error> {
+pub async fn run(
+    routes: Router<App>,
+    roles: &[crate::secrets::Role],
+) -> std::result::Result<(), lambda_http::Error> {
     let env = crate::config::Env::process();
     crate::telemetry::init(&env)?;
     let app = App::start(&env, crate::clock::Clock::system(), roles).await?;
@@ -69,7 +77,10 @@ async fn frame(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(String::new, |path| path.as_str().to_owned());
     // The extractor that checks the token leaves here who called.
     let caller = extract::Caller::default();
     request.extensions_mut().insert(caller.clone());
@@ -79,7 +90,11 @@ async fn frame(mut request: Request, next: Next) -> Response {
         next.run(request).instrument(span).await
     };
     if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This route has no such method.");
+        let problem = Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This route has no such method.",
+        );
         answer.extensions_mut().insert(problem);
     }
     let problem = answer.extensions_mut().remove::<Problem>();
@@ -93,15 +108,26 @@ async fn frame(mut request: Request, next: Next) -> Response {
         answer.headers_mut().insert(REQUEST_ID, id);
     }
     let claims = caller.get();
-    let (subject, tenant) = (claims.map(|claims| claims.subject.as_str()), claims.and_then(|claims| claims.tenant.as_ref()).map(tracing::field::display));
-    let (status, duration_ms) = (answer.status().as_u16(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let (code, error) =
-        (problem.as_ref().map(|problem| problem.code), problem.as_ref().and_then(|problem| problem.cause.as_deref()).map(tracing::field::display));
-    // One line a request, with the whole error where there was one; 5xx is what somebody should act on.
+    let (subject, tenant) = (
+        claims.map(|claims| claims.subject.as_str()),
+        claims.and_then(|claims| claims.tenant.as_ref()).map(tracing::field::display),
+    );
+    let (status, duration_ms) =
+        (answer.status().as_u16(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+    let (code, error) = (
+        problem.as_ref().map(|problem| problem.code),
+        problem.as_ref().and_then(|problem| problem.cause.as_deref()).map(tracing::field::display),
+    );
+    // One line a request, with the whole error where there was one; 5xx is what somebody should act
+    // on.
     if status >= 500 {
-        tracing::error!(request.id = id, http.method = %method, http.route = route, http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error, "request");
+        tracing::error!(request.id = id, http.method = %method, http.route = route,
+            http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error,
+            "request");
     } else {
-        tracing::info!(request.id = id, http.method = %method, http.route = route, http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error, "request");
+        tracing::info!(request.id = id, http.method = %method, http.route = route,
+            http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error,
+            "request");
     }
     answer
 }
@@ -112,7 +138,9 @@ fn request_id(request: &Request) -> String {
         Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
         _ => None,
     };
-    gateway.or_else(|| request.lambda_context_ref().map(|context| context.request_id.clone())).unwrap_or_default()
+    gateway
+        .or_else(|| request.lambda_context_ref().map(|context| context.request_id.clone()))
+        .unwrap_or_default()
 }
 
 /// A refusal on its way out (RFC 9457); `frame` gives it the request's id and its body.
@@ -130,16 +158,25 @@ struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), faults: Arc::default(), numbers: None, cause: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            faults: Arc::default(),
+            numbers: None,
+            cause: None,
+        }
     }
 
     fn body(&self, request_id: &str) -> Value {
         let title = self.status.canonical_reason().unwrap_or_default();
         let mut body = json!({
-            "type": "about:blank", "title": title, "status": self.status.as_u16(), "code": self.code, "detail": self.detail, "request_id": request_id,
+            "type": "about:blank", "title": title, "status": self.status.as_u16(),
+            "code": self.code, "detail": self.detail, "request_id": request_id,
         });
         if let Some((limit, used)) = self.numbers {
-            (body["limit"], body["used"], body["remaining"]) = (json!(limit), json!(used), json!((limit - used).max(0)));
+            (body["limit"], body["used"], body["remaining"]) =
+                (json!(limit), json!(used), json!((limit - used).max(0)));
         }
         if !self.faults.is_empty() {
             body["errors"] = json!(*self.faults);
@@ -152,41 +189,73 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         match self.status {
-            StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            StatusCode::SERVICE_UNAVAILABLE => drop(headers.insert(RETRY_AFTER, RETRY_SECONDS.into())),
-            StatusCode::CONFLICT if self.code == "request_in_progress" => drop(headers.insert(RETRY_AFTER, 1.into())),
+            StatusCode::UNAUTHORIZED => {
+                drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                drop(headers.insert(RETRY_AFTER, RETRY_SECONDS.into()));
+            }
+            StatusCode::CONFLICT if self.code == "request_in_progress" => {
+                drop(headers.insert(RETRY_AFTER, 1.into()));
+            }
             _ => {}
         }
         (self.status, headers, axum::Extension(self)).into_response()
     }
 }
 
-/// The status of an error over HTTP. What our own parts or those outside did wrong is told in general words; the log has the rest.
+/// The status of an error over HTTP. What our own parts or those outside did wrong is told in
+/// general words; the log has the rest.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let code = self.code();
         // What a caller wrote has no place in the log: of a refusal the code is enough.
-        let cause =
-            (!matches!(self, Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Unfit { .. })).then(|| Arc::from(self.to_string()));
+        let cause = (!matches!(
+            self,
+            Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Unfit { .. }
+        ))
+        .then(|| Arc::from(self.to_string()));
         let mut problem = match self {
             Self::Refused { why, detail, .. } => Problem::new(refusal_status(why), code, detail),
-            Self::Exceeded { detail, limit, used, .. } => Problem { numbers: Some((limit, used)), ..Problem::new(StatusCode::PAYMENT_REQUIRED, code, detail) },
+            Self::Exceeded { detail, limit, used, .. } => Problem {
+                numbers: Some((limit, used)),
+                ..Problem::new(StatusCode::PAYMENT_REQUIRED, code, detail)
+            },
             Self::Invalid(faults) | Self::Unfit { faults, .. } => {
-                let fields = if faults.len() == 1 { "1 field" } else { &format!("{} fields", faults.len()) };
+                let fields =
+                    if faults.len() == 1 { "1 field" } else { &format!("{} fields", faults.len()) };
                 Problem {
                     faults: Arc::new(faults),
-                    ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, format!("{fields} of the request cannot be taken."))
+                    ..Problem::new(
+                        StatusCode::UNPROCESSABLE_ENTITY,
+                        code,
+                        format!("{fields} of the request cannot be taken."),
+                    )
                 }
             }
-            Self::InProgress => Problem::new(StatusCode::CONFLICT, code, "A request with this Idempotency-Key is still running. Ask again."),
+            Self::InProgress => Problem::new(
+                StatusCode::CONFLICT,
+                code,
+                "A request with this Idempotency-Key is still running. Ask again.",
+            ),
             Self::Upstream { service: service @ (Outside::Stripe | Outside::Keycloak), .. } => {
-                Problem::new(StatusCode::BAD_GATEWAY, "upstream", format!("{service} failed or did not answer. Try again later."))
+                Problem::new(
+                    StatusCode::BAD_GATEWAY,
+                    "upstream",
+                    format!("{service} failed or did not answer. Try again later."),
+                )
             }
-            Self::Database(_) | Self::Upstream { .. } if self.is_transient() => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available at this moment. Try again.")
-            }
+            Self::Database(_) | Self::Upstream { .. } if self.is_transient() => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The service is not available at this moment. Try again.",
+            ),
             Self::Setting(_) | Self::Database(_) | Self::Upstream { .. } | Self::Internal(_) => {
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side.")
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "Something went wrong on our side.",
+                )
             }
         };
         problem.cause = cause;
@@ -212,14 +281,18 @@ pub trait Versioned {
     fn version(&self) -> i64;
 }
 
-/// 200 with this as JSON. axum's own writes it piece by piece through a `BytesMut`, which takes a page of a hundred a fifteenth more of the processor.
+/// 200 with this as JSON. axum's own writes it piece by piece through a `BytesMut`, which takes a
+/// page of a hundred a fifteenth more of the processor.
 pub struct Json<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_string(&self.0) {
-            Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
-            Err(error) => Error::Internal(format!("an answer that is no JSON: {error}")).into_response(),
+            Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
+                .into_response(),
+            Err(error) => {
+                Error::Internal(format!("an answer that is no JSON: {error}")).into_response()
+            }
         }
     }
 }
@@ -264,7 +337,8 @@ pub struct Created<T> {
 
 impl<T: Versioned + Serialize> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        let location = HeaderValue::from_str(&self.location).unwrap_or_else(|_| HeaderValue::from_static("/"));
+        let location =
+            HeaderValue::from_str(&self.location).unwrap_or_else(|_| HeaderValue::from_static("/"));
         (StatusCode::CREATED, [(LOCATION, location)], Tagged(self.resource)).into_response()
     }
 }
@@ -279,5 +353,6 @@ impl<T: Serialize> IntoResponse for Made<T> {
 }
 
 fn etag(version: i64) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    HeaderValue::from_str(&format!("\"{version}\""))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }

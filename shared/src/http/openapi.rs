@@ -1,4 +1,5 @@
-//! The OpenAPI document: what is the same for every route is added here, so that a route says only what is its own.
+//! The OpenAPI document: what is the same for every route is added here, so that a route says only
+//! what is its own.
 
 use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
@@ -33,16 +34,24 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
     document["openapi"] = json!("3.1.0");
     document["info"]["title"] = json!("Pulse Billing");
     document["info"]["version"] = json!("1");
-    document["info"]["description"] = json!("Subscriptions, provisioning and entitlements of a multi-tenant IoT platform. Conventions: docs/api.md.");
+    document["info"]["description"] = json!(
+        "Subscriptions, provisioning and entitlements of a multi-tenant IoT platform. \
+         Conventions: docs/api.md."
+    );
     document["info"]["license"] = json!({"name": "Apache-2.0", "identifier": "Apache-2.0"});
-    document["components"]["securitySchemes"]["token"] = json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"});
+    document["components"]["securitySchemes"]["token"] =
+        json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"});
     document["components"]["schemas"]["Problem"] = problem();
     document["components"]["responses"]["Problem"] = json!({
         "description": "A problem (RFC 9457).",
-        "headers": {"X-Request-Id": {"description": "Names the request.", "schema": {"type": "string"}}},
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "headers": {"X-Request-Id": {"description": "Names the request.",
+            "schema": {"type": "string"}}},
+        "content": {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        },
     });
-    let examples: serde_json::Map<String, Value> = serde_json::from_str(EXAMPLES).unwrap_or_default();
+    let examples: serde_json::Map<String, Value> =
+        serde_json::from_str(EXAMPLES).unwrap_or_default();
     for (name, example) in examples {
         document["components"]["schemas"][&name]["examples"] = json!([example]);
     }
@@ -52,8 +61,14 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 complete(path, method, operation);
                 // A body of which nothing must be given need not be there.
-                let name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str().and_then(|name| name.rsplit('/').next());
-                if name.is_some_and(|name| schemas[name]["type"] == "object" && schemas[name]["required"].as_array().is_none_or(Vec::is_empty)) {
+                let name =
+                    operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+                        .as_str()
+                        .and_then(|name| name.rsplit('/').next());
+                if name.is_some_and(|name| {
+                    schemas[name]["type"] == "object"
+                        && schemas[name]["required"].as_array().is_none_or(Vec::is_empty)
+                }) {
                     operation["requestBody"]["required"] = json!(false);
                 }
             }
@@ -70,7 +85,11 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let mut parameters: Vec<Value> = names.map(path_parameter).collect();
     parameters.extend(operation["parameters"].as_array().cloned().unwrap_or_default());
-    let has = |place: &str, name: &str| parameters.iter().any(|parameter| parameter["in"] == place && (name.is_empty() || parameter["name"] == name));
+    let has = |place: &str, name: &str| {
+        parameters.iter().any(|parameter| {
+            parameter["in"] == place && (name.is_empty() || parameter["name"] == name)
+        })
+    };
     // An empty scheme says: no token.
     let public = operation["security"] == json!([{}]);
     let body = operation["requestBody"].is_object();
@@ -113,14 +132,19 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     if let Some(responses) = operation["responses"].as_object_mut() {
         for (status, answer) in responses {
             if answer["content"].is_null() && answer["$ref"].is_null() && status.as_str() >= "400" {
-                answer["content"] = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+                let schema = json!({"$ref": "#/components/schemas/Problem"});
+                answer["content"] = json!({"application/problem+json": {"schema": schema}});
             }
         }
     }
     for parameter in &mut parameters {
         match parameter["name"].as_str() {
-            Some("Idempotency-Key") => parameter["schema"] = json!({"type": "string", "pattern": "^[!-~]{1,255}$"}),
-            Some("If-Match") => parameter["schema"] = json!({"type": "string", "examples": ["\"1\""]}),
+            Some("Idempotency-Key") => {
+                parameter["schema"] = json!({"type": "string", "pattern": "^[!-~]{1,255}$"});
+            }
+            Some("If-Match") => {
+                parameter["schema"] = json!({"type": "string", "examples": ["\"1\""]});
+            }
             _ => {}
         }
     }
@@ -144,8 +168,10 @@ fn problem() -> Value {
             "limit": {"type": "integer", "description": "Of a 402: what may be had."},
             "used": {"type": "integer", "description": "Of a 402: what is had."},
             "remaining": {"type": "integer", "description": "Of a 402: what is left."},
-            "errors": {"type": "array", "items": fault, "description": "Of a 422: each field that cannot be taken."},
+            "errors": {"type": "array", "items": fault,
+                "description": "Of a 422: each field that cannot be taken."},
         },
-        "example": {"type": "about:blank", "title": "Not Found", "status": 404, "code": "plan_not_found", "detail": "Plan not found", "request_id": "JKJaXmPLvHcESHA="},
+        "example": {"type": "about:blank", "title": "Not Found", "status": 404,
+            "code": "plan_not_found", "detail": "Plan not found", "request_id": "JKJaXmPLvHcESHA="},
     })
 }

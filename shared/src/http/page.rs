@@ -26,7 +26,10 @@ const WHOLE: i64 = 1_000;
 pub struct Cursor(Json);
 
 impl Deserr<Faults> for Cursor {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
         let decode = |text: &str| {
             let bytes = URL_SAFE_NO_PAD.decode(text).ok();
             let value = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -78,12 +81,25 @@ impl<K: DeserializeOwned> Page<K> {
     ///
     /// # Errors
     /// `Invalid` where the cursor is another list's, or comes together with an offset.
-    pub fn new(limit: Option<Param<Limit>>, offset: Option<Param<Offset>>, cursor: Option<Cursor>) -> Result<Self> {
+    pub fn new(
+        limit: Option<Param<Limit>>,
+        offset: Option<Param<Offset>>,
+        cursor: Option<Cursor>,
+    ) -> Result<Self> {
         if offset.is_some() && cursor.is_some() {
             return Err(Error::invalid("offset", "cannot be combined with cursor"));
         }
-        let after = cursor.map(|cursor| serde_json::from_value(cursor.0).map_err(|_| Error::invalid("cursor", "is not a cursor of this list"))).transpose()?;
-        Ok(Self { limit: limit.map_or(DEFAULT, |limit| limit.0.get()), offset: offset.map_or(0, |offset| offset.0.get()), after })
+        let after = cursor
+            .map(|cursor| {
+                serde_json::from_value(cursor.0)
+                    .map_err(|_| Error::invalid("cursor", "is not a cursor of this list"))
+            })
+            .transpose()?;
+        Ok(Self {
+            limit: limit.map_or(DEFAULT, |limit| limit.0.get()),
+            offset: offset.map_or(0, |offset| offset.0.get()),
+            after,
+        })
     }
 }
 
@@ -114,7 +130,8 @@ impl<K> Page<K> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
         items.truncate(limit);
-        let last = items.last().filter(|_| more).and_then(|item| serde_json::to_vec(&key(item)).ok());
+        let last =
+            items.last().filter(|_| more).and_then(|item| serde_json::to_vec(&key(item)).ok());
         Slice { next_cursor: last.map(|key| URL_SAFE_NO_PAD.encode(key)), items }
     }
 }
@@ -138,15 +155,38 @@ mod tests {
 
     #[test]
     fn a_cursor_leads_to_the_next_page_and_is_no_other_lists() {
-        let page = Page::<(i64, String)>::new(Some(Param(Limit::new(2).expect("within bounds"))), None, None).expect("a page");
+        let page = Page::<(i64, String)>::new(
+            Some(Param(Limit::new(2).expect("within bounds"))),
+            None,
+            None,
+        )
+        .expect("a page");
         assert_eq!((page.fetch(), page.offset), (3, 0));
         let slice = page.cut(vec![1, 2, 3], |n| (*n, "é".to_owned()));
         assert_eq!(slice.items, [1, 2]);
         let cursor = read(&slice.next_cursor.expect("more")).expect("a cursor");
-        assert_eq!(Page::<(i64, String)>::new(None, None, Some(cursor.clone())).expect("a page").after, Some((2, "é".to_owned())));
-        assert_eq!(Page::<(String,)>::new(None, None, Some(cursor.clone())).expect_err("another list's").to_string(), "cursor is not a cursor of this list");
-        assert!(Page::<(i64, String)>::new(None, Some(Param(Offset::new(1).expect("within bounds"))), Some(cursor)).is_err());
-        assert!(page.cut(vec![1, 2], |n| (*n, String::new())).next_cursor.is_none(), "the last page has no next");
+        assert_eq!(
+            Page::<(i64, String)>::new(None, None, Some(cursor.clone())).expect("a page").after,
+            Some((2, "é".to_owned()))
+        );
+        assert_eq!(
+            Page::<(String,)>::new(None, None, Some(cursor.clone()))
+                .expect_err("another list's")
+                .to_string(),
+            "cursor is not a cursor of this list"
+        );
+        assert!(
+            Page::<(i64, String)>::new(
+                None,
+                Some(Param(Offset::new(1).expect("within bounds"))),
+                Some(cursor)
+            )
+            .is_err()
+        );
+        assert!(
+            page.cut(vec![1, 2], |n| (*n, String::new())).next_cursor.is_none(),
+            "the last page has no next"
+        );
         assert!(read("%%%").is_err());
     }
 }

@@ -1,7 +1,8 @@
-//! `Idempotency-Key`: a POST repeated with the same key is the same request (docs/api.md, "Idempotency").
+//! `Idempotency-Key`: a POST repeated with the same key is the same request (docs/api.md,
+//! "Idempotency").
 //!
-//! The answer is kept in the transaction of the work, so it is there exactly when the work is. A refusal or a failure changed nothing and
-//! is not kept: the repetition is tried anew.
+//! The answer is kept in the transaction of the work, so it is there exactly when the work is. A
+//! refusal or a failure changed nothing and is not kept: the repetition is tried anew.
 
 mod store;
 
@@ -19,7 +20,8 @@ use crate::{Error, Result};
 /// How long an answer is kept.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// How often, and after which pause, a key is tried that another holds: one that was just refused is free within milliseconds.
+/// How often, and after which pause, a key is tried that another holds: one that was just refused
+/// is free within milliseconds.
 const LOCK_TRIES: u32 = 3;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,31 +41,58 @@ impl Key {
     ///
     /// # Errors
     /// `Invalid` where it is not 1 to 255 visible ASCII characters.
-    pub fn new(key: &str, subject: &str, tenant: Option<&TenantId>, route: &str, body: &[u8]) -> Result<Self> {
+    pub fn new(
+        key: &str,
+        subject: &str,
+        tenant: Option<&TenantId>,
+        route: &str,
+        body: &[u8],
+    ) -> Result<Self> {
         if !(1..=255).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Error::invalid("idempotency-key", "must be 1 to 255 visible ASCII characters"));
+            return Err(Error::invalid(
+                "idempotency-key",
+                "must be 1 to 255 visible ASCII characters",
+            ));
         }
         let request = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body).as_ref().to_vec();
-        Ok(Self { text: key.to_owned(), subject: subject.to_owned(), tenant: tenant.cloned(), route: route.to_owned(), request })
+        Ok(Self {
+            text: key.to_owned(),
+            subject: subject.to_owned(),
+            tenant: tenant.cloned(),
+            route: route.to_owned(),
+            request,
+        })
     }
 
     /// The key in its scope, as one text. No part of it can hold a line break.
     fn scope(&self) -> String {
-        format!("{}\n{}\n{}\n{}", self.subject, self.tenant.as_ref().map_or("", TenantId::as_str), self.route, self.text)
+        format!(
+            "{}\n{}\n{}\n{}",
+            self.subject,
+            self.tenant.as_ref().map_or("", TenantId::as_str),
+            self.route,
+            self.text
+        )
     }
 
-    /// The key for what this request has done outside: the same at every repetition, and no other request's.
+    /// The key for what this request has done outside: the same at every repetition, and no other
+    /// request's.
     #[must_use]
     pub fn outside(&self) -> String {
         hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.scope().as_bytes()))
     }
 }
 
-/// The answer that this key's first request got, or none where this is the first: the caller's transaction then holds the key until it ends.
+/// The answer that this key's first request got, or none where this is the first: the caller's
+/// transaction then holds the key until it ends.
 ///
 /// # Errors
 /// `InProgress` while the first is not done; `Invalid` where it asked something else.
-pub async fn earlier<T: DeserializeOwned>(tx: &Transaction<'_>, key: Option<&Key>, now: Timestamp) -> Result<Option<T>> {
+pub async fn earlier<T: DeserializeOwned>(
+    tx: &Transaction<'_>,
+    key: Option<&Key>,
+    now: Timestamp,
+) -> Result<Option<T>> {
     let Some(key) = key else { return Ok(None) };
     let mut tries = 1;
     while !store::try_lock(tx, key).await? {
@@ -77,7 +106,9 @@ pub async fn earlier<T: DeserializeOwned>(tx: &Transaction<'_>, key: Option<&Key
     if request != key.request {
         return Err(used_for_another());
     }
-    serde_json::from_value(answer).map(Some).map_err(|error| Error::Internal(format!("a kept answer cannot be read: {error}")))
+    serde_json::from_value(answer)
+        .map(Some)
+        .map_err(|error| Error::Internal(format!("a kept answer cannot be read: {error}")))
 }
 
 /// That a key stands for another request: here, or at whom it was passed on to.
@@ -89,9 +120,15 @@ pub(crate) fn used_for_another() -> Error {
 ///
 /// # Errors
 /// `Database`.
-pub async fn keep<T: Serialize>(tx: &Transaction<'_>, key: Option<&Key>, answer: &T, now: Timestamp) -> Result<()> {
+pub async fn keep<T: Serialize>(
+    tx: &Transaction<'_>,
+    key: Option<&Key>,
+    answer: &T,
+    now: Timestamp,
+) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
-    let answer = serde_json::to_value(answer).map_err(|error| Error::Internal(format!("an answer cannot be kept: {error}")))?;
+    let answer = serde_json::to_value(answer)
+        .map_err(|error| Error::Internal(format!("an answer cannot be kept: {error}")))?;
     store::insert(tx, key, &answer, now).await
 }
 

@@ -1,5 +1,6 @@
-//! What must hold after every request and every run: looked for in the data itself, by every hourly run and by operators
-//! (docs/operations.md, "Invariants"). It changes nothing; what can be corrected is corrected by `allocations::comparison`.
+//! What must hold after every request and every run: looked for in the data itself, by every hourly
+//! run and by operators (docs/operations.md, "Invariants"). It changes nothing; what can be
+//! corrected is corrected by `allocations::comparison`.
 
 pub mod model;
 mod store;
@@ -14,10 +15,12 @@ use crate::db::Db;
 use crate::ids::SubscriptionId;
 use model::{ByHand, EXAMPLES, Finding, Invariant, Invariants};
 
-/// How long operators wait for the comparison of counts with devices; what it has not come to by then is not in the answer.
+/// How long operators wait for the comparison of counts with devices; what it has not come to by
+/// then is not in the answer.
 const COMPARISON_BUDGET: Duration = Duration::from_secs(8);
 
-/// How often each is broken. Counts are those that the run's own comparison found, before it corrected them.
+/// How often each is broken. Counts are those that the run's own comparison found, before it
+/// corrected them.
 ///
 /// # Errors
 /// `Database`.
@@ -65,12 +68,20 @@ pub async fn list(db: &Db, now: Timestamp) -> Result<Invariants> {
     }
     let (count, examples) = of(&differences, Count::SlotsByHand);
     let ok = invariants.iter().all(|finding| finding.count == 0);
-    Ok(Invariants { ok, invariants, counted_by_hand: ByHand { count, examples }, compared, complete, counted_at: now })
+    Ok(Invariants {
+        ok,
+        invariants,
+        counted_by_hand: ByHand { count, examples },
+        compared,
+        complete,
+        counted_at: now,
+    })
 }
 
 /// How many differences of a kind there are, and whose the first ones are.
 fn of(differences: &[Difference], count: Count) -> (i64, Vec<String>) {
-    let mut ids: Vec<&SubscriptionId> = differences.iter().filter(|it| it.count == count).map(|it| &it.subscription).collect();
+    let mut ids: Vec<&SubscriptionId> =
+        differences.iter().filter(|it| it.count == count).map(|it| &it.subscription).collect();
     let number = i64::try_from(ids.len()).unwrap_or(i64::MAX);
     ids.dedup();
     (number, ids.into_iter().take(EXAMPLES).map(ToString::to_string).collect())

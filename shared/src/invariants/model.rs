@@ -44,14 +44,24 @@ impl Invariant {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::SlotsUsedDiffers => {
-                "Subscriptions whose slots_used is not the number of devices that hold the tier (on an ADDON: not 0), and nobody set it by hand"
+                "Subscriptions whose slots_used is not the number of devices that hold the tier \
+                 (on an ADDON: not 0), and nobody set it by hand"
             }
-            Self::DeviceCountDiffers => "Subscriptions whose active_device_count is not the number of devices on them",
+            Self::DeviceCountDiffers => {
+                "Subscriptions whose active_device_count is not the number of devices on them"
+            }
             Self::GraceWithoutEnd => "Subscriptions in GRACE that have no grace_end",
-            Self::LivePastEnd => "Live subscriptions whose term or grace ended over 2 hours ago, over 73 where Stripe manages them",
-            Self::AddonPastRoot => "Live ADDONs without a Stripe subscription of their own that end after their root, or whose root is EXPIRED",
+            Self::LivePastEnd => {
+                "Live subscriptions whose term or grace ended over 2 hours ago, over 73 where \
+                 Stripe manages them"
+            }
+            Self::AddonPastRoot => {
+                "Live ADDONs without a Stripe subscription of their own that end after their \
+                 root, or whose root is EXPIRED"
+            }
             Self::EventsStuck => {
-                "Stripe's events that wait although what they wait for has been here for an hour, that wait for over 73 hours, or, of a checkout, for over 30 days"
+                "Stripe's events that wait although what they wait for has been here for an hour, \
+                 that wait for over 73 hours, or, of a checkout, for over 30 days"
             }
             Self::StepsStuck => "Outbox steps that could have been done for an hour and are not",
         }
@@ -91,7 +101,8 @@ pub struct Invariants {
     pub counted_by_hand: ByHand,
     /// How many subscriptions were compared with their devices.
     pub compared: i64,
-    /// Whether these are all; false: comparing took too long, and the first two invariants are known of so many.
+    /// Whether these are all; false: comparing took too long, and the first two invariants are
+    /// known of so many.
     pub complete: bool,
     /// When.
     pub counted_at: Timestamp,

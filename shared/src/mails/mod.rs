@@ -1,4 +1,5 @@
-//! Mails: what a customer and the operators are told, and when it is no longer true (docs/mail.md). They are steps of the outbox.
+//! Mails: what a customer and the operators are told, and when it is no longer true (docs/mail.md).
+//! They are steps of the outbox.
 //!
 //! What a mail says is read when it is sent: address, names, plan and present state.
 
@@ -48,15 +49,17 @@ struct Ready {
     about: Option<(MailKind, SubscriptionId)>,
 }
 
-/// Sends the mail that a step's payload names, where it still holds. The database's connection is given back before the mail server is
-/// talked to.
+/// Sends the mail that a step's payload names, where it still holds. The database's connection is
+/// given back before the mail server is talked to.
 ///
 /// # Errors
 /// `Database`; `Upstream`; `Internal` where the payload is none of a mail.
 pub async fn send(db: &Db, mailer: &Mailer, payload: &Value, now: Timestamp) -> Result<Outcome> {
     let prepared = async {
         match payload["mail"].as_str() {
-            Some(kind) if kind == MailKind::Digest.as_str() => prepare_digest(db, mailer, &read(payload)?).await,
+            Some(kind) if kind == MailKind::Digest.as_str() => {
+                prepare_digest(db, mailer, &read(payload)?).await
+            }
             _ => prepare_notice(db, &read(payload)?, now).await,
         }
     };
@@ -71,15 +74,30 @@ pub async fn send(db: &Db, mailer: &Mailer, payload: &Value, now: Timestamp) -> 
     Ok(Outcome::Sent { message_id, to: letter.to, about })
 }
 
-async fn prepare_notice(db: &Db, notice: &Notice, now: Timestamp) -> Result<std::result::Result<Ready, Outcome>> {
+async fn prepare_notice(
+    db: &Db,
+    notice: &Notice,
+    now: Timestamp,
+) -> Result<std::result::Result<Ready, Outcome>> {
     let found = store::find(&db.connection().await?, &notice.subscription_id).await?;
-    let Some(about) = found.filter(|about| model::holds(notice, about, now)) else { return Ok(Err(Outcome::Overtaken)) };
+    let Some(about) = found.filter(|about| model::holds(notice, about, now)) else {
+        return Ok(Err(Outcome::Overtaken));
+    };
     let content = wording::notice(notice, &about);
     let Some(to) = about.address else { return Ok(Err(Outcome::NoAddress)) };
-    Ok(Ok(Ready { to, content, name: notice.step().0, about: Some((notice.mail, notice.subscription_id.clone())) }))
+    Ok(Ok(Ready {
+        to,
+        content,
+        name: notice.step().0,
+        about: Some((notice.mail, notice.subscription_id.clone())),
+    }))
 }
 
-async fn prepare_digest(db: &Db, mailer: &Mailer, digest: &Digest) -> Result<std::result::Result<Ready, Outcome>> {
+async fn prepare_digest(
+    db: &Db,
+    mailer: &Mailer,
+    digest: &Digest,
+) -> Result<std::result::Result<Ready, Outcome>> {
     let Some(to) = mailer.digest_to() else { return Ok(Err(Outcome::NoAddress)) };
     let connection = db.connection().await?;
     let mut parts = Vec::new();
@@ -87,7 +105,12 @@ async fn prepare_digest(db: &Db, mailer: &Mailer, digest: &Digest) -> Result<std
         let (total, lines) = store::part(&connection, part, digest).await?;
         parts.push((part, total, lines));
     }
-    Ok(Ok(Ready { to: to.to_string(), content: wording::digest(digest, &parts), name: digest.step().0, about: None }))
+    Ok(Ok(Ready {
+        to: to.to_string(),
+        content: wording::digest(digest, &parts),
+        name: digest.step().0,
+        about: None,
+    }))
 }
 
 fn read<T: DeserializeOwned>(payload: &Value) -> Result<T> {

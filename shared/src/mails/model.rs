@@ -1,5 +1,5 @@
-//! The kinds of mail, what the step of one holds (what it is about, and nothing that may have changed when it is sent), and whether it still
-//! holds.
+//! The kinds of mail, what the step of one holds (what it is about, and nothing that may have
+//! changed when it is sent), and whether it still holds.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,14 @@ words! {
 
 impl MailKind {
     /// The mails before a term's end, the earliest first.
-    pub const RENEWALS: [Self; 6] = [Self::Renewal90, Self::Renewal60, Self::Renewal30, Self::Renewal14, Self::Renewal7, Self::Renewal1];
+    pub const RENEWALS: [Self; 6] = [
+        Self::Renewal90,
+        Self::Renewal60,
+        Self::Renewal30,
+        Self::Renewal14,
+        Self::Renewal7,
+        Self::Renewal1,
+    ];
 
     /// How many days before the term's end one of `RENEWALS` is due.
     #[must_use]
@@ -62,7 +69,8 @@ pub struct Notice {
     pub mail: MailKind,
     /// The root of the family.
     pub subscription_id: SubscriptionId,
-    /// The `term_end` that RENEWAL_* and EXPIRED are about, the `grace_end` that GRACE and SUSPENDED are: with another, the mail is overtaken.
+    /// The `term_end` that RENEWAL_* and EXPIRED are about, the `grace_end` that GRACE and
+    /// SUSPENDED are: with another, the mail is overtaken.
     pub at: Timestamp,
 }
 
@@ -87,7 +95,10 @@ impl Digest {
     /// As of a notice: one for each `to`.
     #[must_use]
     pub fn step(&self) -> (String, Value) {
-        (format!("mail:DIGEST:{}", self.to), json!({"mail": MailKind::Digest, "from": self.from, "to": self.to}))
+        (
+            format!("mail:DIGEST:{}", self.to),
+            json!({"mail": MailKind::Digest, "from": self.from, "to": self.to}),
+        )
     }
 }
 
@@ -134,10 +145,19 @@ pub fn holds(notice: &Notice, about: &Subject, now: Timestamp) -> bool {
     let ahead = notice.at > now;
     about.tenant_status == TenantStatus::Active
         && match notice.mail {
-            MailKind::Renewal90 | MailKind::Renewal60 | MailKind::Renewal30 | MailKind::Renewal14 | MailKind::Renewal7 | MailKind::Renewal1 => {
-                matches!(root.status, Status::Active | Status::Trial) && root.term_end == notice.at && ahead
+            MailKind::Renewal90
+            | MailKind::Renewal60
+            | MailKind::Renewal30
+            | MailKind::Renewal14
+            | MailKind::Renewal7
+            | MailKind::Renewal1 => {
+                matches!(root.status, Status::Active | Status::Trial)
+                    && root.term_end == notice.at
+                    && ahead
             }
-            MailKind::Grace => root.status == Status::Grace && root.grace_end == Some(notice.at) && ahead,
+            MailKind::Grace => {
+                root.status == Status::Grace && root.grace_end == Some(notice.at) && ahead
+            }
             MailKind::Suspended => root.status == Status::Suspended,
             MailKind::Expired => root.status == Status::Expired && root.term_end == notice.at,
             MailKind::Digest => false,
@@ -163,7 +183,14 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Flags, Self::FailedEvents, Self::StuckSteps, Self::Graces, Self::Suspensions, Self::Corrections];
+    pub const ALL: [Self; 6] = [
+        Self::Flags,
+        Self::FailedEvents,
+        Self::StuckSteps,
+        Self::Graces,
+        Self::Suspensions,
+        Self::Corrections,
+    ];
 
     /// Its heading.
     #[must_use]
@@ -192,11 +219,20 @@ mod tests {
     #[test]
     fn a_mail_is_left_once_for_each_subscription_kind_and_instant() {
         let at: Timestamp = "2027-01-01T00:00:00Z".parse().expect("an instant");
-        let notice = Notice { mail: MailKind::Renewal30, subscription_id: SubscriptionId::parse("SUB-2026-0001").expect("an id"), at };
-        let payload = json!({"mail": "RENEWAL_30", "subscription_id": "SUB-2026-0001", "at": "2027-01-01T00:00:00Z"});
-        assert_eq!(notice.step(), ("mail:RENEWAL_30:SUB-2026-0001:2027-01-01T00:00:00Z".to_owned(), payload));
+        let notice = Notice {
+            mail: MailKind::Renewal30,
+            subscription_id: SubscriptionId::parse("SUB-2026-0001").expect("an id"),
+            at,
+        };
+        let payload = json!({"mail": "RENEWAL_30", "subscription_id": "SUB-2026-0001",
+            "at": "2027-01-01T00:00:00Z"});
+        assert_eq!(
+            notice.step(),
+            ("mail:RENEWAL_30:SUB-2026-0001:2027-01-01T00:00:00Z".to_owned(), payload)
+        );
         let digest = Digest { from: "2026-12-31T00:00:00Z".parse().expect("an instant"), to: at };
-        let payload = json!({"mail": "DIGEST", "from": "2026-12-31T00:00:00Z", "to": "2027-01-01T00:00:00Z"});
+        let payload =
+            json!({"mail": "DIGEST", "from": "2026-12-31T00:00:00Z", "to": "2027-01-01T00:00:00Z"});
         assert_eq!(digest.step(), ("mail:DIGEST:2027-01-01T00:00:00Z".to_owned(), payload));
     }
 }

@@ -42,7 +42,10 @@ impl Content {
     /// `Internal`.
     pub fn render(&self) -> Result<(String, String)> {
         let failed = |error: askama::Error| Error::Internal(format!("mail template: {error}"));
-        Ok((PlainText { letter: self }.render().map_err(failed)?, Html { letter: self }.render().map_err(failed)?))
+        Ok((
+            PlainText { letter: self }.render().map_err(failed)?,
+            Html { letter: self }.render().map_err(failed)?,
+        ))
     }
 }
 
@@ -68,37 +71,53 @@ impl Ending {
 
 /// A customer's mail.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "a mail after the other")]
 pub fn notice(notice: &Notice, about: &Subject) -> Content {
     let root = &about.root;
     let company = one_line(&about.company);
     let trial = root.subscription_type == SubscriptionType::Trial || root.status == Status::Trial;
     let what = if trial { "trial" } else { "subscription" };
-    let what = about.plan.as_deref().map_or(what.to_owned(), |plan| format!("{} {what}", one_line(plan)));
+    let what =
+        about.plan.as_deref().map_or(what.to_owned(), |plan| format!("{} {what}", one_line(plan)));
     let (day, instant) = (day(root.term_end), instant(root.term_end));
     let (subject, said) = match notice.mail {
         MailKind::Grace => {
             let until = self::instant(notice.at);
-            let subject = format!("payment is missing, your {what} will be suspended on {}", self::day(notice.at));
-            let said = if root.is_stripe_managed() {
-                [
-                    format!("We have not received the payment for your {what}. Nothing is switched off yet: you have access until {until}."),
-                    "To keep it, please pay the open invoice or update your payment method in the billing portal before then.".to_owned(),
+            let subject = format!(
+                "payment is missing, your {what} will be suspended on {}",
+                self::day(notice.at)
+            );
+            let said =
+                if root.is_stripe_managed() {
+                    [
+                    format!("We have not received the payment for your {what}. Nothing is \
+                             switched off yet: you have access until {until}."),
+                    "To keep it, please pay the open invoice or update your payment method in the \
+                     billing portal before then.".to_owned(),
                 ]
-            } else {
-                [
-                    format!("The term of your {what} ended on {instant} and has not been renewed. Nothing is switched off yet: you have access until {until}."),
-                    "To keep it, please contact us before then.".to_owned(),
-                ]
-            };
+                } else {
+                    [
+                        format!(
+                            "The term of your {what} ended on {instant} and has not been renewed. \
+                             Nothing is switched off yet: you have access until {until}."
+                        ),
+                        "To keep it, please contact us before then.".to_owned(),
+                    ]
+                };
             (subject, said.to_vec())
         }
         MailKind::Suspended => (
             format!("your {what} is suspended"),
             vec![
-                format!("Your {what} is suspended, because it has not been paid. No device, tier or user can be added until it is active again."),
+                format!(
+                    "Your {what} is suspended, because it has not been paid. No device, tier \
+                         or user can be added until it is active again."
+                ),
                 "Nothing was deleted: your devices and their settings are as they were.".to_owned(),
                 if root.is_stripe_managed() {
-                    "To come back, please pay the open invoice in the billing portal. Access returns by itself within minutes.".to_owned()
+                    "To come back, please pay the open invoice in the billing portal. Access \
+                     returns by itself within minutes."
+                        .to_owned()
                 } else {
                     "To come back, please contact us.".to_owned()
                 },
@@ -107,52 +126,85 @@ pub fn notice(notice: &Notice, about: &Subject) -> Content {
         MailKind::Expired => (
             format!("your {what} has ended"),
             vec![
-                format!("Your {what} ended on {instant}. No device, tier or user can be added any more."),
+                format!(
+                    "Your {what} ended on {instant}. No device, tier or user can be added any \
+                         more."
+                ),
                 "Nothing was deleted: your devices and their settings are as they were.".to_owned(),
-                if trial { "To go on, choose a plan under Billing, or contact us." } else { "To come back, please contact us." }.to_owned(),
+                if trial {
+                    "To go on, choose a plan under Billing, or contact us."
+                } else {
+                    "To \
+                    come back, please contact us."
+                }
+                .to_owned(),
             ],
         ),
         _ => match (Ending::of(root), trial) {
-            (Ending::Renews, false) => {
-                (format!("your {what} renews on {day}"), vec![format!("Your {what} renews by itself on {instant}. There is nothing that you need to do.")])
-            }
+            (Ending::Renews, false) => (
+                format!("your {what} renews on {day}"),
+                vec![format!(
+                    "Your {what} renews by itself on {instant}. There is nothing that you need to \
+                     do."
+                )],
+            ),
             (Ending::Renews, true) => (
                 format!("your {what} ends on {day}"),
                 vec![
-                    format!("Your {what} ends on {instant}. Your paid subscription begins then by itself: there is nothing that you need to do."),
-                    "If you do not want it, cancel it in the billing portal before then.".to_owned(),
+                    format!(
+                        "Your {what} ends on {instant}. Your paid subscription begins then by \
+                             itself: there is nothing that you need to do."
+                    ),
+                    "If you do not want it, cancel it in the billing portal before then."
+                        .to_owned(),
                 ],
             ),
             (Ending::Cancelled(at), trial) => (
                 format!("your {what} ends on {}", self::day(at)),
                 vec![
                     format!(
-                        "Your {what} was cancelled and {}. It ends on {}; nothing changes until then.",
+                        "Your {what} was cancelled and {}. It ends on {}; nothing changes until \
+                         then.",
                         if trial { "will not be paid for" } else { "does not renew" },
                         self::instant(at)
                     ),
-                    "If you would rather keep it, resume it in the billing portal before then.".to_owned(),
+                    "If you would rather keep it, resume it in the billing portal before then."
+                        .to_owned(),
                 ],
             ),
             (Ending::Ends, true) => (
                 format!("your {what} ends on {day}"),
-                vec![format!("Your {what} ends on {instant}."), "To go on without a break, choose a plan under Billing before then, or contact us.".to_owned()],
+                vec![format!("Your {what} ends on {instant}."),
+                "To go on without a break, choose a plan under Billing before then, or contact us."
+                    .to_owned()],
             ),
             (Ending::Ends, false) => (
                 format!("your {what} ends on {day}"),
                 vec![
-                    format!("The term of your {what} ends on {instant}. It does not renew by itself."),
+                    format!(
+                        "The term of your {what} ends on {instant}. It does not renew by \
+                             itself."
+                    ),
                     "To go on without a break, please contact us before then.".to_owned(),
                 ],
             ),
         },
     };
     let paragraphs = std::iter::once(format!("Hello {company},")).chain(said).collect();
-    Content { subject: format!("{company}: {subject}"), paragraphs, sections: family(about), footer: footer(&company, root) }
+    Content {
+        subject: format!("{company}: {subject}"),
+        paragraphs,
+        sections: family(about),
+        footer: footer(&company, root),
+    }
 }
 
 fn footer(company: &str, root: &Subscription) -> String {
-    format!("About subscription {} of {company}. You get this mail because it is the billing or contact address of {company}.", root.subscription_id)
+    format!(
+        "About subscription {} of {company}. You get this mail because it is the billing or \
+         contact address of {company}.",
+        root.subscription_id
+    )
 }
 
 /// What the mail is about, and what ends with it.
@@ -164,13 +216,19 @@ fn family(about: &Subject) -> Vec<Section> {
     own.push(format!("Term until {}", instant(root.term_end)));
     let mut sections = vec![Section { heading: "What this is about".to_owned(), lines: own }];
     if !about.addons.is_empty() {
-        sections.push(Section { heading: "Add-ons with it".to_owned(), lines: about.addons.iter().map(addon).collect() });
+        sections.push(Section {
+            heading: "Add-ons with it".to_owned(),
+            lines: about.addons.iter().map(addon).collect(),
+        });
     }
     sections
 }
 
 fn addon(addon: &Addon) -> String {
-    let slots = addon.slots.iter().map(|slots| format!("{} {}", one_line(&slots.tier), count(slots.slot_limit, "slot")));
+    let slots = addon
+        .slots
+        .iter()
+        .map(|slots| format!("{} {}", one_line(&slots.tier), count(slots.slot_limit, "slot")));
     let mut brings: Vec<String> = slots.collect();
     if brings.is_empty() {
         brings.push(count(addon.device_limit, "more device"));
@@ -181,7 +239,8 @@ fn addon(addon: &Addon) -> String {
 /// The operators' mail: one glance.
 #[must_use]
 pub fn digest(digest: &Digest, parts: &[(Part, i64, Vec<String>)]) -> Content {
-    let open: i64 = parts.iter().filter(|(part, ..)| part.needs_a_person()).map(|(_, total, _)| total).sum();
+    let open: i64 =
+        parts.iter().filter(|(part, ..)| part.needs_a_person()).map(|(_, total, _)| total).sum();
     let to_do = if open == 0 { "nothing to do".to_owned() } else { format!("{open} to look at") };
     let sections = parts.iter().map(|(part, total, lines)| {
         let total = *total;
@@ -190,12 +249,27 @@ pub fn digest(digest: &Digest, parts: &[(Part, i64, Vec<String>)]) -> Content {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        Section { heading: format!("{}: {}", part.title(), if total == 0 { "none".to_owned() } else { total.to_string() }), lines }
+        Section {
+            heading: format!(
+                "{}: {}",
+                part.title(),
+                if total == 0 { "none".to_owned() } else { total.to_string() }
+            ),
+            lines,
+        }
     });
-    let opening = if open == 0 { "Nothing to do." } else { "What waits for a person is listed first; the API's lists have the rest of it." };
+    let opening = if open == 0 {
+        "Nothing to do."
+    } else {
+        "What waits for a person is listed first; the API's lists have the rest of it."
+    };
     Content {
         subject: format!("Pulse Billing digest, {}: {to_do}", day(digest.to)),
-        paragraphs: vec![format!("From {} to {}. {opening}", instant(digest.from), instant(digest.to))],
+        paragraphs: vec![format!(
+            "From {} to {}. {opening}",
+            instant(digest.from),
+            instant(digest.to)
+        )],
         sections: sections.collect(),
         footer: "What is new is of this time; what is open or stuck is as of this mail.".to_owned(),
     }

@@ -147,7 +147,8 @@ pub fn backoff(attempts: i32) -> SignedDuration {
     SignedDuration::from_secs((5_i64 << doublings).min(15 * 60))
 }
 
-/// How long a step gives way to another for the same mail address: of two that gave way to each other, one comes back first.
+/// How long a step gives way to another for the same mail address: of two that gave way to each
+/// other, one comes back first.
 #[must_use]
 pub fn pause(step: i64) -> SignedDuration {
     SignedDuration::from_secs(5 + step.rem_euclid(10))
@@ -159,7 +160,10 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_a_quarter_of_an_hour() {
-        let seconds: Vec<i64> = [0, 1, 2, 3, 8, 9, 1000, i32::MAX].into_iter().map(|attempts| backoff(attempts).as_secs()).collect();
+        let seconds: Vec<i64> = [0, 1, 2, 3, 8, 9, 1000, i32::MAX]
+            .into_iter()
+            .map(|attempts| backoff(attempts).as_secs())
+            .collect();
         assert_eq!(seconds, [5, 5, 10, 20, 640, 900, 900, 900]);
     }
 }

@@ -1,6 +1,8 @@
-//! The plan catalogue: what a plan brings, and which plan a price or a name stands for. Nothing about plans is hard-coded.
+//! The plan catalogue: what a plan brings, and which plan a price or a name stands for. Nothing
+//! about plans is hard-coded.
 //!
-//! A change here touches no subscription that exists: those take it over by a plan change or a sync (docs/catalogue.md).
+//! A change here touches no subscription that exists: those take it over by a plan change or a sync
+//! (docs/catalogue.md).
 
 pub mod model;
 pub(crate) mod store;
@@ -40,7 +42,13 @@ pub async fn get(db: &Db, id: &PlanId) -> Result<Plan> {
 ///
 /// # Errors
 /// `Conflict`: `plan_exists`, `price_taken`; those of the idempotency key.
-pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewPlan, now: Timestamp) -> Result<Plan> {
+pub async fn create(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewPlan,
+    now: Timestamp,
+) -> Result<Plan> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     if let Some(plan) = idempotency::earlier(&tx, key, now).await? {
@@ -48,7 +56,10 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewPlan, now: 
     }
     let plan = Plan::from_new(new, now);
     if !store::insert(&tx, &plan).await? {
-        return Err(Error::conflict("plan_exists", format!("Plan '{}' already exists", plan.plan_id)));
+        return Err(Error::conflict(
+            "plan_exists",
+            format!("Plan '{}' already exists", plan.plan_id),
+        ));
     }
     assign_prices(&tx, &plan, now).await?;
     audit::record_catalogue(&tx, "PLAN_CREATED", by, None, json!(plan), now).await?;
@@ -57,11 +68,19 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewPlan, now: 
     Ok(plan)
 }
 
-/// Changes what the update names. Naming only what is so already changes nothing, the version included.
+/// Changes what the update names. Naming only what is so already changes nothing, the version
+/// included.
 ///
 /// # Errors
 /// `plan_not_found`, `version_changed`, `no_fields`, `price_taken`.
-pub async fn update(db: &Db, by: &Person, id: &PlanId, if_match: &IfMatch, update: PlanUpdate, now: Timestamp) -> Result<Plan> {
+pub async fn update(
+    db: &Db,
+    by: &Person,
+    id: &PlanId,
+    if_match: &IfMatch,
+    update: PlanUpdate,
+    now: Timestamp,
+) -> Result<Plan> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
@@ -99,7 +118,8 @@ pub async fn tier_defaults(db: &Db, id: &PlanId) -> Result<TierDefaults> {
 /// Replaces all of a plan's tier defaults. They are part of the plan's version.
 ///
 /// # Errors
-/// `plan_not_found`, `version_changed`, `tier_not_found`; `Invalid` where a tier is named twice. Nothing is changed then.
+/// `plan_not_found`, `version_changed`, `tier_not_found`; `Invalid` where a tier is named twice.
+/// Nothing is changed then.
 pub async fn set_tier_defaults(
     db: &Db,
     by: &Person,
@@ -123,7 +143,15 @@ pub async fn set_tier_defaults(
     store::replace_tier_defaults(&tx, id, &wanted).await?;
     store::save(&tx, &Plan { version: plan.version + 1, updated_at: now, ..plan }).await?;
     let after = store::tier_defaults(&tx, id).await?.ok_or_else(not_found)?;
-    audit::record_catalogue(&tx, "PLAN_TIER_DEFAULTS_SET", by, Some(json!(before)), json!(after), now).await?;
+    audit::record_catalogue(
+        &tx,
+        "PLAN_TIER_DEFAULTS_SET",
+        by,
+        Some(json!(before)),
+        json!(after),
+        now,
+    )
+    .await?;
     tx.commit().await?;
     Ok(after)
 }

@@ -13,7 +13,8 @@ use crate::ids::{PlanId, StripePriceId};
 use crate::prices::PriceOf;
 use crate::{Error, Result, request, update};
 
-/// A plan as the catalogue has it. Prices are in cents; a price id is the present one, former ones go on to resolve.
+/// A plan as the catalogue has it. Prices are in cents; a price id is the present one, former ones
+/// go on to resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
 pub struct Plan {
@@ -123,7 +124,8 @@ impl PlanUpdate {
         self.limits.apply(&mut plan.limits, NamedLimits::into_map);
         self.stripe_price_id.apply(&mut plan.stripe_price_id, |id| id);
         self.stripe_annual_price_id.apply(&mut plan.stripe_annual_price_id, |id| id);
-        self.monthly_price_cents.apply(&mut plan.monthly_price_cents, |cents| cents.map(Cents::get));
+        self.monthly_price_cents
+            .apply(&mut plan.monthly_price_cents, |cents| cents.map(Cents::get));
         self.annual_price_cents.apply(&mut plan.annual_price_cents, |cents| cents.map(Cents::get));
         self.is_active.apply(&mut plan.is_active, |active| active);
         self.sort_order.apply(&mut plan.sort_order, SortOrder::get_i32);
@@ -164,8 +166,12 @@ impl TierDefaults {
     /// Whether they are these already, in whatever order.
     #[must_use]
     pub fn are(&self, wanted: &[TierDefault]) -> bool {
-        let mut have: Vec<_> = self.tier_defaults.iter().map(|held| (held.tier_id, held.slot_limit)).collect();
-        let mut want: Vec<_> = wanted.iter().map(|entry| (entry.tier_id.get_i32(), entry.slot_limit.get_i32())).collect();
+        let mut have: Vec<_> =
+            self.tier_defaults.iter().map(|held| (held.tier_id, held.slot_limit)).collect();
+        let mut want: Vec<_> = wanted
+            .iter()
+            .map(|entry| (entry.tier_id.get_i32(), entry.slot_limit.get_i32()))
+            .collect();
         have.sort_unstable();
         want.sort_unstable();
         have == want
@@ -177,24 +183,42 @@ impl TierDefaults {
 /// # Errors
 /// `Invalid`, naming each repetition.
 pub fn no_tier_twice(defaults: &[TierDefault]) -> Result<()> {
-    let twice = defaults.iter().enumerate().filter(|(index, entry)| defaults[..*index].iter().any(|earlier| earlier.tier_id == entry.tier_id));
-    let faults: Vec<_> = twice.map(|(index, _)| FieldFault { field: format!("[{index}].tier_id"), message: "is listed twice".to_owned() }).collect();
+    let twice = defaults.iter().enumerate().filter(|(index, entry)| {
+        defaults[..*index].iter().any(|earlier| earlier.tier_id == entry.tier_id)
+    });
+    let faults: Vec<_> = twice
+        .map(|(index, _)| FieldFault {
+            field: format!("[{index}].tier_id"),
+            message: "is listed twice".to_owned(),
+        })
+        .collect();
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
-/// The plan item among the items of a Stripe subscription: by its price, wherever it stands (docs/events.md, "Which plan").
+/// The plan item among the items of a Stripe subscription: by its price, wherever it stands
+/// (docs/events.md, "Which plan").
 ///
 /// `known` are the mapped prices among `items`. `None`: no item's price is a plan's.
 ///
 /// # Errors
-/// `Conflict` (`two_plans`) where prices of two plans are among them: a person must say which was meant.
-pub fn plan_item<'a>(items: &'a [StripePriceId], known: &[(StripePriceId, PriceOf)]) -> Result<Option<(usize, &'a StripePriceId, PlanId)>> {
+/// `Conflict` (`two_plans`) where prices of two plans are among them: a person must say which was
+/// meant.
+pub fn plan_item<'a>(
+    items: &'a [StripePriceId],
+    known: &[(StripePriceId, PriceOf)],
+) -> Result<Option<(usize, &'a StripePriceId, PlanId)>> {
     let mut found: Option<(usize, &StripePriceId, PlanId)> = None;
     for (index, price) in items.iter().enumerate() {
-        let Some(PriceOf::Plan(plan)) = known.iter().find(|(id, _)| id == price).map(|(_, of)| of) else { continue };
+        let Some(PriceOf::Plan(plan)) = known.iter().find(|(id, _)| id == price).map(|(_, of)| of)
+        else {
+            continue;
+        };
         match &found {
             Some((_, _, other)) if other != plan => {
-                return Err(Error::conflict("two_plans", format!("the Stripe subscription has prices of two plans, {other} and {plan}")));
+                return Err(Error::conflict(
+                    "two_plans",
+                    format!("the Stripe subscription has prices of two plans, {other} and {plan}"),
+                ));
             }
             Some(_) => {}
             None => found = Some((index, price, plan.clone())),
@@ -224,10 +248,17 @@ mod tests {
             (price("price_other"), PriceOf::Plan(plan("other"))),
         ];
         let of = |items: &[&str]| {
-            plan_item(&items.iter().map(|id| price(id)).collect::<Vec<_>>(), &known).map(|found| found.map(|(index, _, plan)| (index, plan.to_string())))
+            plan_item(&items.iter().map(|id| price(id)).collect::<Vec<_>>(), &known)
+                .map(|found| found.map(|(index, _, plan)| (index, plan.to_string())))
         };
-        assert_eq!(of(&["price_slot", "price_pro"]).expect("one plan"), Some((1, "pro".to_owned())));
-        assert_eq!(of(&["price_pro", "price_pro_old"]).expect("one plan"), Some((0, "pro".to_owned())));
+        assert_eq!(
+            of(&["price_slot", "price_pro"]).expect("one plan"),
+            Some((1, "pro".to_owned()))
+        );
+        assert_eq!(
+            of(&["price_pro", "price_pro_old"]).expect("one plan"),
+            Some((0, "pro".to_owned()))
+        );
         assert_eq!(of(&["price_slot", "price_unknown"]).expect("none"), None);
         assert_eq!(of(&["price_pro", "price_other"]).expect_err("two").code(), "two_plans");
     }

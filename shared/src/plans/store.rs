@@ -14,10 +14,13 @@ use crate::http::Page;
 use crate::ids::{PlanId, StripePriceId};
 
 /// A plan's row with its present prices.
-const PLAN: &str = "SELECT p.plan_id, p.name, p.description, p.device_limit, p.limits, p.monthly_price_cents, p.annual_price_cents, p.is_active,
-       p.sort_order, p.version, p.created_at, p.updated_at,
-       (SELECT stripe_price_id FROM stripe_prices WHERE plan_id = p.plan_id AND interval = 'month' AND is_current) AS stripe_price_id,
-       (SELECT stripe_price_id FROM stripe_prices WHERE plan_id = p.plan_id AND interval = 'year' AND is_current) AS stripe_annual_price_id
+const PLAN: &str = "SELECT p.plan_id, p.name, p.description, p.device_limit, p.limits,
+                    p.monthly_price_cents, p.annual_price_cents, p.is_active, p.sort_order,
+                    p.version, p.created_at, p.updated_at,
+       (SELECT stripe_price_id FROM stripe_prices WHERE plan_id = p.plan_id AND interval = 'month'
+       AND is_current) AS stripe_price_id,
+       (SELECT stripe_price_id FROM stripe_prices WHERE plan_id = p.plan_id AND interval = 'year'
+       AND is_current) AS stripe_annual_price_id
 FROM subscription_plans p";
 
 fn plan(row: &Row) -> Result<Plan> {
@@ -45,7 +48,11 @@ fn plan(row: &Row) -> Result<Plan> {
 pub async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
     let mut conditions = Conditions::default();
     if let Some((sort_order, id)) = &page.after {
-        conditions.and_two("(p.sort_order, p.plan_id) > (?, ?)", *sort_order, id.as_str().to_owned());
+        conditions.and_two(
+            "(p.sort_order, p.plan_id) > (?, ?)",
+            *sort_order,
+            id.as_str().to_owned(),
+        );
     }
     conditions.page(db, PLAN, "p.sort_order, p.plan_id", page).await?.iter().map(plan).collect()
 }
@@ -58,7 +65,9 @@ pub async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> 
 
 /// The same, and nobody else changes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
-    let row = query_opt(tx, &format!("{PLAN} WHERE p.plan_id = $1 FOR UPDATE OF p"), &[&id.as_str()]).await?;
+    let row =
+        query_opt(tx, &format!("{PLAN} WHERE p.plan_id = $1 FOR UPDATE OF p"), &[&id.as_str()])
+            .await?;
     row.as_ref().map(plan).transpose()
 }
 
@@ -66,8 +75,9 @@ pub async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
 pub async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
     let inserted = execute(
         tx,
-        "INSERT INTO subscription_plans (plan_id, name, description, device_limit, limits, monthly_price_cents, annual_price_cents, is_active,
-                                             sort_order, version, created_at, updated_at)
+        "INSERT INTO subscription_plans (plan_id, name, description, device_limit, limits,
+         monthly_price_cents, annual_price_cents, is_active, sort_order, version, created_at,
+         updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (plan_id) DO NOTHING",
         &[
@@ -93,8 +103,9 @@ pub async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
 pub async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
     execute(
         tx,
-        "UPDATE subscription_plans SET name = $2, description = $3, device_limit = $4, limits = $5, monthly_price_cents = $6, annual_price_cents = $7,
-                is_active = $8, sort_order = $9, version = $10, updated_at = $11
+        "UPDATE subscription_plans SET name = $2, description = $3, device_limit = $4, limits = $5,
+         monthly_price_cents = $6, annual_price_cents = $7, is_active = $8, sort_order = $9,
+         version = $10, updated_at = $11
          WHERE plan_id = $1",
         &[
             &plan.plan_id.as_str(),
@@ -137,11 +148,18 @@ pub async fn tier_defaults(db: &impl GenericClient, id: &PlanId) -> Result<Optio
             slot_limit: row.get("slot_limit"),
         })
     };
-    Ok(Some(TierDefaults { plan_id: id.clone(), version: first.get("version"), tier_defaults: rows.iter().filter_map(entry).collect() }))
+    Ok(Some(TierDefaults {
+        plan_id: id.clone(),
+        version: first.get("version"),
+        tier_defaults: rows.iter().filter_map(entry).collect(),
+    }))
 }
 
 /// The first tier among these that does not exist.
-pub async fn first_unknown_tier(tx: &Transaction<'_>, defaults: &[TierDefault]) -> Result<Option<i32>> {
+pub async fn first_unknown_tier(
+    tx: &Transaction<'_>,
+    defaults: &[TierDefault],
+) -> Result<Option<i32>> {
     let tiers: Vec<i32> = defaults.iter().map(|entry| entry.tier_id.get_i32()).collect();
     let row = query_opt(
         tx,
@@ -154,13 +172,18 @@ pub async fn first_unknown_tier(tx: &Transaction<'_>, defaults: &[TierDefault]) 
 }
 
 /// Replaces the tier defaults of a locked plan.
-pub async fn replace_tier_defaults(tx: &Transaction<'_>, id: &PlanId, defaults: &[TierDefault]) -> Result<()> {
+pub async fn replace_tier_defaults(
+    tx: &Transaction<'_>,
+    id: &PlanId,
+    defaults: &[TierDefault],
+) -> Result<()> {
     let tiers: Vec<i32> = defaults.iter().map(|entry| entry.tier_id.get_i32()).collect();
     let limits: Vec<i32> = defaults.iter().map(|entry| entry.slot_limit.get_i32()).collect();
     execute(tx, "DELETE FROM plan_tier_defaults WHERE plan_id = $1", &[&id.as_str()]).await?;
     execute(
         tx,
-        "INSERT INTO plan_tier_defaults (plan_id, tier_id, slot_limit) SELECT $1, * FROM unnest($2::integer[], $3::integer[])",
+        "INSERT INTO plan_tier_defaults (plan_id, tier_id, slot_limit) SELECT $1, *
+         FROM unnest($2::integer[], $3::integer[])",
         &[&id.as_str(), &tiers, &limits],
     )
     .await?;
@@ -168,9 +191,17 @@ pub async fn replace_tier_defaults(tx: &Transaction<'_>, id: &PlanId, defaults: 
 }
 
 /// What these plans limit, by name.
-pub async fn limits(db: &impl GenericClient, ids: impl Iterator<Item = &PlanId>) -> Result<BTreeMap<PlanId, BTreeMap<String, i64>>> {
+pub async fn limits(
+    db: &impl GenericClient,
+    ids: impl Iterator<Item = &PlanId>,
+) -> Result<BTreeMap<PlanId, BTreeMap<String, i64>>> {
     let ids: Vec<&str> = ids.map(PlanId::as_str).collect();
-    let rows = query_keys(db, |given| format!("SELECT plan_id, limits FROM subscription_plans WHERE plan_id {given}"), &ids).await?;
+    let rows = query_keys(
+        db,
+        |given| format!("SELECT plan_id, limits FROM subscription_plans WHERE plan_id {given}"),
+        &ids,
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
@@ -181,5 +212,11 @@ pub async fn limits(db: &impl GenericClient, ids: impl Iterator<Item = &PlanId>)
 
 /// Whether any plan limits something of this name.
 pub async fn any_limits(db: &impl GenericClient, name: &str) -> Result<bool> {
-    Ok(query_one(db, "SELECT EXISTS (SELECT FROM subscription_plans WHERE jsonb_exists(limits, $1))", &[&name]).await?.get(0))
+    Ok(query_one(
+        db,
+        "SELECT EXISTS (SELECT FROM subscription_plans WHERE jsonb_exists(limits, $1))",
+        &[&name],
+    )
+    .await?
+    .get(0))
 }

@@ -1,4 +1,5 @@
-//! Stripe's prices: what each stands for. A price belongs to one thing; a replaced one stays mapped, so that its payers still resolve.
+//! Stripe's prices: what each stands for. A price belongs to one thing; a replaced one stays
+//! mapped, so that its payers still resolve.
 
 pub(crate) mod store;
 
@@ -36,16 +37,29 @@ pub(crate) fn tier_of(price: &StripePriceId, known: &[(StripePriceId, PriceOf)])
     })
 }
 
-/// Makes a price the present one of a thing; the one before becomes a former one. None: it is no longer sold at Stripe.
+/// Makes a price the present one of a thing; the one before becomes a former one. None: it is no
+/// longer sold at Stripe.
 ///
 /// # Errors
 /// `Conflict` (`price_taken`) where the price is another thing's, or of another interval.
-pub async fn assign(tx: &Transaction<'_>, of: &PriceOf, interval: Interval, price: Option<&StripePriceId>, now: Timestamp) -> Result<()> {
+pub async fn assign(
+    tx: &Transaction<'_>,
+    of: &PriceOf,
+    interval: Interval,
+    price: Option<&StripePriceId>,
+    now: Timestamp,
+) -> Result<()> {
     store::lock(tx).await?;
     store::retire_others(tx, of, interval, price).await?;
     let Some(price) = price else { return Ok(()) };
     if store::make_current(tx, of, interval, price, now).await? {
         return Ok(());
     }
-    Err(Error::conflict("price_taken", format!("Stripe price '{price}' already belongs to something else, or is paid by another interval")))
+    Err(Error::conflict(
+        "price_taken",
+        format!(
+            "Stripe price '{price}' already belongs to something else,
+             or is paid by another interval"
+        ),
+    ))
 }

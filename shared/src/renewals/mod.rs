@@ -1,8 +1,9 @@
-//! The hourly run: notices before a term ends, what becomes of terms and graces that have ended, and what keeps all of it true
-//! (docs/renewals.md).
+//! The hourly run: notices before a term ends, what becomes of terms and graces that have ended,
+//! and what keeps all of it true (docs/renewals.md).
 //!
-//! Everything that is due stands in the data: a run that dies leaves the rest to the next, and two runs at once share the work. Chunks are
-//! transactions of their own, with the change, its audit row and its mail.
+//! Everything that is due stands in the data: a run that dies leaves the rest to the next, and two
+//! runs at once share the work. Chunks are transactions of their own, with the change, its audit
+//! row and its mail.
 
 pub mod desk;
 pub mod model;
@@ -107,9 +108,11 @@ pub struct Summary {
     pub drift: Compared,
     /// Events that never came, and are on the queue now.
     pub backfilled: usize,
-    /// What must never be, and how often it is; the counts as they were before they were corrected.
+    /// What must never be, and how often it is; the counts as they were before they were
+    /// corrected.
     pub broken: BTreeMap<&'static str, i64>,
-    /// What is due and was not done: held by others at that moment, over the time, or before the breaker.
+    /// What is due and was not done: held by others at that moment, over the time, or before the
+    /// breaker.
     pub left: Left,
     /// What went wrong, by part; the others went on.
     pub errors: BTreeMap<&'static str, String>,
@@ -180,10 +183,12 @@ impl Time {
 }
 
 impl Renewal {
-    /// Does what is due, for about `budget`; the rest is for the next run. A part that fails does not keep the others from their work.
+    /// Does what is due, for about `budget`; the rest is for the next run. A part that fails does
+    /// not keep the others from their work.
     ///
     /// # Errors
-    /// `Invalid` (`as_of`) where a run would write as if it were another hour than it is; `Database` where the run cannot be noted.
+    /// `Invalid` (`as_of`) where a run would write as if it were another hour than it is;
+    /// `Database` where the run cannot be noted.
     pub async fn run(&self, asked: &Asked, budget: Duration) -> Result<Summary> {
         let time = Time { began: Instant::now(), budget };
         let started = self.applier.clock.now();
@@ -192,9 +197,18 @@ impl Renewal {
             return dry_run(&self.applier.db, now).await;
         }
         if asked.as_of.is_some() && !self.may_rehearse {
-            return Err(Error::invalid("as_of", "needs dry_run: this deployment is no local or test one"));
+            return Err(Error::invalid(
+                "as_of",
+                "needs dry_run: this deployment is no local or test one",
+            ));
         }
-        let run = store::begin_run(&self.connection().await?, started, now, asked.requested_by.as_deref()).await?;
+        let run = store::begin_run(
+            &self.connection().await?,
+            started,
+            now,
+            asked.requested_by.as_deref(),
+        )
+        .await?;
         let mut summary = Summary { run_id: Some(run), as_of: now, ..Summary::default() };
         let asked = self.ask_stripe(now, time, &mut summary).await;
         let changed = self.change(run, now, &asked, time, &mut summary).await;
@@ -216,14 +230,23 @@ impl Renewal {
         let broken = invariants::count(&self.applier.db, &summary.counts, now).await;
         let broken = summary.note("invariants", broken).unwrap_or_default();
         // What was not compared is not right either.
-        let known =
-            broken.into_iter().filter(|(invariant, _)| were_counted || !matches!(invariant, Invariant::SlotsUsedDiffers | Invariant::DeviceCountDiffers));
+        let known = broken.into_iter().filter(|(invariant, _)| {
+            were_counted
+                || !matches!(invariant, Invariant::SlotsUsedDiffers | Invariant::DeviceCountDiffers)
+        });
         summary.broken = known.map(|(invariant, count)| (invariant.as_str(), count)).collect();
         let left = self.left(now).await;
         summary.left = summary.note("left", left).unwrap_or_default();
         summary.duration_ms = u64::try_from(time.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let status = if summary.errors.is_empty() && !time.is_up() { "done" } else { "stopped" };
-        store::finish_run(&self.connection().await?, run, status, &summary, self.applier.clock.now()).await?;
+        store::finish_run(
+            &self.connection().await?,
+            run,
+            status,
+            &summary,
+            self.applier.clock.now(),
+        )
+        .await?;
         summary.put_metrics();
         Ok(summary)
     }
@@ -232,13 +255,21 @@ impl Renewal {
         self.applier.db.connection().await
     }
 
-    /// Has Stripe's word applied where it is overdue. Those of which it was are returned; of the others nothing is decided in this run.
-    async fn ask_stripe(&self, now: Timestamp, time: Time, summary: &mut Summary) -> Vec<SubscriptionId> {
+    /// Has Stripe's word applied where it is overdue. Those of which it was are returned; of the
+    /// others nothing is decided in this run.
+    async fn ask_stripe(
+        &self,
+        now: Timestamp,
+        time: Time,
+        summary: &mut Summary,
+    ) -> Vec<SubscriptionId> {
         let time = time.part(ASKING_SHARE);
         let (mut asked, mut after, mut failures) = (Vec::new(), Position::None, 0);
         loop {
             let page = self.to_ask(now, &after).await;
-            let Some(page) = summary.note("asking", page).filter(|page| !page.is_empty()) else { return asked };
+            let Some(page) = summary.note("asking", page).filter(|page| !page.is_empty()) else {
+                return asked;
+            };
             for overdue in page {
                 after = Some((overdue.at, overdue.id.clone()));
                 if time.is_up() || failures == FAILURES_ON_END {
@@ -246,12 +277,14 @@ impl Renewal {
                     continue;
                 }
                 let answer = self.ask(&overdue, now).await;
-                failures = if answer.as_ref().is_err_and(Error::is_transient) { failures + 1 } else { 0 };
+                failures =
+                    if answer.as_ref().is_err_and(Error::is_transient) { failures + 1 } else { 0 };
                 match answer {
                     Ok(()) => asked.push(overdue.id),
                     Err(error) => {
                         summary.unreachable += 1;
-                        tracing::warn!(subscription.id = %overdue.id, code = error.code(), %error, "Stripe could not be asked: it stays as it is");
+                        tracing::warn!(subscription.id = %overdue.id, code = error.code(), %error,
+                        "Stripe could not be asked: it stays as it is");
                     }
                 }
                 summary.asked += 1;
@@ -263,14 +296,22 @@ impl Renewal {
         store::to_ask(&self.connection().await?, now, after, ASKED_AT_ONCE).await
     }
 
-    /// A refusal is for a person: a wrong key or account must not look like a subscription that has ended.
+    /// A refusal is for a person: a wrong key or account must not look like a subscription that has
+    /// ended.
     async fn ask(&self, ToAsk { id, tenant, stripe, .. }: &ToAsk, now: Timestamp) -> Result<()> {
         let Err(error) = self.applier.catch_up(stripe).await else { return Ok(()) };
         if !error.is_transient() {
             let mut db = self.connection().await?;
             let tx = db.transaction().await?;
-            let detail = format!("{id} is past its end, and Stripe could not be asked of it: {error}");
-            let flag = Flag { kind: "stripe_not_asked", tenant: Some(tenant), subscription: Some(id), stripe_event: None, detail };
+            let detail =
+                format!("{id} is past its end, and Stripe could not be asked of it: {error}");
+            let flag = Flag {
+                kind: "stripe_not_asked",
+                tenant: Some(tenant),
+                subscription: Some(id),
+                stripe_event: None,
+                detail,
+            };
             flags::store::raise_while_open(&tx, &flag, now).await?;
             tx.commit().await?;
         }
@@ -278,7 +319,14 @@ impl Renewal {
     }
 
     /// Ends terms and graces that have ended, if they are not too many.
-    async fn change(&self, run: i64, now: Timestamp, asked: &[SubscriptionId], time: Time, summary: &mut Summary) -> Result<()> {
+    async fn change(
+        &self,
+        run: i64,
+        now: Timestamp,
+        asked: &[SubscriptionId],
+        time: Time,
+        summary: &mut Summary,
+    ) -> Result<()> {
         let asked: Vec<&str> = asked.iter().map(SubscriptionId::as_str).collect();
         let judged = judge(&self.connection().await?, now, &asked).await?;
         if let Judged::Stop(breaker) = judged {
@@ -314,13 +362,24 @@ impl Renewal {
         let chunk = store::due(&tx, part, now, asked, after, CHUNK, true).await?;
         let Some(last) = chunk.last() else { return Ok(None) };
         *after = Some(store::position(part, last));
-        let changed: Vec<(&Subscription, Subscription)> =
-            chunk.iter().filter_map(|before| Some((before, model::due(before, now, asked.contains(&before.subscription_id.as_str()))?))).collect();
+        let changed: Vec<(&Subscription, Subscription)> = chunk
+            .iter()
+            .filter_map(|before| {
+                Some((
+                    before,
+                    model::due(before, now, asked.contains(&before.subscription_id.as_str()))?,
+                ))
+            })
+            .collect();
         let counted = i64::try_from(changed.len()).unwrap_or(i64::MAX);
         if !store::count(&tx, run, approval, counted).await? {
-            return Err(Error::conflict("breaker_open", "The operator's word goes no further: the next run asks for another"));
+            return Err(Error::conflict(
+                "breaker_open",
+                "The operator's word goes no further: the next run asks for another",
+            ));
         }
-        let entries: Vec<Entry<'_>> = changed.iter().map(|(before, after)| entry(before, after, now)).collect();
+        let entries: Vec<Entry<'_>> =
+            changed.iter().map(|(before, after)| entry(before, after, now)).collect();
         let mails = changed.iter().map(|(before, after)| {
             let (_, kind, at) = model::told(before, after);
             mail(after, kind, at)
@@ -333,13 +392,35 @@ impl Renewal {
         Ok(Some(after))
     }
 
-    async fn tell_breaker(&self, Breaker { due, live, approved }: Breaker, now: Timestamp) -> Result<()> {
+    async fn tell_breaker(
+        &self,
+        Breaker { due, live, approved }: Breaker,
+        now: Timestamp,
+    ) -> Result<()> {
         let mut db = self.connection().await?;
         let tx = db.transaction().await?;
-        let detail = "So many subscriptions would get grace or lose access within a day that the hourly run waits for an operator's word".to_owned();
-        flags::store::raise_while_open(&tx, &Flag { kind: "renewal_breaker", tenant: None, subscription: None, stripe_event: None, detail }, now).await?;
+        let detail = "So many subscriptions would get grace or lose access within a day that the \
+                      hourly run waits for an operator's word"
+            .to_owned();
+        flags::store::raise_while_open(
+            &tx,
+            &Flag {
+                kind: "renewal_breaker",
+                tenant: None,
+                subscription: None,
+                stripe_event: None,
+                detail,
+            },
+            now,
+        )
+        .await?;
         tx.commit().await?;
-        tracing::error!(due, live, approved, "the breaker is open: nobody gets grace or loses access until an operator says so");
+        tracing::error!(
+            due,
+            live,
+            approved,
+            "the breaker is open: nobody gets grace or loses access until an operator says so"
+        );
         Ok(())
     }
 
@@ -352,12 +433,20 @@ impl Renewal {
             if chunk.is_empty() {
                 break;
             }
-            let looks: Vec<_> = chunk.iter().map(|subscription| (subscription, model::look(subscription, now))).collect();
-            let mails = looks.iter().filter_map(|(subscription, look)| Some(mail(subscription, look.notice?, subscription.term_end)));
+            let looks: Vec<_> = chunk
+                .iter()
+                .map(|subscription| (subscription, model::look(subscription, now)))
+                .collect();
+            let mails = looks.iter().filter_map(|(subscription, look)| {
+                Some(mail(subscription, look.notice?, subscription.term_end))
+            });
             for kind in outbox::store::insert_mails(&tx, mails.collect(), now).await? {
                 *summary.notices.entry(kind.as_str()).or_default() += 1;
             }
-            let next: Vec<_> = looks.iter().map(|(subscription, look)| (&subscription.subscription_id, look.next)).collect();
+            let next: Vec<_> = looks
+                .iter()
+                .map(|(subscription, look)| (&subscription.subscription_id, look.next))
+                .collect();
             store::save_looks(&tx, &next).await?;
             tx.commit().await?;
         }
@@ -368,8 +457,16 @@ impl Renewal {
     async fn count_devices(&self, now: Timestamp, time: Time) -> Result<Counted> {
         let position = store::cursor(&self.connection().await?, "counts").await?;
         let after = position.as_deref().map(SubscriptionId::parse).transpose()?;
-        let counted = allocations::comparison::correct(&self.applier.db, after, time.share(SLICE_SHARE), now).await?;
-        store::save_cursor(&self.connection().await?, "counts", counted.next.as_ref().map(SubscriptionId::as_str), now).await?;
+        let counted =
+            allocations::comparison::correct(&self.applier.db, after, time.share(SLICE_SHARE), now)
+                .await?;
+        store::save_cursor(
+            &self.connection().await?,
+            "counts",
+            counted.next.as_ref().map(SubscriptionId::as_str),
+            now,
+        )
+        .await?;
         Ok(counted)
     }
 
@@ -377,17 +474,26 @@ impl Renewal {
     async fn tidy(&self, now: Timestamp, time: Time) -> Result<u64> {
         audit::store::ensure_partitions(&self.connection().await?, AUDIT_MONTHS_AHEAD).await?;
         let db = &self.applier.db;
-        let answers = in_chunks(time.share(SLICE_SHARE), || idempotency::delete_expired(db, now)).await?;
-        Ok(answers + in_chunks(time.share(SLICE_SHARE), || events::tidying::drop_payloads(db, now)).await?)
+        let answers =
+            in_chunks(time.share(SLICE_SHARE), || idempotency::delete_expired(db, now)).await?;
+        Ok(answers
+            + in_chunks(time.share(SLICE_SHARE), || events::tidying::drop_payloads(db, now))
+                .await?)
     }
 
     /// Queues what Stripe lists of the last hours and was never received.
     async fn backfill(&self, now: Timestamp, time: Time) -> Result<usize> {
         let Applier { db, stripe, reads_per_second, .. } = &self.applier;
-        let backfiller = Backfiller { db, queue: &self.queue, stripe, reads_per_second: *reads_per_second };
-        let done = backfiller.run((now - BACKFILL, now - UNDER_WAY), None, time.share(SLICE_SHARE)).await?;
+        let backfiller =
+            Backfiller { db, queue: &self.queue, stripe, reads_per_second: *reads_per_second };
+        let done = backfiller
+            .run((now - BACKFILL, now - UNDER_WAY), None, time.share(SLICE_SHARE))
+            .await?;
         if done.enqueued > 0 {
-            tracing::warn!(events = done.enqueued, "Stripe lists events that never came: they are on the queue now");
+            tracing::warn!(
+                events = done.enqueued,
+                "Stripe lists events that never came: they are on the queue now"
+            );
         }
         Ok(done.enqueued)
     }
@@ -396,7 +502,10 @@ impl Renewal {
     async fn compare(&self, now: Timestamp, time: Time) -> Result<Compared> {
         let time = time.part(SLICE_SHARE);
         let position = store::cursor(&self.connection().await?, "drift").await?;
-        let mut slice = Compared { next: position.as_deref().map(StripeSubscriptionId::parse).transpose()?, ..Compared::default() };
+        let mut slice = Compared {
+            next: position.as_deref().map(StripeSubscriptionId::parse).transpose()?,
+            ..Compared::default()
+        };
         loop {
             let page = match self.applier.compare(slice.next.as_ref()).await {
                 Ok(page) => page,
@@ -427,7 +536,9 @@ impl Renewal {
     async fn leave_digest(&self, now: Timestamp) -> Result<()> {
         let day = SignedDuration::from_hours(24);
         let since = now - DIGEST_AT;
-        let to = now - SignedDuration::from_secs(since.as_second().rem_euclid(day.as_secs())) - SignedDuration::from_nanos(since.subsec_nanosecond().into());
+        let to = now
+            - SignedDuration::from_secs(since.as_second().rem_euclid(day.as_secs()))
+            - SignedDuration::from_nanos(since.subsec_nanosecond().into());
         let (key, payload) = Digest { from: to - day, to }.step();
         let mut db = self.connection().await?;
         let tx = db.transaction().await?;
@@ -438,7 +549,10 @@ impl Renewal {
 
     async fn left(&self, now: Timestamp) -> Result<Left> {
         let db = self.connection().await?;
-        Ok(Left { changes: store::count_due(&db, now, &[]).await?, notices: store::count_unnoticed(&db, now).await? })
+        Ok(Left {
+            changes: store::count_due(&db, now, &[]).await?,
+            notices: store::count_unnoticed(&db, now).await?,
+        })
     }
 }
 
@@ -447,12 +561,24 @@ impl Summary {
     fn put_metrics(&self) {
         metrics::put_all(&[
             ("RenewalRuns", Unit::Count, 1),
-            ("RenewalDuration", Unit::Milliseconds, i64::try_from(self.duration_ms).unwrap_or(i64::MAX)),
+            (
+                "RenewalDuration",
+                Unit::Milliseconds,
+                i64::try_from(self.duration_ms).unwrap_or(i64::MAX),
+            ),
             ("RenewalBreakerOpen", Unit::Count, self.breaker.is_some().into()),
             ("RenewalUnreachable", Unit::Count, self.unreachable.into()),
-            ("RenewalPartsFailed", Unit::Count, i64::try_from(self.errors.len()).unwrap_or(i64::MAX)),
+            (
+                "RenewalPartsFailed",
+                Unit::Count,
+                i64::try_from(self.errors.len()).unwrap_or(i64::MAX),
+            ),
             ("RenewalLeft", Unit::Count, self.left.changes.all().saturating_add(self.left.notices)),
-            ("RenewalCorrections", Unit::Count, self.counts.corrected.saturating_add(self.drift.repaired.into())),
+            (
+                "RenewalCorrections",
+                Unit::Count,
+                self.counts.corrected.saturating_add(self.drift.repaired.into()),
+            ),
             ("InvariantsBroken", Unit::Count, self.broken.values().sum()),
         ]);
     }
@@ -492,7 +618,11 @@ async fn judge(db: &Object, now: Timestamp, asked: &[&str]) -> Result<Judged> {
     }
     match store::approval(db, now).await? {
         Some(approval) if approval.left >= due => Ok(Judged::Approved(approval.id)),
-        approval => Ok(Judged::Stop(Breaker { due: with_before, live, approved: approval.map_or(0, |approval| approval.left.max(0)) })),
+        approval => Ok(Judged::Stop(Breaker {
+            due: with_before,
+            live,
+            approved: approval.map_or(0, |approval| approval.left.max(0)),
+        })),
     }
 }
 
@@ -507,8 +637,13 @@ fn entry<'a>(before: &'a Subscription, after: &'a Subscription, now: Timestamp) 
 }
 
 /// A mail about a subscription, as a step.
-fn mail(subscription: &Subscription, mail: MailKind, at: Timestamp) -> (Option<&str>, String, Value) {
-    let (key, payload) = Notice { mail, subscription_id: subscription.subscription_id.clone(), at }.step();
+fn mail(
+    subscription: &Subscription,
+    mail: MailKind,
+    at: Timestamp,
+) -> (Option<&str>, String, Value) {
+    let (key, payload) =
+        Notice { mail, subscription_id: subscription.subscription_id.clone(), at }.step();
     (Some(subscription.tenant_id.as_str()), key, payload)
 }
 
@@ -520,7 +655,8 @@ pub async fn request(db: &Db, queue: &Queue, by: &Person, now: Timestamp) -> Res
     {
         let mut db = db.connection().await?;
         let tx = db.transaction().await?;
-        audit::store::insert(&tx, &Entry::new("RENEWAL_RUN_REQUESTED", Actor::Operator(by), now)).await?;
+        audit::store::insert(&tx, &Entry::new("RENEWAL_RUN_REQUESTED", Actor::Operator(by), now))
+            .await?;
         tx.commit().await?;
     }
     queue.request_run(&by.id).await
@@ -553,8 +689,14 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
             for subscription in page.iter().filter_map(|before| model::due(before, now, false)) {
                 *summary.changes.entry(subscription.status.as_str()).or_default() += 1;
                 if summary.announced.len() < LISTED {
-                    let Subscription { subscription_id, tenant_id, status, grace_end, .. } = subscription;
-                    summary.announced.push(Announced { subscription_id, tenant_id, status, grace_end });
+                    let Subscription { subscription_id, tenant_id, status, grace_end, .. } =
+                        subscription;
+                    summary.announced.push(Announced {
+                        subscription_id,
+                        tenant_id,
+                        status,
+                        grace_end,
+                    });
                 }
             }
         }
@@ -564,8 +706,12 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
         let page = store::unnoticed_after(&db, now, &after, CHUNK).await?;
         let Some(last) = page.last() else { break };
         after = last.subscription_id.to_string();
-        let due = page.iter().filter_map(|subscription| Some((subscription, model::look(subscription, now).notice?)));
-        let (kinds, keys): (Vec<_>, Vec<_>) = due.map(|(subscription, kind)| (kind, mail(subscription, kind, subscription.term_end).1)).unzip();
+        let due = page.iter().filter_map(|subscription| {
+            Some((subscription, model::look(subscription, now).notice?))
+        });
+        let (kinds, keys): (Vec<_>, Vec<_>) = due
+            .map(|(subscription, kind)| (kind, mail(subscription, kind, subscription.term_end).1))
+            .unzip();
         let left = outbox::store::left_already(&db, &keys).await?;
         for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| !left.contains(*key)) {
             *summary.notices.entry(kind.as_str()).or_default() += 1;
@@ -579,9 +725,18 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
 ///
 /// # Errors
 /// `Database`.
-pub async fn forecast(db: &Db, filter: &ForecastFilter, page: &Page<(Timestamp, SubscriptionId)>, now: Timestamp) -> Result<Slice<Forecast>> {
-    let until = now + SignedDuration::from_hours(24 * filter.within_days.map_or(30, |days| days.0.get()));
+pub async fn forecast(
+    db: &Db,
+    filter: &ForecastFilter,
+    page: &Page<(Timestamp, SubscriptionId)>,
+    now: Timestamp,
+) -> Result<Slice<Forecast>> {
+    let until =
+        now + SignedDuration::from_hours(24 * filter.within_days.map_or(30, |days| days.0.get()));
     let rows = store::forecast(&db.connection().await?, until, page).await?;
-    let items = rows.into_iter().filter_map(|(subscription, tenant)| Forecast::of(&subscription, tenant, now)).collect();
+    let items = rows
+        .into_iter()
+        .filter_map(|(subscription, tenant)| Forecast::of(&subscription, tenant, now))
+        .collect();
     Ok(page.cut(items, |item: &Forecast| (item.at, item.subscription_id.clone())))
 }

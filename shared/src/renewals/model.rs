@@ -1,5 +1,5 @@
-//! What the hourly run decides for one subscription: pure rules, no I/O, no clock (docs/renewals.md). A day is 24 hours, and an instant that
-//! is exactly reached has come.
+//! What the hourly run decides for one subscription: pure rules, no I/O, no clock
+//! (docs/renewals.md). A day is 24 hours, and an instant that is exactly reached has come.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -12,7 +12,8 @@ use crate::mails::model::MailKind;
 use crate::subscriptions::model::{GRACE, Status, Subscription, SubscriptionType};
 use crate::{request, words};
 
-/// How long Stripe's word of an ended term is waited for before Stripe is asked, and then not waited for any more.
+/// How long Stripe's word of an ended term is waited for before Stripe is asked, and then not
+/// waited for any more.
 pub const PATIENCE: SignedDuration = SignedDuration::from_hours(72);
 
 /// Nobody's grace is shorter, however late the run comes to it.
@@ -30,12 +31,14 @@ pub struct Look {
     pub next: Option<Timestamp>,
 }
 
-/// The notice that is due at `now`, and when the next one is. Whether one was sent before is not asked: each has one step a term.
+/// The notice that is due at `now`, and when the next one is. Whether one was sent before is not
+/// asked: each has one step a term.
 #[must_use]
 pub fn look(subscription: &Subscription, now: Timestamp) -> Look {
     let Subscription { term_start, term_end, .. } = *subscription;
     let term = term_start.duration_until(term_end);
-    // A threshold counts where it is at most half the term: the first days of a term are no time to speak of its end.
+    // A threshold counts where it is at most half the term: the first days of a term are no time to
+    // speak of its end.
     let counted = MailKind::RENEWALS.into_iter().filter_map(|kind| {
         let before = SignedDuration::from_hours(24 * kind.days()?);
         (before * 2 <= term).then(|| (kind, term_end - before))
@@ -49,29 +52,43 @@ pub fn look(subscription: &Subscription, now: Timestamp) -> Look {
 /// Whether Stripe goes on charging for it when its term ends.
 #[must_use]
 pub fn renews_by_itself(subscription: &Subscription) -> bool {
-    subscription.is_stripe_managed() && subscription.stripe_cancel_at.is_none_or(|at| at > subscription.term_end)
+    subscription.is_stripe_managed()
+        && subscription.stripe_cancel_at.is_none_or(|at| at > subscription.term_end)
 }
 
-/// The subscription as the run leaves it at `now`; none where nothing is due, or Stripe has its word first. `asked`: Stripe's present word of
-/// it was applied in this run.
+/// The subscription as the run leaves it at `now`; none where nothing is due, or Stripe has its
+/// word first. `asked`: Stripe's present word of it was applied in this run.
 #[must_use]
 pub fn due(subscription: &Subscription, now: Timestamp, asked: bool) -> Option<Subscription> {
-    next_change(subscription).filter(|(at, _)| *at <= now && (asked || !subscription.is_stripe_managed()))?;
+    next_change(subscription)
+        .filter(|(at, _)| *at <= now && (asked || !subscription.is_stripe_managed()))?;
     let (status, grace_end) = match (subscription.status, subscription.subscription_type) {
         (Status::Grace, _) => (Status::Suspended, None),
         (_, SubscriptionType::Trial | SubscriptionType::Temporary) => (Status::Expired, None),
-        (_, SubscriptionType::Main | SubscriptionType::Addon) => (Status::Grace, Some((subscription.term_end + GRACE).max(now + SHORTEST_GRACE))),
+        (_, SubscriptionType::Main | SubscriptionType::Addon) => {
+            (Status::Grace, Some((subscription.term_end + GRACE).max(now + SHORTEST_GRACE)))
+        }
     };
-    Some(Subscription { status, grace_end, version: subscription.version + 1, updated_at: now, ..subscription.clone() })
+    Some(Subscription {
+        status,
+        grace_end,
+        version: subscription.version + 1,
+        updated_at: now,
+        ..subscription.clone()
+    })
 }
 
 /// How the audit names it, and the mail that tells of it, with the instant that this is about.
 #[must_use]
 pub fn told(before: &Subscription, after: &Subscription) -> (&'static str, MailKind, Timestamp) {
     match after.status {
-        Status::Suspended => ("STATUS_SUSPENDED", MailKind::Suspended, before.grace_end.unwrap_or(before.term_end)),
+        Status::Suspended => {
+            ("STATUS_SUSPENDED", MailKind::Suspended, before.grace_end.unwrap_or(before.term_end))
+        }
         Status::Expired => ("STATUS_EXPIRED", MailKind::Expired, after.term_end),
-        Status::Grace | Status::Active | Status::Trial => ("STATUS_GRACE", MailKind::Grace, after.grace_end.unwrap_or(after.term_end)),
+        Status::Grace | Status::Active | Status::Trial => {
+            ("STATUS_GRACE", MailKind::Grace, after.grace_end.unwrap_or(after.term_end))
+        }
     }
 }
 
@@ -97,17 +114,21 @@ impl Change {
     pub fn why(self) -> &'static str {
         match self {
             Self::Renewal => {
-                "Stripe renews it at the end of the term. Without Stripe's word for 72 hours Stripe is asked, and without a payment it gets grace."
+                "Stripe renews it at the end of the term. Without Stripe's word for 72 hours \
+                 Stripe is asked, and without a payment it gets grace."
             }
             Self::Cancellation => "It is cancelled at Stripe, which ends it then.",
-            Self::Grace => "Its term ends, and nobody renews it by itself: an operator does, or it gets grace.",
+            Self::Grace => {
+                "Its term ends, and nobody renews it by itself: an operator does, or it gets grace."
+            }
             Self::Suspension => "Its grace ends.",
             Self::Expiry => "It is for a time, which ends.",
         }
     }
 }
 
-/// What changes a subscription next by itself, and when the run does so at the earliest; none where nothing does.
+/// What changes a subscription next by itself, and when the run does so at the earliest; none where
+/// nothing does.
 #[must_use]
 pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
     let managed = subscription.is_stripe_managed();
@@ -115,15 +136,30 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
         Status::Suspended | Status::Expired => None,
         Status::Grace => subscription.grace_end.map(|end| (end, Change::Suspension)),
         // It ends with its parent, and has access as long as that has.
-        Status::Active | Status::Trial if subscription.parent_subscription_id.is_some() && subscription.stripe_subscription_id.is_none() => None,
+        Status::Active | Status::Trial
+            if subscription.parent_subscription_id.is_some()
+                && subscription.stripe_subscription_id.is_none() =>
+        {
+            None
+        }
         Status::Active | Status::Trial if managed => {
-            let change = if renews_by_itself(subscription) { Change::Renewal } else { Change::Cancellation };
+            let change =
+                if renews_by_itself(subscription) { Change::Renewal } else { Change::Cancellation };
             // An ADDON's term is cut to its parent's: what it has paid for may go on.
-            let paid = subscription.stripe_paid_until.filter(|_| subscription.parent_subscription_id.is_some());
-            Some((paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end)) + PATIENCE, change))
+            let paid = subscription
+                .stripe_paid_until
+                .filter(|_| subscription.parent_subscription_id.is_some());
+            Some((
+                paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end))
+                    + PATIENCE,
+                change,
+            ))
         }
         Status::Active | Status::Trial => {
-            let for_a_time = matches!(subscription.subscription_type, SubscriptionType::Trial | SubscriptionType::Temporary);
+            let for_a_time = matches!(
+                subscription.subscription_type,
+                SubscriptionType::Trial | SubscriptionType::Temporary
+            );
             Some((subscription.term_end, if for_a_time { Change::Expiry } else { Change::Grace }))
         }
     }
@@ -168,14 +204,27 @@ impl Forecast {
         let (_, change) = next_change(subscription)?;
         let at = subscription.grace_end.unwrap_or(subscription.term_end);
         let mut notices = Vec::new();
-        let mut next = look(subscription, now).next.filter(|_| subscription.parent_subscription_id.is_none() && subscription.status != Status::Grace);
+        let mut next = look(subscription, now).next.filter(|_| {
+            subscription.parent_subscription_id.is_none() && subscription.status != Status::Grace
+        });
         while let Some(instant) = next {
             let then = look(subscription, instant);
             notices.extend(then.notice.map(|kind| ForecastNotice { kind, at: instant }));
             next = then.next;
         }
-        let Subscription { subscription_id, tenant_id, subscription_type, status, .. } = subscription.clone();
-        Some(Self { subscription_id, tenant_id, tenant_name, subscription_type, status, at, change, why: change.why(), notices })
+        let Subscription { subscription_id, tenant_id, subscription_type, status, .. } =
+            subscription.clone();
+        Some(Self {
+            subscription_id,
+            tenant_id,
+            tenant_name,
+            subscription_type,
+            status,
+            at,
+            change,
+            why: change.why(),
+            notices,
+        })
     }
 }
 

@@ -52,15 +52,30 @@ impl Stripe {
     /// # Errors
     /// `Upstream`; `Invalid` (`cursor`) where Stripe does not know `after`.
     pub async fn events(&self, query: &EventQuery<'_>) -> Result<EventPage> {
-        let created = Created { gte: query.from.as_second(), lt: query.to.as_second() + i64::from(query.to.subsec_nanosecond() > 0) };
-        let list = ListQuery { created, types: query.types, starting_after: query.after.map(StripeEventId::as_str), limit: 100 };
+        let created = Created {
+            gte: query.from.as_second(),
+            lt: query.to.as_second() + i64::from(query.to.subsec_nanosecond() > 0),
+        };
+        let list = ListQuery {
+            created,
+            types: query.types,
+            starting_after: query.after.map(StripeEventId::as_str),
+            limit: 100,
+        };
         let request = RequestBuilder::new(StripeMethod::Get, "/events").query(&list);
         let failure = match self.send(Method::GET, &request, None).await {
             Ok(answer) => return parse(&request, &answer).map_err(unreadable),
             Err(failure) => failure,
         };
-        let of_cursor = failure.said.as_ref().is_some_and(|said| said.body.param.as_deref() == Some("starting_after"));
+        let of_cursor = failure
+            .said
+            .as_ref()
+            .is_some_and(|said| said.body.param.as_deref() == Some("starting_after"));
         let unknown = of_cursor && failure.is(StatusCode::BAD_REQUEST);
-        Err(if unknown { Error::invalid("cursor", "names no event that Stripe lists") } else { failure.error })
+        Err(if unknown {
+            Error::invalid("cursor", "names no event that Stripe lists")
+        } else {
+            failure.error
+        })
     }
 }

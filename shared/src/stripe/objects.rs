@@ -1,4 +1,5 @@
-//! Stripe's answers: only the fields that a rule needs, absent and `null` alike, both payload generations (docs/adr/0003-stripe-reads.md).
+//! Stripe's answers: only the fields that a rule needs, absent and `null` alike, both payload
+//! generations (docs/adr/0003-stripe-reads.md).
 
 use std::collections::BTreeMap;
 
@@ -66,7 +67,10 @@ impl CheckoutSession {
     /// # Errors
     /// `Malformed`.
     pub fn subscription(&self) -> Result<Option<StripeSubscriptionId>> {
-        self.subscription.as_ref().map(|reference| StripeSubscriptionId::parse(reference.id())).transpose()
+        self.subscription
+            .as_ref()
+            .map(|reference| StripeSubscriptionId::parse(reference.id()))
+            .transpose()
     }
 }
 
@@ -183,7 +187,8 @@ struct Lines {
 #[derive(Debug, Clone, Deserialize)]
 struct InvoiceLine {
     period: Period,
-    // Before API 2025-03-31 it stood here, since then in the details of the parent, whichever it has.
+    // Before API 2025-03-31 it stood here, since then in the details of the parent, whichever it
+    // has.
     #[serde(default, deserialize_with = "null_is_default")]
     proration: bool,
     #[serde(default)]
@@ -192,7 +197,10 @@ struct InvoiceLine {
 
 impl InvoiceLine {
     fn is_proration(&self) -> bool {
-        self.proration || ["subscription_item_details", "invoice_item_details"].iter().any(|details| self.parent[*details]["proration"] == true)
+        self.proration
+            || ["subscription_item_details", "invoice_item_details"]
+                .iter()
+                .any(|details| self.parent[*details]["proration"] == true)
     }
 }
 
@@ -203,12 +211,15 @@ struct Period {
 }
 
 impl Invoice {
-    /// Whether nothing of it is unpaid and due at `now`: it is paid or void, asks for nothing, or is payable later (`send_invoice`).
+    /// Whether nothing of it is unpaid and due at `now`: it is paid or void, asks for nothing, or
+    /// is payable later (`send_invoice`).
     #[must_use]
     pub fn is_settled(&self, now: Timestamp) -> bool {
         match self.status.as_deref() {
             Some("paid" | "void") => true,
-            Some("open") => self.amount_due == 0 || self.due_date.is_some_and(|due| due > now.as_second()),
+            Some("open") => {
+                self.amount_due == 0 || self.due_date.is_some_and(|due| due > now.as_second())
+            }
             _ => self.amount_due == 0,
         }
     }
@@ -216,13 +227,23 @@ impl Invoice {
     /// From when on it is unpaid: when it was due, else when it was finalized.
     #[must_use]
     pub fn unpaid_since(&self) -> Option<Timestamp> {
-        Timestamp::from_second(self.due_date.or(self.status_transitions.finalized_at).unwrap_or(self.created)).ok()
+        Timestamp::from_second(
+            self.due_date.or(self.status_transitions.finalized_at).unwrap_or(self.created),
+        )
+        .ok()
     }
 
-    /// The time that it pays for: of its line that ends last, corrections of a running period aside.
+    /// The time that it pays for: of its line that ends last, corrections of a running period
+    /// aside.
     #[must_use]
     pub fn term(&self) -> Option<(Timestamp, Timestamp)> {
-        let last = self.lines.data.iter().filter(|line| !line.is_proration()).map(|line| &line.period).max_by_key(|period| period.end)?;
+        let last = self
+            .lines
+            .data
+            .iter()
+            .filter(|line| !line.is_proration())
+            .map(|line| &line.period)
+            .max_by_key(|period| period.end)?;
         Some((Timestamp::from_second(last.start).ok()?, Timestamp::from_second(last.end).ok()?))
     }
 }
@@ -290,7 +311,12 @@ impl Subscription {
     /// # Errors
     /// `Conflict` (`stripe_shape`) where neither has it: never "no term".
     pub fn period(&self, item: &Item) -> Result<(Timestamp, Timestamp)> {
-        let missing = || Error::conflict("stripe_shape", format!("Stripe subscription {} has no current period", self.id));
+        let missing = || {
+            Error::conflict(
+                "stripe_shape",
+                format!("Stripe subscription {} has no current period", self.id),
+            )
+        };
         let start = item.current_period_start.or(self.current_period_start).ok_or_else(missing)?;
         let end = item.current_period_end.or(self.current_period_end).ok_or_else(missing)?;
         let instant = |seconds| Timestamp::from_second(seconds).map_err(|_| missing());
@@ -300,8 +326,15 @@ impl Subscription {
     /// When Stripe will end it: none while it renews.
     #[must_use]
     pub fn cancel_at(&self) -> Option<Timestamp> {
-        let of_period = || self.items.data.iter().filter_map(|item| item.current_period_end.or(self.current_period_end)).min();
-        let seconds = self.cancel_at.or_else(|| of_period().filter(|_| self.cancel_at_period_end))?;
+        let of_period = || {
+            self.items
+                .data
+                .iter()
+                .filter_map(|item| item.current_period_end.or(self.current_period_end))
+                .min()
+        };
+        let seconds =
+            self.cancel_at.or_else(|| of_period().filter(|_| self.cancel_at_period_end))?;
         Timestamp::from_second(seconds).ok()
     }
 
@@ -325,13 +358,18 @@ impl Subscription {
         match &self.latest_invoice {
             None => Ok(true),
             Some(Expandable::Object(invoice)) => Ok(invoice.is_settled(now)),
-            Some(Expandable::Id(id)) => Err(Error::conflict("stripe_shape", format!("Stripe answered subscription {} without its invoice {id}", self.id))),
+            Some(Expandable::Id(id)) => Err(Error::conflict(
+                "stripe_shape",
+                format!("Stripe answered subscription {} without its invoice {id}", self.id),
+            )),
         }
     }
 }
 
 /// Stripe writes `null` where others leave a field out.
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> std::result::Result<T, D::Error> {
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -341,7 +379,8 @@ mod tests {
 
     fn subscription(on_item: &str, on_subscription: &str) -> Subscription {
         let text = format!(
-            r#"{{"id":"sub_1","status":"active","customer":{{"id":"cus_1"}},"metadata":null{on_subscription},
+            r#"{{"id":"sub_1","status":"active","customer":{{"id":"cus_1"}},
+                "metadata":null{on_subscription},
                 "items":{{"data":[{{"price":{{"id":"price_1"}},"quantity":1{on_item}}}]}}}}"#
         );
         serde_json::from_str(&text).expect("readable")
@@ -349,31 +388,43 @@ mod tests {
 
     #[test]
     fn the_period_is_read_from_both_payload_generations() {
-        const PERIOD: &str = r#","current_period_start":1767225600,"current_period_end":1798761600"#;
+        const PERIOD: &str =
+            r#","current_period_start":1767225600,"current_period_end":1798761600"#;
         for (on_item, on_subscription) in [(PERIOD, ""), ("", PERIOD)] {
             let subscription = subscription(on_item, on_subscription);
             let (start, end) = subscription.period(&subscription.items.data[0]).expect("a period");
-            assert_eq!((start.to_string().as_str(), end.to_string().as_str()), ("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"));
+            assert_eq!(
+                (start.to_string().as_str(), end.to_string().as_str()),
+                ("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z")
+            );
         }
     }
 
     #[test]
     fn a_missing_period_is_an_error_and_never_no_change() {
         let subscription = subscription("", "");
-        assert_eq!(subscription.period(&subscription.items.data[0]).expect_err("refused").code(), "stripe_shape");
+        assert_eq!(
+            subscription.period(&subscription.items.data[0]).expect_err("refused").code(),
+            "stripe_shape"
+        );
     }
 
     #[test]
     fn an_expanded_customer_is_read_like_an_id() {
-        assert_eq!(subscription("", "").customer().expect("well formed").expect("there").as_str(), "cus_1");
+        assert_eq!(
+            subscription("", "").customer().expect("well formed").expect("there").as_str(),
+            "cus_1"
+        );
     }
 
     #[test]
     fn null_where_an_object_is_expected_is_read_as_absent() {
-        let text = r#"{"id":"cs_1","mode":"subscription","payment_status":"paid","customer":null,"subscription":null,"customer_details":null,"metadata":null}"#;
+        let text = r#"{"id":"cs_1","mode":"subscription","payment_status":"paid","customer":null,
+            "subscription":null,"customer_details":null,"metadata":null}"#;
         let session: CheckoutSession = serde_json::from_str(text).expect("readable");
         assert!(session.metadata.is_empty() && session.customer_details.email.is_none());
-        let text = r#"{"id":"cs_1","mode":"subscription","payment_status":"paid","customer_details":{"email":null,"address":null}}"#;
+        let text = r#"{"id":"cs_1","mode":"subscription","payment_status":"paid",
+            "customer_details":{"email":null,"address":null}}"#;
         let session: CheckoutSession = serde_json::from_str(text).expect("readable");
         assert!(session.customer_details.address.line1.is_none());
     }

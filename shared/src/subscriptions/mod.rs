@@ -1,4 +1,5 @@
-//! Subscriptions: what an operator does with them by hand, and what Stripe's statuses mean for them (docs/subscriptions.md).
+//! Subscriptions: what an operator does with them by hand, and what Stripe's statuses mean for them
+//! (docs/subscriptions.md).
 
 pub mod model;
 pub(crate) mod store;
@@ -20,7 +21,10 @@ use crate::http::{IfMatch, Page, Slice, Versioned};
 use crate::idempotency::{self, Key};
 use crate::ids::{StripeSubscriptionId, SubscriptionId};
 use crate::{Error, Result, outbox, plans, tenants};
-use model::{Ending, Mode, NewSubscription, Status, Subscription, SubscriptionFilter, SubscriptionType, SubscriptionUpdate};
+use model::{
+    Ending, Mode, NewSubscription, Status, Subscription, SubscriptionFilter, SubscriptionType,
+    SubscriptionUpdate,
+};
 
 /// A subscription as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -100,11 +104,21 @@ const SHOWN_DEVICES: i64 = 100;
 ///
 /// # Errors
 /// `Database`.
-pub async fn list(db: &Db, filter: &SubscriptionFilter, page: &Page<(Timestamp, SubscriptionId)>, now: Timestamp) -> Result<Slice<Listed>> {
+pub async fn list(
+    db: &Db,
+    filter: &SubscriptionFilter,
+    page: &Page<(Timestamp, SubscriptionId)>,
+    now: Timestamp,
+) -> Result<Slice<Listed>> {
     let rows = store::list(&db.connection().await?, filter, page, now).await?;
-    let listed =
-        rows.into_iter().map(|(subscription, tenant_name, root)| Listed { effective_status: subscription.status.worse(root), subscription, tenant_name });
-    Ok(page.cut(listed.collect(), |listed| (listed.subscription.term_end, listed.subscription.subscription_id.clone())))
+    let listed = rows.into_iter().map(|(subscription, tenant_name, root)| Listed {
+        effective_status: subscription.status.worse(root),
+        subscription,
+        tenant_name,
+    });
+    Ok(page.cut(listed.collect(), |listed| {
+        (listed.subscription.term_end, listed.subscription.subscription_id.clone())
+    }))
 }
 
 /// One subscription with its devices, slots and ADDONs.
@@ -121,17 +135,33 @@ pub async fn get(db: &Db, id: &SubscriptionId) -> Result<Detail> {
         device_count,
         devices,
         allocations: allocations::view(&db, &family, id).await?,
-        child_subscriptions: if family.root.subscription_id == *id { family.addons.clone() } else { Vec::new() },
-        listed: Listed { effective_status: family.effective_status(&subscription), subscription, tenant_name },
+        child_subscriptions: if family.root.subscription_id == *id {
+            family.addons.clone()
+        } else {
+            Vec::new()
+        },
+        listed: Listed {
+            effective_status: family.effective_status(&subscription),
+            subscription,
+            tenant_name,
+        },
     })
 }
 
-/// Creates a subscription that is paid outside Stripe. It has no slots yet: a sync, or allocations by hand, give it some.
+/// Creates a subscription that is paid outside Stripe. It has no slots yet: a sync, or allocations
+/// by hand, give it some.
 ///
 /// # Errors
-/// `tenant_not_found`, `tenant_deleted`, `plan_not_found`, `term_required`, `parent_required`, `parent_not_found`, `parent_not_main`, `parent_not_live`,
-/// `parent_ended`; `Invalid`; those of the idempotency key.
-pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewSubscription, now: Timestamp) -> Result<Listed> {
+/// `tenant_not_found`, `tenant_deleted`, `plan_not_found`, `term_required`, `parent_required`,
+/// `parent_not_found`, `parent_not_main`, `parent_not_live`, `parent_ended`; `Invalid`; those of
+/// the idempotency key.
+pub async fn create(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewSubscription,
+    now: Timestamp,
+) -> Result<Listed> {
     let is_addon = new.subscription_type == SubscriptionType::Addon;
     if !is_addon && new.parent_subscription_id.is_some() {
         return Err(Error::invalid("parent_subscription_id", "is only for an ADDON"));
@@ -148,9 +178,12 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewSubscriptio
     }
     let (term, root) = if is_addon {
         let parent = new.parent_subscription_id.as_ref();
-        let parent = parent.ok_or_else(|| Error::malformed("parent_required", "ADDON requires parent_subscription_id"))?;
+        let parent = parent.ok_or_else(|| {
+            Error::malformed("parent_required", "ADDON requires parent_subscription_id")
+        })?;
         let family = families::store::lock(&tx, parent).await?;
-        let family = family.ok_or_else(|| Error::not_found("parent_not_found", "Parent subscription not found"))?;
+        let family = family
+            .ok_or_else(|| Error::not_found("parent_not_found", "Parent subscription not found"))?;
         let start = new.term_start.map_or(now, crate::fields::Instant::get);
         parent_can_take(&family, parent, &new, start)?;
         ((start, family.root.term_end), family.root.status)
@@ -189,34 +222,58 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewSubscriptio
     store::insert(&tx, &subscription).await?;
     let details = explained(new.notes.as_ref(), new.transaction_ref.as_ref(), json!({}));
     record(&tx, "SUBSCRIPTION_CREATED", by, None, &subscription, details, now).await?;
-    let made = Listed { effective_status: subscription.status.worse(root), subscription, tenant_name };
+    let made =
+        Listed { effective_status: subscription.status.worse(root), subscription, tenant_name };
     idempotency::keep(&tx, key, &made, now).await?;
     tx.commit().await?;
     Ok(made)
 }
 
-fn parent_can_take(family: &Family, parent: &SubscriptionId, new: &NewSubscription, start: Timestamp) -> Result<()> {
+fn parent_can_take(
+    family: &Family,
+    parent: &SubscriptionId,
+    new: &NewSubscription,
+    start: Timestamp,
+) -> Result<()> {
     let root = &family.root;
     if root.subscription_id != *parent || root.subscription_type != SubscriptionType::Main {
         return Err(Error::malformed("parent_not_main", "Parent must be MAIN subscription"));
     }
     if root.tenant_id != new.tenant_id {
-        return Err(Error::malformed("parent_of_another_tenant", "Parent belongs to different tenant"));
+        return Err(Error::malformed(
+            "parent_of_another_tenant",
+            "Parent belongs to different tenant",
+        ));
     }
     if !root.status.is_live() {
-        return Err(Error::malformed("parent_not_live", format!("Parent subscription is {}", root.status.as_str())));
+        return Err(Error::malformed(
+            "parent_not_live",
+            format!("Parent subscription is {}", root.status.as_str()),
+        ));
     }
     if root.term_end <= start {
-        return Err(Error::malformed("parent_ended", "The parent's term has ended, and an ADDON ends with its parent"));
+        return Err(Error::malformed(
+            "parent_ended",
+            "The parent's term has ended, and an ADDON ends with its parent",
+        ));
     }
     Ok(())
 }
 
-/// Changes a subscription, and what follows from the change: the slots of another plan, the terms of its ADDONs.
+/// Changes a subscription, and what follows from the change: the slots of another plan, the terms
+/// of its ADDONs.
 ///
 /// # Errors
-/// `subscription_not_found`, `version_changed`, `no_fields`, `plan_not_found`, `addon_term`, `stripe_managed`, `devices_assigned`; `Invalid`.
-pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, update: SubscriptionUpdate, now: Timestamp) -> Result<Changed> {
+/// `subscription_not_found`, `version_changed`, `no_fields`, `plan_not_found`, `addon_term`,
+/// `stripe_managed`, `devices_assigned`; `Invalid`.
+pub async fn update(
+    db: &Db,
+    by: &Person,
+    id: &SubscriptionId,
+    if_match: &IfMatch,
+    update: SubscriptionUpdate,
+    now: Timestamp,
+) -> Result<Changed> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let family = families::store::lock(&tx, id).await?.ok_or_else(not_found)?;
@@ -226,7 +283,9 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatc
         return Err(Error::malformed("no_fields", "No updates provided"));
     }
     let plan = match &update.plan_id {
-        Change::Set(plan) => Some(plans::store::find(&tx, plan).await?.ok_or_else(plans::not_found)?),
+        Change::Set(plan) => {
+            Some(plans::store::find(&tx, plan).await?.ok_or_else(plans::not_found)?)
+        }
         Change::Keep => None,
     };
     let (notes, reference) = (set(&update.notes), set(&update.transaction_ref));
@@ -244,17 +303,29 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatc
     }
     (after.version, after.updated_at) = (before.version + 1, now);
     store::save(&tx, &after).await?;
-    if let (Some(_), None, Some(stripe)) = (&before.hold_reason, &after.hold_reason, &after.stripe_subscription_id) {
+    if let (Some(_), None, Some(stripe)) =
+        (&before.hold_reason, &after.hold_reason, &after.stripe_subscription_id)
+    {
         // What came meanwhile was kept and not applied.
         outbox::insert_stripe_sync(&tx, &after.tenant_id, stripe, now).await?;
     }
     let slots = if after.plan_id == before.plan_id {
         json!({})
     } else {
-        json!({"tier_slots": allocations::take_plan(&tx, &family, &after, before.plan_id.as_ref(), now).await?})
+        json!({"tier_slots": allocations::take_plan(&tx, &family, &after, before.plan_id.as_ref(),
+            now).await?})
     };
     let event_type = model::event_type(&before, &after);
-    record(&tx, event_type, by, Some(&before), &after, explained(notes.as_ref(), reference.as_ref(), slots), now).await?;
+    record(
+        &tx,
+        event_type,
+        by,
+        Some(&before),
+        &after,
+        explained(notes.as_ref(), reference.as_ref(), slots),
+        now,
+    )
+    .await?;
     if after.subscription_type == SubscriptionType::Main {
         follow(&tx, by, &family, &before, &after, now).await?;
     }
@@ -266,36 +337,75 @@ pub async fn update(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatc
 }
 
 /// What a MAIN's change does to its ADDONs: they end with it, and when it does.
-async fn follow(tx: &Transaction<'_>, by: &Person, family: &Family, before: &Subscription, after: &Subscription, now: Timestamp) -> Result<()> {
+async fn follow(
+    tx: &Transaction<'_>,
+    by: &Person,
+    family: &Family,
+    before: &Subscription,
+    after: &Subscription,
+    now: Timestamp,
+) -> Result<()> {
     if after.status == Status::Expired && before.status != Status::Expired {
         expire_addons(tx, by, family, now).await?;
     } else if after.term_end != before.term_end {
-        for addon in family.addons.iter().filter(|addon| addon.stripe_subscription_id.is_none() && addon.status != Status::Expired) {
+        for addon in family.addons.iter().filter(|addon| {
+            addon.stripe_subscription_id.is_none() && addon.status != Status::Expired
+        }) {
             if addon.term_start >= after.term_end {
-                return Err(Error::invalid("term_end", format!("must be after {}, when its ADDON {} begins", addon.term_start, addon.subscription_id)));
+                return Err(Error::invalid(
+                    "term_end",
+                    format!(
+                        "must be after {}, when its ADDON {} begins",
+                        addon.term_start, addon.subscription_id
+                    ),
+                ));
             }
             if addon.term_end != after.term_end {
-                let moved = Subscription { term_end: after.term_end, version: addon.version + 1, updated_at: now, ..addon.clone() };
+                let moved = Subscription {
+                    term_end: after.term_end,
+                    version: addon.version + 1,
+                    updated_at: now,
+                    ..addon.clone()
+                };
                 store::save(tx, &moved).await?;
                 let details = Some(json!({"with_parent": family.root.subscription_id}));
-                record(tx, model::event_type(addon, &moved), by, Some(addon), &moved, details, now).await?;
+                record(tx, model::event_type(addon, &moved), by, Some(addon), &moved, details, now)
+                    .await?;
             }
         }
     }
     Ok(())
 }
 
-async fn expire_addons(tx: &Transaction<'_>, by: &Person, family: &Family, now: Timestamp) -> Result<Vec<SubscriptionId>> {
+async fn expire_addons(
+    tx: &Transaction<'_>,
+    by: &Person,
+    family: &Family,
+    now: Timestamp,
+) -> Result<Vec<SubscriptionId>> {
     let mut expired = Vec::new();
     for addon in family.addons.iter().filter(|addon| addon.status != Status::Expired) {
-        expire(tx, by, addon, Some(json!({"with_parent": family.root.subscription_id})), now).await?;
+        expire(tx, by, addon, Some(json!({"with_parent": family.root.subscription_id})), now)
+            .await?;
         expired.push(addon.subscription_id.clone());
     }
     Ok(expired)
 }
 
-async fn expire(tx: &Transaction<'_>, by: &Person, before: &Subscription, details: Option<Value>, now: Timestamp) -> Result<()> {
-    let after = Subscription { status: Status::Expired, grace_end: None, version: before.version + 1, updated_at: now, ..before.clone() };
+async fn expire(
+    tx: &Transaction<'_>,
+    by: &Person,
+    before: &Subscription,
+    details: Option<Value>,
+    now: Timestamp,
+) -> Result<()> {
+    let after = Subscription {
+        status: Status::Expired,
+        grace_end: None,
+        version: before.version + 1,
+        updated_at: now,
+        ..before.clone()
+    };
     store::save(tx, &after).await?;
     record(tx, "STATUS_EXPIRED", by, Some(before), &after, details, now).await
 }
@@ -304,13 +414,25 @@ async fn expire(tx: &Transaction<'_>, by: &Person, before: &Subscription, detail
 ///
 /// # Errors
 /// `subscription_not_found`, `version_changed`, `devices_assigned`, `stripe_managed`; `Invalid`.
-pub async fn end(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, ending: Ending, now: Timestamp) -> Result<Ended> {
+pub async fn end(
+    db: &Db,
+    by: &Person,
+    id: &SubscriptionId,
+    if_match: &IfMatch,
+    ending: Ending,
+    now: Timestamp,
+) -> Result<Ended> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let family = families::store::lock(&tx, id).await?.ok_or_else(not_found)?;
     let before = family.member(id).ok_or_else(not_found)?.clone();
     if_match.check(before.version)?;
-    let mut ended = Ended { status: "ok", subscription_id: id.clone(), expired: Vec::new(), stripe_cancellation: false };
+    let mut ended = Ended {
+        status: "ok",
+        subscription_id: id.clone(),
+        expired: Vec::new(),
+        stripe_cancellation: false,
+    };
     if before.status == Status::Expired {
         return Ok(ended);
     }
@@ -320,14 +442,25 @@ pub async fn end(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, 
     refuse_stripes_addons(&family, id)?;
     let mut held = before.clone();
     match (ending.mode, &before.stripe_subscription_id) {
-        (Some(_), None) => return Err(Error::invalid("mode", "is only for a subscription that Stripe manages")),
+        (Some(_), None) => {
+            return Err(Error::invalid("mode", "is only for a subscription that Stripe manages"));
+        }
         (Some(Mode::Stripe), Some(stripe)) => {
             if before.hold_reason.is_some() {
                 // Under a hold Stripe's word would not end it.
                 (held.hold_reason, held.held_by, held.held_at) = (None, None, None);
                 (held.version, held.updated_at) = (before.version + 1, now);
                 store::save(&tx, &held).await?;
-                record(&tx, "UPDATED", by, Some(&before), &held, explained(ending.reason.as_ref(), None, json!({})), now).await?;
+                record(
+                    &tx,
+                    "UPDATED",
+                    by,
+                    Some(&before),
+                    &held,
+                    explained(ending.reason.as_ref(), None, json!({})),
+                    now,
+                )
+                .await?;
             }
             ask_stripe(&tx, by, &before, stripe, ending.reason.as_ref(), now).await?;
             ended.stripe_cancellation = true;
@@ -335,8 +468,12 @@ pub async fn end(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, 
             return Ok(ended);
         }
         (Some(Mode::Hold), Some(_)) => {
-            let reason = ending.reason.clone().ok_or_else(|| Error::invalid("reason", "is required with mode=hold"))?;
-            (held.hold_reason, held.held_by, held.held_at) = (Some(reason.into_string()), Some(by.id.clone()), Some(now));
+            let reason = ending
+                .reason
+                .clone()
+                .ok_or_else(|| Error::invalid("reason", "is required with mode=hold"))?;
+            (held.hold_reason, held.held_by, held.held_at) =
+                (Some(reason.into_string()), Some(by.id.clone()), Some(now));
         }
         (None, _) if before.is_stripe_managed() => return Err(model::stripe_managed()),
         (None, _) => {}
@@ -352,17 +489,35 @@ pub async fn end(db: &Db, by: &Person, id: &SubscriptionId, if_match: &IfMatch, 
 }
 
 /// Whichever ADDONs live from now on: what Stripe renews beside the MAIN is to be as much.
-pub(crate) async fn charge_for_slots(tx: &Transaction<'_>, family: &Family, now: Timestamp) -> Result<()> {
+pub(crate) async fn charge_for_slots(
+    tx: &Transaction<'_>,
+    family: &Family,
+    now: Timestamp,
+) -> Result<()> {
     if !family.addons.is_empty() {
         outbox::insert_addon_quantity(tx, &family.root, now).await?;
     }
     Ok(())
 }
 
-async fn expire_with(tx: &Transaction<'_>, by: &Person, before: &Subscription, held: Subscription, reason: Option<&Note>, now: Timestamp) -> Result<()> {
-    let after = Subscription { status: Status::Expired, grace_end: None, version: before.version + 1, updated_at: now, ..held };
+async fn expire_with(
+    tx: &Transaction<'_>,
+    by: &Person,
+    before: &Subscription,
+    held: Subscription,
+    reason: Option<&Note>,
+    now: Timestamp,
+) -> Result<()> {
+    let after = Subscription {
+        status: Status::Expired,
+        grace_end: None,
+        version: before.version + 1,
+        updated_at: now,
+        ..held
+    };
     store::save(tx, &after).await?;
-    record(tx, "STATUS_EXPIRED", by, Some(before), &after, explained(reason, None, json!({})), now).await
+    record(tx, "STATUS_EXPIRED", by, Some(before), &after, explained(reason, None, json!({})), now)
+        .await
 }
 
 /// Leaves the cancellation to Stripe: its news, and not this request, ends the subscription.
@@ -374,7 +529,9 @@ async fn ask_stripe(
     reason: Option<&Note>,
     now: Timestamp,
 ) -> Result<()> {
-    if !outbox::insert_stripe_cancel(tx, &before.tenant_id, &before.subscription_id, stripe, now).await? {
+    if !outbox::insert_stripe_cancel(tx, &before.tenant_id, &before.subscription_id, stripe, now)
+        .await?
+    {
         return Ok(());
     }
     let entry = Entry {
@@ -393,15 +550,28 @@ fn refuse_devices(family: &Family, id: &SubscriptionId) -> Result<()> {
     if devices == 0 {
         return Ok(());
     }
-    let detail = format!("Devices are still assigned: {devices}. Move them first, or end it by DELETE with force=true, which leaves them assigned.");
+    let detail = format!(
+        "Devices are still assigned: {devices}. Move them first, or end it by DELETE with \
+         force=true, which leaves them assigned."
+    );
     Err(Error::conflict("devices_assigned", detail))
 }
 
-/// A MAIN takes its ADDONs with it; one that Stripe charges for must be ended there, or it would be charged for ever.
+/// A MAIN takes its ADDONs with it; one that Stripe charges for must be ended there, or it would be
+/// charged for ever.
 fn refuse_stripes_addons(family: &Family, id: &SubscriptionId) -> Result<()> {
-    let charged = family.addons.iter().find(|addon| addon.status != Status::Expired && addon.is_stripe_managed());
+    let charged = family
+        .addons
+        .iter()
+        .find(|addon| addon.status != Status::Expired && addon.is_stripe_managed());
     match charged.filter(|_| family.root.subscription_id == *id) {
-        Some(addon) => Err(Error::conflict("stripe_managed", format!("Stripe manages its ADDON {}: end that first, with mode=stripe.", addon.subscription_id))),
+        Some(addon) => Err(Error::conflict(
+            "stripe_managed",
+            format!(
+                "Stripe manages its ADDON {}: end that first, with mode=stripe.",
+                addon.subscription_id
+            ),
+        )),
         None => Ok(()),
     }
 }

@@ -234,7 +234,12 @@ pub fn first_term(new: &NewSubscription, now: Timestamp) -> Result<(Timestamp, T
         (Some(end), _) => end.get(),
         (None, Some(days)) => start + SignedDuration::from_hours(24 * days.get()),
         (None, None) if new.subscription_type == SubscriptionType::Trial => start + TRIAL,
-        (None, None) => return Err(Error::malformed("term_required", "term_end or term_days required for non-TRIAL subscriptions")),
+        (None, None) => {
+            return Err(Error::malformed(
+                "term_required",
+                "term_end or term_days required for non-TRIAL subscriptions",
+            ));
+        }
     };
     if end <= start {
         return Err(Error::invalid("term_end", "must be after term_start"));
@@ -270,24 +275,55 @@ impl SubscriptionUpdate {
     /// Whether it would change anything but the audit.
     #[must_use]
     pub fn only_explains(&self) -> bool {
-        let Self { device_limit, term_end, status, grace_end, plan_id, description, hold, mode: _, hold_reason: _, notes: _, transaction_ref: _ } = self;
-        !(device_limit.is_set() || term_end.is_set() || status.is_set() || grace_end.is_set() || plan_id.is_set() || description.is_set() || hold.is_set())
+        let Self {
+            device_limit,
+            term_end,
+            status,
+            grace_end,
+            plan_id,
+            description,
+            hold,
+            mode: _,
+            hold_reason: _,
+            notes: _,
+            transaction_ref: _,
+        } = self;
+        !(device_limit.is_set()
+            || term_end.is_set()
+            || status.is_set()
+            || grace_end.is_set()
+            || plan_id.is_set()
+            || description.is_set()
+            || hold.is_set())
     }
 
     /// The subscription as it would be. `plan` is the one that the update names.
     ///
     /// # Errors
     /// `Invalid`, naming the field; `addon_term`, `stripe_managed`.
-    pub fn applied_to(self, before: &Subscription, root_end: Timestamp, plan: Option<&Plan>, by: &str, now: Timestamp) -> Result<Subscription> {
+    pub fn applied_to(
+        self,
+        before: &Subscription,
+        root_end: Timestamp,
+        plan: Option<&Plan>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Subscription> {
         let mut after = before.clone();
         self.decide_hold(&mut after, by, now)?;
         if before.subscription_type == SubscriptionType::Addon && self.term_end.is_set() {
-            return Err(Error::malformed("addon_term", "An ADDON ends with its parent. Change the term_end of the parent."));
+            return Err(Error::malformed(
+                "addon_term",
+                "An ADDON ends with its parent. Change the term_end of the parent.",
+            ));
         }
-        if after.is_stripe_managed() && (self.status.is_set() || self.term_end.is_set() || self.plan_id.is_set()) {
+        if after.is_stripe_managed()
+            && (self.status.is_set() || self.term_end.is_set() || self.plan_id.is_set())
+        {
             return Err(stripe_managed());
         }
-        let (checks_term, status_named) = (self.status.is_set() || self.term_end.is_set(), self.status.is_set());
+        let (checks_term, status_named) =
+            (self.status.is_set() || self.term_end.is_set(), self.status.is_set());
         let grace_end = match self.grace_end {
             Change::Set(end) => Some(end.get()),
             Change::Keep => None,
@@ -302,22 +338,41 @@ impl SubscriptionUpdate {
         self.status.apply(&mut after.status, |status| status);
         self.description.apply(&mut after.description, |text| text.map(Description::into_string));
         let mut checks_term = checks_term;
-        if before.subscription_type == SubscriptionType::Addon && !before.status.is_live() && after.status.is_live() && after.stripe_subscription_id.is_none() {
+        if before.subscription_type == SubscriptionType::Addon
+            && !before.status.is_live()
+            && after.status.is_live()
+            && after.stripe_subscription_id.is_none()
+        {
             // Its parent's term may have moved while it was over.
             (after.term_end, checks_term) = (root_end, true);
         }
         let field = if status_named { "status" } else { "term_end" };
         if after.term_end <= after.term_start {
             return Err(Error::invalid(
-                if before.subscription_type == SubscriptionType::Addon { field } else { "term_end" },
+                if before.subscription_type == SubscriptionType::Addon {
+                    field
+                } else {
+                    "term_end"
+                },
                 "needs a term_end after term_start",
             ));
         }
-        if checks_term && matches!(after.status, Status::Active | Status::Trial) && after.term_end <= now {
-            return Err(Error::invalid(field, format!("needs a term_end in the future: the subscription is {}", after.status.as_str())));
+        if checks_term
+            && matches!(after.status, Status::Active | Status::Trial)
+            && after.term_end <= now
+        {
+            return Err(Error::invalid(
+                field,
+                format!(
+                    "needs a term_end in the future: the subscription is {}",
+                    after.status.as_str()
+                ),
+            ));
         }
         after.grace_end = match (after.status, grace_end) {
-            (Status::Grace, Some(end)) if end <= now => return Err(Error::invalid("grace_end", "must be in the future")),
+            (Status::Grace, Some(end)) if end <= now => {
+                return Err(Error::invalid("grace_end", "must be in the future"));
+            }
             (Status::Grace, Some(end)) => Some(end),
             (Status::Grace, None) => before.grace_end.or(Some(now + GRACE)),
             (_, Some(_)) => return Err(Error::invalid("grace_end", "belongs to the status GRACE")),
@@ -330,16 +385,26 @@ impl SubscriptionUpdate {
         let wanted = match (&self.hold, &self.mode) {
             (Change::Set(hold), _) => Some(*hold),
             (Change::Keep, Change::Set(Mode::Hold)) => Some(true),
-            (Change::Keep, Change::Set(Mode::Stripe)) => return Err(Error::invalid("mode", "must be hold: only an ending can be left to Stripe")),
+            (Change::Keep, Change::Set(Mode::Stripe)) => {
+                return Err(Error::invalid(
+                    "mode",
+                    "must be hold: only an ending can be left to Stripe",
+                ));
+            }
             (Change::Keep, Change::Keep) => None,
         };
         match wanted {
-            Some(true) if after.stripe_subscription_id.is_none() => Err(Error::invalid("hold", "is only for a subscription that Stripe manages")),
+            Some(true) if after.stripe_subscription_id.is_none() => {
+                Err(Error::invalid("hold", "is only for a subscription that Stripe manages"))
+            }
             Some(true) if after.hold_reason.is_none() => {
-                let ((Change::Set(reason), _) | (Change::Keep, Change::Set(reason))) = (self.hold_reason.clone(), self.notes.clone()) else {
+                let ((Change::Set(reason), _) | (Change::Keep, Change::Set(reason))) =
+                    (self.hold_reason.clone(), self.notes.clone())
+                else {
                     return Err(Error::invalid("hold_reason", "is required where a hold begins"));
                 };
-                (after.hold_reason, after.held_by, after.held_at) = (Some(reason.into_string()), Some(by.to_owned()), Some(now));
+                (after.hold_reason, after.held_by, after.held_at) =
+                    (Some(reason.into_string()), Some(by.to_owned()), Some(now));
                 Ok(())
             }
             Some(false) => {
@@ -356,7 +421,8 @@ impl SubscriptionUpdate {
 pub fn stripe_managed() -> Error {
     Error::conflict(
         "stripe_managed",
-        "Stripe manages this subscription: change it there, or say mode=hold, with a reason, to keep what you set against Stripe's news.",
+        "Stripe manages this subscription: change it there, or say mode=hold, with a reason, to \
+         keep what you set against Stripe's news.",
     )
 }
 
@@ -367,9 +433,12 @@ mod tests {
     use super::*;
 
     fn new(kind: &str, more: &serde_json::Value) -> NewSubscription {
-        let mut body = serde_json::json!({"tenant_id": "acme", "subscription_type": kind, "device_limit": 1});
+        let mut body =
+            serde_json::json!({"tenant_id": "acme", "subscription_type": kind, "device_limit": 1});
         more.as_object().into_iter().flatten().for_each(|(name, value)| body[name] = value.clone());
-        deserr::deserialize::<_, _, crate::fields::Faults>(body).map_err(Error::from).expect("a request")
+        deserr::deserialize::<_, _, crate::fields::Faults>(body)
+            .map_err(Error::from)
+            .expect("a request")
     }
 
     fn at(second: i64) -> Timestamp {
@@ -378,26 +447,36 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_term_of_days_is_that_many_days_long_and_never_empty(start in 946_684_800_i64..7_000_000_000, days in 1_i64..=3660) {
-            let term = first_term(&new("MAIN", &serde_json::json!({"term_start": at(start).to_string(), "term_days": days})), at(0)).expect("a term");
+        fn a_term_of_days_is_that_many_days_long_and_never_empty(
+            start in 946_684_800_i64..7_000_000_000, days in 1_i64..=3660,
+        ) {
+            let term = first_term(&new("MAIN",
+                &serde_json::json!({"term_start": at(start).to_string(), "term_days": days})),
+                at(0)).expect("a term");
             prop_assert_eq!(term.1.duration_since(term.0), SignedDuration::from_hours(24 * days));
             prop_assert_eq!(term.0, at(start));
         }
 
         #[test]
-        fn a_term_ends_after_it_begins_or_is_refused(start in 946_684_800_i64..7_000_000_000, length in -100_000_i64..100_000) {
-            let given = serde_json::json!({"term_start": at(start).to_string(), "term_end": at(start + length).to_string()});
+        fn a_term_ends_after_it_begins_or_is_refused(start in 946_684_800_i64..7_000_000_000,
+            length in -100_000_i64..100_000) {
+            let given = serde_json::json!({"term_start": at(start).to_string(),
+                "term_end": at(start + length).to_string()});
             let term = first_term(&new("TEMPORARY", &given), at(0));
             prop_assert_eq!(term.is_ok(), length > 0);
-            prop_assert_eq!(first_term(&new("TRIAL", &serde_json::json!({})), at(start)).expect("a term"), (at(start), at(start) + TRIAL));
+            prop_assert_eq!(first_term(&new("TRIAL", &serde_json::json!({})), at(start)).expect(
+                "a term"), (at(start), at(start) + TRIAL));
         }
 
         #[test]
-        fn the_worse_status_is_worse_in_either_order_and_live_only_if_both_are(a in 0_usize..5, b in 0_usize..5) {
+        fn the_worse_status_is_worse_in_either_order_and_live_only_if_both_are(a in 0_usize..5,
+            b in 0_usize..5) {
             let (a, b) = (Status::ALL[a], Status::ALL[b]);
             prop_assert_eq!(a.worse(b).is_live(), a.is_live() && b.is_live());
-            prop_assert_eq!(a.worse(b) == Status::Expired, a == Status::Expired || b == Status::Expired);
-            prop_assert!(a.worse(b) == b.worse(a) || (a.worse(b) == a && b.worse(a) == b), "of two that are equally good the own one stays");
+            prop_assert_eq!(a.worse(b) == Status::Expired,
+                a == Status::Expired || b == Status::Expired);
+            prop_assert!(a.worse(b) == b.worse(a) || (a.worse(b) == a && b.worse(a) == b),
+            "of two that are equally good the own one stays");
         }
     }
 }

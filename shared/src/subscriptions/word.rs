@@ -1,6 +1,8 @@
-//! What Stripe's word of a subscription means for ours: pure rules, no I/O, no clock (docs/events.md, "Subscriptions").
+//! What Stripe's word of a subscription means for ours: pure rules, no I/O, no clock
+//! (docs/events.md, "Subscriptions").
 //!
-//! The word is present state, never an event's content: applying it twice, late or after a newer event of the same fact is harmless.
+//! The word is present state, never an event's content: applying it twice, late or after a newer
+//! event of the same fact is harmless.
 
 use jiff::Timestamp;
 
@@ -19,15 +21,20 @@ pub enum Meaning {
     Unknown,
 }
 
-/// The one map of statuses (docs/events.md, "Status"). `ours` is none before the first row. Reviewed as a table in `status_machine.txt`.
+/// The one map of statuses (docs/events.md, "Status"). `ours` is none before the first row.
+/// Reviewed as a table in `status_machine.txt`.
 #[must_use]
 pub fn meaning(stripe: &str, ours: Option<Status>) -> Meaning {
     match (stripe, ours) {
         ("active", _) => Meaning::Status(Status::Active),
         ("trialing", _) => Meaning::Status(Status::Trial),
         // Grace is given once: who has used it up pays first.
-        ("past_due", Some(Status::Suspended | Status::Expired)) | ("incomplete", _) => Meaning::Keep,
-        ("past_due", None | Some(Status::Trial | Status::Active | Status::Grace)) => Meaning::Status(Status::Grace),
+        ("past_due", Some(Status::Suspended | Status::Expired)) | ("incomplete", _) => {
+            Meaning::Keep
+        }
+        ("past_due", None | Some(Status::Trial | Status::Active | Status::Grace)) => {
+            Meaning::Status(Status::Grace)
+        }
         ("unpaid" | "paused", _) => Meaning::Status(Status::Suspended),
         ("canceled" | "incomplete_expired", _) => Meaning::Status(Status::Expired),
         _ => Meaning::Unknown,
@@ -47,7 +54,8 @@ pub struct Word<'a> {
     pub status: &'a str,
     /// The present period of the plan's item, `[start, end)`, UTC.
     pub period: (Timestamp, Timestamp),
-    /// The latest time for which nothing is due any more, or nothing yet: the present period, or one before; none where none is known.
+    /// The latest time for which nothing is due any more, or nothing yet: the present period, or
+    /// one before; none where none is known.
     pub paid_term: Option<(Timestamp, Timestamp)>,
     /// Since when the oldest open invoice is unpaid.
     pub unpaid_since: Timestamp,
@@ -64,8 +72,8 @@ pub struct Word<'a> {
 }
 
 impl Word<'_> {
-    /// The subscription as the word makes it, version and counts untouched. Under a hold only what Stripe says is kept beside ours.
-    /// `root_end` is the end of an ADDON's parent.
+    /// The subscription as the word makes it, version and counts untouched. Under a hold only what
+    /// Stripe says is kept beside ours. `root_end` is the end of an ADDON's parent.
     #[must_use]
     pub fn applied_to(&self, before: &Subscription, root_end: Option<Timestamp>) -> Subscription {
         let mut after = Subscription {
@@ -83,7 +91,10 @@ impl Word<'_> {
         if let Meaning::Status(status) = meaning(self.status, Some(before.status)) {
             after.status = status;
             // Set once for each delinquency: no later news of it makes it longer.
-            after.grace_end = before.grace_end.filter(|_| status == Status::Grace).or_else(|| grace_end(status, self.unpaid_since));
+            after.grace_end = before
+                .grace_end
+                .filter(|_| status == Status::Grace)
+                .or_else(|| grace_end(status, self.unpaid_since));
         }
         if let Some((start, end)) = self.paid_term {
             let end = root_end.map_or(end, |root_end| end.min(root_end));
@@ -94,7 +105,8 @@ impl Word<'_> {
         match (self.plan, self.slots) {
             (_, Some(slots)) => after.device_limit = slots,
             (Some(plan), None) if before.plan_id.as_ref() != Some(&plan.plan_id) => {
-                (after.plan_id, after.device_limit) = (Some(plan.plan_id.clone()), plan.device_limit);
+                (after.plan_id, after.device_limit) =
+                    (Some(plan.plan_id.clone()), plan.device_limit);
             }
             _ => {}
         }
@@ -110,7 +122,12 @@ pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
         Status::Expired if before.status != Status::Expired => "STRIPE_SUBSCRIPTION_DELETED",
         Status::Grace if before.status != Status::Grace => "STRIPE_PAYMENT_FAILED",
         _ if after.plan_id != before.plan_id => "STRIPE_PLAN_CHANGED",
-        _ if pays && (after.term_end > before.term_end || !matches!(before.status, Status::Active | Status::Trial)) => "STRIPE_INVOICE_PAID",
+        _ if pays
+            && (after.term_end > before.term_end
+                || !matches!(before.status, Status::Active | Status::Trial)) =>
+        {
+            "STRIPE_INVOICE_PAID"
+        }
         _ => "STRIPE_SUBSCRIPTION_UPDATED",
     }
 }
@@ -119,11 +136,24 @@ pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
 mod tests {
     use super::*;
 
-    const STRIPE: [&str; 10] = ["active", "trialing", "past_due", "unpaid", "paused", "canceled", "incomplete", "incomplete_expired", "ACTIVE", "brand_new"];
+    const STRIPE: [&str; 10] = [
+        "active",
+        "trialing",
+        "past_due",
+        "unpaid",
+        "paused",
+        "canceled",
+        "incomplete",
+        "incomplete_expired",
+        "ACTIVE",
+        "brand_new",
+    ];
 
     #[test]
     fn the_status_machine_is_the_reviewed_one() {
-        let mut table = vec!["Stripe says          ours before → after (docs/events.md, \"Status\")".to_owned()];
+        let mut table = vec![
+            "Stripe says          ours before → after (docs/events.md, \"Status\")".to_owned(),
+        ];
         for stripe in STRIPE {
             for ours in [None].into_iter().chain(Status::ALL.iter().copied().map(Some)) {
                 let after = match meaning(stripe, ours) {
@@ -131,7 +161,10 @@ mod tests {
                     Meaning::Keep => "(stays)",
                     Meaning::Unknown => "(stays, flagged)",
                 };
-                table.push(format!("{stripe:<20} {:<9} → {after}", ours.map_or("(none)", Status::as_str)));
+                table.push(format!(
+                    "{stripe:<20} {:<9} → {after}",
+                    ours.map_or("(none)", Status::as_str)
+                ));
             }
         }
         assert_eq!(table, include_str!("status_machine.txt").lines().collect::<Vec<_>>());

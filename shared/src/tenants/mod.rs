@@ -1,4 +1,5 @@
-//! Customer companies: how one gets its id, who its Stripe customers are, and what operators change of them.
+//! Customer companies: how one gets its id, who its Stripe customers are, and what operators change
+//! of them.
 
 pub mod model;
 pub mod organization;
@@ -17,7 +18,8 @@ use crate::idempotency::{self, Key};
 use crate::ids::TenantId;
 use model::{NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate};
 
-/// A page of the tenants that the filter lets through, deleted ones too unless it says otherwise, by id.
+/// A page of the tenants that the filter lets through, deleted ones too unless it says otherwise,
+/// by id.
 ///
 /// # Errors
 /// `Database`.
@@ -37,8 +39,15 @@ pub async fn get(db: &Db, id: &TenantId) -> Result<Tenant> {
 /// Adds a tenant.
 ///
 /// # Errors
-/// `Conflict`: `tenant_exists`, also where the id was a deleted tenant's; `customer_taken`; those of the idempotency key.
-pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewTenant, now: Timestamp) -> Result<Tenant> {
+/// `Conflict`: `tenant_exists`, also where the id was a deleted tenant's; `customer_taken`; those
+/// of the idempotency key.
+pub async fn create(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewTenant,
+    now: Timestamp,
+) -> Result<Tenant> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     if let Some(tenant) = idempotency::earlier(&tx, key, now).await? {
@@ -48,7 +57,10 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewTenant, now
     store::lock_customers(&tx, &tenant.tenant_id, tenant.stripe_customer_id.as_ref()).await?;
     customer_is_free(&tx, &tenant).await?;
     if !store::insert_whole(&tx, &tenant).await? {
-        return Err(Error::conflict("tenant_exists", format!("Tenant '{}' already exists", tenant.tenant_id)));
+        return Err(Error::conflict(
+            "tenant_exists",
+            format!("Tenant '{}' already exists", tenant.tenant_id),
+        ));
     }
     record(&tx, "TENANT_CREATED", by, None, &tenant, now).await?;
     idempotency::keep(&tx, key, &tenant, now).await?;
@@ -56,11 +68,19 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewTenant, now
     Ok(tenant)
 }
 
-/// Changes what the update names. Naming only what is so already changes nothing, the version included.
+/// Changes what the update names. Naming only what is so already changes nothing, the version
+/// included.
 ///
 /// # Errors
 /// `tenant_not_found`, `tenant_deleted`, `version_changed`, `no_fields`, `customer_taken`.
-pub async fn update(db: &Db, by: &Person, id: &TenantId, if_match: &IfMatch, update: TenantUpdate, now: Timestamp) -> Result<Tenant> {
+pub async fn update(
+    db: &Db,
+    by: &Person,
+    id: &TenantId,
+    if_match: &IfMatch,
+    update: TenantUpdate,
+    now: Timestamp,
+) -> Result<Tenant> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     // Events lock the customer before the tenant: so does this.
@@ -87,14 +107,21 @@ pub async fn update(db: &Db, by: &Person, id: &TenantId, if_match: &IfMatch, upd
     Ok(tenant)
 }
 
-/// Marks a tenant as deleted. Nothing of it goes away, and its id stays taken. One that is deleted already stays as it is.
+/// Marks a tenant as deleted. Nothing of it goes away, and its id stays taken. One that is deleted
+/// already stays as it is.
 ///
-/// Whoever gives it a subscription at this moment holds its row (`store::share`, `store::lock`): either their subscription is seen here,
-/// or they see the deletion.
+/// Whoever gives it a subscription at this moment holds its row (`store::share`, `store::lock`):
+/// either their subscription is seen here, or they see the deletion.
 ///
 /// # Errors
 /// `tenant_not_found`, `version_changed`; `live_subscription` while one gives access.
-pub async fn delete(db: &Db, by: &Person, id: &TenantId, if_match: &IfMatch, now: Timestamp) -> Result<()> {
+pub async fn delete(
+    db: &Db,
+    by: &Person,
+    id: &TenantId,
+    if_match: &IfMatch,
+    now: Timestamp,
+) -> Result<()> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let before = store::lock_whole(&tx, id).await?.ok_or_else(not_found)?;
@@ -106,7 +133,12 @@ pub async fn delete(db: &Db, by: &Person, id: &TenantId, if_match: &IfMatch, now
     if !live.is_empty() {
         return Err(Error::conflict("live_subscription", model::still_live(id, &live)));
     }
-    let tenant = Tenant { status: TenantStatus::Deleted, version: before.version + 1, updated_at: now, ..before.clone() };
+    let tenant = Tenant {
+        status: TenantStatus::Deleted,
+        version: before.version + 1,
+        updated_at: now,
+        ..before.clone()
+    };
     store::save(&tx, &tenant).await?;
     record(&tx, "TENANT_DELETED", by, Some(json!(before)), &tenant, now).await?;
     tx.commit().await?;
@@ -117,9 +149,10 @@ pub async fn delete(db: &Db, by: &Person, id: &TenantId, if_match: &IfMatch, now
 async fn customer_is_free(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
     let Some(customer) = &tenant.stripe_customer_id else { return Ok(()) };
     match store::find_by_customer(tx, customer).await? {
-        Some(owner) if owner != tenant.tenant_id => {
-            Err(Error::conflict("customer_taken", format!("Stripe customer '{customer}' already belongs to tenant '{owner}'")))
-        }
+        Some(owner) if owner != tenant.tenant_id => Err(Error::conflict(
+            "customer_taken",
+            format!("Stripe customer '{customer}' already belongs to tenant '{owner}'"),
+        )),
         _ => Ok(()),
     }
 }
@@ -132,8 +165,20 @@ pub(crate) fn deleted(id: &TenantId) -> Error {
     Error::conflict("tenant_deleted", format!("Tenant '{id}' is deleted"))
 }
 
-async fn record(tx: &Transaction<'_>, event_type: &'static str, by: &Person, previous: Option<Value>, new: &Tenant, now: Timestamp) -> Result<()> {
+async fn record(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    by: &Person,
+    previous: Option<Value>,
+    new: &Tenant,
+    now: Timestamp,
+) -> Result<()> {
     let (tenant, new_state) = (Some(&new.tenant_id), Some(json!(new)));
-    let entry = Entry { tenant, previous_state: previous, new_state, ..Entry::new(event_type, Actor::Operator(by), now) };
+    let entry = Entry {
+        tenant,
+        previous_state: previous,
+        new_state,
+        ..Entry::new(event_type, Actor::Operator(by), now)
+    };
     audit::store::insert(tx, &entry).await
 }

@@ -1,4 +1,5 @@
-//! A tenant, what may be changed of it, what a checkout tells of a new one, and how tenants are searched.
+//! A tenant, what may be changed of it, what a checkout tells of a new one, and how tenants are
+//! searched.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -167,9 +168,15 @@ impl Tenant {
         }
     }
 
-    /// The tenant of a company that has paid: what its checkout tells, under its id where it tells no name.
+    /// The tenant of a company that has paid: what its checkout tells, under its id where it tells
+    /// no name.
     #[must_use]
-    pub fn from_checkout(tenant_id: TenantId, profile: Profile, stripe_customer_id: Option<StripeCustomerId>, now: Timestamp) -> Self {
+    pub fn from_checkout(
+        tenant_id: TenantId,
+        profile: Profile,
+        stripe_customer_id: Option<StripeCustomerId>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             name: profile.name.unwrap_or_else(|| tenant_id.to_string()),
             tenant_id,
@@ -235,23 +242,32 @@ impl TenantUpdate {
     }
 }
 
-/// What was typed into a search, in the language of `to_tsquery`; none where no letter or digit is in it.
+/// What was typed into a search, in the language of `to_tsquery`; none where no letter or digit is
+/// in it.
 ///
-/// The parser of `PostgreSQL` takes `demo-2` for `demo` and the number -2, and `acme.example` for one word: a number is so searched with its
-/// sign too, and a word with punctuation also as it stands. All of it is quoted, so that nothing typed is an operator.
+/// The parser of `PostgreSQL` takes `demo-2` for `demo` and the number -2, and `acme.example` for
+/// one word: a number is so searched with its sign too, and a word with punctuation also as it
+/// stands. All of it is quoted, so that nothing typed is an operator.
 #[must_use]
 pub fn search_terms(typed: &str) -> Option<String> {
     let begins = |text: &str| format!("'{}':*", text.replace('\\', r"\\").replace('\'', "''"));
     let part = |part: &str| match part.chars().next() {
-        Some(first) if first.is_numeric() => format!("({} | {})", begins(part), begins(&format!("-{part}"))),
+        Some(first) if first.is_numeric() => {
+            format!("({} | {})", begins(part), begins(&format!("-{part}")))
+        }
         _ => begins(part),
     };
     let word = |word: &str| {
-        let parts: Vec<_> = word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
+        let parts: Vec<_> =
+            word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
         let each = parts.iter().map(|text| part(text)).collect::<Vec<_>>().join(" & ");
         if parts == [word] { each } else { format!("(({each}) | {})", begins(word)) }
     };
-    let terms: Vec<_> = typed.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).map(word).collect();
+    let terms: Vec<_> = typed
+        .split_whitespace()
+        .filter(|word| word.contains(char::is_alphanumeric))
+        .map(word)
+        .collect();
     (!terms.is_empty()).then(|| terms.join(" & "))
 }
 
@@ -261,7 +277,12 @@ const NAMED: usize = 5;
 /// Why a tenant cannot be deleted.
 #[must_use]
 pub fn still_live(id: &TenantId, live: &[(SubscriptionId, Status)]) -> String {
-    let named = live.iter().take(NAMED).map(|(subscription, status)| format!("{subscription} ({})", status.as_str())).collect::<Vec<_>>().join(", ");
+    let named = live
+        .iter()
+        .take(NAMED)
+        .map(|(subscription, status)| format!("{subscription} ({})", status.as_str()))
+        .collect::<Vec<_>>()
+        .join(", ");
     let more = live.len().saturating_sub(NAMED);
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };
     let plural = if live.len() == 1 { "" } else { "s" };
@@ -293,12 +314,17 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// From the marketing site's metadata first, else from what the customer typed at Stripe (docs/events.md, "Metadata").
+    /// From the marketing site's metadata first, else from what the customer typed at Stripe
+    /// (docs/events.md, "Metadata").
     #[must_use]
     pub fn from_checkout(metadata: &Metadata, details: &CustomerDetails) -> Self {
         let meta = |key: &str| filled(metadata.get(key).map(String::as_str));
         let typed = |value: &Option<String>| filled(value.as_deref());
-        let contact = [meta("admin_first_name"), meta("admin_last_name")].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let contact = [meta("admin_first_name"), meta("admin_last_name")]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
         Self {
             name: meta("company_name").or_else(|| typed(&details.name)),
             legal_name: meta("legal_name"),
@@ -319,15 +345,17 @@ impl Profile {
     }
 }
 
-/// The value without its margins and without NUL (which `PostgreSQL` has no room for), where something is left.
+/// The value without its margins and without NUL (which `PostgreSQL` has no room for), where
+/// something is left.
 pub(crate) fn filled(value: Option<&str>) -> Option<String> {
     let value = value?.replace('\0', "");
     let value = value.trim();
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// The ids to try for a new tenant, best first: the slug of its company's name, then the slug with a suffix that only this checkout
-/// yields. The suffix is no counter: a number would tell one customer that another of its name exists.
+/// The ids to try for a new tenant, best first: the slug of its company's name, then the slug with
+/// a suffix that only this checkout yields. The suffix is no counter: a number would tell one
+/// customer that another of its name exists.
 ///
 /// `seed` is the checkout's id, so that a repeated try yields the same ids.
 pub fn candidate_ids(company_name: Option<&str>, seed: &str) -> impl Iterator<Item = TenantId> {
@@ -338,17 +366,24 @@ pub fn candidate_ids(company_name: Option<&str>, seed: &str) -> impl Iterator<It
     bare.into_iter().chain(suffixed).filter_map(|id| TenantId::parse(&id).ok())
 }
 
-/// Four ways to tell this checkout from any other: 5 hexadecimal digits have room for a million of one name, 12 for all.
+/// Four ways to tell this checkout from any other: 5 hexadecimal digits have room for a million of
+/// one name, 12 for all.
 fn suffixes(seed: &str) -> Vec<String> {
-    let digest = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, seed.as_bytes()));
+    let digest =
+        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, seed.as_bytes()));
     [0..5, 5..10, 10..15, 15..27].into_iter().map(|range| digest[range].to_owned()).collect()
 }
 
-/// Letters and digits of the name in ASCII, what is between them as one hyphen, at most `SLUG_LENGTH` long.
+/// Letters and digits of the name in ASCII, what is between them as one hyphen, at most
+/// `SLUG_LENGTH` long.
 fn slug(name: &str) -> String {
     let mut slug = String::new();
     // NFKD takes letters and accents apart; the accents are then dropped without becoming a hyphen.
-    for c in name.nfkd().filter(|c| !unicode_normalization::char::is_combining_mark(*c)).flat_map(char::to_lowercase) {
+    for c in name
+        .nfkd()
+        .filter(|c| !unicode_normalization::char::is_combining_mark(*c))
+        .flat_map(char::to_lowercase)
+    {
         match c {
             'a'..='z' | '0'..='9' => slug.push(c),
             'ß' => slug.push_str("ss"),
@@ -393,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn two_checkouts_of_one_name_have_different_ids_to_fall_back_on_and_one_checkout_always_the_same() {
+    fn checkouts_of_one_name_fall_back_on_different_ids_and_one_checkout_always_on_the_same() {
         let ids = |seed| candidate_ids(Some("Acme"), seed).collect::<Vec<_>>();
         assert_eq!(ids("cs_1"), ids("cs_1"));
         assert_eq!(ids("cs_1")[0], ids("cs_2")[0]);
@@ -417,13 +452,19 @@ mod tests {
         assert_eq!(profile.name.as_deref(), Some("Acme"));
         assert_eq!(profile.phone.as_deref(), Some("+1"));
         assert_eq!(profile.billing_email.as_deref(), Some("pay@acme.example"));
-        assert_eq!(Profile::from_checkout(&Metadata::new(), &details).name.as_deref(), Some("Jane"));
+        assert_eq!(
+            Profile::from_checkout(&Metadata::new(), &details).name.as_deref(),
+            Some("Jane")
+        );
     }
 
     #[test]
     fn nothing_that_is_typed_into_a_search_is_an_operator() {
         assert_eq!(search_terms("Acme").as_deref(), Some("'Acme':*"));
-        assert_eq!(search_terms("x demo-2").as_deref(), Some("'x':* & (('demo':* & ('2':* | '-2':*)) | 'demo-2':*)"));
+        assert_eq!(
+            search_terms("x demo-2").as_deref(),
+            Some("'x':* & (('demo':* & ('2':* | '-2':*)) | 'demo-2':*)")
+        );
         assert_eq!(search_terms(r"o'b\:*!").as_deref(), Some(r"(('o':* & 'b':*) | 'o''b\\:*!':*)"));
         for nothing in ["", "  ", "&", r"':* | !()\"] {
             assert_eq!(search_terms(nothing), None, "{nothing}");
@@ -432,11 +473,25 @@ mod tests {
 
     #[test]
     fn a_refusal_to_delete_names_some_and_counts_all() {
-        let live: Vec<_> = (1..=7).map(|n| (SubscriptionId::parse(&format!("SUB-2026-{n}")).expect("well formed"), Status::Active)).collect();
+        let live: Vec<_> = (1..=7)
+            .map(|n| {
+                (
+                    SubscriptionId::parse(&format!("SUB-2026-{n}")).expect("well formed"),
+                    Status::Active,
+                )
+            })
+            .collect();
         let id = TenantId::parse("acme").expect("well formed");
-        assert_eq!(still_live(&id, &live[..1]), "Tenant 'acme' has 1 live subscription: SUB-2026-1 (ACTIVE)");
-        let named = "SUB-2026-1 (ACTIVE), SUB-2026-2 (ACTIVE), SUB-2026-3 (ACTIVE), SUB-2026-4 (ACTIVE), SUB-2026-5 (ACTIVE)";
-        assert_eq!(still_live(&id, &live), format!("Tenant 'acme' has 7 live subscriptions: {named}, and 2 more"));
+        assert_eq!(
+            still_live(&id, &live[..1]),
+            "Tenant 'acme' has 1 live subscription: SUB-2026-1 (ACTIVE)"
+        );
+        let named = "SUB-2026-1 (ACTIVE), SUB-2026-2 (ACTIVE), SUB-2026-3 (ACTIVE), SUB-2026-4 \
+                     (ACTIVE), SUB-2026-5 (ACTIVE)";
+        assert_eq!(
+            still_live(&id, &live),
+            format!("Tenant 'acme' has 7 live subscriptions: {named}, and 2 more")
+        );
     }
 
     proptest! {

@@ -81,7 +81,8 @@ impl From<Tenant> for Organization {
 }
 
 update! {
-    /// What of the own company's profile to change. What is absent stays; `null` clears what may be empty.
+    /// What of the own company's profile to change. What is absent stays; `null` clears what may be
+    /// empty.
     pub struct OrganizationUpdate {
         name: Name,
         legal_name: Option<Line>,
@@ -140,7 +141,13 @@ pub async fn get(db: &Db, caller: &Customer) -> Result<Organization> {
 ///
 /// # Errors
 /// `version_changed`, `no_fields`.
-pub async fn update(db: &Db, caller: &Customer, if_match: &IfMatch, update: OrganizationUpdate, now: Timestamp) -> Result<Organization> {
+pub async fn update(
+    db: &Db,
+    caller: &Customer,
+    if_match: &IfMatch,
+    update: OrganizationUpdate,
+    now: Timestamp,
+) -> Result<Organization> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     let before = store::lock_whole(&tx, &caller.tenant).await?.ok_or_else(not_found)?;
@@ -158,7 +165,13 @@ pub async fn update(db: &Db, caller: &Customer, if_match: &IfMatch, update: Orga
     Ok(after.into())
 }
 
-async fn record(tx: &Transaction<'_>, caller: &Customer, before: Tenant, after: &Tenant, now: Timestamp) -> Result<()> {
+async fn record(
+    tx: &Transaction<'_>,
+    caller: &Customer,
+    before: Tenant,
+    after: &Tenant,
+    now: Timestamp,
+) -> Result<()> {
     let entry = Entry {
         tenant: Some(&caller.tenant),
         previous_state: Some(json!(Organization::from(before))),

@@ -28,13 +28,20 @@ pub async fn list(db: &Db, page: &Page<(i32, i32)>) -> Result<Slice<Tier>> {
 ///
 /// # Errors
 /// `Database`.
-pub async fn offered(db: &Db, caller: &Customer, page: &Page<(i32, i32)>) -> Result<Slice<OfferedTier>> {
+pub async fn offered(
+    db: &Db,
+    caller: &Customer,
+    page: &Page<(i32, i32)>,
+) -> Result<Slice<OfferedTier>> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     let tiers = store::list(&tx, page, true).await?;
     tx.commit().await?;
     let slice = page.cut(tiers, |tier| (tier.sort_order, tier.tier_id));
-    Ok(Slice { items: slice.items.into_iter().map(OfferedTier::from).collect(), next_cursor: slice.next_cursor })
+    Ok(Slice {
+        items: slice.items.into_iter().map(OfferedTier::from).collect(),
+        next_cursor: slice.next_cursor,
+    })
 }
 
 /// One tier.
@@ -49,14 +56,21 @@ pub async fn get(db: &Db, id: i32) -> Result<Tier> {
 ///
 /// # Errors
 /// `Conflict`: `tier_exists`, `price_taken`; those of the idempotency key.
-pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewTier, now: Timestamp) -> Result<Tier> {
+pub async fn create(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewTier,
+    now: Timestamp,
+) -> Result<Tier> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     if let Some(tier) = idempotency::earlier(&tx, key, now).await? {
         return Ok(tier);
     }
     let mut tier = Tier::from_new(new, now);
-    let taken = || Error::conflict("tier_exists", format!("Tier name '{}' already exists", tier.name));
+    let taken =
+        || Error::conflict("tier_exists", format!("Tier name '{}' already exists", tier.name));
     let id = store::insert(&tx, &tier).await?.ok_or_else(taken)?;
     tier.tier_id = id;
     assign_prices(&tx, &tier, now).await?;
@@ -66,11 +80,19 @@ pub async fn create(db: &Db, by: &Person, key: Option<&Key>, new: NewTier, now: 
     Ok(tier)
 }
 
-/// Changes what the update names. Naming only what is so already changes nothing, the version included.
+/// Changes what the update names. Naming only what is so already changes nothing, the version
+/// included.
 ///
 /// # Errors
 /// `tier_not_found`, `version_changed`, `no_fields`, `price_taken`.
-pub async fn update(db: &Db, by: &Person, id: i32, if_match: &IfMatch, update: TierUpdate, now: Timestamp) -> Result<Tier> {
+pub async fn update(
+    db: &Db,
+    by: &Person,
+    id: i32,
+    if_match: &IfMatch,
+    update: TierUpdate,
+    now: Timestamp,
+) -> Result<Tier> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
@@ -85,7 +107,8 @@ pub async fn update(db: &Db, by: &Person, id: i32, if_match: &IfMatch, update: T
     (tier.version, tier.updated_at) = (before.version + 1, now);
     store::save(&tx, &tier).await?;
     assign_prices(&tx, &tier, now).await?;
-    audit::record_catalogue(&tx, "DEVICE_TIER_UPDATED", by, Some(json!(before)), json!(tier), now).await?;
+    audit::record_catalogue(&tx, "DEVICE_TIER_UPDATED", by, Some(json!(before)), json!(tier), now)
+        .await?;
     tx.commit().await?;
     Ok(tier)
 }

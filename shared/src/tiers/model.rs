@@ -56,8 +56,25 @@ pub struct OfferedTier {
 
 impl From<Tier> for OfferedTier {
     fn from(tier: Tier) -> Self {
-        let Tier { tier_id, name, display_name, description, features, addon_monthly_price_cents, addon_annual_price_cents, .. } = tier;
-        Self { tier_id, name, display_name, description, features, addon_monthly_price_cents, addon_annual_price_cents }
+        let Tier {
+            tier_id,
+            name,
+            display_name,
+            description,
+            features,
+            addon_monthly_price_cents,
+            addon_annual_price_cents,
+            ..
+        } = tier;
+        Self {
+            tier_id,
+            name,
+            display_name,
+            description,
+            features,
+            addon_monthly_price_cents,
+            addon_annual_price_cents,
+        }
     }
 }
 
@@ -129,8 +146,10 @@ impl TierUpdate {
         self.display_name.apply(&mut tier.display_name, Name::into_string);
         self.description.apply(&mut tier.description, Description::into_string);
         self.features.apply(&mut tier.features, JsonObject::into_map);
-        self.addon_monthly_price_cents.apply(&mut tier.addon_monthly_price_cents, |cents| cents.map(Cents::get));
-        self.addon_annual_price_cents.apply(&mut tier.addon_annual_price_cents, |cents| cents.map(Cents::get));
+        self.addon_monthly_price_cents
+            .apply(&mut tier.addon_monthly_price_cents, |cents| cents.map(Cents::get));
+        self.addon_annual_price_cents
+            .apply(&mut tier.addon_annual_price_cents, |cents| cents.map(Cents::get));
         self.addon_stripe_price_id.apply(&mut tier.addon_stripe_price_id, |id| id);
         self.addon_stripe_annual_price_id.apply(&mut tier.addon_stripe_annual_price_id, |id| id);
         self.sort_order.apply(&mut tier.sort_order, SortOrder::get_i32);

@@ -13,10 +13,13 @@ use crate::http::Page;
 use crate::ids::StripePriceId;
 
 /// A tier's row with the present prices of its slots.
-const TIER: &str = "SELECT t.tier_id, t.name, t.display_name, t.description, t.features, t.addon_monthly_price_cents, t.addon_annual_price_cents, t.sort_order,
-       t.is_active, t.version, t.created_at, t.updated_at,
-       (SELECT stripe_price_id FROM stripe_prices WHERE tier_id = t.tier_id AND interval = 'month' AND is_current) AS addon_stripe_price_id,
-       (SELECT stripe_price_id FROM stripe_prices WHERE tier_id = t.tier_id AND interval = 'year' AND is_current) AS addon_stripe_annual_price_id
+const TIER: &str = "SELECT t.tier_id, t.name, t.display_name, t.description, t.features,
+                    t.addon_monthly_price_cents, t.addon_annual_price_cents, t.sort_order,
+                    t.is_active, t.version, t.created_at, t.updated_at,
+       (SELECT stripe_price_id FROM stripe_prices WHERE tier_id = t.tier_id AND interval = 'month'
+       AND is_current) AS addon_stripe_price_id,
+       (SELECT stripe_price_id FROM stripe_prices WHERE tier_id = t.tier_id AND interval = 'year'
+       AND is_current) AS addon_stripe_annual_price_id
 FROM device_tiers t";
 
 fn tier(row: &Row) -> Result<Tier> {
@@ -41,7 +44,11 @@ fn tier(row: &Row) -> Result<Tier> {
 }
 
 /// A page in the tiers' order, and one more.
-pub async fn list(db: &impl Planner, page: &Page<(i32, i32)>, active_only: bool) -> Result<Vec<Tier>> {
+pub async fn list(
+    db: &impl Planner,
+    page: &Page<(i32, i32)>,
+    active_only: bool,
+) -> Result<Vec<Tier>> {
     let mut conditions = Conditions::default();
     if active_only {
         conditions.plain("t.is_active");
@@ -60,7 +67,8 @@ pub async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
 
 /// The same, and nobody else changes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: i32) -> Result<Option<Tier>> {
-    let row = query_opt(tx, &format!("{TIER} WHERE t.tier_id = $1 FOR UPDATE OF t"), &[&id]).await?;
+    let row =
+        query_opt(tx, &format!("{TIER} WHERE t.tier_id = $1 FOR UPDATE OF t"), &[&id]).await?;
     row.as_ref().map(tier).transpose()
 }
 
@@ -68,8 +76,9 @@ pub async fn lock(tx: &Transaction<'_>, id: i32) -> Result<Option<Tier>> {
 pub async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i32>> {
     let row = query_opt(
         tx,
-        "INSERT INTO device_tiers (name, display_name, description, features, addon_monthly_price_cents, addon_annual_price_cents, sort_order, is_active,
-                                       version, created_at, updated_at)
+        "INSERT INTO device_tiers (name, display_name, description, features,
+         addon_monthly_price_cents, addon_annual_price_cents, sort_order, is_active, version,
+         created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (name) DO NOTHING RETURNING tier_id",
         &[
@@ -94,8 +103,9 @@ pub async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i32>> {
 pub async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
     execute(
         tx,
-        "UPDATE device_tiers SET display_name = $2, description = $3, features = $4, addon_monthly_price_cents = $5, addon_annual_price_cents = $6,
-                sort_order = $7, is_active = $8, version = $9, updated_at = $10
+        "UPDATE device_tiers SET display_name = $2, description = $3, features = $4,
+         addon_monthly_price_cents = $5, addon_annual_price_cents = $6, sort_order = $7,
+         is_active = $8, version = $9, updated_at = $10
          WHERE tier_id = $1",
         &[
             &tier.tier_id,
@@ -116,5 +126,7 @@ pub async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
 
 /// Whether there is a tier of this name.
 pub async fn exists(db: &impl GenericClient, name: &str) -> Result<bool> {
-    Ok(query_one(db, "SELECT EXISTS (SELECT FROM device_tiers WHERE name = $1)", &[&name]).await?.get(0))
+    Ok(query_one(db, "SELECT EXISTS (SELECT FROM device_tiers WHERE name = $1)", &[&name])
+        .await?
+        .get(0))
 }

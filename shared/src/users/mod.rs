@@ -1,7 +1,7 @@
 //! The users of tenants. They live in Keycloak; what operators do with them is in the audit.
 //!
-//! Keycloak is asked with no transaction open. So a request may die after Keycloak has done its part and before the audit says so: the
-//! same request again finds that, and records it.
+//! Keycloak is asked with no transaction open. So a request may die after Keycloak has done its
+//! part and before the audit says so: the same request again finds that, and records it.
 
 pub mod model;
 mod store;
@@ -24,30 +24,48 @@ use model::{NewUser, User, UserId};
 ///
 /// # Errors
 /// `tenant_not_found`; `Upstream`.
-pub async fn list(db: &Db, keycloak: &Keycloak, tenant: &TenantId, page: &Page<i64>) -> Result<Slice<User>> {
+pub async fn list(
+    db: &Db,
+    keycloak: &Keycloak,
+    tenant: &TenantId,
+    page: &Page<i64>,
+) -> Result<Slice<User>> {
     tenants::get(db, tenant).await?;
     // Keycloak pages by number only: so does the cursor.
     let first = page.after.unwrap_or(page.offset);
-    let first = Offset::new(first).ok_or_else(|| Error::invalid("cursor", "is not a cursor of this list"))?.get();
+    let first = Offset::new(first)
+        .ok_or_else(|| Error::invalid("cursor", "is not a cursor of this list"))?
+        .get();
     let accounts = keycloak.accounts(tenant, first, page.fetch()).await?;
     let users = accounts.into_iter().map(|account| User::of(account, tenant.clone())).collect();
     Ok(page.cut(users, |_| first + page.limit))
 }
 
-/// Makes a user with the role `customer`, who can log in once a password is set (`send_welcome_mail`).
+/// Makes a user with the role `customer`, who can log in once a password is set
+/// (`send_welcome_mail`).
 ///
-/// A user of this address and tenant that a lost try left, whole or half-made, is completed and counts as made now.
+/// A user of this address and tenant that a lost try left, whole or half-made, is completed and
+/// counts as made now.
 ///
 /// # Errors
-/// `tenant_not_found`, `tenant_deleted`, `user_exists`; `Invalid` where Keycloak does not take a field; `Upstream`; those of the
-/// idempotency key.
-pub async fn create(db: &Db, keycloak: &Keycloak, by: &Person, key: Option<&Key>, new: NewUser, now: Timestamp) -> Result<User> {
+/// `tenant_not_found`, `tenant_deleted`, `user_exists`; `Invalid` where Keycloak does not take a
+/// field; `Upstream`; those of the idempotency key.
+pub async fn create(
+    db: &Db,
+    keycloak: &Keycloak,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewUser,
+    now: Timestamp,
+) -> Result<User> {
     let tenant = new.tenant_id.clone();
     if let Some(user) = begin(db, key, &tenant, now).await? {
         return Ok(user);
     }
     let (id, ensured) = keycloak.create_customer(&new.into(), &tenant).await?;
-    let account = keycloak.account(&id).await?.ok_or_else(|| Error::unavailable(Service::Keycloak, "a user that was just made is gone"))?;
+    let account = keycloak.account(&id).await?.ok_or_else(|| {
+        Error::unavailable(Service::Keycloak, "a user that was just made is gone")
+    })?;
     let user = User::of(account, tenant);
 
     let mut db = db.connection().await?;
@@ -72,11 +90,18 @@ pub async fn create(db: &Db, keycloak: &Keycloak, by: &Person, key: Option<&Key>
 }
 
 /// The answer that this key got before; else whether the tenant can have users.
-async fn begin(db: &Db, key: Option<&Key>, tenant: &TenantId, now: Timestamp) -> Result<Option<User>> {
+async fn begin(
+    db: &Db,
+    key: Option<&Key>,
+    tenant: &TenantId,
+    now: Timestamp,
+) -> Result<Option<User>> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let earlier = idempotency::earlier(&tx, key, now).await?;
-    if earlier.is_none() && tenants::store::find(&tx, tenant).await?.ok_or_else(tenants::not_found)?.is_deleted() {
+    if earlier.is_none()
+        && tenants::store::find(&tx, tenant).await?.ok_or_else(tenants::not_found)?.is_deleted()
+    {
         return Err(tenants::deleted(tenant));
     }
     Ok(earlier)
@@ -86,7 +111,14 @@ async fn begin(db: &Db, key: Option<&Key>, tenant: &TenantId, now: Timestamp) ->
 ///
 /// # Errors
 /// `user_not_found`; `Upstream`.
-pub async fn set_enabled(db: &Db, keycloak: &Keycloak, by: &Person, id: &UserId, enabled: bool, now: Timestamp) -> Result<User> {
+pub async fn set_enabled(
+    db: &Db,
+    keycloak: &Keycloak,
+    by: &Person,
+    id: &UserId,
+    enabled: bool,
+    now: Timestamp,
+) -> Result<User> {
     let mut user = find(db, keycloak, id).await?;
     let recorded = store::is_enabled(&db.connection().await?, &user).await?;
     if user.enabled != recorded {
@@ -104,7 +136,15 @@ pub async fn set_enabled(db: &Db, keycloak: &Keycloak, by: &Person, id: &UserId,
     // Unless another request for the same has recorded it meanwhile.
     if recorded == enabled || store::is_enabled(&tx, &user).await? != enabled {
         let states = (json!({"enabled": !enabled}), json!({"enabled": enabled}));
-        record(&tx, if enabled { "USER_ENABLED" } else { "USER_DISABLED" }, by, &user, Some(states), now).await?;
+        record(
+            &tx,
+            if enabled { "USER_ENABLED" } else { "USER_DISABLED" },
+            by,
+            &user,
+            Some(states),
+            now,
+        )
+        .await?;
         tx.commit().await?;
     }
     Ok(User { enabled, ..user })
@@ -114,7 +154,13 @@ pub async fn set_enabled(db: &Db, keycloak: &Keycloak, by: &Person, id: &UserId,
 ///
 /// # Errors
 /// `user_not_found`, `user_disabled`; `Upstream`.
-pub async fn send_welcome_mail(db: &Db, keycloak: &Keycloak, by: &Person, id: &UserId, now: Timestamp) -> Result<()> {
+pub async fn send_welcome_mail(
+    db: &Db,
+    keycloak: &Keycloak,
+    by: &Person,
+    id: &UserId,
+    now: Timestamp,
+) -> Result<()> {
     let user = find(db, keycloak, id).await?;
     if !user.enabled {
         return Err(Error::conflict("user_disabled", "The user is disabled: enable it first"));
@@ -144,9 +190,22 @@ pub(crate) fn user_exists() -> Error {
     Error::conflict("user_exists", "A user with this email exists already")
 }
 
-async fn record(tx: &Transaction<'_>, event_type: &'static str, by: &Person, user: &User, states: Option<(Value, Value)>, now: Timestamp) -> Result<()> {
+async fn record(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    by: &Person,
+    user: &User,
+    states: Option<(Value, Value)>,
+    now: Timestamp,
+) -> Result<()> {
     let (previous_state, new_state) = states.unzip();
     let details = Some(json!({"user_id": user.id}));
-    let entry = Entry { tenant: Some(&user.tenant_id), previous_state, new_state, details, ..Entry::new(event_type, Actor::Operator(by), now) };
+    let entry = Entry {
+        tenant: Some(&user.tenant_id),
+        previous_state,
+        new_state,
+        details,
+        ..Entry::new(event_type, Actor::Operator(by), now)
+    };
     audit::store::insert(tx, &entry).await
 }

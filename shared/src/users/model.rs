@@ -1,6 +1,8 @@
 //! A user of a tenant, as operators see it; mail addresses.
 
-use deserr::{DeserializeError as _, Deserr, ErrorKind, IntoValue, Value, ValuePointerRef, take_cf_content};
+use deserr::{
+    DeserializeError as _, Deserr, ErrorKind, IntoValue, Value, ValuePointerRef, take_cf_content,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -47,7 +49,9 @@ impl User {
             last_name: account.last_name,
             enabled: account.enabled,
             tenant_id,
-            created_at: account.created_timestamp.and_then(|at| Timestamp::from_millisecond(at).ok()),
+            created_at: account
+                .created_timestamp
+                .and_then(|at| Timestamp::from_millisecond(at).ok()),
         }
     }
 }
@@ -79,7 +83,11 @@ request! {
 
 impl From<NewUser> for KeycloakUser {
     fn from(new: NewUser) -> Self {
-        Self { email: new.email.into_string(), first_name: new.first_name.map(Name::into_string), last_name: new.last_name.map(Name::into_string) }
+        Self {
+            email: new.email.into_string(),
+            first_name: new.first_name.map(Name::into_string),
+            last_name: new.last_name.map(Name::into_string),
+        }
     }
 }
 
@@ -94,9 +102,15 @@ impl UserId {
     /// # Errors
     /// `Malformed` (`malformed_id`) where it is not.
     pub fn parse(text: &str) -> Result<Self> {
-        let at = |(index, b): (usize, u8)| if matches!(index, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() };
+        let at = |(index, b): (usize, u8)| {
+            if matches!(index, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() }
+        };
         let well_formed = text.len() == 36 && text.bytes().enumerate().all(at);
-        if well_formed { Ok(Self(text.to_owned())) } else { Err(Error::malformed("malformed_id", "a user's id is a UUID")) }
+        if well_formed {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Error::malformed("malformed_id", "a user's id is a UUID"))
+        }
     }
 
     /// The text.
@@ -114,7 +128,8 @@ impl TryFrom<String> for UserId {
     }
 }
 
-/// A mail address in lower case, as Keycloak keeps it. Whether somebody reads it, only a mail can tell.
+/// A mail address in lower case, as Keycloak keeps it. Whether somebody reads it, only a mail can
+/// tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email(String);
 
@@ -123,12 +138,17 @@ impl Email {
     /// As `parse` has it.
     const PATTERN: &str = r"^[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+$";
 
-    /// Takes the text where it has a part before its one @ and one after it, no blank and no control character.
+    /// Takes the text where it has a part before its one @ and one after it, no blank and no
+    /// control character.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (local, domain) = text.split_once('@')?;
-        let part = |part: &str| !part.is_empty() && !part.chars().any(|c| c == '@' || c.is_whitespace() || c.is_control());
-        (text.chars().count() <= Self::MAX && part(local) && part(domain)).then(|| Self(text.to_lowercase()))
+        let part = |part: &str| {
+            !part.is_empty()
+                && !part.chars().any(|c| c == '@' || c.is_whitespace() || c.is_control())
+        };
+        (text.chars().count() <= Self::MAX && part(local) && part(domain))
+            .then(|| Self(text.to_lowercase()))
     }
 
     /// The text.
@@ -139,12 +159,20 @@ impl Email {
 }
 
 impl Deserr<Faults> for Email {
-    fn deserialize_from_value<V: IntoValue>(value: Value<V>, location: ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
-        let malformed = || ErrorKind::Unexpected { msg: format!("must be a mail address of at most {} characters", Self::MAX) };
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> std::result::Result<Self, Faults> {
+        let malformed = || ErrorKind::Unexpected {
+            msg: format!("must be a mail address of at most {} characters", Self::MAX),
+        };
         let fault = |error: ErrorKind<'_, V>| take_cf_content(Faults::error(None, error, location));
         match value {
             Value::String(text) => Self::parse(&text).ok_or_else(|| fault(malformed())),
-            actual => Err(fault(ErrorKind::IncorrectValueKind { actual, accepted: &[deserr::ValueKind::String] })),
+            actual => Err(fault(ErrorKind::IncorrectValueKind {
+                actual,
+                accepted: &[deserr::ValueKind::String],
+            })),
         }
     }
 }
@@ -161,11 +189,26 @@ mod tests {
 
     #[test]
     fn an_address_has_one_at_and_something_on_both_sides() {
-        for good in ["jane@acme.example", "JANE@ACME.EXAMPLE", "o'brien+1@a", "用户@例子.example"] {
+        for good in ["jane@acme.example", "JANE@ACME.EXAMPLE", "o'brien+1@a", "用户@例子.example"]
+        {
             assert_eq!(Email::parse(good).map(Email::into_string), Some(good.to_lowercase()));
         }
         let long = format!("{}@acme.example", "x".repeat(242));
-        for bad in ["", "@", "jane", "@acme", "jane@", "a@b@c", "a b@c", " a@b", "a@b\n", "a@b\u{0}", "a\u{a0}@b", "a\u{85}@b", &long] {
+        for bad in [
+            "",
+            "@",
+            "jane",
+            "@acme",
+            "jane@",
+            "a@b@c",
+            "a b@c",
+            " a@b",
+            "a@b\n",
+            "a@b\u{0}",
+            "a\u{a0}@b",
+            "a\u{85}@b",
+            &long,
+        ] {
             assert_eq!(Email::parse(bad), None, "{bad:?}");
         }
         assert!(Email::parse(&long[1..]).is_some());
@@ -174,8 +217,17 @@ mod tests {
     #[test]
     fn a_users_id_is_a_uuid() {
         assert!(UserId::parse("00000000-0000-4000-8000-00000000000f").is_ok());
-        let bad = ["", "me", "00000000-0000-4000-8000-00000000000", "00000000x0000-4000-8000-000000000000", "../../../../users/00000000-0000-4000"];
-        for bad in bad.into_iter().chain(["g0000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-0000000000é"]) {
+        let bad = [
+            "",
+            "me",
+            "00000000-0000-4000-8000-00000000000",
+            "00000000x0000-4000-8000-000000000000",
+            "../../../../users/00000000-0000-4000",
+        ];
+        for bad in bad
+            .into_iter()
+            .chain(["g0000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-0000000000é"])
+        {
             assert!(UserId::parse(bad).is_err(), "{bad}");
         }
     }

@@ -10,7 +10,8 @@ use crate::db::{query_one, query_opt};
 pub async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
     let row = query_one(
         tx,
-        "SELECT EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1 AND event_type = 'USER_CREATED' AND details->>'user_id' = $2)",
+        "SELECT EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1
+         AND event_type = 'USER_CREATED' AND details->>'user_id' = $2)",
         &[&user.tenant_id.as_str(), &user.id],
     )
     .await?;
@@ -22,7 +23,8 @@ pub async fn is_enabled(db: &impl GenericClient, user: &User) -> Result<bool> {
     let row = query_opt(
         db,
         "SELECT event_type = 'USER_ENABLED' FROM subscription_audit
-             WHERE tenant_id = $1 AND event_type IN ('USER_ENABLED', 'USER_DISABLED') AND details->>'user_id' = $2
+             WHERE tenant_id = $1 AND event_type IN ('USER_ENABLED', 'USER_DISABLED')
+             AND details->>'user_id' = $2
              ORDER BY event_timestamp DESC, id DESC LIMIT 1",
         &[&user.tenant_id.as_str(), &user.id],
     )

@@ -1,4 +1,5 @@
-//! A front before any HTTP service that answers 503 instead of it for a share of the calls: an outside world that is never quite well.
+//! A front before any HTTP service that answers 503 instead of it for a share of the calls: an
+//! outside world that is never quite well.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ struct Upstream {
 }
 
 impl Front {
-    /// Starts a front before `upstream` (`http://host:port`) that fails `percent` of a hundred calls.
+    /// Starts a front before `upstream` (`http://host:port`) that fails `percent` of a hundred
+    /// calls.
     ///
     /// # Errors
     /// When no port is free.
@@ -31,7 +33,10 @@ impl Front {
         let (listener, address) = Server::bind(([127, 0, 0, 1], 0).into()).await?;
         let faults = Faults::new("/login-actions/", IntoResponse::into_response);
         faults.set_percent(percent);
-        let state = Arc::new(Upstream { base: upstream.trim_end_matches('/').to_owned(), http: reqwest::Client::builder().no_proxy().build()? });
+        let state = Arc::new(Upstream {
+            base: upstream.trim_end_matches('/').to_owned(),
+            http: reqwest::Client::builder().no_proxy().build()?,
+        });
         let app = Router::new().fallback(forward).with_state(state);
         Ok(Self { address, _server: Server::serve(listener, address, app, faults) })
     }
@@ -46,12 +51,20 @@ impl Front {
 async fn forward(State(upstream): State<Arc<Upstream>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let Ok(body) = to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let mut headers = parts.headers;
     // The upstream's own: these belong to one connection.
     headers.remove(header::HOST);
     headers.remove(header::CONTENT_LENGTH);
-    let answer = upstream.http.request(parts.method, format!("{}{path}", upstream.base)).headers(headers).body(body).send().await;
+    let answer = upstream
+        .http
+        .request(parts.method, format!("{}{path}", upstream.base))
+        .headers(headers)
+        .body(body)
+        .send()
+        .await;
     let Ok(answer) = answer else { return StatusCode::BAD_GATEWAY.into_response() };
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     headers.remove(header::TRANSFER_ENCODING);

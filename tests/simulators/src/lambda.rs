@@ -1,4 +1,5 @@
-//! Lambda's side of one instance of a function: AWS's "Using the Lambda runtime API for custom runtimes".
+//! Lambda's side of one instance of a function: AWS's "Using the Lambda runtime API for custom
+//! runtimes".
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,17 +17,27 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::server::{lock, now};
 
-/// A request as API Gateway's HTTP API hands it to a function (payload format 2.0): `target` is path and query.
+/// A request as API Gateway's HTTP API hands it to a function (payload format 2.0): `target` is
+/// path and query.
 #[must_use]
-pub fn http_event(method: &str, target: &str, headers: &[(&str, &str)], body: Option<&str>) -> Value {
+pub fn http_event(
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Value {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers: HashMap<_, _> = headers.iter().copied().collect();
     json!({
-        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query, "headers": headers, "body": body, "isBase64Encoded": false,
+        "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query,
+        "headers": headers, "body": body, "isBase64Encoded": false,
         "requestContext": {
-            "accountId": "1", "apiId": "api", "domainName": "api.example", "domainPrefix": "api", "requestId": "gateway-request-1", "routeKey": "$default",
-            "stage": "$default", "time": "01/Jan/2026:00:00:00 +0000", "timeEpoch": 1_767_225_600_000_i64,
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "simulator"},
+            "accountId": "1", "apiId": "api", "domainName": "api.example", "domainPrefix": "api",
+            "requestId": "gateway-request-1", "routeKey": "$default",
+            "stage": "$default", "time": "01/Jan/2026:00:00:00 +0000",
+            "timeEpoch": 1_767_225_600_000_i64,
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1",
+                "sourceIp": "192.0.2.1", "userAgent": "simulator"},
         },
     })
 }
@@ -60,7 +71,12 @@ impl Lambda {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (calls, received) = mpsc::unbounded_channel();
-        let waiting = Waiting { calls: tokio::sync::Mutex::new(received), answers: Mutex::default(), number: AtomicU64::new(0), timeout };
+        let waiting = Waiting {
+            calls: tokio::sync::Mutex::new(received),
+            answers: Mutex::default(),
+            number: AtomicU64::new(0),
+            timeout,
+        };
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/{outcome}", post(answered))
@@ -96,16 +112,30 @@ async fn next(State(waiting): State<Arc<Waiting>>) -> Result<(HeaderMap, Json<Va
     for (name, value) in [
         ("lambda-runtime-aws-request-id", id),
         ("lambda-runtime-deadline-ms", deadline.as_millisecond().to_string()),
-        ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:000000000000:function:packaged".to_owned()),
+        (
+            "lambda-runtime-invoked-function-arn",
+            "arn:aws:lambda:us-east-1:000000000000:function:packaged".to_owned(),
+        ),
     ] {
-        headers.insert(name, HeaderValue::from_str(&value).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?);
+        headers.insert(
+            name,
+            HeaderValue::from_str(&value).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?,
+        );
     }
     Ok((headers, Json(call.event)))
 }
 
-async fn answered(State(waiting): State<Arc<Waiting>>, Path((id, outcome)): Path<(String, String)>, body: String) -> StatusCode {
+async fn answered(
+    State(waiting): State<Arc<Waiting>>,
+    Path((id, outcome)): Path<(String, String)>,
+    body: String,
+) -> StatusCode {
     let Some(answer) = lock(&waiting.answers).remove(&id) else { return StatusCode::BAD_REQUEST };
-    let told = if outcome == "response" { serde_json::from_str(&body).map_err(Into::into) } else { Err(anyhow!(body)) };
+    let told = if outcome == "response" {
+        serde_json::from_str(&body).map_err(Into::into)
+    } else {
+        Err(anyhow!(body))
+    };
     // Whoever called may have given up.
     let _ = answer.send(told);
     StatusCode::ACCEPTED

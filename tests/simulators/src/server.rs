@@ -1,4 +1,5 @@
-//! What both simulators share: a socket that can be stopped and started again, injected faults, the record of requests.
+//! What both simulators share: a socket that can be stopped and started again, injected faults, the
+//! record of requests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -22,7 +23,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The real time.
-#[expect(clippy::disallowed_methods, reason = "a simulator is the outside world, which has a clock of its own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a simulator is the outside world, which has a clock of its own"
+)]
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
@@ -57,7 +61,8 @@ impl Faults {
         Arc::new(Self { inner: Mutex::default(), error, pages })
     }
 
-    /// Fails the next `n` requests whose path contains `path_part`; `after` does the work first and loses its answer.
+    /// Fails the next `n` requests whose path contains `path_part`; `after` does the work first and
+    /// loses its answer.
     pub(crate) fn fail(&self, path_part: &str, n: usize, status: u16, after: bool) {
         let status = StatusCode::from_u16(status).expect("an HTTP status");
         let faults = (0..n).map(|_| Fault { path_part: path_part.to_owned(), status, after });
@@ -89,9 +94,16 @@ impl Faults {
         let hit = inner.queue.iter().position(|fault| path.contains(&fault.path_part));
         let mut fault = hit.and_then(|index| inner.queue.remove(index));
         // Knuth's MMIX generator.
-        inner.sequence = inner.sequence.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        inner.sequence = inner
+            .sequence
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         if fault.is_none() && (inner.sequence >> 33) % 100 < u64::from(inner.percent) {
-            fault = Some(Fault { path_part: String::new(), status: StatusCode::SERVICE_UNAVAILABLE, after: false });
+            fault = Some(Fault {
+                path_part: String::new(),
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                after: false,
+            });
         }
         (inner.latency, fault)
     }
@@ -122,13 +134,20 @@ pub(crate) struct Server {
 impl Server {
     /// Binds the socket without serving yet, so that the state can know its own address.
     pub(crate) async fn bind(listen: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     }
 
     /// Serves `app` on a socket of [`Server::bind`].
-    pub(crate) fn serve(listener: TcpListener, address: SocketAddr, app: Router, faults: Arc<Faults>) -> Self {
+    pub(crate) fn serve(
+        listener: TcpListener,
+        address: SocketAddr,
+        app: Router,
+        faults: Arc<Faults>,
+    ) -> Self {
         let app = app.layer(from_fn_with_state(faults, disturb));
         let running = Mutex::new(Some(spawn(listener, app.clone())));
         Self { address, app, running }
@@ -169,7 +188,8 @@ pub(crate) fn basic(user: &str, password: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut header = String::from("Basic ");
     for chunk in format!("{user}:{password}").as_bytes().chunks(3) {
-        let bits = (0..3).fold(0_usize, |bits, i| bits << 8 | usize::from(chunk.get(i).copied().unwrap_or(0)));
+        let bits = (0..3)
+            .fold(0_usize, |bits, i| bits << 8 | usize::from(chunk.get(i).copied().unwrap_or(0)));
         for i in 0..4 {
             let symbol = if i > chunk.len() { b'=' } else { ALPHABET[bits >> (18 - 6 * i) & 63] };
             header.push(char::from(symbol));

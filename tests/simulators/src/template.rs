@@ -1,5 +1,5 @@
-//! template.yaml, read as CloudFormation and SAM read it: short forms, globals, conditions and references, with values of one's own for
-//! what a deployment would make.
+//! template.yaml, read as CloudFormation and SAM read it: short forms, globals, conditions and
+//! references, with values of one's own for what a deployment would make.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use serde_yaml_ng::Value as Yaml;
 /// The template, with `!Ref x` as `{"Ref": "x"}` and so on.
 pub struct Template(Value);
 
-/// What a reference stands for: a parameter's or resource's name, or `Resource.Attribute`. What it does not know is a parameter's default.
+/// What a reference stands for: a parameter's or resource's name, or `Resource.Attribute`. What it
+/// does not know is a parameter's default.
 pub type Given<'a> = &'a dyn Fn(&str) -> Option<Value>;
 
 impl Template {
@@ -19,7 +20,8 @@ impl Template {
     /// # Errors
     /// Where there is none, or it is no YAML.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self(json(serde_yaml_ng::from_str(&text)?)?))
     }
 
@@ -39,14 +41,17 @@ impl Template {
     #[must_use]
     pub fn of_type(&self, kind: &str) -> Vec<&str> {
         let all = self.0["Resources"].as_object().into_iter().flatten();
-        all.filter(|(_, resource)| resource["Type"] == kind).map(|(name, _)| name.as_str()).collect()
+        all.filter(|(_, resource)| resource["Type"] == kind)
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
     /// The functions' names, and their properties with the globals in them.
     #[must_use]
     pub fn functions(&self) -> Vec<(&str, Value)> {
         let all = self.of_type("AWS::Serverless::Function").into_iter();
-        all.map(|name| (name, merged(&self.0["Globals"]["Function"], self.properties(name)))).collect()
+        all.map(|name| (name, merged(&self.0["Globals"]["Function"], self.properties(name))))
+            .collect()
     }
 
     /// A function's environment. What is `AWS::NoValue` is not in it.
@@ -55,7 +60,8 @@ impl Template {
     /// As `resolve`.
     pub fn environment(&self, function: &Value, given: Given<'_>) -> Result<Vec<(String, String)>> {
         let mut environment = Vec::new();
-        for (name, value) in function["Environment"]["Variables"].as_object().into_iter().flatten() {
+        for (name, value) in function["Environment"]["Variables"].as_object().into_iter().flatten()
+        {
             match self.resolve(value, given).with_context(|| name.clone())? {
                 Value::Null => {}
                 Value::String(text) => environment.push((name.clone(), text)),
@@ -75,7 +81,9 @@ impl Template {
             Value::Object(object) => match object.iter().next() {
                 Some((name, argument)) if is_call(object) => self.call(name, argument, given),
                 _ => {
-                    let resolved = object.iter().map(|(name, value)| Ok((name.clone(), self.resolve(value, given)?)));
+                    let resolved = object
+                        .iter()
+                        .map(|(name, value)| Ok((name.clone(), self.resolve(value, given)?)));
                     Ok(Value::Object(resolved.collect::<Result<_>>()?))
                 }
             },
@@ -99,11 +107,14 @@ impl Template {
             ("Fn::Join", Value::Array(arguments)) => {
                 let [separator, items] = arguments.as_slice() else { bail!("Join of {argument}") };
                 let items = self.resolve(items, given)?;
-                let texts: Vec<String> = items.as_array().context("Join of no list")?.iter().map(plain).collect();
+                let texts: Vec<String> =
+                    items.as_array().context("Join of no list")?.iter().map(plain).collect();
                 Ok(json!(texts.join(separator.as_str().unwrap_or_default())))
             }
             ("Fn::If", Value::Array(arguments)) => {
-                let [condition, then, otherwise] = arguments.as_slice() else { bail!("If of {argument}") };
+                let [condition, then, otherwise] = arguments.as_slice() else {
+                    bail!("If of {argument}")
+                };
                 let condition = &self.0["Conditions"][condition.as_str().unwrap_or_default()];
                 self.resolve(if self.holds(condition, given)? { then } else { otherwise }, given)
             }
@@ -125,7 +136,9 @@ impl Template {
         if let Some(inner) = condition["Fn::Not"].get(0) {
             return Ok(!self.holds(inner, given)?);
         }
-        let Some([left, right]) = condition["Fn::Equals"].as_array().map(Vec::as_slice) else { bail!("condition {condition} is not understood") };
+        let Some([left, right]) = condition["Fn::Equals"].as_array().map(Vec::as_slice) else {
+            bail!("condition {condition} is not understood")
+        };
         Ok(plain(&self.resolve(left, given)?) == plain(&self.resolve(right, given)?))
     }
 
@@ -148,7 +161,8 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// As SAM merges globals: maps by member, and what the function says itself wins; a reference is no map.
+/// As SAM merges globals: maps by member, and what the function says itself wins; a reference is no
+/// map.
 fn merged(global: &Value, own: &Value) -> Value {
     let (Value::Object(global), Value::Object(own)) = (global, own) else { return own.clone() };
     if [global, own].iter().any(|object| is_call(object)) {
@@ -173,7 +187,8 @@ fn json(yaml: Yaml) -> Result<Value> {
         Yaml::String(text) => json!(text),
         Yaml::Sequence(items) => Value::Array(items.into_iter().map(json).collect::<Result<_>>()?),
         Yaml::Mapping(members) => {
-            let members = members.into_iter().map(|(name, value)| Ok((plain(&json(name)?), json(value)?)));
+            let members =
+                members.into_iter().map(|(name, value)| Ok((plain(&json(name)?), json(value)?)));
             Value::Object(members.collect::<Result<Map<_, _>>>()?)
         }
         Yaml::Tagged(tagged) => {
@@ -195,15 +210,19 @@ mod tests {
 Parameters: {Stage: {Type: String}, Size: {Default: small}, Proxy: {Default: ''}}
 Mappings: {Sizes: {small: {Billing: 20}}}
 Conditions: {HasProxy: !Not [!Equals [!Ref Proxy, '']]}
-Globals: {Function: {Timeout: 29, Environment: {Variables: {STAGE: !Ref Stage, HOST: !If [HasProxy, !Ref Proxy, direct], OWN: !Sub '${Size}'}}}}
+Globals: {Function: {Timeout: 29, Environment: {Variables: {
+  STAGE: !Ref Stage, HOST: !If [HasProxy, !Ref Proxy, direct], OWN: !Sub '${Size}'}}}}
 Resources:
   Billing:
     Type: AWS::Serverless::Function
     Properties:
       ReservedConcurrentExecutions: !FindInMap [Sizes, !Ref Size, Billing]
-      Environment: {Variables: {NAME: !Sub 'pulse-${Stage}/x', QUEUE: !GetAtt Queue.Arn, ALL: !Join [',', [a, !Ref Stage]], NONE: !If [HasProxy, x, !Ref AWS::NoValue], OWN: !Ref Stage}}
+      Environment: {Variables: {NAME: !Sub 'pulse-${Stage}/x', QUEUE: !GetAtt Queue.Arn,
+        ALL: !Join [',', [a, !Ref Stage]], NONE: !If [HasProxy, x, !Ref AWS::NoValue],
+        OWN: !Ref Stage}}
 ";
-        let template = Template(json(serde_yaml_ng::from_str(text).expect("YAML")).expect("a template"));
+        let template =
+            Template(json(serde_yaml_ng::from_str(text).expect("YAML")).expect("a template"));
         let given = |name: &str| match name {
             "Stage" => Some(json!("dev")),
             "Queue.Arn" => Some(json!("arn")),
@@ -211,10 +230,17 @@ Resources:
         };
         let (name, billing) = template.functions().remove(0);
         assert_eq!((name, &billing["Timeout"]), ("Billing", &json!(29)));
-        assert_eq!(template.resolve(&billing["ReservedConcurrentExecutions"], &given).expect("a number"), json!(20));
+        assert_eq!(
+            template.resolve(&billing["ReservedConcurrentExecutions"], &given).expect("a number"),
+            json!(20)
+        );
         let environment = template.environment(&billing, &given).expect("an environment");
-        let environment: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(environment, ["ALL=a,dev", "HOST=direct", "NAME=pulse-dev/x", "OWN=dev", "QUEUE=arn", "STAGE=dev"]);
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            environment,
+            ["ALL=a,dev", "HOST=direct", "NAME=pulse-dev/x", "OWN=dev", "QUEUE=arn", "STAGE=dev"]
+        );
         assert!(template.resolve(&json!({"Ref": "Nothing"}), &given).is_err());
     }
 }

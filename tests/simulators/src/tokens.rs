@@ -1,4 +1,5 @@
-//! Bearer tokens of made-up people at a Keycloak, real or embedded: what `cargo xtask token` prints and what the end-to-end tests send.
+//! Bearer tokens of made-up people at a Keycloak, real or embedded: what `cargo xtask token` prints
+//! and what the end-to-end tests send.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::keycloak::PUBLIC_CLIENT;
 
-/// How often a refused attempt is repeated, and after what time: enough for a dozen calls at once, each of which waits for all before it.
+/// How often a refused attempt is repeated, and after what time: enough for a dozen calls at once,
+/// each of which waits for all before it.
 const RETRIES: usize = 50;
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,7 +47,8 @@ impl Role<'_> {
             Self::Operator => "dev-operator@pulse.example".to_owned(),
             Self::OperatorAdmin => "dev-operator-admin@pulse.example".to_owned(),
             Self::Service => "dev-service@pulse.example".to_owned(),
-            // Keycloak takes 64 characters before the @, and a tenant's id alone may have 63: as many as a part of a host name.
+            // Keycloak takes 64 characters before the @, and a tenant's id alone may have 63: as
+            // many as a part of a host name.
             Self::Customer(tenant) => format!("dev-customer@{tenant}.pulse.example"),
         }
     }
@@ -65,13 +68,19 @@ pub struct Keycloak<'a> {
 }
 
 impl Keycloak<'_> {
-    /// An access token of the user with this role, who is made where there is none. Any number of calls may run at once.
+    /// An access token of the user with this role, who is made where there is none. Any number of
+    /// calls may run at once.
     ///
     /// # Errors
     /// When Keycloak cannot be reached or goes on refusing.
     pub async fn token(&self, role: Role<'_>) -> Result<String> {
-        let users = Users { http: http()?, realm: format!("{}/admin/realms/{}", self.base_url, self.realm), token: self.service_token().await? };
-        // Of calls at once for one user, Keycloak lets one through and refuses the others: to make it, to give it its role and even to log it in.
+        let users = Users {
+            http: http()?,
+            realm: format!("{}/admin/realms/{}", self.base_url, self.realm),
+            token: self.service_token().await?,
+        };
+        // Of calls at once for one user, Keycloak lets one through and refuses the others: to make
+        // it, to give it its role and even to log it in.
         for _ in 0..RETRIES {
             if let Ok(token) = self.attempt(&users, role).await {
                 return Ok(token);
@@ -97,7 +106,11 @@ impl Keycloak<'_> {
     /// # Errors
     /// When Keycloak cannot be reached or refuses.
     pub async fn service_token(&self) -> Result<String> {
-        let form = [("grant_type", "client_credentials"), ("client_id", self.client_id), ("client_secret", self.client_secret)];
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", self.client_id),
+            ("client_secret", self.client_secret),
+        ];
         self.grant(&form).await
     }
 
@@ -106,18 +119,31 @@ impl Keycloak<'_> {
     /// # Errors
     /// When Keycloak cannot be reached or refuses.
     pub async fn log_in(&self, username: &str, password: &str) -> Result<String> {
-        self.grant(&[("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", username), ("password", password)]).await
+        self.grant(&[
+            ("grant_type", "password"),
+            ("client_id", PUBLIC_CLIENT),
+            ("username", username),
+            ("password", password),
+        ])
+        .await
     }
 
     async fn grant(&self, form: &[(&str, &str)]) -> Result<String> {
         let url = format!("{}/realms/{}/protocol/openid-connect/token", self.base_url, self.realm);
         let answer: Value = good(http()?.post(url).form(form)).await?.json().await?;
-        answer["access_token"].as_str().map(str::to_owned).context("Keycloak answers without an access token")
+        answer["access_token"]
+            .as_str()
+            .map(str::to_owned)
+            .context("Keycloak answers without an access token")
     }
 
-    /// The same at each call, so that calls that run at once agree, and guessed by nobody without the client's secret.
+    /// The same at each call, so that calls that run at once agree, and guessed by nobody without
+    /// the client's secret.
     fn password(&self, role: Role<'_>) -> String {
-        hex::encode(digest(&SHA256, format!("{} {}", self.client_secret, role.username()).as_bytes()))
+        hex::encode(digest(
+            &SHA256,
+            format!("{} {}", self.client_secret, role.username()).as_bytes(),
+        ))
     }
 }
 
@@ -135,9 +161,11 @@ impl Users {
         if let Some(id) = self.find(&username).await? {
             return Ok(id);
         }
-        // Complete in Keycloak's eyes: who lacks a part of the profile may not log in before it is filled in.
+        // Complete in Keycloak's eyes: who lacks a part of the profile may not log in before it is
+        // filled in.
         let mut user = json!({
-            "username": username, "email": username, "emailVerified": true, "enabled": true, "firstName": "Dev", "lastName": role.name(),
+            "username": username, "email": username, "emailVerified": true, "enabled": true,
+            "firstName": "Dev", "lastName": role.name(),
             "credentials": [credential(password)],
         });
         if let Role::Customer(tenant) = role {
@@ -148,7 +176,8 @@ impl Users {
     }
 
     async fn find(&self, username: &str) -> Result<Option<String>> {
-        let call = self.call(Method::GET, "/users").query(&[("username", username), ("exact", "true")]);
+        let call =
+            self.call(Method::GET, "/users").query(&[("username", username), ("exact", "true")]);
         let found: Value = good(call).await?.json().await?;
         Ok(found[0]["id"].as_str().map(str::to_owned))
     }
@@ -168,13 +197,18 @@ impl Users {
         Ok(roles.into_iter().find(|role| role["name"] == name))
     }
 
-    /// Sets the password where it was wrong: somebody changed it, or the client had another secret when the user was made. What Keycloak
-    /// answers to a log-in does not tell, its count of failures does.
+    /// Sets the password where it was wrong: somebody changed it, or the client had another secret
+    /// when the user was made. What Keycloak answers to a log-in does not tell, its count of
+    /// failures does.
     async fn mend_password(&self, id: &str, password: &str) -> Result<()> {
         let failures = format!("/attack-detection/brute-force/users/{id}");
         let counted: Value = good(self.call(Method::GET, &failures)).await?.json().await?;
         if counted["numFailures"] != 0 {
-            good(self.call(Method::PUT, &format!("/users/{id}/reset-password")).json(&credential(password))).await?;
+            good(
+                self.call(Method::PUT, &format!("/users/{id}/reset-password"))
+                    .json(&credential(password)),
+            )
+            .await?;
             // Two within a second lock the user for a minute.
             good(self.call(Method::DELETE, &failures)).await?;
         }
@@ -229,16 +263,33 @@ mod tests {
     async fn everyone_gets_a_token_of_their_role_by_calls_at_once_and_again() {
         let fake = fake().await;
         let base_url = fake.base_url();
-        let keycloak = Keycloak { base_url: &base_url, realm: "pulse", client_id: "pulse-backend", client_secret: "secret" };
+        let keycloak = Keycloak {
+            base_url: &base_url,
+            realm: "pulse",
+            client_id: "pulse-backend",
+            client_secret: "secret",
+        };
         let longest = "t".repeat(63);
-        for role in [Role::Operator, Role::OperatorAdmin, Role::Service, Role::Customer("acme"), Role::Customer(&longest)] {
+        for role in [
+            Role::Operator,
+            Role::OperatorAdmin,
+            Role::Service,
+            Role::Customer("acme"),
+            Role::Customer(&longest),
+        ] {
             let users = fake.users().len();
             let (one, other) = tokio::join!(keycloak.token(role), keycloak.token(role));
             for token in [one, other, keycloak.token(role).await] {
                 let claims = claims(&token.expect("a token"));
                 assert_eq!(claims["aud"], json!(["pulse-api"]));
-                assert!(claims["realm_access"]["roles"].as_array().expect("roles").contains(&json!(role.name())));
-                let tenant = if let Role::Customer(tenant) = role { json!(tenant) } else { Value::Null };
+                assert!(
+                    claims["realm_access"]["roles"]
+                        .as_array()
+                        .expect("roles")
+                        .contains(&json!(role.name()))
+                );
+                let tenant =
+                    if let Role::Customer(tenant) = role { json!(tenant) } else { Value::Null };
                 assert_eq!(claims["tenant_id"], tenant);
             }
             assert_eq!(fake.users().len(), users + 1);
@@ -249,11 +300,24 @@ mod tests {
     async fn a_user_with_another_password_gets_ours() {
         let fake = fake().await;
         let base_url = fake.base_url();
-        let keycloak = Keycloak { base_url: &base_url, realm: "pulse", client_id: "pulse-backend", client_secret: "secret" };
-        let _ = fake.add_user(User { username: Role::Service.username(), enabled: true, password: Some("theirs".to_owned()), ..User::default() });
-        let (one, other) = tokio::join!(keycloak.token(Role::Service), keycloak.token(Role::Service));
+        let keycloak = Keycloak {
+            base_url: &base_url,
+            realm: "pulse",
+            client_id: "pulse-backend",
+            client_secret: "secret",
+        };
+        let _ = fake.add_user(User {
+            username: Role::Service.username(),
+            enabled: true,
+            password: Some("theirs".to_owned()),
+            ..User::default()
+        });
+        let (one, other) =
+            tokio::join!(keycloak.token(Role::Service), keycloak.token(Role::Service));
         assert_eq!(claims(&one.expect("a token"))["sub"], claims(&other.expect("a token"))["sub"]);
-        let resets = |fake: &Fake| fake.requests().iter().filter(|(_, path)| path.ends_with("/reset-password")).count();
+        let resets = |fake: &Fake| {
+            fake.requests().iter().filter(|(_, path)| path.ends_with("/reset-password")).count()
+        };
         let before = resets(&fake);
         keycloak.token(Role::Service).await.expect("a token");
         assert!(before > 0 && resets(&fake) == before);
@@ -263,8 +327,16 @@ mod tests {
     async fn keycloaks_words_are_in_the_error() {
         let fake = fake().await;
         let base_url = fake.base_url();
-        let keycloak = Keycloak { base_url: &base_url, realm: "pulse", client_id: "pulse-backend", client_secret: "wrong" };
+        let keycloak = Keycloak {
+            base_url: &base_url,
+            realm: "pulse",
+            client_id: "pulse-backend",
+            client_secret: "wrong",
+        };
         let error = keycloak.token(Role::Operator).await.expect_err("no token");
-        assert!(error.to_string().contains("Invalid client or Invalid client credentials"), "{error:#}");
+        assert!(
+            error.to_string().contains("Invalid client or Invalid client credentials"),
+            "{error:#}"
+        );
     }
 }

@@ -1,9 +1,13 @@
-//! The hello-world that `cargo lambda new` writes: the floor that `cargo xtask bench` measures the functions beside. It is deployed nowhere.
+//! The hello-world that `cargo lambda new` writes: the floor that `cargo xtask bench` measures the
+//! functions beside. It is deployed nowhere.
 
 use lambda_http::{Body, Error, Request, Response, run, service_fn, tracing};
 
 async fn hello(_: Request) -> Result<Response<Body>, Error> {
-    Ok(Response::builder().status(200).header("content-type", "text/html").body("Hello world, this is an AWS Lambda HTTP request".into())?)
+    Ok(Response::builder()
+        .status(200)
+        .header("content-type", "text/html")
+        .body("Hello world, this is an AWS Lambda HTTP request".into())?)
 }
 
 #[tokio::main]

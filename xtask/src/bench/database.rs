@@ -1,4 +1,5 @@
-//! A database of the benchmark's own beside the stack's: migrated, seeded, and filled as a fleet of a size.
+//! A database of the benchmark's own beside the stack's: migrated, seeded, and filled as a fleet of
+//! a size.
 
 use anyhow::{Context, Result};
 use tokio_postgres::{Client, Config};
@@ -30,7 +31,8 @@ impl Fleet {
         maintenance.batch_execute(&format!("CREATE DATABASE {name}")).await?;
         let mut db = connect(config.clone().dbname(&name)).await?;
         shared::migrations::run(&mut db).await.context("migrations")?;
-        db.batch_execute(&std::fs::read_to_string(root().join("xtask/stack/dev-seed.sql"))?).await?;
+        db.batch_execute(&std::fs::read_to_string(root().join("xtask/stack/dev-seed.sql"))?)
+            .await?;
         let fleet = Self { db, name, rows, config };
         fleet.run(include_str!("fill.sql")).await?;
         Ok(fleet)
@@ -38,16 +40,24 @@ impl Fleet {
 
     /// Runs a script, in which `:rows` and `:now` are the fleet's.
     pub async fn run(&self, script: &str) -> Result<()> {
-        for (number, statement) in script.split(";\n").filter(|statement| !statement.trim().is_empty()).enumerate() {
-            let statement = statement.replace(":rows", &self.rows.to_string()).replace(":now", &format!("timestamptz '{FILLED_AT}'"));
-            self.db.batch_execute(&statement).await.with_context(|| format!("statement {number} of the script"))?;
+        for (number, statement) in
+            script.split(";\n").filter(|statement| !statement.trim().is_empty()).enumerate()
+        {
+            let statement = statement
+                .replace(":rows", &self.rows.to_string())
+                .replace(":now", &format!("timestamptz '{FILLED_AT}'"));
+            self.db
+                .batch_execute(&statement)
+                .await
+                .with_context(|| format!("statement {number} of the script"))?;
         }
         Ok(())
     }
 
     /// Drops it.
     pub async fn drop(self) -> Result<()> {
-        // Without FORCE, which would have to end autovacuum as well, and may not: DROP DATABASE by itself waits for that.
+        // Without FORCE, which would have to end autovacuum as well, and may not: DROP DATABASE by
+        // itself waits for that.
         drop(self.db);
         let maintenance = connect(&self.config).await?;
         maintenance.batch_execute(&format!("DROP DATABASE {}", self.name)).await?;

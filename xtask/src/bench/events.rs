@@ -1,4 +1,5 @@
-//! Stripe's events applied, by one consumer and by eight, in batches of ten; beside the same writes under pgbench.
+//! Stripe's events applied, by one consumer and by eight, in batches of ten; beside the same writes
+//! under pgbench.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,7 +18,8 @@ const EACH: u64 = 200;
 const CONSUMERS: u64 = 8;
 const BATCH: u32 = 10;
 
-const SCRIPT: Script = Script { name: "apply_event", sql: include_str!("sql/apply_event.sql"), role: "system" };
+const SCRIPT: Script =
+    Script { name: "apply_event", sql: include_str!("sql/apply_event.sql"), role: "system" };
 
 /// Renewals of subscriptions: each event's word is read from Stripe, and moves a term.
 pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
@@ -25,10 +27,13 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     fleet
         .db
         .batch_execute(&format!(
-            "UPDATE tenants SET stripe_customer_id = 'cus_' || n FROM generate_series(1, {all}) n WHERE tenant_id = 't' || n;
-             UPDATE subscriptions SET stripe_subscription_id = 'sub_' || n, stripe_price_id = 'price_pro_month', stripe_status = 'active', status = 'ACTIVE',
-                    grace_end = NULL
-             FROM generate_series(1, {all}) n WHERE subscription_id = 'SUB-2025-' || lpad(n::text, 7, '0')",
+            "UPDATE tenants SET stripe_customer_id = 'cus_' || n FROM generate_series(1, {all}) n
+             WHERE tenant_id = 't' || n;
+             UPDATE subscriptions SET stripe_subscription_id = 'sub_' || n,
+             stripe_price_id = 'price_pro_month', stripe_status = 'active', status = 'ACTIVE',
+             grace_end = NULL
+             FROM generate_series(1, {all}) n
+             WHERE subscription_id = 'SUB-2025-' || lpad(n::text, 7, '0')",
             all = EACH * CONSUMERS
         ))
         .await?;
@@ -38,13 +43,18 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let mut consumers = Vec::new();
     for consumer in 0..CONSUMERS {
         let first = batch(consumer, number.fetch_add(1, Ordering::Relaxed));
-        let instance = Instance::start(&bench.program("stripe-events"), &settings, first, &bench.log).await?;
+        let instance =
+            Instance::start(&bench.program("stripe-events"), &settings, first, &bench.log).await?;
         ensure_done(&instance.first)?;
         consumers.push(instance);
     }
     let mut measures = Vec::new();
     for at_once in [1, CONSUMERS] {
-        let mut measure = Measure::new(format!("events applied a second, {at_once} at once"), "/s", Aim::AtLeast(0.5));
+        let mut measure = Measure::new(
+            format!("events applied a second, {at_once} at once"),
+            "/s",
+            Aim::AtLeast(0.5),
+        );
         for _ in 0..bench.rounds {
             let others = consumers.split_off(usize::try_from(at_once)?);
             let events = (0..at_once).map(|consumer| {
@@ -53,11 +63,29 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
             });
             let ours = invoke_at_once(&mut consumers, BATCH, events, ensure_done).await?;
             consumers.extend(others);
-            measure.push(ours, pgbench(bench, fleet, &SCRIPT, i32::try_from(at_once)?, i32::try_from(EACH * at_once)?).await?.rate);
+            measure.push(
+                ours,
+                pgbench(
+                    bench,
+                    fleet,
+                    &SCRIPT,
+                    i32::try_from(at_once)?,
+                    i32::try_from(EACH * at_once)?,
+                )
+                .await?
+                .rate,
+            );
         }
         measures.push(measure);
     }
-    let applied: i64 = fleet.db.query_one("SELECT count(*) FROM stripe_events WHERE status = 'applied' AND status_reason IS NULL", &[]).await?.get(0);
+    let applied: i64 = fleet
+        .db
+        .query_one(
+            "SELECT count(*) FROM stripe_events WHERE status = 'applied' AND status_reason IS NULL",
+            &[],
+        )
+        .await?
+        .get(0);
     ensure!(applied > 0, "no event changed anything");
     for consumer in consumers {
         consumer.stop().await?;
@@ -68,43 +96,60 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
 
 fn ensure_done(answer: &[u8]) -> Result<()> {
     let answer: Value = serde_json::from_slice(answer)?;
-    ensure!(answer["batchItemFailures"].as_array().is_some_and(Vec::is_empty), "an event stays on its queue: {answer}");
+    ensure!(
+        answer["batchItemFailures"].as_array().is_some_and(Vec::is_empty),
+        "an event stays on its queue: {answer}"
+    );
     Ok(())
 }
 
-/// A batch of the queue, as the event source mapping hands it over: ten of the consumer's subscriptions, each with news.
+/// A batch of the queue, as the event source mapping hands it over: ten of the consumer's
+/// subscriptions, each with news.
 fn batch(consumer: u64, number: u64) -> Vec<u8> {
     let record = |place: u64| {
         let of = consumer * EACH + (number * u64::from(BATCH) + place) % EACH + 1;
-        let object = json!({ "id": format!("sub_{of}"), "object": "subscription", "customer": format!("cus_{of}"), "status": "active" });
+        let object = json!({ "id": format!("sub_{of}"), "object": "subscription",
+            "customer": format!("cus_{of}"), "status": "active" });
         let event = json!({
-            "id": format!("evt_{number}_{place}"), "object": "event", "type": "customer.subscription.updated", "created": 1_770_000_000, "livemode": false,
+            "id": format!("evt_{number}_{place}"), "object": "event",
+            "type": "customer.subscription.updated", "created": 1_770_000_000, "livemode": false,
             "api_version": "2026-09-30.endive", "data": { "object": object }
         });
         json!({
-            "messageId": format!("{number}-{place}"), "receiptHandle": "bench", "body": event.to_string(),
+            "messageId": format!("{number}-{place}"), "receiptHandle": "bench",
+            "body": event.to_string(),
             "attributes": { "MessageGroupId": format!("cus_{of}"), "ApproximateReceiveCount": "1" },
-            "messageAttributes": {}, "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:0:bench.fifo", "awsRegion": "us-east-1"
+            "messageAttributes": {}, "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:us-east-1:0:bench.fifo", "awsRegion": "us-east-1"
         })
     };
     json!({ "Records": (0..BATCH.into()).map(record).collect::<Vec<_>>() }).to_string().into_bytes()
 }
 
-/// A Stripe that answers at once whichever subscription it is asked for, each time with a period that ends a second later; its address.
+/// A Stripe that answers at once whichever subscription it is asked for, each time with a period
+/// that ends a second later; its address.
 async fn serve_subscriptions() -> Result<String> {
     let end = AtomicI64::new(2_000_000_000);
     serve_json(move |head, _| {
-        let id = head.split([' ', '?']).nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+        let id = head
+            .split([' ', '?'])
+            .nth(1)
+            .and_then(|path| path.rsplit('/').next())
+            .unwrap_or_default();
         let (customer, end) = (id.replace("sub_", "cus_"), end.fetch_add(1, Ordering::Relaxed));
-        let price = json!({ "id": "price_pro_month", "object": "price", "unit_amount": 19_900, "recurring": { "interval": "month", "interval_count": 1 } });
+        let price = json!({ "id": "price_pro_month", "object": "price", "unit_amount": 19_900,
+        "recurring": { "interval": "month", "interval_count": 1 } });
         let item = json!({
             "id": format!("si_{id}"), "object": "subscription_item", "price": price, "quantity": 1,
             "current_period_start": 1_997_000_000, "current_period_end": end
         });
-        let invoice = json!({ "id": format!("in_{id}"), "object": "invoice", "status": "paid", "amount_due": 19_900, "created": 1_770_000_000 });
+        let invoice = json!({ "id": format!("in_{id}"), "object": "invoice", "status": "paid",
+        "amount_due": 19_900, "created": 1_770_000_000 });
         Ok(json!({
-            "id": id, "object": "subscription", "status": "active", "customer": customer, "metadata": {}, "created": 1_760_000_000,
-            "cancel_at": null, "cancel_at_period_end": false, "pause_collection": null, "latest_invoice": invoice,
+            "id": id, "object": "subscription", "status": "active", "customer": customer,
+            "metadata": {}, "created": 1_760_000_000,
+            "cancel_at": null, "cancel_at_period_end": false, "pause_collection": null,
+            "latest_invoice": invoice,
             "items": { "object": "list", "data": [item], "has_more": false }
         }))
     })

@@ -56,22 +56,45 @@ impl Measure {
 
     fn line(&self) -> String {
         let (aim, word) = match (self.aim, self.holds()) {
-            (Aim::AtMost(most), holds) => (format!("≤ {most}"), if holds == Some(true) { "holds" } else { "MISSED" }),
-            (Aim::AtLeast(least), holds) => (format!("≥ {least}"), if holds == Some(true) { "holds" } else { "MISSED" }),
+            (Aim::AtMost(most), holds) => {
+                (format!("≤ {most}"), if holds == Some(true) { "holds" } else { "MISSED" })
+            }
+            (Aim::AtLeast(least), holds) => {
+                (format!("≥ {least}"), if holds == Some(true) { "holds" } else { "MISSED" })
+            }
             (Aim::None, _) => (String::new(), ""),
         };
-        let values = |values: &[f64]| format!("{} ({}–{})", short(median(values)), short(extreme(values, f64::min)), short(extreme(values, f64::max)));
-        format!("{:<58} {:>4} {:>24} {:>24} {:>7.2} {aim:>7} {word}", self.name, self.unit, values(&self.ours), values(&self.floor), self.ratio())
+        let values = |values: &[f64]| {
+            format!(
+                "{} ({}–{})",
+                short(median(values)),
+                short(extreme(values, f64::min)),
+                short(extreme(values, f64::max))
+            )
+        };
+        format!(
+            "{:<58} {:>4} {:>24} {:>24} {:>7.2} {aim:>7} {word}",
+            self.name,
+            self.unit,
+            values(&self.ours),
+            values(&self.floor),
+            self.ratio()
+        )
     }
 
     fn json(&self) -> Value {
-        let values = |values: &[f64]| json!({ "median": median(values), "min": extreme(values, f64::min), "max": extreme(values, f64::max), "rounds": values });
+        let values = |values: &[f64]| {
+            json!({ "median": median(values),
+            "min": extreme(values, f64::min), "max": extreme(values, f64::max), "rounds": values })
+        };
         let aim = match self.aim {
             Aim::AtMost(most) => json!({ "at_most": most }),
             Aim::AtLeast(least) => json!({ "at_least": least }),
             Aim::None => Value::Null,
         };
-        json!({ "name": self.name, "unit": self.unit, "ours": values(&self.ours), "floor": values(&self.floor), "ratio": self.ratio(), "aim": aim, "holds": self.holds() })
+        json!({ "name": self.name, "unit": self.unit, "ours": values(&self.ours),
+            "floor": values(&self.floor), "ratio": self.ratio(), "aim": aim,
+            "holds": self.holds() })
     }
 }
 
@@ -104,7 +127,10 @@ pub fn print(measures: &[Measure]) {
     if measures.is_empty() {
         return;
     }
-    println!("{:<58} {:>4} {:>24} {:>24} {:>7} {:>7}", "", "", "median (min–max)", "floor", "ratio", "aim");
+    println!(
+        "{:<58} {:>4} {:>24} {:>24} {:>7} {:>7}",
+        "", "", "median (min–max)", "floor", "ratio", "aim"
+    );
     for measure in measures {
         println!("{}", measure.line());
     }

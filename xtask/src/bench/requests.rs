@@ -1,4 +1,5 @@
-//! Requests to one instance, one after the other, and to sixteen at once; each beside a hello-world function and the same statements under pgbench.
+//! Requests to one instance, one after the other, and to sixteen at once; each beside a hello-world
+//! function and the same statements under pgbench.
 
 use std::time::{Duration, Instant};
 
@@ -37,51 +38,92 @@ const ROUTES: [Route; 7] = [
     Route {
         name: "tier assignment",
         function: "device-tier",
-        script: Script { name: "assign_tier", sql: include_str!("sql/assign_tier.sql"), role: "customer" },
+        script: Script {
+            name: "assign_tier",
+            sql: include_str!("sql/assign_tier.sql"),
+            role: "customer",
+        },
         aim: 1.4,
         event: |token, number| assign(token, 1, number),
     },
     Route {
         name: "plan list",
         function: "operator-plans",
-        script: Script { name: "plan_list", sql: include_str!("sql/plan_list.sql"), role: "operator" },
+        script: Script {
+            name: "plan_list",
+            sql: include_str!("sql/plan_list.sql"),
+            role: "operator",
+        },
         aim: 1.5,
         event: |token, _| call("GET", "/api/v1/operator/plans", Some(token), None),
     },
     Route {
         name: "subscription page of 100",
         function: "subscriptions",
-        script: Script { name: "subscription_page", sql: include_str!("sql/subscription_page.sql"), role: "operator" },
+        script: Script {
+            name: "subscription_page",
+            sql: include_str!("sql/subscription_page.sql"),
+            role: "operator",
+        },
         aim: 1.5,
-        event: |token, _| call("GET", "/api/v1/operator/subscriptions?limit=100", Some(token), None),
+        event: |token, _| {
+            call("GET", "/api/v1/operator/subscriptions?limit=100", Some(token), None)
+        },
     },
     Route {
         name: "entitlement check",
         function: "billing",
-        script: Script { name: "entitlement_check", sql: include_str!("sql/entitlement_check.sql"), role: "customer" },
+        script: Script {
+            name: "entitlement_check",
+            sql: include_str!("sql/entitlement_check.sql"),
+            role: "customer",
+        },
         aim: 1.5,
-        event: |token, _| call("POST", "/api/v1/customer/entitlements/check", Some(token), Some(r#"{"resource":"devices","requested":1}"#)),
+        event: |token, _| {
+            call(
+                "POST",
+                "/api/v1/customer/entitlements/check",
+                Some(token),
+                Some(r#"{"resource":"devices","requested":1}"#),
+            )
+        },
     },
     Route {
         name: "device page of 100",
         function: "device-tier",
-        script: Script { name: "device_page", sql: include_str!("sql/device_page.sql"), role: "customer" },
+        script: Script {
+            name: "device_page",
+            sql: include_str!("sql/device_page.sql"),
+            role: "customer",
+        },
         aim: 1.5,
         event: |token, _| call("GET", "/api/v1/customer/devices?limit=100", Some(token), None),
     },
     Route {
         name: "audit page of 100",
         function: "operations",
-        script: Script { name: "audit_page", sql: include_str!("sql/audit_page.sql"), role: "operator" },
+        script: Script {
+            name: "audit_page",
+            sql: include_str!("sql/audit_page.sql"),
+            role: "operator",
+        },
         aim: 1.5,
-        event: |token, _| call("GET", "/api/v1/operator/audit?tenant_id=t1&limit=100", Some(token), None),
+        event: |token, _| {
+            call("GET", "/api/v1/operator/audit?tenant_id=t1&limit=100", Some(token), None)
+        },
     },
     Route {
         name: "event page of 100",
         function: "operations",
-        script: Script { name: "event_page", sql: include_str!("sql/event_page.sql"), role: "operator" },
+        script: Script {
+            name: "event_page",
+            sql: include_str!("sql/event_page.sql"),
+            role: "operator",
+        },
         aim: 1.5,
-        event: |token, _| call("GET", "/api/v1/operator/stripe-events?tenant_id=t1&limit=100", Some(token), None),
+        event: |token, _| {
+            call("GET", "/api/v1/operator/stripe-events?tenant_id=t1&limit=100", Some(token), None)
+        },
     },
 ];
 
@@ -107,7 +149,8 @@ pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(measures)
 }
 
-/// What the requests cost over a fleet beside the first one: one instance on each, asked in turns, so that both have the machine of the same moment.
+/// What the requests cost over a fleet beside the first one: one instance on each, asked in turns,
+/// so that both have the machine of the same moment.
 pub async fn growth(bench: &Bench, first: &Fleet, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("requests over {} beside {}", fleet.rows, first.rows));
     let issuer = bench.issuer().await?;
@@ -117,9 +160,14 @@ pub async fn growth(bench: &Bench, first: &Fleet, fleet: &Fleet) -> Result<Vec<M
         let event = (route.event)(&token(&issuer, route.script.role, 1)?, 1);
         let great = start(bench, fleet, &issuer, route.function, &event).await?;
         let small = start(bench, first, &issuer, route.function, &event).await?;
-        let mut growth = Measure::new(format!("{} over {} / over {}", route.name, fleet.rows, first.rows), "ms", Aim::AtMost(1.2));
+        let mut growth = Measure::new(
+            format!("{} over {} / over {}", route.name, fleet.rows, first.rows),
+            "ms",
+            Aim::AtMost(1.2),
+        );
         for _ in 0..bench.rounds {
-            // Not for each request: whoever is asked just after a signing waits longer for the processor.
+            // Not for each request: whoever is asked just after a signing waits longer for the
+            // processor.
             let token = token(&issuer, route.script.role, 1)?;
             let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
             for number in 0..REQUESTS {
@@ -141,12 +189,36 @@ fn over(route: &Route, rows: i32) -> String {
     format!("{} over {rows}", route.name)
 }
 
-async fn measure(bench: &Bench, fleet: &Fleet, issuer: &Fake, hello: &Instance, route: &Route) -> Result<Vec<Measure>> {
-    let function = start(bench, fleet, issuer, route.function, &(route.event)(&token(issuer, route.script.role, 1)?, 1)).await?;
-    let backend: i32 = fleet.db.query_one("SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pulse'", &[&fleet.name]).await?.get(0);
+async fn measure(
+    bench: &Bench,
+    fleet: &Fleet,
+    issuer: &Fake,
+    hello: &Instance,
+    route: &Route,
+) -> Result<Vec<Measure>> {
+    let function = start(
+        bench,
+        fleet,
+        issuer,
+        route.function,
+        &(route.event)(&token(issuer, route.script.role, 1)?, 1),
+    )
+    .await?;
+    let backend: i32 = fleet
+        .db
+        .query_one(
+            "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pulse'",
+            &[&fleet.name],
+        )
+        .await?
+        .get(0);
     let backend = u32::try_from(backend)?;
     let mut time = Measure::new(over(route, fleet.rows), "ms", Aim::AtMost(route.aim));
-    let mut used = Measure::new(over(route, fleet.rows) + ", processor", "ms", if route.script.name == "assign_tier" { Aim::AtMost(1.5) } else { Aim::None });
+    let mut used = Measure::new(
+        over(route, fleet.rows) + ", processor",
+        "ms",
+        if route.script.name == "assign_tier" { Aim::AtMost(1.5) } else { Aim::None },
+    );
     let greeting = call("GET", "/", None, None);
     for _ in 0..bench.rounds {
         let token = token(issuer, route.script.role, 1)?;
@@ -161,7 +233,10 @@ async fn measure(bench: &Bench, fleet: &Fleet, issuer: &Fake, hello: &Instance, 
         let after = (function.processor()? + processor(backend)?, hello.processor()?);
         let sql = pgbench(bench, fleet, &route.script, 1, 1).await?;
         time.push(milliseconds(ours / REQUESTS), milliseconds(floor / REQUESTS + sql.each));
-        used.push(milliseconds(after.0.saturating_sub(before.0) / REQUESTS), milliseconds(after.1.saturating_sub(before.1) / REQUESTS + sql.processor));
+        used.push(
+            milliseconds(after.0.saturating_sub(before.0) / REQUESTS),
+            milliseconds(after.1.saturating_sub(before.1) / REQUESTS + sql.processor),
+        );
     }
     function.stop().await?;
     Ok(vec![time, used])
@@ -172,15 +247,33 @@ pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("{INSTANCES} instances at once over {}", fleet.rows));
     let issuer = bench.issuer().await?;
     let sql = "INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at)
-               SELECT 't1', 'dev-' || n, 'SUB-2025-0000001', 1, now() FROM generate_series(2, 16) n ON CONFLICT DO NOTHING";
+               SELECT 't1', 'dev-' || n, 'SUB-2025-0000001', 1, now() FROM generate_series(2, 16) n
+               ON CONFLICT DO NOTHING";
     fleet.db.batch_execute(sql).await?;
     revive(fleet).await?;
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
-        instances.push(start(bench, fleet, &issuer, "device-tier", &assign(&token(&issuer, "customer", 1)?, 1, 1)).await?);
+        instances.push(
+            start(
+                bench,
+                fleet,
+                &issuer,
+                "device-tier",
+                &assign(&token(&issuer, "customer", 1)?, 1, 1),
+            )
+            .await?,
+        );
     }
-    let mut many = Measure::new(format!("tier assignments a second, {INSTANCES} instances, many subscriptions"), "/s", Aim::AtLeast(0.5));
-    let mut one = Measure::new(format!("tier assignments a second, {INSTANCES} instances, one subscription"), "/s", Aim::AtLeast(0.5));
+    let mut many = Measure::new(
+        format!("tier assignments a second, {INSTANCES} instances, many subscriptions"),
+        "/s",
+        Aim::AtLeast(0.5),
+    );
+    let mut one = Measure::new(
+        format!("tier assignments a second, {INSTANCES} instances, one subscription"),
+        "/s",
+        Aim::AtLeast(0.5),
+    );
     let script = &ROUTES[0].script;
     for _ in 0..bench.rounds {
         // Of the fleet, every second tenant has one device of its own.
@@ -198,17 +291,27 @@ pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(vec![many, one])
 }
 
-/// Each instance assigns to one tenant's device again and again; answers how many a second all of them.
-async fn assign_at_once(instances: &mut Vec<Instance>, issuer: &Fake, devices: &[(i32, i32)]) -> Result<f64> {
-    let calls = devices.iter().map(|(tenant, device)| Ok((token(issuer, "customer", *tenant)?, *device))).collect::<Result<Vec<_>>>()?;
-    let events = calls.into_iter().map(|(token, device)| move |number| assign(&token, device, number));
+/// Each instance assigns to one tenant's device again and again; answers how many a second all of
+/// them.
+async fn assign_at_once(
+    instances: &mut Vec<Instance>,
+    issuer: &Fake,
+    devices: &[(i32, i32)],
+) -> Result<f64> {
+    let calls = devices
+        .iter()
+        .map(|(tenant, device)| Ok((token(issuer, "customer", *tenant)?, *device)))
+        .collect::<Result<Vec<_>>>()?;
+    let events =
+        calls.into_iter().map(|(token, device)| move |number| assign(&token, device, number));
     invoke_at_once(instances, 1, events, |answer| body(answer, 200).map(drop)).await
 }
 
-/// The hourly runs before may have ended the subscriptions that are asked for, and events have given them their plan's limit.
+/// The hourly runs before may have ended the subscriptions that are asked for, and events have
+/// given them their plan's limit.
 async fn revive(fleet: &Fleet) -> Result<()> {
-    let sql = "UPDATE subscriptions SET status = 'ACTIVE', grace_end = NULL, term_end = greatest(term_end, now() + interval '300 days'),
-                      device_limit = 2000000000
+    let sql = "UPDATE subscriptions SET status = 'ACTIVE', grace_end = NULL,
+               term_end = greatest(term_end, now() + interval '300 days'), device_limit = 2000000000
                WHERE subscription_id <= 'SUB-2025-0000032'";
     fleet.db.batch_execute(sql).await?;
     Ok(())
@@ -219,9 +322,17 @@ pub async fn hello(bench: &Bench) -> Result<Instance> {
     Instance::start(&bench.program("hello"), &[], call("GET", "/", None, None), &bench.log).await
 }
 
-async fn start(bench: &Bench, fleet: &Fleet, issuer: &Fake, function: &str, first: &[u8]) -> Result<Instance> {
-    let settings = bench.settings(&[("DATABASE_NAME", &fleet.name), ("JWT_ISSUER", &issuer.issuer())]);
-    let instance = Instance::start(&bench.program(function), &settings, first.to_vec(), &bench.log).await?;
+async fn start(
+    bench: &Bench,
+    fleet: &Fleet,
+    issuer: &Fake,
+    function: &str,
+    first: &[u8],
+) -> Result<Instance> {
+    let settings =
+        bench.settings(&[("DATABASE_NAME", &fleet.name), ("JWT_ISSUER", &issuer.issuer())]);
+    let instance =
+        Instance::start(&bench.program(function), &settings, first.to_vec(), &bench.log).await?;
     body(&instance.first, 200).with_context(|| format!("{function}'s first answer"))?;
     Ok(instance)
 }
@@ -249,8 +360,26 @@ fn pgbench_of(bench: &Bench, fleet: &Fleet, script: &Script, args: &[&str]) -> R
         _ => ("pulse_operator", &passwords.operator),
     };
     let mut pgbench = Command::new(&bench.pgbench);
-    pgbench.args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", role.0, "-p", bench.env.get("DATABASE_PORT")?]).args(args);
-    pgbench.arg("-f").arg(&file).arg(&fleet.name).env("PGPASSWORD", role.1).env("PGAPPNAME", "pgbench").kill_on_drop(true);
+    pgbench
+        .args([
+            "-n",
+            "-M",
+            "prepared",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            role.0,
+            "-p",
+            bench.env.get("DATABASE_PORT")?,
+        ])
+        .args(args);
+    pgbench
+        .arg("-f")
+        .arg(&file)
+        .arg(&fleet.name)
+        .env("PGPASSWORD", role.1)
+        .env("PGAPPNAME", "pgbench")
+        .kill_on_drop(true);
     Ok(pgbench)
 }
 
@@ -259,29 +388,60 @@ pub async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
     let script = Script { name: "connection", sql: "SELECT 1;", role: "operator" };
     let output = pgbench_of(bench, fleet, &script, &["-C", "-t", "50"])?.output().await?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    let rate =
+        text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
     Ok(super::each(rate.with_context(|| format!("pgbench -C: {text}"))?, 1))
 }
 
-/// The statements, prepared, by so many clients. `:devices` are those of the fleet; what `:width` is, the script says.
-pub async fn pgbench(bench: &Bench, fleet: &Fleet, script: &Script, clients: i32, width: i32) -> Result<Sql> {
+/// The statements, prepared, by so many clients. `:devices` are those of the fleet; what `:width`
+/// is, the script says.
+pub async fn pgbench(
+    bench: &Bench,
+    fleet: &Fleet,
+    script: &Script,
+    clients: i32,
+    width: i32,
+) -> Result<Sql> {
     let (devices, width) = (format!("devices={}", fleet.rows / 2), format!("width={width}"));
     let (clients_arg, seconds) = (clients.to_string(), SECONDS.to_string());
-    let mut pgbench = pgbench_of(bench, fleet, script, &["-c", &clients_arg, "-j", "2", "-T", &seconds, "-D", &devices, "-D", &width])?;
+    let mut pgbench = pgbench_of(
+        bench,
+        fleet,
+        script,
+        &["-c", &clients_arg, "-j", "2", "-T", &seconds, "-D", &devices, "-D", &width],
+    )?;
     let running = tokio::spawn(async move { pgbench.output().await });
     // What its backend uses of the processors, from a moment after its start to one before its end.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let backends = fleet.db.query("SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pgbench'", &[&fleet.name]).await?;
-    let backends: Vec<u32> = backends.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect();
+    let backends = fleet
+        .db
+        .query(
+            "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'pgbench'",
+            &[&fleet.name],
+        )
+        .await?;
+    let backends: Vec<u32> =
+        backends.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect();
     let used = || backends.iter().map(|pid| processor(*pid)).sum::<Result<Duration>>();
     let (began, before) = (Instant::now(), used()?);
     tokio::time::sleep(Duration::from_millis(u64::from(SECONDS) * 1000 - 1500)).await;
     let (took, used) = (began.elapsed(), used()?.saturating_sub(before));
     let output = running.await??;
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let failed = text.lines().find(|line| line.starts_with("number of failed transactions: ")).is_none_or(|line| !line.contains(": 0 "));
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
-    let rate = rate.filter(|_| output.status.success() && !failed).with_context(|| format!("pgbench of {}: {text}", script.name))?;
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let failed = text
+        .lines()
+        .find(|line| line.starts_with("number of failed transactions: "))
+        .is_none_or(|line| !line.contains(": 0 "));
+    let rate = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
+    let rate = rate
+        .filter(|_| output.status.success() && !failed)
+        .with_context(|| format!("pgbench of {}: {text}", script.name))?;
     let each = super::each(rate, clients);
     Ok(Sql { each, processor: super::share(each, used, took), rate })
 }

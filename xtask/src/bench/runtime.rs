@@ -1,5 +1,6 @@
-//! A function's release binary as a child process under a Lambda runtime interface of ours (AWS, "Using the Lambda runtime API"): one
-//! listener an instance, read and written by hand, so that what is measured is the function and not this side.
+//! A function's release binary as a child process under a Lambda runtime interface of ours (AWS,
+//! "Using the Lambda runtime API"): one listener an instance, read and written by hand, so that
+//! what is measured is the function and not this side.
 
 use std::collections::HashMap;
 use std::fs;
@@ -39,7 +40,12 @@ pub struct Instance {
 
 impl Instance {
     /// Starts it with these settings, and waits for its answer to a first event.
-    pub async fn start(program: &Path, settings: &[(String, String)], first: Vec<u8>, log: &Path) -> Result<Self> {
+    pub async fn start(
+        program: &Path,
+        settings: &[(String, String)],
+        first: Vec<u8>,
+        log: &Path,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (work, queue) = mpsc::unbounded_channel();
@@ -48,17 +54,23 @@ impl Instance {
         let name = program.file_name().unwrap_or_default();
         let mut command = Command::new(program);
         command.env_clear().envs(settings.iter().map(|(name, value)| (name, value)));
-        command.env("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}")).env("AWS_LAMBDA_FUNCTION_NAME", name);
-        command.env("AWS_LAMBDA_FUNCTION_VERSION", "1").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}"))
+            .env("AWS_LAMBDA_FUNCTION_NAME", name);
+        command
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
         command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log).kill_on_drop(true);
         let (answer, answered) = oneshot::channel();
         work.send((first, answer)).ok().context("the runtime interface has ended")?;
         let began = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let mut child =
+            command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let pid = child.id().context("a process that has just started has an id")?;
         let first = tokio::select! {
             answered = answered => answered.context("no answer")??,
-            status = child.wait() => bail!("{} ended ({}) before its first answer", program.display(), status?),
+            status = child.wait() => bail!("{} ended ({}) before its first answer",
+                program.display(), status?),
         };
         Ok(Self { child, pid, work, first_answer: began.elapsed(), first })
     }
@@ -68,7 +80,10 @@ impl Instance {
         let (answer, answered) = oneshot::channel();
         let began = Instant::now();
         self.work.send((event, answer)).ok().context("the runtime interface has ended")?;
-        let answer = tokio::time::timeout(LIMIT, answered).await.context("no answer in time")?.context("the function is gone")??;
+        let answer = tokio::time::timeout(LIMIT, answered)
+            .await
+            .context("no answer in time")?
+            .context("the function is gone")??;
         Ok((answer, began.elapsed()))
     }
 
@@ -81,8 +96,15 @@ impl Instance {
     pub fn memory(&self) -> Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in /proc"))?;
-            line.split_whitespace().next().unwrap_or_default().parse::<u64>().context("no number in /proc")
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .with_context(|| format!("no {name} in /proc"))?;
+            line.split_whitespace()
+                .next()
+                .unwrap_or_default()
+                .parse::<u64>()
+                .context("no number in /proc")
         };
         Ok((field("VmRSS:")?, field("VmHWM:")?))
     }
@@ -93,9 +115,15 @@ impl Instance {
     }
 }
 
-/// Invokes each instance with its events, one after the other, for `SECONDS`; answers how many a second all of them answered, each event being so
-/// `many`. An answer that fails the check is the end.
-pub async fn invoke_at_once<E>(instances: &mut Vec<Instance>, many: u32, events: impl IntoIterator<Item = E>, check: fn(&[u8]) -> Result<()>) -> Result<f64>
+/// Invokes each instance with its events, one after the other, for `SECONDS`; answers how many a
+/// second all of them answered, each event being so `many`. An answer that fails the check is the
+/// end.
+pub async fn invoke_at_once<E>(
+    instances: &mut Vec<Instance>,
+    many: u32,
+    events: impl IntoIterator<Item = E>,
+    check: fn(&[u8]) -> Result<()>,
+) -> Result<f64>
 where
     E: Fn(u32) -> Vec<u8> + Send + 'static,
 {
@@ -121,7 +149,9 @@ where
 }
 
 /// A server that answers each request's head and body at once with JSON; its address.
-pub async fn serve_json(answer: impl Fn(&str, &[u8]) -> Result<Value> + Send + Sync + 'static) -> Result<String> {
+pub async fn serve_json(
+    answer: impl Fn(&str, &[u8]) -> Result<Value> + Send + Sync + 'static,
+) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = format!("http://{}", listener.local_addr()?);
     let answer = Arc::new(answer);
@@ -134,7 +164,11 @@ pub async fn serve_json(answer: impl Fn(&str, &[u8]) -> Result<Value> + Send + S
                 loop {
                     let (head, body) = request(&mut connection, &mut read).await?;
                     let body = answer(&head, &body)?.to_string();
-                    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: \
+                         {}\r\n\r\n",
+                        body.len()
+                    );
                     connection.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
                 }
             };
@@ -151,7 +185,11 @@ pub fn processor(pid: u32) -> Result<Duration> {
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end meanwhile.
         let used = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        total += used.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<u64>().ok()).unwrap_or_default();
+        total += used
+            .split_whitespace()
+            .next()
+            .and_then(|nanoseconds| nanoseconds.parse::<u64>().ok())
+            .unwrap_or_default();
     }
     Ok(Duration::from_nanos(total))
 }
@@ -163,7 +201,11 @@ struct Interface {
 }
 
 async fn serve(listener: TcpListener, queue: mpsc::UnboundedReceiver<Work>) {
-    let interface = Arc::new(Interface { queue: Mutex::new(queue), open: std::sync::Mutex::default(), number: AtomicU64::new(1) });
+    let interface = Arc::new(Interface {
+        queue: Mutex::new(queue),
+        open: std::sync::Mutex::default(),
+        number: AtomicU64::new(1),
+    });
     while let Ok((connection, _)) = listener.accept().await {
         let interface = Arc::clone(&interface);
         // A function that ends breaks its connection off.
@@ -178,12 +220,17 @@ impl Interface {
         loop {
             let (head, body) = request(&mut connection, &mut read).await?;
             if head.starts_with("GET ") {
-                let Some((event, answer)) = self.queue.lock().await.recv().await else { return Ok(()) };
+                let Some((event, answer)) = self.queue.lock().await.recv().await else {
+                    return Ok(());
+                };
                 let number = self.number.fetch_add(1, Ordering::Relaxed);
                 self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, answer);
                 let head = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nlambda-runtime-aws-request-id: {number}\r\n\
-                     lambda-runtime-deadline-ms: 9999999999999\r\nlambda-runtime-invoked-function-arn: arn:aws:lambda:us-east-1:0:function:bench\r\n\
+                    "HTTP/1.1 200 OK\r\ncontent-type: \
+                     application/json\r\nlambda-runtime-aws-request-id: {number}\r\n\
+                     lambda-runtime-deadline-ms: \
+                     9999999999999\r\nlambda-runtime-invoked-function-arn: \
+                     arn:aws:lambda:us-east-1:0:function:bench\r\n\
                      content-length: {}\r\n\r\n",
                     event.len()
                 );
@@ -192,9 +239,15 @@ impl Interface {
             }
             let path = head.split(' ').nth(1).unwrap_or_default();
             let number = path.split('/').rev().nth(1).and_then(|number| number.parse::<u64>().ok());
-            let answer = number.and_then(|number| self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number));
+            let answer = number.and_then(|number| {
+                self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
+            });
             if let Some(answer) = answer {
-                let outcome = if path.ends_with("/response") { Ok(body) } else { Err(anyhow::anyhow!("{}", String::from_utf8_lossy(&body))) };
+                let outcome = if path.ends_with("/response") {
+                    Ok(body)
+                } else {
+                    Err(anyhow::anyhow!("{}", String::from_utf8_lossy(&body)))
+                };
                 // Nobody waits for what took too long.
                 drop(answer.send(outcome));
             }
@@ -214,7 +267,11 @@ pub async fn request(connection: &mut TcpStream, read: &mut Vec<u8>) -> Result<(
     let head = String::from_utf8_lossy(&read[..end]).into_owned();
     let lower = head.to_ascii_lowercase();
     ensure!(!lower.contains("\r\ntransfer-encoding:"), "a streamed answer");
-    let length = lower.split("\r\ncontent-length:").nth(1).and_then(|rest| rest.lines().next()).map_or(Ok(0), |length| length.trim().parse::<usize>())?;
+    let length = lower
+        .split("\r\ncontent-length:")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .map_or(Ok(0), |length| length.trim().parse::<usize>())?;
     while read.len() < end + length {
         ensure!(connection.read_buf(read).await? > 0, "closed");
     }
@@ -226,7 +283,11 @@ pub async fn request(connection: &mut TcpStream, read: &mut Vec<u8>) -> Result<(
 /// A request with this token, as a function gets it.
 pub fn call(method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Vec<u8> {
     let token = token.map(|token| format!("Bearer {token}"));
-    let headers: Vec<_> = token.iter().map(|token| ("authorization", token.as_str())).chain([("content-type", "application/json")]).collect();
+    let headers: Vec<_> = token
+        .iter()
+        .map(|token| ("authorization", token.as_str()))
+        .chain([("content-type", "application/json")])
+        .collect();
     http_event(method, target, &headers, body).to_string().into_bytes()
 }
 

@@ -1,4 +1,5 @@
-//! What a person does with a mail program and a browser: reads the mail, follows its link, sets a password.
+//! What a person does with a mail program and a browser: reads the mail, follows its link, sets a
+//! password.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +11,16 @@ use reqwest::{RequestBuilder, Response, Url};
 /// The decoded text of the newest mail to this address, if one is there.
 pub fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {
     let mut found = None;
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let entry = entry?;
         let raw = String::from_utf8_lossy(&std::fs::read(entry.path())?).replace("\r\n", "\n");
         let (head, _) = raw.split_once("\n\n").unwrap_or((&raw, ""));
-        let addressed = head.lines().any(|line| line.strip_prefix("To:").is_some_and(|rest| rest.to_lowercase().contains(&to.to_lowercase())));
+        let addressed = head.lines().any(|line| {
+            line.strip_prefix("To:")
+                .is_some_and(|rest| rest.to_lowercase().contains(&to.to_lowercase()))
+        });
         let written = entry.metadata()?.modified()?;
         if addressed && found.as_ref().is_none_or(|(other, _)| *other < written) {
             found = Some((written, decode_part(&raw)));
@@ -27,10 +33,24 @@ pub fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {
 fn decode_part(part: &str) -> String {
     let (head, body) = part.split_once("\n\n").unwrap_or(("", part));
     let head = head.replace("\n\t", " ").replace("\n ", " ");
-    let header = |name: &str| head.lines().find_map(|line| line.split_once(':').filter(|(n, _)| n.trim().eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()));
+    let header = |name: &str| {
+        head.lines().find_map(|line| {
+            line.split_once(':')
+                .filter(|(n, _)| n.trim().eq_ignore_ascii_case(name))
+                .map(|(_, v)| v.trim())
+        })
+    };
     if let Some((_, rest)) = header("Content-Type").and_then(|kind| kind.split_once("boundary=")) {
-        let boundary = format!("--{}", rest.trim_start_matches('"').split(['"', ';']).next().unwrap_or_default());
-        return body.split(&boundary).skip(1).filter(|part| !part.starts_with("--")).map(|part| decode_part(part.trim_start_matches('\n'))).collect();
+        let boundary = format!(
+            "--{}",
+            rest.trim_start_matches('"').split(['"', ';']).next().unwrap_or_default()
+        );
+        return body
+            .split(&boundary)
+            .skip(1)
+            .filter(|part| !part.starts_with("--"))
+            .map(|part| decode_part(part.trim_start_matches('\n')))
+            .collect();
     }
     match header("Content-Transfer-Encoding").map(str::to_lowercase).as_deref() {
         Some("quoted-printable") => decode_quoted(body),
@@ -44,7 +64,13 @@ fn decode_quoted(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = joined.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let code = if first == b'=' { after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()) } else { None };
+        let code = if first == b'=' {
+            after
+                .get(..2)
+                .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok())
+        } else {
+            None
+        };
         bytes.push(code.unwrap_or(first));
         rest = if code.is_some() { &after[2..] } else { after };
     }
@@ -77,7 +103,9 @@ pub fn decode_base64(text: &str) -> Vec<u8> {
 /// The first link of a text that begins with `prefix`.
 pub fn find_link(text: &str, prefix: &str) -> Option<String> {
     let found = &text[text.find(prefix)?..];
-    let end = found.find(|c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>')).unwrap_or(found.len());
+    let end = found
+        .find(|c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>'))
+        .unwrap_or(found.len());
     Some(found[..end].replace("&amp;", "&"))
 }
 
@@ -104,10 +132,12 @@ impl Browser {
         let mut page = self.open(Url::parse(link)?).await?;
         if attribute(&page.text, "action=\"", "").is_none() {
             // First "Click here to proceed".
-            let proceed = attribute(&page.text, "href=\"", "action-token").context("the mail's page has neither a form nor a link to proceed")?;
+            let proceed = attribute(&page.text, "href=\"", "action-token")
+                .context("the mail's page has neither a form nor a link to proceed")?;
             page = self.open(page.url.join(&proceed)?).await?;
         }
-        let action = attribute(&page.text, "action=\"", "").with_context(|| format!("no form at {}", page.url))?;
+        let action = attribute(&page.text, "action=\"", "")
+            .with_context(|| format!("no form at {}", page.url))?;
         let action = page.url.join(&action)?;
         let form = [("password-new", password), ("password-confirm", password)];
         let answer = self.send(self.http.post(action.clone()).form(&form)).await?;
@@ -129,7 +159,8 @@ impl Browser {
                 }
                 return Ok(Page { url, text });
             }
-            let location = answer.headers().get(LOCATION).context("a redirection without a location")?;
+            let location =
+                answer.headers().get(LOCATION).context("a redirection without a location")?;
             url = url.join(location.to_str()?)?;
             answer = self.send(self.http.get(url.clone())).await?;
         }
@@ -137,8 +168,10 @@ impl Browser {
     }
 
     async fn send(&mut self, request: RequestBuilder) -> Result<Response> {
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = if cookies.is_empty() { request } else { request.header(COOKIE, cookies.join("; ")) };
+        let cookies: Vec<String> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request =
+            if cookies.is_empty() { request } else { request.header(COOKIE, cookies.join("; ")) };
         let answer = request.send().await?;
         for cookie in answer.headers().get_all(SET_COOKIE) {
             let Some((name, rest)) = cookie.to_str()?.split_once('=') else { continue };
@@ -154,7 +187,8 @@ impl Browser {
 
 /// The first attribute of an HTML page that begins so and contains `part`, unescaped.
 fn attribute(html: &str, begin: &str, part: &str) -> Option<String> {
-    let values = html.split(begin).skip(1).filter_map(|rest| rest.split_once('"').map(|(value, _)| value));
+    let values =
+        html.split(begin).skip(1).filter_map(|rest| rest.split_once('"').map(|(value, _)| value));
     values.map(|value| value.replace("&amp;", "&")).find(|value| value.contains(part))
 }
 
@@ -164,8 +198,10 @@ mod tests {
 
     #[test]
     fn a_mail_is_decoded_part_by_part() {
-        let mail = "To: jane@acme.example\nContent-Type: multipart/alternative;\n\tboundary=\"b1\"\n\n\
-                    --b1\nContent-Transfer-Encoding: quoted-printable\n\nhttp://host/a?key=3D1=\n23 \u{fc}\n\
+        let mail = "To: jane@acme.example\nContent-Type: \
+                    multipart/alternative;\n\tboundary=\"b1\"\n\n\
+                    --b1\nContent-Transfer-Encoding: \
+                    quoted-printable\n\nhttp://host/a?key=3D1=\n23 \u{fc}\n\
                     --b1\nContent-Transfer-Encoding: base64\n\nPGEgaHJlZj0i\nPg==\n--b1--\n";
         let text = decode_part(mail);
         assert_eq!(find_link(&text, "http://host/").as_deref(), Some("http://host/a?key=123"));
@@ -174,7 +210,8 @@ mod tests {
 
     #[test]
     fn entities_of_a_form_are_read_as_a_browser_does() {
-        let html = "<a href=\"/other\">x</a><form action=\"http://h/p?a=1&amp;b=2\" method=\"post\">";
+        let html =
+            "<a href=\"/other\">x</a><form action=\"http://h/p?a=1&amp;b=2\" method=\"post\">";
         assert_eq!(attribute(html, "action=\"", "").as_deref(), Some("http://h/p?a=1&b=2"));
         assert_eq!(attribute(html, "href=\"", "nothing"), None);
     }

@@ -1,4 +1,5 @@
-//! Each packaged function under the Lambda runtime interface, on the running stack, with the environment that template.yaml gives it.
+//! Each packaged function under the Lambda runtime interface, on the running stack, with the
+//! environment that template.yaml gives it.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -17,8 +18,9 @@ use tokio::process::Command;
 
 use crate::stack::settings::Env;
 
-/// What a function is told here that a deployment does not tell it, because there it is the default: which servers stand for AWS's and
-/// Stripe's, that the database has no TLS, and under which name the stack keeps its secrets.
+/// What a function is told here that a deployment does not tell it, because there it is the
+/// default: which servers stand for AWS's and Stripe's, that the database has no TLS, and under
+/// which name the stack keeps its secrets.
 const LOCAL: [&str; 7] = [
     "AWS_ENDPOINT_URL_SQS",
     "AWS_ENDPOINT_URL_SECRETS_MANAGER",
@@ -34,7 +36,10 @@ pub async fn run(root: &Path, folder: &Path, env: &Env) -> Result<()> {
     let template = Template::read(&root.join("template.yaml"))?;
     let mut failed = Vec::new();
     for (resource, function) in template.functions() {
-        let name = function["CodeUri"].as_str().and_then(|uri| uri.strip_prefix("functions/")).with_context(|| format!("{resource} is of no function"))?;
+        let name = function["CodeUri"]
+            .as_str()
+            .and_then(|uri| uri.strip_prefix("functions/"))
+            .with_context(|| format!("{resource} is of no function"))?;
         let began = Instant::now();
         match call(&template, &function, name, folder, env).await {
             Ok(answer) => println!("✓ {name} ({} ms): {answer}", began.elapsed().as_millis()),
@@ -49,7 +54,13 @@ pub async fn run(root: &Path, folder: &Path, env: &Env) -> Result<()> {
 }
 
 /// Starts one, calls it, and checks its answer and its log; says what was asked and answered.
-async fn call(template: &Template, function: &Value, name: &str, folder: &Path, env: &Env) -> Result<String> {
+async fn call(
+    template: &Template,
+    function: &Value,
+    name: &str,
+    folder: &Path,
+    env: &Env,
+) -> Result<String> {
     let log = folder.join(format!("{name}.log"));
     let mut command = Command::new(folder.join(name).join("bootstrap"));
     command.env_clear().envs(template.environment(function, &|reference| given(reference, env))?);
@@ -59,20 +70,28 @@ async fn call(template: &Template, function: &Value, name: &str, folder: &Path, 
     command.env("DATABASE_SSLMODE", "disable");
     let limit = Duration::from_secs(function["Timeout"].as_u64().context("no time-out")?);
     let lambda = Lambda::start(limit).await?;
-    command.env("AWS_LAMBDA_RUNTIME_API", &lambda.address).env("AWS_LAMBDA_FUNCTION_NAME", name).env("AWS_LAMBDA_FUNCTION_VERSION", "1");
+    command
+        .env("AWS_LAMBDA_RUNTIME_API", &lambda.address)
+        .env("AWS_LAMBDA_FUNCTION_NAME", name)
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "1");
     command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function["MemorySize"].to_string());
     let output = File::create(&log)?;
     command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output).kill_on_drop(true);
     let mut instance = command.spawn()?;
 
     let said = tokio::select! {
-        said = tokio::time::timeout(limit, ask(function, name, env, &lambda)) => said.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", limit.as_secs()))),
+        said = tokio::time::timeout(limit,
+            ask(function, name, env, &lambda)) => said.unwrap_or_else(|_| Err(anyhow::anyhow!(
+                "no answer in {} s", limit.as_secs()))),
         status = instance.wait() => Err(anyhow::anyhow!("it ended ({})", status?)),
     };
     instance.kill().await?;
     let said = said.with_context(|| format!("its output:\n{}", crate::process::tail(&log, 10)))?;
     for line in fs::read_to_string(&log)?.lines() {
-        ensure!(serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()), "a line of its log is no JSON: {line}");
+        ensure!(
+            serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()),
+            "a line of its log is no JSON: {line}"
+        );
     }
     Ok(said)
 }
@@ -101,36 +120,72 @@ fn given(reference: &str, env: &Env) -> Option<Value> {
 
 async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result<String> {
     let id = format!("evt_packaged{}", shared::clock::Clock::system().now().as_millisecond());
-    let event = json!({"id": id, "object": "event", "type": "customer.created", "created": 1, "livemode": false, "data": {"object": {"id": "cus_1"}}});
+    let event = json!({"id": id, "object": "event", "type": "customer.created", "created": 1,
+    "livemode": false, "data": {"object": {"id": "cus_1"}}});
     match name {
         "webhook" => {
             let body = event.to_string();
-            let signature = signature::sign(env.get("STRIPE_WEBHOOK_SECRET")?, shared::clock::Clock::system().now().as_second(), body.as_bytes());
-            let answer = lambda.invoke(http_event("POST", "/webhook/stripe", &[("stripe-signature", &signature)], Some(&body))).await?;
+            let signature = signature::sign(
+                env.get("STRIPE_WEBHOOK_SECRET")?,
+                shared::clock::Clock::system().now().as_second(),
+                body.as_bytes(),
+            );
+            let answer = lambda
+                .invoke(http_event(
+                    "POST",
+                    "/webhook/stripe",
+                    &[("stripe-signature", &signature)],
+                    Some(&body),
+                ))
+                .await?;
             expect(&answer, &[200], "a signed event")
         }
         "stripe-events" => {
             let attributes = json!({"ApproximateReceiveCount": "1", "MessageGroupId": "cus_1"});
-            let record = json!({"messageId": "1", "receiptHandle": "1", "body": event.to_string(), "attributes": attributes, "eventSource": "aws:sqs"});
+            let record = json!({"messageId": "1", "receiptHandle": "1", "body": event.to_string(),
+            "attributes": attributes, "eventSource": "aws:sqs"});
             let answer = lambda.invoke(json!({"Records": [record]})).await?;
             ensure!(answer == json!({"batchItemFailures": []}), "{answer}");
             Ok(format!("a batch of one event: {answer}"))
         }
         "migrate" => migrate(lambda).await,
         "provisioning" | "renewal" => {
-            let answer = lambda.invoke(json!({"source": "aws.scheduler", "detail-type": "Scheduled Event", "dry_run": true})).await?;
+            let answer = lambda
+                .invoke(json!({"source": "aws.scheduler",
+                "detail-type": "Scheduled Event", "dry_run": true}))
+                .await?;
             ensure!(answer.is_object(), "{answer}");
             Ok(format!("the schedule: {answer}"))
         }
         _ => {
             // A route that is read, best one without a parameter, as whoever may read it.
-            let routes = function["Events"].as_object().into_iter().flatten().map(|(_, event)| &event["Properties"]);
-            let read = routes.filter(|route| route["Method"] == "GET").filter_map(|route| route["Path"].as_str()).filter(|path| path.starts_with("/api/"));
-            let path = read.min_by_key(|path| (path.matches('{').count(), *path)).context("no route that is read")?;
-            let role = if path.starts_with("/api/v1/customer/") { Role::Customer("demo-greenhouses") } else { Role::OperatorAdmin };
+            let routes = function["Events"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(_, event)| &event["Properties"]);
+            let read = routes
+                .filter(|route| route["Method"] == "GET")
+                .filter_map(|route| route["Path"].as_str())
+                .filter(|path| path.starts_with("/api/"));
+            let path = read
+                .min_by_key(|path| (path.matches('{').count(), *path))
+                .context("no route that is read")?;
+            let role = if path.starts_with("/api/v1/customer/") {
+                Role::Customer("demo-greenhouses")
+            } else {
+                Role::OperatorAdmin
+            };
             let token = crate::token::keycloak(env)?.token(role).await?;
             let filled = path.replace("{subscription_id}", "SUB-2020-9999");
-            let answer = lambda.invoke(http_event("GET", &filled, &[("authorization", &format!("Bearer {token}"))], None)).await?;
+            let answer = lambda
+                .invoke(http_event(
+                    "GET",
+                    &filled,
+                    &[("authorization", &format!("Bearer {token}"))],
+                    None,
+                ))
+                .await?;
             expect(&answer, if filled == path { &[200] } else { &[404] }, &format!("GET {filled}"))
         }
     }
@@ -140,17 +195,22 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
 fn expect(answer: &Value, statuses: &[u16], what: &str) -> Result<String> {
     let status = answer["statusCode"].as_u64().unwrap_or_default();
     ensure!(statuses.iter().any(|wanted| u64::from(*wanted) == status), "{what}: {answer}");
-    let body: Value = serde_json::from_str(answer["body"].as_str().unwrap_or_default()).context("its body")?;
+    let body: Value =
+        serde_json::from_str(answer["body"].as_str().unwrap_or_default()).context("its body")?;
     ensure!(status < 400 || body["code"].is_string(), "{what}: {body}");
-    Ok(format!("{what}: {status} {}", body["code"].as_str().unwrap_or_default()).trim_end().to_owned())
+    Ok(format!("{what}: {status} {}", body["code"].as_str().unwrap_or_default())
+        .trim_end()
+        .to_owned())
 }
 
 /// A deployment's request, answered at a URL of ours.
 async fn migrate(lambda: &Lambda) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let event = json!({
-        "RequestType": "Update", "ResponseURL": format!("http://{}/answer?signature=x", listener.local_addr()?), "StackId": "stack", "RequestId": "request",
-        "LogicalResourceId": "Migration", "PhysicalResourceId": "migrations", "ResourceType": "Custom::Migration", "ResourceProperties": {}, "OldResourceProperties": {},
+        "RequestType": "Update", "ResponseURL": format!("http://{}/answer?signature=x",
+            listener.local_addr()?), "StackId": "stack", "RequestId": "request",
+        "LogicalResourceId": "Migration", "PhysicalResourceId": "migrations",
+        "ResourceType": "Custom::Migration", "ResourceProperties": {}, "OldResourceProperties": {},
     });
     let taken = async {
         let (mut socket, _) = listener.accept().await?;
@@ -162,11 +222,18 @@ async fn migrate(lambda: &Lambda) -> Result<String> {
                 length => text.push_str(&String::from_utf8_lossy(&buffer[..length])),
             }
         }
-        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await?;
+        socket
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await?;
         Ok(text)
     };
     let (answer, taken) = tokio::try_join!(lambda.invoke(event), taken)?;
-    let body: Value = serde_json::from_str(taken.split("\r\n\r\n").nth(1).unwrap_or_default()).context("the answer to CloudFormation")?;
+    let body: Value = serde_json::from_str(taken.split("\r\n\r\n").nth(1).unwrap_or_default())
+        .context("the answer to CloudFormation")?;
     ensure!(body["Status"] == "SUCCESS" && answer["answered"] == true, "{body} {answer}");
-    Ok(format!("CloudFormation's update: {} {}", body["Status"].as_str().unwrap_or_default(), body["Data"]))
+    Ok(format!(
+        "CloudFormation's update: {} {}",
+        body["Status"].as_str().unwrap_or_default(),
+        body["Data"]
+    ))
 }

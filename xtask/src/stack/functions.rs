@@ -1,7 +1,9 @@
-//! The functions: built by cargo, and run by us under the Lambda runtime interface that `cargo lambda watch` serves.
+//! The functions: built by cargo, and run by us under the Lambda runtime interface that `cargo
+//! lambda watch` serves.
 //!
-//! It serves routes and invocations (`--only-lambda-apis`), but the processes are ours: it would start each by `cargo run`,
-//! which waits for every other cargo on the machine, and never again one that has ended, whose callers then hang.
+//! It serves routes and invocations (`--only-lambda-apis`), but the processes are ours: it would
+//! start each by `cargo run`, which waits for every other cargo on the machine, and never again one
+//! that has ended, whose callers then hang.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -43,7 +45,8 @@ pub async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.arg("build").current_dir(root);
     for name in names(root)? {
-        // No --package: it would select other features than --workspace does, and everything would be built twice.
+        // No --package: it would select other features than --workspace does, and everything would
+        // be built twice.
         cargo.args(["--bin", &name]);
     }
     remove(log)?;
@@ -52,24 +55,46 @@ pub async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Starts the Lambda API and the instances, and waits until the functions of the checkout's path have answered.
-pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut JoinSet<()>) -> Result<()> {
+/// Starts the Lambda API and the instances, and waits until the functions of the checkout's path
+/// have answered.
+pub async fn start(
+    stack: &Starting<'_>,
+    tools: &Tools,
+    env: &Env,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
     let step = stack.progress.step("functions");
     let port = stack.ports.api;
     let mut lambda = Command::new(tools.program("cargo-lambda"));
-    lambda.args(["lambda", "watch", "-A", "127.0.0.1", "-P", &port.to_string(), "--only-lambda-apis", "--ignore-changes"]);
+    lambda.args([
+        "lambda",
+        "watch",
+        "-A",
+        "127.0.0.1",
+        "-P",
+        &port.to_string(),
+        "--only-lambda-apis",
+        "--ignore-changes",
+    ]);
     stack.supervisor.start("lambda", lambda.current_dir(stack.root))?;
     stack.supervisor.ready("lambda", Duration::from_secs(30), || listens(port)).await?;
 
     let settings = settings(env);
     // Where cargo puts this program it puts the functions too.
-    let folder = std::env::current_exe()?.parent().context("this program is in no folder")?.to_owned();
+    let folder =
+        std::env::current_exe()?.parent().context("this program is in no folder")?.to_owned();
     for name in names(stack.root)? {
         let log = stack.supervisor.log(&name);
         remove(&log)?;
         // Nothing calls it but a deployment.
         let instances = if name == "migrate" { 1 } else { INSTANCES };
-        let function = Arc::new(Function { program: folder.join(&name), name, port, settings: settings.clone(), log });
+        let function = Arc::new(Function {
+            program: folder.join(&name),
+            name,
+            port,
+            settings: settings.clone(),
+            log,
+        });
         for _ in 0..instances {
             tasks.spawn(function.clone().keep_running(stack.supervisor.clone()));
         }
@@ -97,15 +122,28 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools, env: &Env, tasks: &mut J
     Ok(())
 }
 
-/// What a function is not told: it is the owner's, or a secret, and secrets come from Secrets Manager.
-const KEPT_BACK: [&str; 6] = ["DATABASE_URL", "KEYCLOAK_ADMIN_PASSWORD", "KEYCLOAK_CLIENT_SECRET", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "MAIL_DIR"];
+/// What a function is not told: it is the owner's, or a secret, and secrets come from Secrets
+/// Manager.
+const KEPT_BACK: [&str; 6] = [
+    "DATABASE_URL",
+    "KEYCLOAK_ADMIN_PASSWORD",
+    "KEYCLOAK_CLIENT_SECRET",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "MAIL_DIR",
+];
 /// What a developer's own environment may hold that has no place here.
 const REMOVED: [&str; 2] = ["AWS_SESSION_TOKEN", "STRIPE_API_BASE"];
 
 /// What a function is told.
 pub fn settings(env: &Env) -> Vec<(String, String)> {
     let told = env.pairs().filter(|(name, _)| !KEPT_BACK.contains(name));
-    let more = [("DATABASE_SSLMODE", "disable"), ("DATABASE_OWNER", "pulse_owner"), ("NO_PROXY", "127.0.0.1,localhost"), ("no_proxy", "127.0.0.1,localhost")];
+    let more = [
+        ("DATABASE_SSLMODE", "disable"),
+        ("DATABASE_OWNER", "pulse_owner"),
+        ("NO_PROXY", "127.0.0.1,localhost"),
+        ("no_proxy", "127.0.0.1,localhost"),
+    ];
     told.chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
@@ -125,7 +163,8 @@ impl Function {
             match self.spawn(&supervisor) {
                 Ok(mut child) => {
                     let status = tokio::select! {
-                        status = child.wait() => status.map_or_else(|error| error.to_string(), |status| status.to_string()),
+                        status = child.wait() => status.map_or_else(|error| error.to_string(),
+                            |status| status.to_string()),
                         () = self.rebuilt(built) => "built anew".to_owned(),
                     };
                     self.note(&format!("instance ended ({status}), starting another"));
@@ -143,9 +182,20 @@ impl Function {
             command.env_remove(name);
         }
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
-        command.env("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{}/.rt/{}", self.port, self.name));
-        command.env("AWS_LAMBDA_FUNCTION_NAME", &self.name).env("AWS_LAMBDA_FUNCTION_VERSION", "1").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
-        command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log).process_group(0).kill_on_drop(true);
+        command.env(
+            "AWS_LAMBDA_RUNTIME_API",
+            format!("http://127.0.0.1:{}/.rt/{}", self.port, self.name),
+        );
+        command
+            .env("AWS_LAMBDA_FUNCTION_NAME", &self.name)
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
+        command
+            .stdin(Stdio::null())
+            .stderr(log.try_clone()?)
+            .stdout(log)
+            .process_group(0)
+            .kill_on_drop(true);
         let child = command.spawn()?;
         supervisor.remember(child.id())?;
         Ok(child)
@@ -173,29 +223,41 @@ impl Function {
 /// Asks a function until it answers as it should.
 async fn warm(port: u16, path: &str, wanted: u16) -> Result<()> {
     let http = crate::http_client(Duration::from_secs(30))?;
-    let answer = http.post(format!("http://127.0.0.1:{port}/{path}")).json(&json!({ "Records": [] })).send().await;
-    let answer = answer.map_err(|error| anyhow::anyhow!(if error.is_timeout() { "does not answer" } else { "cannot be reached" }))?;
+    let answer = http
+        .post(format!("http://127.0.0.1:{port}/{path}"))
+        .json(&json!({ "Records": [] }))
+        .send()
+        .await;
+    let answer = answer.map_err(|error| {
+        anyhow::anyhow!(if error.is_timeout() { "does not answer" } else { "cannot be reached" })
+    })?;
     if answer.status().as_u16() != wanted {
         bail!("answers {}: {}", answer.status(), answer.text().await.unwrap_or_default());
     }
     Ok(())
 }
 
-/// Answers what no route matches as API Gateway does; otherwise its caller would wait for ever. It is the instance of the
-/// nameless function, by AWS's "Using the Lambda runtime API".
+/// Answers what no route matches as API Gateway does; otherwise its caller would wait for ever. It
+/// is the instance of the nameless function, by AWS's "Using the Lambda runtime API".
 async fn refuse_unrouted(port: u16) {
     let api = format!("http://127.0.0.1:{port}/.rt/2018-06-01/runtime/invocation");
     let not_found = json!({
-        "statusCode": 404, "headers": { "content-type": "application/json" }, "multiValueHeaders": {}, "cookies": [],
+        "statusCode": 404, "headers": { "content-type": "application/json" },
+        "multiValueHeaders": {}, "cookies": [],
         "body": "{\"message\":\"Not Found\"}", "isBase64Encoded": false,
     });
     let Ok(http) = crate::http_client(Duration::from_hours(1)) else { return };
     loop {
         let next = http.get(format!("{api}/next")).send().await;
-        let id = next.as_ref().ok().and_then(|next| next.headers().get("lambda-runtime-aws-request-id")?.to_str().ok());
+        let id = next
+            .as_ref()
+            .ok()
+            .and_then(|next| next.headers().get("lambda-runtime-aws-request-id")?.to_str().ok());
         match id {
             // A caller that has gone needs no answer.
-            Some(id) => drop(http.post(format!("{api}/{id}/response")).json(&not_found).send().await),
+            Some(id) => {
+                drop(http.post(format!("{api}/{id}/response")).json(&not_found).send().await);
+            }
             None => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     }

@@ -1,4 +1,5 @@
-//! Keycloak: the real server with the realm of `xtask/stack/pulse-realm.json`, or the embedded issuer without a JDK.
+//! Keycloak: the real server with the realm of `xtask/stack/pulse-realm.json`, or the embedded
+//! issuer without a JDK.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,27 +34,41 @@ async fn start_keycloak(stack: &Starting<'_>, java: &JavaTools) -> Result<()> {
     let home = home(stack, &java.keycloak)?;
     let mut server = Command::new(java.keycloak.join("bin/kc.sh"));
     server.arg(format!("-Dkc.home.dir={}", home.display()));
-    server.args(["start", "--optimized", "--import-realm", "--cache=local", "--http-enabled=true", "--hostname-strict=false"]);
+    server.args([
+        "start",
+        "--optimized",
+        "--import-realm",
+        "--cache=local",
+        "--http-enabled=true",
+        "--hostname-strict=false",
+    ]);
     server.args(["--http-host=127.0.0.1", &format!("--http-port={}", stack.ports.keycloak)]);
     // Seconds count more than throughput here.
     server.env("JAVA", "java").env("JAVA_OPTS_APPEND", "-XX:TieredStopAtLevel=1");
-    server.env("KC_BOOTSTRAP_ADMIN_USERNAME", "admin").env("KC_BOOTSTRAP_ADMIN_PASSWORD", &stack.credentials.keycloak_admin);
-    // Keycloak's "Importing and exporting realms": placeholders of the file are taken from the environment.
-    server.env("PULSE_BACKEND_SECRET", &stack.credentials.keycloak_client).env("PULSE_SMTP_PORT", stack.ports.smtp.to_string());
+    server
+        .env("KC_BOOTSTRAP_ADMIN_USERNAME", "admin")
+        .env("KC_BOOTSTRAP_ADMIN_PASSWORD", &stack.credentials.keycloak_admin);
+    // Keycloak's "Importing and exporting realms": placeholders of the file are taken from the
+    // environment.
+    server
+        .env("PULSE_BACKEND_SECRET", &stack.credentials.keycloak_client)
+        .env("PULSE_SMTP_PORT", stack.ports.smtp.to_string());
     stack.supervisor.start("keycloak", &mut server)?;
 
     let http = crate::http_client(Duration::from_secs(20))?;
     let url = format!("http://127.0.0.1:{}", stack.ports.keycloak);
     let discovery = format!("{url}/realms/{REALM}/.well-known/openid-configuration");
-    let probe = || async { http.get(&discovery).send().await.is_ok_and(|answer| answer.status().is_success()) };
+    let probe = || async {
+        http.get(&discovery).send().await.is_ok_and(|answer| answer.status().is_success())
+    };
     stack.supervisor.ready("keycloak", Duration::from_mins(4), probe).await?;
     point_mail_at_sink(stack, &http, &url).await.context("Keycloak's mail settings")?;
     step.done();
     Ok(())
 }
 
-/// A home folder in the stack's state around the shared program, so that two stacks have a database each, and users stay
-/// with the tenants in `PostgreSQL`.
+/// A home folder in the stack's state around the shared program, so that two stacks have a database
+/// each, and users stay with the tenants in `PostgreSQL`.
 fn home(stack: &Starting<'_>, program: &Path) -> Result<PathBuf> {
     let home = stack.state.join("keycloak");
     let import = home.join("data/import");
@@ -64,22 +79,39 @@ fn home(stack: &Starting<'_>, program: &Path) -> Result<PathBuf> {
         std::os::unix::fs::symlink(program.join(part), &link)?;
     }
     let realm = stack.root.join("xtask/stack/pulse-realm.json");
-    fs::copy(&realm, import.join("pulse-realm.json")).with_context(|| format!("cannot copy {}", realm.display()))?;
+    fs::copy(&realm, import.join("pulse-realm.json"))
+        .with_context(|| format!("cannot copy {}", realm.display()))?;
     Ok(home)
 }
 
-/// A realm that is kept from an earlier start is not imported again, and the sink may have another port now.
+/// A realm that is kept from an earlier start is not imported again, and the sink may have another
+/// port now.
 async fn point_mail_at_sink(stack: &Starting<'_>, http: &reqwest::Client, url: &str) -> Result<()> {
-    let form = [("grant_type", "password"), ("client_id", "admin-cli"), ("username", "admin"), ("password", &stack.credentials.keycloak_admin)];
-    let token = http.post(format!("{url}/realms/master/protocol/openid-connect/token")).form(&form).send().await?;
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", "admin-cli"),
+        ("username", "admin"),
+        ("password", &stack.credentials.keycloak_admin),
+    ];
+    let token = http
+        .post(format!("{url}/realms/master/protocol/openid-connect/token"))
+        .form(&form)
+        .send()
+        .await?;
     let token: Value = token.error_for_status()?.json().await?;
     let token = token["access_token"].as_str().context("no access token")?;
     let realm = format!("{url}/admin/realms/{REALM}");
-    let current: Value = http.get(&realm).bearer_auth(token).send().await?.error_for_status()?.json().await?;
+    let current: Value =
+        http.get(&realm).bearer_auth(token).send().await?.error_for_status()?.json().await?;
     let mut smtp = current["smtpServer"].clone();
     if smtp["port"] != json!(stack.ports.smtp.to_string()) {
         smtp["port"] = json!(stack.ports.smtp.to_string());
-        http.put(&realm).bearer_auth(token).json(&json!({ "smtpServer": smtp })).send().await?.error_for_status()?;
+        http.put(&realm)
+            .bearer_auth(token)
+            .json(&json!({ "smtpServer": smtp }))
+            .send()
+            .await?
+            .error_for_status()?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! `PostgreSQL` with passwords really checked, its owner no superuser: as in a deployment, row-level security binds everybody.
+//! `PostgreSQL` with passwords really checked, its owner no superuser: as in a deployment,
+//! row-level security binds everybody.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,22 +24,41 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
         initialise(stack, &bin, &data).await?;
     }
     let mut server = command(stack.state, &bin.join("postgres"))?;
-    server.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-k", "", "-p", &stack.ports.postgres.to_string()]);
-    // The data of a development machine may be lost with the machine's power; the time of every commit may not.
+    server.arg("-D").arg(&data).args([
+        "-h",
+        "127.0.0.1",
+        "-k",
+        "",
+        "-p",
+        &stack.ports.postgres.to_string(),
+    ]);
+    // The data of a development machine may be lost with the machine's power; the time of every
+    // commit may not.
     server.args(["-c", "fsync=off", "-c", "max_connections=200", "-c", "timezone=UTC"]);
     stack.supervisor.start("postgres", &mut server)?;
     let superuser = config(stack, "dev", &stack.credentials.superuser, "postgres");
-    stack.supervisor.ready("postgres", Duration::from_secs(30), || async { connect(&superuser).await.is_ok() }).await?;
+    stack
+        .supervisor
+        .ready("postgres", Duration::from_secs(30), || async { connect(&superuser).await.is_ok() })
+        .await?;
     create_database(&connect(&superuser).await?, &stack.credentials.owner).await?;
 
-    let mut owner = connect(&config(stack, "pulse_owner", &stack.credentials.owner, "pulse")).await?;
+    let mut owner =
+        connect(&config(stack, "pulse_owner", &stack.credentials.owner, "pulse")).await?;
     shared::migrations::run(&mut owner).await.context("migrations")?;
     let passwords = &stack.credentials;
-    for (role, password) in [("pulse_system", &passwords.system), ("pulse_operator", &passwords.operator), ("pulse_app", &passwords.customer)] {
-        shared::migrations::set_password(&owner, role, password).await.with_context(|| format!("password of {role}"))?;
+    for (role, password) in [
+        ("pulse_system", &passwords.system),
+        ("pulse_operator", &passwords.operator),
+        ("pulse_app", &passwords.customer),
+    ] {
+        shared::migrations::set_password(&owner, role, password)
+            .await
+            .with_context(|| format!("password of {role}"))?;
     }
     let seed = stack.root.join("xtask/stack/dev-seed.sql");
-    let sql = fs::read_to_string(&seed).with_context(|| format!("cannot read {}", seed.display()))?;
+    let sql =
+        fs::read_to_string(&seed).with_context(|| format!("cannot read {}", seed.display()))?;
     owner.batch_execute(&sql).await.with_context(|| format!("seed {}", seed.display()))?;
     step.done();
     Ok(owner)
@@ -51,18 +71,27 @@ async fn initialise(stack: &Starting<'_>, bin: &Path, data: &Path) -> Result<()>
         fs::remove_dir_all(&draft)?;
     }
     let password = stack.state.join("initdb.password");
-    let mut file = fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(&password)?;
+    let mut file =
+        fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(&password)?;
     file.write_all(stack.credentials.superuser.as_bytes())?;
     let mut initdb = command(stack.state, &bin.join("initdb"))?;
     initdb.arg("-D").arg(&draft).arg(format!("--pwfile={}", password.display()));
-    initdb.args(["-U", "dev", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+    initdb.args([
+        "-U",
+        "dev",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]);
     let done = run_logged("initdb", &mut initdb, &stack.supervisor.log("initdb")).await;
     fs::remove_file(&password)?;
     done?;
     fs::rename(&draft, data).with_context(|| format!("cannot create {}", data.display()))
 }
 
-/// `PostgreSQL` refuses to run as root. Where we are root, a user namespace makes it someone else, on the same files.
+/// `PostgreSQL` refuses to run as root. Where we are root, a user namespace makes it someone else,
+/// on the same files.
 fn command(state: &Path, program: &Path) -> Result<Command> {
     if fs::metadata(state)?.uid() != 0 {
         return Ok(Command::new(program));
@@ -74,7 +103,12 @@ fn command(state: &Path, program: &Path) -> Result<Command> {
 
 fn config(stack: &Starting<'_>, user: &str, password: &str, database: &str) -> Config {
     let mut config = Config::new();
-    config.host("127.0.0.1").port(stack.ports.postgres).user(user).password(password).dbname(database);
+    config
+        .host("127.0.0.1")
+        .port(stack.ports.postgres)
+        .user(user)
+        .password(password)
+        .dbname(database);
     config.connect_timeout(Duration::from_secs(5)).application_name("xtask");
     config
 }
@@ -88,12 +122,20 @@ pub async fn connect(config: &Config) -> Result<Client> {
 }
 
 async fn create_database(superuser: &Client, owner_password: &str) -> Result<()> {
-    if superuser.query_opt("SELECT FROM pg_roles WHERE rolname = 'pulse_owner'", &[]).await?.is_none() {
+    if superuser
+        .query_opt("SELECT FROM pg_roles WHERE rolname = 'pulse_owner'", &[])
+        .await?
+        .is_none()
+    {
         // The password is hexadecimal digits of ours; CREATE ROLE takes no parameters.
-        let create = format!("CREATE ROLE pulse_owner LOGIN CREATEROLE CREATEDB NOSUPERUSER NOBYPASSRLS PASSWORD '{owner_password}'");
+        let create = format!(
+            "CREATE ROLE pulse_owner LOGIN CREATEROLE CREATEDB NOSUPERUSER NOBYPASSRLS PASSWORD
+             '{owner_password}'"
+        );
         superuser.batch_execute(&create).await?;
     }
-    if superuser.query_opt("SELECT FROM pg_database WHERE datname = 'pulse'", &[]).await?.is_none() {
+    if superuser.query_opt("SELECT FROM pg_database WHERE datname = 'pulse'", &[]).await?.is_none()
+    {
         superuser.batch_execute("CREATE DATABASE pulse OWNER pulse_owner").await?;
     }
     Ok(())

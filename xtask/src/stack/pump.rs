@@ -1,7 +1,8 @@
-//! What SQS event source mappings and `EventBridge` Scheduler do in a deployment: carries messages to functions, and ticks.
+//! What SQS event source mappings and `EventBridge` Scheduler do in a deployment: carries messages
+//! to functions, and ticks.
 //!
-//! Shapes and rules are those of AWS's "Using Lambda with Amazon SQS", stricter in one point: there an answer of a wrong
-//! shape may count as success, here it deletes nothing.
+//! Shapes and rules are those of AWS's "Using Lambda with Amazon SQS", stricter in one point: there
+//! an answer of a wrong shape may count as success, here it deletes nothing.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -19,7 +20,8 @@ use super::REGION;
 use super::aws::{LONG_POLL, Queues};
 use super::settings::random;
 
-/// An event source mapping polls a FIFO queue by several pollers; one group is never with two of them.
+/// An event source mapping polls a FIFO queue by several pollers; one group is never with two of
+/// them.
 const POLLERS: usize = 4;
 /// The wake queue's, as `template.yaml` limits them.
 const WAKE_POLLERS: usize = 2;
@@ -38,12 +40,25 @@ struct Pump {
 
 /// Starts the pollers and the ticker.
 pub fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) -> Result<()> {
-    let pump = Pump { sqs: queues.client.clone(), http: crate::http_client(INVOKE_LIMIT)?, api: api.to_owned(), log: Arc::new(File::create(log)?) };
+    let pump = Pump {
+        sqs: queues.client.clone(),
+        http: crate::http_client(INVOKE_LIMIT)?,
+        api: api.to_owned(),
+        log: Arc::new(File::create(log)?),
+    };
     for _ in 0..POLLERS {
-        tasks.spawn(pump.clone().poll(queues.stripe.clone(), "stripe-events", Answer::BatchItemFailures));
+        tasks.spawn(pump.clone().poll(
+            queues.stripe.clone(),
+            "stripe-events",
+            Answer::BatchItemFailures,
+        ));
     }
     for _ in 0..WAKE_POLLERS {
-        tasks.spawn(pump.clone().poll(queues.provisioning.clone(), "provisioning", Answer::AllOrNothing));
+        tasks.spawn(pump.clone().poll(
+            queues.provisioning.clone(),
+            "provisioning",
+            Answer::AllOrNothing,
+        ));
     }
     tasks.spawn(pump.clone().poll(queues.renewal.clone(), "renewal", Answer::AllOrNothing));
     tasks.spawn(pump.clone().tick("provisioning", TICK));
@@ -72,8 +87,15 @@ impl Pump {
 
     async fn poll_once(&self, queue: &str, function: &str, answer: Answer) -> Result<()> {
         let wait = i32::try_from(LONG_POLL.as_secs())?;
-        let receive = self.sqs.receive_message().queue_url(queue).max_number_of_messages(10).wait_time_seconds(wait);
-        let receive = receive.message_system_attribute_names(MessageSystemAttributeName::All).message_attribute_names("All");
+        let receive = self
+            .sqs
+            .receive_message()
+            .queue_url(queue)
+            .max_number_of_messages(10)
+            .wait_time_seconds(wait);
+        let receive = receive
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .message_attribute_names("All");
         let messages = receive.send().await.context("receive")?.messages.unwrap_or_default();
         if messages.is_empty() {
             return Ok(());
@@ -85,7 +107,9 @@ impl Pump {
             Answer::AllOrNothing => HashSet::new(),
         };
         self.note(&format!("{function}: {} messages, {} failed", messages.len(), failed.len()));
-        let done = messages.iter().filter(|message| !failed.contains(message.message_id().unwrap_or_default()));
+        let done = messages
+            .iter()
+            .filter(|message| !failed.contains(message.message_id().unwrap_or_default()));
         let entries: Vec<_> = done
             .enumerate()
             .map(|(index, message)| {
@@ -94,12 +118,19 @@ impl Pump {
             })
             .collect::<Result<_, _>>()?;
         if !entries.is_empty() {
-            self.sqs.delete_message_batch().queue_url(queue).set_entries(Some(entries)).send().await.context("delete")?;
+            self.sqs
+                .delete_message_batch()
+                .queue_url(queue)
+                .set_entries(Some(entries))
+                .send()
+                .await
+                .context("delete")?;
         }
         Ok(())
     }
 
-    /// Ticks like a schedule of `template.yaml`, each tick at its time even where the last one took long.
+    /// Ticks like a schedule of `template.yaml`, each tick at its time even where the last one took
+    /// long.
     async fn tick(self, function: &str, every: Duration) {
         let mut ticks = tokio::time::interval(every);
         // The first one comes at once, and the start has just invoked the function.
@@ -107,9 +138,14 @@ impl Pump {
         loop {
             ticks.tick().await;
             let event = json!({
-                "version": "0", "id": random().unwrap_or_default(), "detail-type": "Scheduled Event", "source": "aws.scheduler",
-                "account": "000000000000", "time": shared::clock::Clock::system().now().to_string(), "region": REGION,
-                "resources": [format!("arn:aws:scheduler:{REGION}:000000000000:schedule/default/{function}")], "detail": "{}",
+                "version": "0", "id": random().unwrap_or_default(),
+                "detail-type": "Scheduled Event", "source": "aws.scheduler",
+                "account": "000000000000", "time": shared::clock::Clock::system().now().to_string(),
+                "region": REGION,
+                "resources": [format!(
+                    "arn:aws:scheduler:{REGION}:000000000000:schedule/default/{function}"
+                )],
+                "detail": "{}",
             });
             match self.invoke(function, &event).await {
                 Ok(summary) => self.note(&format!("{function}: tick {summary}")),
@@ -137,7 +173,9 @@ impl Pump {
 
 /// The ids that a partial answer names; anything but the documented shape is an error.
 fn failures(answer: &Value, messages: &[Message]) -> Result<HashSet<String>> {
-    let items = answer["batchItemFailures"].as_array().with_context(|| format!("no list batchItemFailures in {answer}"))?;
+    let items = answer["batchItemFailures"]
+        .as_array()
+        .with_context(|| format!("no list batchItemFailures in {answer}"))?;
     let known: HashSet<&str> = messages.iter().filter_map(Message::message_id).collect();
     let id = |item: &Value| match item["itemIdentifier"].as_str() {
         Some(id) if known.contains(id) => Ok(id.to_owned()),
@@ -154,14 +192,18 @@ fn record(queue: &str, message: &Message) -> Value {
     }
     let mut message_attributes = Map::new();
     for (name, value) in message.message_attributes.iter().flatten() {
-        let value = json!({ "dataType": value.data_type(), "stringValue": value.string_value(), "stringListValues": [], "binaryListValues": [] });
+        let value = json!({ "dataType": value.data_type(), "stringValue": value.string_value(),
+        "stringListValues": [], "binaryListValues": [] });
         message_attributes.insert(name.clone(), value);
     }
     let name = queue.rsplit('/').next().unwrap_or_default();
     json!({
-        "messageId": message.message_id(), "receiptHandle": message.receipt_handle(), "body": message.body(),
-        "attributes": attributes, "messageAttributes": message_attributes, "md5OfBody": message.md5_of_body(),
-        "eventSource": "aws:sqs", "eventSourceARN": format!("arn:aws:sqs:{REGION}:000000000000:{name}"), "awsRegion": REGION,
+        "messageId": message.message_id(), "receiptHandle": message.receipt_handle(),
+        "body": message.body(),
+        "attributes": attributes, "messageAttributes": message_attributes,
+        "md5OfBody": message.md5_of_body(),
+        "eventSource": "aws:sqs", "eventSourceARN": format!(
+            "arn:aws:sqs:{REGION}:000000000000:{name}"), "awsRegion": REGION,
     })
 }
 
@@ -170,14 +212,23 @@ mod tests {
     use super::*;
 
     fn messages() -> Vec<Message> {
-        ["a", "b"].into_iter().map(|id| Message::builder().message_id(id).body("{}").build()).collect()
+        ["a", "b"]
+            .into_iter()
+            .map(|id| Message::builder().message_id(id).body("{}").build())
+            .collect()
     }
 
     #[test]
     fn a_partial_answer_names_what_stays_on_the_queue() {
-        let failed = failures(&json!({ "batchItemFailures": [{ "itemIdentifier": "b" }] }), &messages()).expect("the documented shape");
+        let failed =
+            failures(&json!({ "batchItemFailures": [{ "itemIdentifier": "b" }] }), &messages())
+                .expect("the documented shape");
         assert_eq!(failed, HashSet::from(["b".to_owned()]));
-        assert!(failures(&json!({ "batchItemFailures": [] }), &messages()).expect("the documented shape").is_empty());
+        assert!(
+            failures(&json!({ "batchItemFailures": [] }), &messages())
+                .expect("the documented shape")
+                .is_empty()
+        );
     }
 
     #[test]

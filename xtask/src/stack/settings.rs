@@ -16,10 +16,20 @@ pub struct PortArgs {
     #[arg(long = "port-api", id = "port_api", env = "PULSE_PORT_API", value_name = "PORT")]
     api: Option<u16>,
     /// Port of PostgreSQL
-    #[arg(long = "port-postgres", id = "port_postgres", env = "PULSE_PORT_POSTGRES", value_name = "PORT")]
+    #[arg(
+        long = "port-postgres",
+        id = "port_postgres",
+        env = "PULSE_PORT_POSTGRES",
+        value_name = "PORT"
+    )]
     postgres: Option<u16>,
     /// Port of Keycloak
-    #[arg(long = "port-keycloak", id = "port_keycloak", env = "PULSE_PORT_KEYCLOAK", value_name = "PORT")]
+    #[arg(
+        long = "port-keycloak",
+        id = "port_keycloak",
+        env = "PULSE_PORT_KEYCLOAK",
+        value_name = "PORT"
+    )]
     keycloak: Option<u16>,
     /// Port of the queues
     #[arg(long = "port-queue", id = "port_queue", env = "PULSE_PORT_QUEUE", value_name = "PORT")]
@@ -31,7 +41,12 @@ pub struct PortArgs {
     #[arg(long = "port-smtp", id = "port_smtp", env = "PULSE_PORT_SMTP", value_name = "PORT")]
     smtp: Option<u16>,
     /// Port of the Stripe simulator
-    #[arg(long = "port-stripe", id = "port_stripe", env = "PULSE_PORT_STRIPE", value_name = "PORT")]
+    #[arg(
+        long = "port-stripe",
+        id = "port_stripe",
+        env = "PULSE_PORT_STRIPE",
+        value_name = "PORT"
+    )]
     stripe: Option<u16>,
 }
 
@@ -49,7 +64,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Fixed ones where given, else those of the last run where they are still free (links in old mails go on working), else any.
+    /// Fixed ones where given, else those of the last run where they are still free (links in old
+    /// mails go on working), else any.
     pub fn choose(args: &PortArgs, state: &Path) -> Result<Self> {
         let file = state.join("ports");
         let last = Env::read_optional(&file)?;
@@ -61,7 +77,10 @@ impl Ports {
             let listener = match (fixed, last.get(name).ok().and_then(|text| text.parse().ok())) {
                 (Some(port), _) => bind(port).with_context(|| {
                     let flag = name.to_lowercase();
-                    format!("port {port} is taken, and it was asked for by --port-{flag} or PULSE_PORT_{name}: stop what uses it, or choose another")
+                    format!(
+                        "port {port} is taken, and it was asked for by --port-{flag} or \
+                             PULSE_PORT_{name}: stop what uses it, or choose another"
+                    )
                 })?,
                 (None, Some(port)) => bind(port).or_else(|_| bind(0))?,
                 (None, None) => bind(0)?,
@@ -143,8 +162,13 @@ pub struct Env(Vec<(String, String)>);
 impl Env {
     /// Reads a file that must be there.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self(text.lines().filter_map(|line| line.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()))).collect()))
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self(
+            text.lines()
+                .filter_map(|line| line.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+                .collect(),
+        ))
     }
 
     fn read_optional(path: &Path) -> Result<Self> {
@@ -158,7 +182,8 @@ impl Env {
             writeln!(text, "{key}={value}")?;
         }
         let draft = path.with_extension("draft");
-        let mut file = fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file =
+            fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&draft, path).with_context(|| format!("cannot write {}", path.display()))
     }

@@ -10,14 +10,22 @@ use shared::allocations::model::Try;
 use shared::app::App;
 use shared::http::{Customer, Idempotent, Json, Query};
 
-/// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says what they cost
-#[utoipa::path(post, path = "/api/v1/customer/billing/addon-checkout", tag = "billing", operation_id = "open_addon_checkout", params(Try),
+/// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says
+/// what they cost
+#[utoipa::path(post, path = "/api/v1/customer/billing/addon-checkout", tag = "billing",
+    operation_id = "open_addon_checkout", params(Try),
     request_body = NewAddonCheckout,
-    responses((status = 200, description = "The price, and where to send the browser; the same again for the same key", body = AddonCheckout),
-        (status = 400, description = "`parent_not_main`, `parent_not_live`"), (status = 402, description = "`payment_refused`"),
+    responses((status = 200, description =
+        "The price, and where to send the browser; the same again for the same key",
+        body = AddonCheckout),
+        (status = 400, description = "`parent_not_main`, `parent_not_live`"),
+        (status = 402, description = "`payment_refused`"),
         (status = 404, description = "`subscription_not_found`, `tier_not_found`"),
-        (status = 409, description = "`renewal_near`, `subscription_held`, `order_expired`, `billing_account_gone`, `billing_email_refused`, `price_not_available`, `stripe_refused`, `request_in_progress`"),
-        (status = 422, description = "`invalid`, `tier_not_sold`, `amount_too_small`, `amount_too_large`"),
+        (status = 409, description = "`renewal_near`, `subscription_held`, `order_expired`, \
+            `billing_account_gone`, `billing_email_refused`, `price_not_available`, \
+            `stripe_refused`, `request_in_progress`"),
+        (status = 422,
+            description = "`invalid`, `tier_not_sold`, `amount_too_small`, `amount_too_large`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
 pub async fn open(
     State(app): State<App>,
@@ -26,7 +34,9 @@ pub async fn open(
     Idempotent(key, wanted): Idempotent<NewAddonCheckout>,
 ) -> Result<Json<AddonCheckout>> {
     if how.dry_run.0 {
-        return addons::price(app.tenant_db()?, &caller, &wanted, app.clock().now()).await.map(Json);
+        return addons::price(app.tenant_db()?, &caller, &wanted, app.clock().now())
+            .await
+            .map(Json);
     }
     addons::checkout(&app, &caller, key.as_ref(), wanted).await.map(Json)
 }

@@ -10,12 +10,20 @@ use shared::billing::{
 use shared::http::{Customer, Idempotent, Json};
 
 /// Opens a checkout at Stripe; once it is paid, the subscription comes by itself
-#[utoipa::path(post, path = "/api/v1/customer/billing/checkout", tag = "billing", operation_id = "open_checkout", request_body = NewCheckout,
+#[utoipa::path(post, path = "/api/v1/customer/billing/checkout", tag = "billing", operation_id =
+    "open_checkout", request_body = NewCheckout,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 200, description = "Opened", body = Checkout), (status = 402, description = "`payment_refused`"),
+    responses((status = 200, description = "Opened", body = Checkout),
+        (status = 402, description = "`payment_refused`"),
         (status = 404, description = "`plan_not_found`"),
-        (status = 409, description = "`already_subscribed`, `billing_account_gone`, `billing_email_refused`, `price_not_available`, `stripe_refused`, `request_in_progress`"),
+        (status = 409, description = "`already_subscribed`, `billing_account_gone`, \
+            `billing_email_refused`, `price_not_available`, `stripe_refused`, \
+            `request_in_progress`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn open(State(app): State<App>, caller: Customer, Idempotent(key, wanted): Idempotent<NewCheckout>) -> Result<Json<Checkout>> {
+pub async fn open(
+    State(app): State<App>,
+    caller: Customer,
+    Idempotent(key, wanted): Idempotent<NewCheckout>,
+) -> Result<Json<Checkout>> {
     billing::checkout(&app, &caller, key.as_ref(), wanted).await.map(Json)
 }

@@ -8,9 +8,15 @@ use shared::http::{Customer, Json, Path};
 use shared::ids::StripeSessionId;
 
 /// How far an own checkout has come: for the page that the payer comes back to
-#[utoipa::path(get, path = "/api/v1/customer/billing/checkout/{session_id}", tag = "billing", operation_id = "get_checkout",
-    responses((status = 200, description = "As it is", body = CheckoutStatus), (status = 404, description = "`session_not_found`"),
+#[utoipa::path(get, path = "/api/v1/customer/billing/checkout/{session_id}", tag = "billing",
+    operation_id = "get_checkout",
+    responses((status = 200, description = "As it is", body = CheckoutStatus),
+        (status = 404, description = "`session_not_found`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn get(State(app): State<App>, caller: Customer, Path(id): Path<StripeSessionId>) -> Result<Json<CheckoutStatus>> {
+pub async fn get(
+    State(app): State<App>,
+    caller: Customer,
+    Path(id): Path<StripeSessionId>,
+) -> Result<Json<CheckoutStatus>> {
     billing::checkout_status(&app, &caller, &id).await.map(Json)
 }

@@ -7,7 +7,8 @@ use shared::billing::{self, model::BillingConfig};
 use shared::http::{Customer, Json};
 
 /// The plans on sale, and Stripe's key for pages
-#[utoipa::path(get, path = "/api/v1/customer/billing/config", tag = "billing", operation_id = "get_billing_config",
+#[utoipa::path(get, path = "/api/v1/customer/billing/config", tag = "billing", operation_id =
+    "get_billing_config",
     responses((status = 200, description = "All of them", body = BillingConfig)))]
 pub async fn config(State(app): State<App>, caller: Customer) -> Result<Json<BillingConfig>> {
     billing::config(&app, &caller).await.map(Json)

@@ -10,10 +10,16 @@ use shared::billing::{
 use shared::http::{Body, Customer, Json};
 
 /// Opens Stripe's billing portal: payment methods, invoices, and the end of subscriptions
-#[utoipa::path(post, path = "/api/v1/customer/billing/portal", tag = "billing", operation_id = "open_portal", request_body = NewPortal,
+#[utoipa::path(post, path = "/api/v1/customer/billing/portal", tag = "billing", operation_id =
+    "open_portal", request_body = NewPortal,
     responses((status = 200, description = "Opened", body = Portal),
-        (status = 409, description = "`no_billing_account`, `billing_account_gone`, `stripe_refused`"),
+        (status = 409,
+            description = "`no_billing_account`, `billing_account_gone`, `stripe_refused`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn open(State(app): State<App>, caller: Customer, Body(wanted): Body<NewPortal>) -> Result<Json<Portal>> {
+pub async fn open(
+    State(app): State<App>,
+    caller: Customer,
+    Body(wanted): Body<NewPortal>,
+) -> Result<Json<Portal>> {
     billing::portal(&app, &caller, &wanted).await.map(Json)
 }

@@ -7,7 +7,8 @@ use shared::billing::{self, model::BillingStatus};
 use shared::http::{Customer, Json};
 
 /// The own subscriptions that have not ended, with their slots, and whether payments come by Stripe
-#[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id = "get_billing_status",
+#[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id =
+    "get_billing_status",
     responses((status = 200, description = "As it is", body = BillingStatus)))]
 pub async fn status(State(app): State<App>, caller: Customer) -> Result<Json<BillingStatus>> {
     billing::status(app.tenant_db()?, &caller).await.map(Json)

@@ -11,9 +11,18 @@ use shared::devices::{
 use shared::http::{Body, Customer, Json, Query};
 
 /// Gives up to 500 devices a tier, or takes it: each that can, or all or none
-#[utoipa::path(post, path = "/api/v1/customer/devices/tier-assignments", tag = "own devices", operation_id = "assign_tiers", request_body = Bulk, params(Try),
-    responses((status = 200, description = "A result for each device; `applied` says whether it was done", body = Assignments),
+#[utoipa::path(post, path = "/api/v1/customer/devices/tier-assignments", tag = "own devices",
+    operation_id = "assign_tiers", request_body = Bulk, params(Try),
+    responses((status = 200, description =
+        "A result for each device; `applied` says whether it was done", body = Assignments),
         (status = 404, description = "`tier_not_found`")))]
-pub async fn assign_many(State(app): State<App>, caller: Customer, Query(how): Query<Try>, Body(wanted): Body<Bulk>) -> Result<Json<Assignments>> {
-    own::assign_many(app.tenant_db()?, &caller, wanted, how.dry_run.0, app.clock().now()).await.map(Json)
+pub async fn assign_many(
+    State(app): State<App>,
+    caller: Customer,
+    Query(how): Query<Try>,
+    Body(wanted): Body<Bulk>,
+) -> Result<Json<Assignments>> {
+    own::assign_many(app.tenant_db()?, &caller, wanted, how.dry_run.0, app.clock().now())
+        .await
+        .map(Json)
 }

@@ -11,10 +11,19 @@ use shared::http::{Body, Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// Gives a device a tier, while there is a free slot of it
-#[utoipa::path(put, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices", operation_id = "assign_tier", request_body = TierAssignment,
-    responses((status = 200, description = "It has it", body = TierChange), (status = 400, description = "`no_subscription`"),
+#[utoipa::path(put, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",
+    operation_id = "assign_tier", request_body = TierAssignment,
+    responses((status = 200, description = "It has it", body = TierChange),
+        (status = 400, description = "`no_subscription`"),
         (status = 402, description = "`subscription_not_live`, `tier_not_in_plan`, `no_free_slot`"),
         (status = 404, description = "`device_not_found`, `tier_not_found`")))]
-pub async fn assign_tier(State(app): State<App>, caller: Customer, Path(id): Path<DeviceId>, Body(wanted): Body<TierAssignment>) -> Result<Json<TierChange>> {
-    own::assign_tier(app.tenant_db()?, &caller, &id, wanted.tier_id.get_i32(), app.clock().now()).await.map(Json)
+pub async fn assign_tier(
+    State(app): State<App>,
+    caller: Customer,
+    Path(id): Path<DeviceId>,
+    Body(wanted): Body<TierAssignment>,
+) -> Result<Json<TierChange>> {
+    own::assign_tier(app.tenant_db()?, &caller, &id, wanted.tier_id.get_i32(), app.clock().now())
+        .await
+        .map(Json)
 }

@@ -18,9 +18,15 @@ pub struct Decommissioned {
 }
 
 /// Takes a device out of use; its place and its slot are free
-#[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}", tag = "own devices", operation_id = "decommission_own_device",
-    responses((status = 200, description = "Out of use", body = Decommissioned), (status = 404, description = "`device_not_found`")))]
-pub async fn decommission(State(app): State<App>, caller: Customer, Path(id): Path<DeviceId>) -> Result<Json<Decommissioned>> {
+#[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",
+    operation_id = "decommission_own_device",
+    responses((status = 200, description = "Out of use", body = Decommissioned),
+        (status = 404, description = "`device_not_found`")))]
+pub async fn decommission(
+    State(app): State<App>,
+    caller: Customer,
+    Path(id): Path<DeviceId>,
+) -> Result<Json<Decommissioned>> {
     own::decommission(app.tenant_db()?, &caller, &id, app.clock().now()).await?;
     Ok(Json(Decommissioned { status: "ok", device_id: id }))
 }

@@ -8,8 +8,14 @@ use shared::http::{Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// An own device, with its tier
-#[utoipa::path(get, path = "/api/v1/customer/devices/{device_id}", tag = "own devices", operation_id = "get_own_device",
-    responses((status = 200, description = "It", body = Device), (status = 404, description = "`device_not_found`")))]
-pub async fn get(State(app): State<App>, caller: Customer, Path(id): Path<DeviceId>) -> Result<Json<Device>> {
+#[utoipa::path(get, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",
+    operation_id = "get_own_device",
+    responses((status = 200, description = "It", body = Device), (status = 404, description =
+        "`device_not_found`")))]
+pub async fn get(
+    State(app): State<App>,
+    caller: Customer,
+    Path(id): Path<DeviceId>,
+) -> Result<Json<Device>> {
     own::get(app.tenant_db()?, &caller, &id).await.map(Json)
 }

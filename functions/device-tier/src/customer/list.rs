@@ -22,10 +22,19 @@ pub struct OwnDevices {
 }
 
 /// Own devices in use, by id
-#[utoipa::path(get, path = "/api/v1/customer/devices", tag = "own devices", operation_id = "list_own_devices", params(OwnDeviceFilter),
+#[utoipa::path(get, path = "/api/v1/customer/devices", tag = "own devices", operation_id =
+    "list_own_devices", params(OwnDeviceFilter),
     responses((status = 200, description = "A page", body = OwnDevices)))]
-pub async fn list(State(app): State<App>, caller: Customer, Query(filter): Query<OwnDeviceFilter>) -> Result<Json<OwnDevices>> {
+pub async fn list(
+    State(app): State<App>,
+    caller: Customer,
+    Query(filter): Query<OwnDeviceFilter>,
+) -> Result<Json<OwnDevices>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = own::list(app.tenant_db()?, &caller, &filter.into(), &page).await?;
-    Ok(Json(OwnDevices { count: slice.items.len(), devices: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(OwnDevices {
+        count: slice.items.len(),
+        devices: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

@@ -19,9 +19,18 @@ pub struct OfferedTiers {
 }
 
 /// The device tiers that devices can be given, in their order
-#[utoipa::path(get, path = "/api/v1/customer/device-tiers", tag = "own devices", operation_id = "list_offered_tiers", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/customer/device-tiers", tag = "own devices", operation_id =
+    "list_offered_tiers", params(PageQuery),
     responses((status = 200, description = "A page", body = OfferedTiers)))]
-pub async fn list_tiers(State(app): State<App>, caller: Customer, Query(query): Query<PageQuery>) -> Result<Json<OfferedTiers>> {
+pub async fn list_tiers(
+    State(app): State<App>,
+    caller: Customer,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<OfferedTiers>> {
     let slice = tiers::offered(app.tenant_db()?, &caller, &query.page()?).await?;
-    Ok(Json(OfferedTiers { count: slice.items.len(), tiers: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(OfferedTiers {
+        count: slice.items.len(),
+        tiers: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

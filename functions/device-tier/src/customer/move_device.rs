@@ -11,9 +11,19 @@ use shared::http::{Body, Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// Moves a device to another of the own subscriptions; its slot moves with it
-#[utoipa::path(post, path = "/api/v1/customer/devices/{device_id}/subscription", tag = "own devices", operation_id = "move_own_device", request_body = OwnMove,
-    responses((status = 200, description = "It is there", body = Moved), (status = 400, description = "`subscription_not_live`, `device_limit_reached`"),
-        (status = 404, description = "`device_not_found`, `subscription_not_found`"), (status = 409, description = "`no_free_slot`")))]
-pub async fn move_device(State(app): State<App>, caller: Customer, Path(id): Path<DeviceId>, Body(wanted): Body<OwnMove>) -> Result<Json<Moved>> {
-    own::move_to(app.tenant_db()?, &caller, &id, &wanted.subscription_id, app.clock().now()).await.map(Json)
+#[utoipa::path(post, path = "/api/v1/customer/devices/{device_id}/subscription", tag =
+    "own devices", operation_id = "move_own_device", request_body = OwnMove,
+    responses((status = 200, description = "It is there", body = Moved),
+        (status = 400, description = "`subscription_not_live`, `device_limit_reached`"),
+        (status = 404, description = "`device_not_found`, `subscription_not_found`"),
+        (status = 409, description = "`no_free_slot`")))]
+pub async fn move_device(
+    State(app): State<App>,
+    caller: Customer,
+    Path(id): Path<DeviceId>,
+    Body(wanted): Body<OwnMove>,
+) -> Result<Json<Moved>> {
+    own::move_to(app.tenant_db()?, &caller, &id, &wanted.subscription_id, app.clock().now())
+        .await
+        .map(Json)
 }

@@ -10,11 +10,19 @@ use shared::devices::{
 use shared::http::{Customer, Idempotent, Made};
 
 /// Registers a device, where one more was paid for
-#[utoipa::path(post, path = "/api/v1/customer/devices", tag = "own devices", operation_id = "register_own_device", request_body = OwnDevice,
+#[utoipa::path(post, path = "/api/v1/customer/devices", tag = "own devices", operation_id =
+    "register_own_device", request_body = OwnDevice,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, description = "Registered", body = Device),
-        (status = 402, description = "`device_limit_reached`, `subscription_not_live`, `no_live_subscription`"),
-        (status = 404, description = "`subscription_not_found`"), (status = 409, description = "`device_exists`, `request_in_progress`")))]
-pub async fn register(State(app): State<App>, caller: Customer, Idempotent(key, new): Idempotent<OwnDevice>) -> Result<Made<Device>> {
+        (status = 402,
+            description =
+                "`device_limit_reached`, `subscription_not_live`, `no_live_subscription`"),
+        (status = 404, description = "`subscription_not_found`"), (status = 409, description =
+            "`device_exists`, `request_in_progress`")))]
+pub async fn register(
+    State(app): State<App>,
+    caller: Customer,
+    Idempotent(key, new): Idempotent<OwnDevice>,
+) -> Result<Made<Device>> {
     own::register(app.tenant_db()?, &caller, key.as_ref(), new, app.clock().now()).await.map(Made)
 }

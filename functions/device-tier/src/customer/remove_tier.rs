@@ -8,8 +8,14 @@ use shared::http::{Customer, Json, Path};
 use shared::ids::DeviceId;
 
 /// Takes a device's tier, and frees its slot
-#[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices", operation_id = "remove_tier",
-    responses((status = 200, description = "It has none", body = TierChange), (status = 404, description = "`device_not_found`")))]
-pub async fn remove_tier(State(app): State<App>, caller: Customer, Path(id): Path<DeviceId>) -> Result<Json<TierChange>> {
+#[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",
+    operation_id = "remove_tier",
+    responses((status = 200, description = "It has none", body = TierChange),
+        (status = 404, description = "`device_not_found`")))]
+pub async fn remove_tier(
+    State(app): State<App>,
+    caller: Customer,
+    Path(id): Path<DeviceId>,
+) -> Result<Json<TierChange>> {
     own::remove_tier(app.tenant_db()?, &caller, &id, app.clock().now()).await.map(Json)
 }

@@ -22,10 +22,19 @@ pub struct DeviceList {
 }
 
 /// Devices by any filter, by tenant and id
-#[utoipa::path(get, path = "/api/v1/operator/devices", tag = "devices", operation_id = "list_devices", params(DeviceFilter),
+#[utoipa::path(get, path = "/api/v1/operator/devices", tag = "devices", operation_id =
+    "list_devices", params(DeviceFilter),
     responses((status = 200, description = "A page", body = DeviceList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<DeviceFilter>) -> Result<Json<DeviceList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<DeviceFilter>,
+) -> Result<Json<DeviceList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = devices::list(app.operator_db()?, &filter, &page).await?;
-    Ok(Json(DeviceList { count: slice.items.len(), devices: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(DeviceList {
+        count: slice.items.len(),
+        devices: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

@@ -11,10 +11,19 @@ use shared::http::{Admin, Body, Json, Path};
 use shared::ids::DeviceId;
 
 /// Moves a device to another subscription of its tenant; its slot moves with it
-#[utoipa::path(post, path = "/api/v1/operator/devices/{device_id}/subscription", tag = "devices", operation_id = "move_device", request_body = Move,
+#[utoipa::path(post, path = "/api/v1/operator/devices/{device_id}/subscription", tag = "devices",
+    operation_id = "move_device", request_body = Move,
     responses((status = 200, description = "It is there", body = Moved),
-        (status = 400, description = "`subscription_of_another_tenant`, `subscription_not_live`, `device_limit_reached`"),
-        (status = 404, description = "`device_not_found`, `subscription_not_found`"), (status = 409, description = "`device_ambiguous`, `no_free_slot`")))]
-pub async fn move_device(State(app): State<App>, Admin(by): Admin, Path(id): Path<DeviceId>, Body(wanted): Body<Move>) -> Result<Json<Moved>> {
+        (status = 400,
+            description = "`subscription_of_another_tenant`, `subscription_not_live`, \
+                `device_limit_reached`"),
+        (status = 404, description = "`device_not_found`, `subscription_not_found`"),
+        (status = 409, description = "`device_ambiguous`, `no_free_slot`")))]
+pub async fn move_device(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<DeviceId>,
+    Body(wanted): Body<Move>,
+) -> Result<Json<Moved>> {
     devices::move_to(app.operator_db()?, &by, &id, wanted, app.clock().now()).await.map(Json)
 }

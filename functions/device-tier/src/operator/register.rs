@@ -10,11 +10,17 @@ use shared::devices::{
 use shared::http::{Admin, Idempotent, Made};
 
 /// Registers a device for a tenant
-#[utoipa::path(post, path = "/api/v1/operator/devices", tag = "devices", operation_id = "register_device", request_body = NewDevice,
+#[utoipa::path(post, path = "/api/v1/operator/devices", tag = "devices", operation_id =
+    "register_device", request_body = NewDevice,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "Registered", body = Device), (status = 402, description = "`device_limit_reached`, `subscription_not_live`"),
+    responses((status = 201, description = "Registered", body = Device),
+        (status = 402, description = "`device_limit_reached`, `subscription_not_live`"),
         (status = 404, description = "`tenant_not_found`, `subscription_not_found`"),
         (status = 409, description = "`device_exists`, `tenant_deleted`, `request_in_progress`")))]
-pub async fn register(State(app): State<App>, Admin(by): Admin, Idempotent(key, new): Idempotent<NewDevice>) -> Result<Made<Device>> {
+pub async fn register(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Idempotent(key, new): Idempotent<NewDevice>,
+) -> Result<Made<Device>> {
     devices::register(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await.map(Made)
 }

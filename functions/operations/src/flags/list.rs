@@ -22,10 +22,19 @@ pub struct FlagList {
 }
 
 /// What a person should look at, newest first; only what is open, unless `status` says otherwise
-#[utoipa::path(get, path = "/api/v1/operator/flags", tag = "operations", operation_id = "list_flags", params(FlagFilter),
+#[utoipa::path(get, path = "/api/v1/operator/flags", tag = "operations", operation_id =
+    "list_flags", params(FlagFilter),
     responses((status = 200, description = "A page", body = FlagList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<FlagFilter>) -> Result<Json<FlagList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<FlagFilter>,
+) -> Result<Json<FlagList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = flags::list(app.operator_db()?, &filter, &page).await?;
-    Ok(Json(FlagList { count: slice.items.len(), flags: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(FlagList {
+        count: slice.items.len(),
+        flags: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

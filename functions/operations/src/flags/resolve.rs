@@ -10,9 +10,16 @@ use shared::flags::{
 use shared::http::{Admin, Body, Json, Path};
 
 /// Ends an open flag, with a note; what it is about is untouched
-#[utoipa::path(post, path = "/api/v1/operator/flags/{flag_id}/resolve", tag = "operations", operation_id = "resolve_flag", request_body = Resolution,
-    responses((status = 200, description = "As it is now", body = FlagRow), (status = 404, description = "`flag_not_found`"),
+#[utoipa::path(post, path = "/api/v1/operator/flags/{flag_id}/resolve", tag = "operations",
+    operation_id = "resolve_flag", request_body = Resolution,
+    responses((status = 200, description = "As it is now", body = FlagRow),
+        (status = 404, description = "`flag_not_found`"),
         (status = 409, description = "`flag_resolved`: by whom and when")))]
-pub async fn resolve(State(app): State<App>, Admin(by): Admin, Path(id): Path<i64>, Body(resolution): Body<Resolution>) -> Result<Json<FlagRow>> {
+pub async fn resolve(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<i64>,
+    Body(resolution): Body<Resolution>,
+) -> Result<Json<FlagRow>> {
     flags::resolve(app.operator_db()?, &by, id, resolution.note, app.clock().now()).await.map(Json)
 }

@@ -10,10 +10,17 @@ use shared::outbox::{
 };
 
 /// Ends an unfinished step, and what waits for it, undone
-#[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/dismiss", tag = "operations", operation_id = "dismiss_provisioning",
+#[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/dismiss", tag = "operations",
+    operation_id = "dismiss_provisioning",
     request_body = Dismissal,
-    responses((status = 200, description = "As it is now", body = StepRow), (status = 404, description = "`step_not_found`"),
+    responses((status = 200, description = "As it is now", body = StepRow),
+        (status = 404, description = "`step_not_found`"),
         (status = 409, description = "`step_final`: it is done or dismissed")))]
-pub async fn dismiss(State(app): State<App>, Admin(by): Admin, Path(id): Path<i64>, Body(dismissal): Body<Dismissal>) -> Result<Json<StepRow>> {
+pub async fn dismiss(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<i64>,
+    Body(dismissal): Body<Dismissal>,
+) -> Result<Json<StepRow>> {
     outbox::dismiss(app.operator_db()?, &by, id, &dismissal.note, app.clock().now()).await.map(Json)
 }

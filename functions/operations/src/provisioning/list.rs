@@ -22,10 +22,19 @@ pub struct StepList {
 }
 
 /// Steps of the outbox, newest first, whatever their status
-#[utoipa::path(get, path = "/api/v1/operator/provisioning", tag = "operations", operation_id = "list_provisioning", params(StepFilter),
+#[utoipa::path(get, path = "/api/v1/operator/provisioning", tag = "operations", operation_id =
+    "list_provisioning", params(StepFilter),
     responses((status = 200, description = "A page", body = StepList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<StepFilter>) -> Result<Json<StepList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<StepFilter>,
+) -> Result<Json<StepList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = outbox::list(app.operator_db()?, &filter, &page).await?;
-    Ok(Json(StepList { count: slice.items.len(), steps: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(StepList {
+        count: slice.items.len(),
+        steps: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

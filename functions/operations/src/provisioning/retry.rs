@@ -9,10 +9,18 @@ use shared::outbox::{
     model::{Retry, StepRow},
 };
 
-/// Has an unfinished step tried again, for another 72 hours, with another mail address if need be; the outbox runs every minute
-#[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/retry", tag = "operations", operation_id = "retry_provisioning", request_body = Retry,
-    responses((status = 200, description = "As it is now", body = StepRow), (status = 404, description = "`step_not_found`"),
+/// Has an unfinished step tried again, for another 72 hours, with another mail address if need be;
+/// the outbox runs every minute
+#[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/retry", tag = "operations",
+    operation_id = "retry_provisioning", request_body = Retry,
+    responses((status = 200, description = "As it is now", body = StepRow),
+        (status = 404, description = "`step_not_found`"),
         (status = 409, description = "`step_final`: it is done or dismissed")))]
-pub async fn retry(State(app): State<App>, Admin(by): Admin, Path(id): Path<i64>, Body(retry): Body<Retry>) -> Result<Json<StepRow>> {
+pub async fn retry(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<i64>,
+    Body(retry): Body<Retry>,
+) -> Result<Json<StepRow>> {
     outbox::retry(app.operator_db()?, &by, id, retry.email, app.clock().now()).await.map(Json)
 }

@@ -10,9 +10,17 @@ use shared::renewals::desk::{
 };
 
 /// Lets so many lose access after all, until then; a later word replaces an earlier one
-#[utoipa::path(post, path = "/api/v1/operator/renewals/breaker", tag = "operations", operation_id = "approve_renewals", request_body = NewBreakerApproval,
+#[utoipa::path(post, path = "/api/v1/operator/renewals/breaker", tag = "operations",
+    operation_id = "approve_renewals", request_body = NewBreakerApproval,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "The next runs go on", body = BreakerApproval), (status = 409, description = "`request_in_progress`")))]
-pub async fn approve(State(app): State<App>, Admin(by): Admin, Idempotent(key, approval): Idempotent<NewBreakerApproval>) -> Result<Made<BreakerApproval>> {
-    desk::approve(app.operator_db()?, &by, key.as_ref(), approval, app.clock().now()).await.map(Made)
+    responses((status = 201, description = "The next runs go on", body = BreakerApproval),
+        (status = 409, description = "`request_in_progress`")))]
+pub async fn approve(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Idempotent(key, approval): Idempotent<NewBreakerApproval>,
+) -> Result<Made<BreakerApproval>> {
+    desk::approve(app.operator_db()?, &by, key.as_ref(), approval, app.clock().now())
+        .await
+        .map(Made)
 }

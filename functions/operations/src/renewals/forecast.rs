@@ -21,11 +21,21 @@ pub struct ForecastList {
     next_cursor: Option<String>,
 }
 
-/// What will become of whom, when and why, the first first: ends of terms and of graces, overdue ones too
-#[utoipa::path(get, path = "/api/v1/operator/renewals", tag = "operations", operation_id = "list_renewals", params(ForecastFilter),
+/// What will become of whom, when and why, the first first: ends of terms and of graces, overdue
+/// ones too
+#[utoipa::path(get, path = "/api/v1/operator/renewals", tag = "operations", operation_id =
+    "list_renewals", params(ForecastFilter),
     responses((status = 200, description = "A page", body = ForecastList)))]
-pub async fn forecast(State(app): State<App>, _: Operator, Query(filter): Query<ForecastFilter>) -> Result<Json<ForecastList>> {
+pub async fn forecast(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<ForecastFilter>,
+) -> Result<Json<ForecastList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = renewals::forecast(app.operator_db()?, &filter, &page, app.clock().now()).await?;
-    Ok(Json(ForecastList { count: slice.items.len(), renewals: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(ForecastList {
+        count: slice.items.len(),
+        renewals: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

@@ -13,15 +13,22 @@ use utoipa::ToSchema;
 /// A run that was asked for.
 #[derive(Serialize, ToSchema)]
 pub struct Requested {
-    /// `requested`: it begins within seconds, and is then the first of `GET /api/v1/operator/renewals/runs`.
+    /// `requested`: it begins within seconds, and is then the first of `GET
+    /// /api/v1/operator/renewals/runs`.
     status: &'static str,
 }
 
 /// Says what an hourly run would do now or at another instant, or has one done now
-#[utoipa::path(post, path = "/api/v1/operator/renewals/run", tag = "operations", operation_id = "run_renewals", request_body = RunRequest,
-    responses((status = 200, description = "What it would do, and nothing of it done", body = Summary), (status = 202, description = "It will be done", body = Requested),
+#[utoipa::path(post, path = "/api/v1/operator/renewals/run", tag = "operations", operation_id =
+    "run_renewals", request_body = RunRequest,
+    responses((status = 200, description = "What it would do, and nothing of it done",
+        body = Summary), (status = 202, description = "It will be done", body = Requested),
         (status = 503, description = "`unavailable`: the queue did not take it; ask again")))]
-pub async fn run(State(app): State<App>, Admin(by): Admin, Body(asked): Body<RunRequest>) -> Result<Response> {
+pub async fn run(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Body(asked): Body<RunRequest>,
+) -> Result<Response> {
     let now = app.clock().now();
     if asked.dry_run {
         let at = asked.as_of.map_or(now, shared::fields::Instant::get);

@@ -19,9 +19,18 @@ pub struct RunList {
 }
 
 /// Hourly runs, newest first, those that operators asked for among them
-#[utoipa::path(get, path = "/api/v1/operator/renewals/runs", tag = "operations", operation_id = "list_renewal_runs", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/operator/renewals/runs", tag = "operations", operation_id =
+    "list_renewal_runs", params(PageQuery),
     responses((status = 200, description = "A page", body = RunList)))]
-pub async fn runs(State(app): State<App>, _: Operator, Query(query): Query<PageQuery>) -> Result<Json<RunList>> {
+pub async fn runs(
+    State(app): State<App>,
+    _: Operator,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<RunList>> {
     let slice = desk::runs(app.operator_db()?, &query.page()?).await?;
-    Ok(Json(RunList { count: slice.items.len(), runs: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(RunList {
+        count: slice.items.len(),
+        runs: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

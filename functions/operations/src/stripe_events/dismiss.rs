@@ -11,9 +11,11 @@ use shared::http::{Admin, Body, Json, Path};
 use shared::ids::StripeEventId;
 
 /// Ends a waiting or failed event, with a note; nothing of it is applied
-#[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/dismiss", tag = "operations", operation_id = "dismiss_stripe_event",
+#[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/dismiss", tag = "operations",
+    operation_id = "dismiss_stripe_event",
     request_body = EventDismissal,
-    responses((status = 200, description = "As it is now", body = EventDetail), (status = 404, description = "`stripe_event_not_found`"),
+    responses((status = 200, description = "As it is now", body = EventDetail),
+        (status = 404, description = "`stripe_event_not_found`"),
         (status = 409, description = "`event_final`: it is applied, ignored or dismissed")))]
 pub async fn dismiss(
     State(app): State<App>,
@@ -21,5 +23,7 @@ pub async fn dismiss(
     Path(id): Path<StripeEventId>,
     Body(dismissal): Body<EventDismissal>,
 ) -> Result<Json<EventDetail>> {
-    replay::dismiss(app.operator_db()?, &id, dismissal.note.as_str(), &by, app.clock().now()).await.map(Json)
+    replay::dismiss(app.operator_db()?, &id, dismissal.note.as_str(), &by, app.clock().now())
+        .await
+        .map(Json)
 }

@@ -22,10 +22,19 @@ pub struct EventList {
 }
 
 /// Stripe's events that were recorded, the latest first, whatever their status
-#[utoipa::path(get, path = "/api/v1/operator/stripe-events", tag = "operations", operation_id = "list_stripe_events", params(EventFilter),
+#[utoipa::path(get, path = "/api/v1/operator/stripe-events", tag = "operations", operation_id =
+    "list_stripe_events", params(EventFilter),
     responses((status = 200, description = "A page", body = EventList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<EventFilter>) -> Result<Json<EventList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<EventFilter>,
+) -> Result<Json<EventList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = replay::list(app.operator_db()?, &filter, &page).await?;
-    Ok(Json(EventList { count: slice.items.len(), events: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(EventList {
+        count: slice.items.len(),
+        events: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

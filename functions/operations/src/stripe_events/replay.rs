@@ -8,10 +8,19 @@ use shared::http::{Admin, Json, Path};
 use shared::ids::StripeEventId;
 
 /// Puts a waiting or failed event on the queue again, after its cause was mended
-#[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/replay", tag = "operations", operation_id = "replay_stripe_event",
-    responses((status = 200, description = "As it is now; it is applied within seconds", body = EventDetail),
-        (status = 404, description = "`stripe_event_not_found`"), (status = 409, description = "`event_final`: it is applied, ignored or dismissed"),
+#[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/replay", tag = "operations",
+    operation_id = "replay_stripe_event",
+    responses((status = 200, description = "As it is now; it is applied within seconds",
+        body = EventDetail),
+        (status = 404, description = "`stripe_event_not_found`"), (status = 409, description =
+            "`event_final`: it is applied, ignored or dismissed"),
         (status = 503, description = "`unavailable`: the queue did not take it; ask again")))]
-pub async fn replay(State(app): State<App>, Admin(by): Admin, Path(id): Path<StripeEventId>) -> Result<Json<EventDetail>> {
-    events::replay::replay(app.operator_db()?, app.event_queue()?, &id, &by, app.clock().now()).await.map(Json)
+pub async fn replay(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<StripeEventId>,
+) -> Result<Json<EventDetail>> {
+    events::replay::replay(app.operator_db()?, app.event_queue()?, &id, &by, app.clock().now())
+        .await
+        .map(Json)
 }

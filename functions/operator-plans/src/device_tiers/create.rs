@@ -10,10 +10,19 @@ use shared::tiers::{
 };
 
 /// Adds a device tier
-#[utoipa::path(post, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id = "create_device_tier", request_body = NewTier,
+#[utoipa::path(post, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id =
+    "create_device_tier", request_body = NewTier,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "Added", body = Tier), (status = 409, description = "`tier_exists`, `price_taken`, `request_in_progress`")))]
-pub async fn create(State(app): State<App>, Admin(by): Admin, Idempotent(key, new): Idempotent<NewTier>) -> Result<Created<Tier>> {
+    responses((status = 201, description = "Added", body = Tier), (status = 409, description =
+        "`tier_exists`, `price_taken`, `request_in_progress`")))]
+pub async fn create(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Idempotent(key, new): Idempotent<NewTier>,
+) -> Result<Created<Tier>> {
     let tier = tiers::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
-    Ok(Created { location: format!("/api/v1/operator/device-tiers/{}", tier.tier_id), resource: tier })
+    Ok(Created {
+        location: format!("/api/v1/operator/device-tiers/{}", tier.tier_id),
+        resource: tier,
+    })
 }

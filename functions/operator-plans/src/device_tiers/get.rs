@@ -7,8 +7,10 @@ use shared::http::{Operator, Path, Tagged};
 use shared::tiers::{self, model::Tier};
 
 /// A device tier, with the `ETag` that a change of it may name
-#[utoipa::path(get, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers", operation_id = "get_device_tier",
-    responses((status = 200, description = "It", body = Tier), (status = 404, description = "`tier_not_found`")))]
+#[utoipa::path(get, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers",
+    operation_id = "get_device_tier",
+    responses((status = 200, description = "It", body = Tier), (status = 404, description =
+        "`tier_not_found`")))]
 pub async fn get(State(app): State<App>, _: Operator, Path(id): Path<i32>) -> Result<Tagged<Tier>> {
     tiers::get(app.operator_db()?, id).await.map(Tagged)
 }

@@ -19,9 +19,18 @@ pub struct TierList {
 }
 
 /// All device tiers, retired ones too, in their order
-#[utoipa::path(get, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id = "list_device_tiers", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id =
+    "list_device_tiers", params(PageQuery),
     responses((status = 200, description = "A page", body = TierList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(query): Query<PageQuery>) -> Result<Json<TierList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<TierList>> {
     let slice = tiers::list(app.operator_db()?, &query.page()?).await?;
-    Ok(Json(TierList { count: slice.items.len(), tiers: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(TierList {
+        count: slice.items.len(),
+        tiers: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

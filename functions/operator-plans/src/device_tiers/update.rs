@@ -10,10 +10,21 @@ use shared::tiers::{
 };
 
 /// Changes what the body names
-#[utoipa::path(put, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers", operation_id = "update_device_tier",
+#[utoipa::path(put, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers",
+    operation_id = "update_device_tier",
     request_body = TierUpdate, params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Updated<Tier>), (status = 400, description = "`no_fields`, `malformed_json`"),
-        (status = 404, description = "`tier_not_found`"), (status = 409, description = "`price_taken`"), (status = 412, description = "`version_changed`")))]
-pub async fn update(State(app): State<App>, Admin(by): Admin, Path(id): Path<i32>, if_match: IfMatch, Body(update): Body<TierUpdate>) -> Result<Updated<Tier>> {
-    tiers::update(app.operator_db()?, &by, id, &if_match, update, app.clock().now()).await.map(Updated::ok)
+    responses((status = 200, description = "As it is now", body = Updated<Tier>),
+        (status = 400, description = "`no_fields`, `malformed_json`"),
+        (status = 404, description = "`tier_not_found`"), (status = 409, description =
+            "`price_taken`"), (status = 412, description = "`version_changed`")))]
+pub async fn update(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<i32>,
+    if_match: IfMatch,
+    Body(update): Body<TierUpdate>,
+) -> Result<Updated<Tier>> {
+    tiers::update(app.operator_db()?, &by, id, &if_match, update, app.clock().now())
+        .await
+        .map(Updated::ok)
 }

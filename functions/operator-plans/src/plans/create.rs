@@ -10,10 +10,16 @@ use shared::plans::{
 };
 
 /// Adds a plan
-#[utoipa::path(post, path = "/api/v1/operator/plans", tag = "plans", operation_id = "create_plan", request_body = NewPlan,
+#[utoipa::path(post, path = "/api/v1/operator/plans", tag = "plans", operation_id = "create_plan",
+    request_body = NewPlan,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "Added", body = Plan), (status = 409, description = "`plan_exists`, `price_taken`, `request_in_progress`")))]
-pub async fn create(State(app): State<App>, Admin(by): Admin, Idempotent(key, new): Idempotent<NewPlan>) -> Result<Created<Plan>> {
+    responses((status = 201, description = "Added", body = Plan), (status = 409, description =
+        "`plan_exists`, `price_taken`, `request_in_progress`")))]
+pub async fn create(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Idempotent(key, new): Idempotent<NewPlan>,
+) -> Result<Created<Plan>> {
     let plan = plans::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
     Ok(Created { location: format!("/api/v1/operator/plans/{}", plan.plan_id), resource: plan })
 }

@@ -8,8 +8,14 @@ use shared::ids::PlanId;
 use shared::plans::{self, model::Plan};
 
 /// A plan, with the `ETag` that a change of it may name
-#[utoipa::path(get, path = "/api/v1/operator/plans/{plan_id}", tag = "plans", operation_id = "get_plan",
-    responses((status = 200, description = "It", body = Plan), (status = 404, description = "`plan_not_found`")))]
-pub async fn get(State(app): State<App>, _: Operator, Path(id): Path<PlanId>) -> Result<Tagged<Plan>> {
+#[utoipa::path(get, path = "/api/v1/operator/plans/{plan_id}", tag = "plans", operation_id =
+    "get_plan",
+    responses((status = 200, description = "It", body = Plan), (status = 404, description =
+        "`plan_not_found`")))]
+pub async fn get(
+    State(app): State<App>,
+    _: Operator,
+    Path(id): Path<PlanId>,
+) -> Result<Tagged<Plan>> {
     plans::get(app.operator_db()?, &id).await.map(Tagged)
 }

@@ -8,8 +8,14 @@ use shared::ids::PlanId;
 use shared::plans::{self, model::TierDefaults};
 
 /// How many slots of which tier a plan brings
-#[utoipa::path(get, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans", operation_id = "get_tier_defaults",
-    responses((status = 200, description = "All of them", body = TierDefaults), (status = 404, description = "`plan_not_found`")))]
-pub async fn get(State(app): State<App>, _: Operator, Path(id): Path<PlanId>) -> Result<Tagged<TierDefaults>> {
+#[utoipa::path(get, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans",
+    operation_id = "get_tier_defaults",
+    responses((status = 200, description = "All of them", body = TierDefaults),
+        (status = 404, description = "`plan_not_found`")))]
+pub async fn get(
+    State(app): State<App>,
+    _: Operator,
+    Path(id): Path<PlanId>,
+) -> Result<Tagged<TierDefaults>> {
     plans::tier_defaults(app.operator_db()?, &id).await.map(Tagged)
 }

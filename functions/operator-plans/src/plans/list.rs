@@ -19,9 +19,18 @@ pub struct PlanList {
 }
 
 /// All plans, retired ones too, in the order of the catalogue
-#[utoipa::path(get, path = "/api/v1/operator/plans", tag = "plans", operation_id = "list_plans", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/operator/plans", tag = "plans", operation_id = "list_plans",
+    params(PageQuery),
     responses((status = 200, description = "A page", body = PlanList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(query): Query<PageQuery>) -> Result<Json<PlanList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<PlanList>> {
     let slice = plans::list(app.operator_db()?, &query.page()?).await?;
-    Ok(Json(PlanList { count: slice.items.len(), plans: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(PlanList {
+        count: slice.items.len(),
+        plans: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

@@ -12,10 +12,12 @@ use shared::plans::{
 };
 
 /// Replaces the whole list; subscriptions that exist keep what they have until a sync
-#[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans", operation_id = "set_tier_defaults",
+#[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans",
+    operation_id = "set_tier_defaults",
     request_body = Vec<TierDefault>, params(("If-Match" = Option<String>, Header)),
     responses((status = 200, description = "As they are now", body = Updated<TierDefaults>),
-        (status = 404, description = "`plan_not_found`, `tier_not_found`"), (status = 412, description = "`version_changed`")))]
+        (status = 404, description = "`plan_not_found`, `tier_not_found`"),
+        (status = 412, description = "`version_changed`")))]
 pub async fn set(
     State(app): State<App>,
     Admin(by): Admin,
@@ -23,5 +25,7 @@ pub async fn set(
     if_match: IfMatch,
     Body(wanted): Body<List<TierDefault, 100>>,
 ) -> Result<Updated<TierDefaults>> {
-    plans::set_tier_defaults(app.operator_db()?, &by, &id, &if_match, wanted, app.clock().now()).await.map(Updated::ok)
+    plans::set_tier_defaults(app.operator_db()?, &by, &id, &if_match, wanted, app.clock().now())
+        .await
+        .map(Updated::ok)
 }

@@ -11,10 +11,13 @@ use shared::plans::{
 };
 
 /// Changes what the body names; subscriptions that exist keep what they have
-#[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}", tag = "plans", operation_id = "update_plan", request_body = PlanUpdate,
+#[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}", tag = "plans", operation_id =
+    "update_plan", request_body = PlanUpdate,
     params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Updated<Plan>), (status = 400, description = "`no_fields`, `malformed_json`"),
-        (status = 404, description = "`plan_not_found`"), (status = 409, description = "`price_taken`"), (status = 412, description = "`version_changed`")))]
+    responses((status = 200, description = "As it is now", body = Updated<Plan>),
+        (status = 400, description = "`no_fields`, `malformed_json`"),
+        (status = 404, description = "`plan_not_found`"), (status = 409, description =
+            "`price_taken`"), (status = 412, description = "`version_changed`")))]
 pub async fn update(
     State(app): State<App>,
     Admin(by): Admin,
@@ -22,5 +25,7 @@ pub async fn update(
     if_match: IfMatch,
     Body(update): Body<PlanUpdate>,
 ) -> Result<Updated<Plan>> {
-    plans::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now()).await.map(Updated::ok)
+    plans::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
+        .await
+        .map(Updated::ok)
 }

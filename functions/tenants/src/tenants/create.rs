@@ -10,10 +10,20 @@ use shared::tenants::{
 };
 
 /// Adds a tenant
-#[utoipa::path(post, path = "/api/v1/operator/tenants", tag = "tenants", operation_id = "create_tenant", request_body = NewTenant,
+#[utoipa::path(post, path = "/api/v1/operator/tenants", tag = "tenants", operation_id =
+    "create_tenant", request_body = NewTenant,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "Added", body = Tenant), (status = 409, description = "`tenant_exists`, `customer_taken`, `request_in_progress`")))]
-pub async fn create(State(app): State<App>, Admin(by): Admin, Idempotent(key, new): Idempotent<NewTenant>) -> Result<Created<Tenant>> {
-    let tenant = tenants::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
-    Ok(Created { location: format!("/api/v1/operator/tenants/{}", tenant.tenant_id), resource: tenant })
+    responses((status = 201, description = "Added", body = Tenant), (status = 409, description =
+        "`tenant_exists`, `customer_taken`, `request_in_progress`")))]
+pub async fn create(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Idempotent(key, new): Idempotent<NewTenant>,
+) -> Result<Created<Tenant>> {
+    let tenant =
+        tenants::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
+    Ok(Created {
+        location: format!("/api/v1/operator/tenants/{}", tenant.tenant_id),
+        resource: tenant,
+    })
 }

@@ -17,11 +17,19 @@ pub struct Deletion {
 }
 
 /// Marks a tenant without a live subscription as deleted; its id is never given to another
-#[utoipa::path(delete, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants", operation_id = "delete_tenant",
+#[utoipa::path(delete, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants",
+    operation_id = "delete_tenant",
     params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "It is deleted, now or before", body = Deletion), (status = 404, description = "`tenant_not_found`"),
-        (status = 409, description = "`live_subscription`"), (status = 412, description = "`version_changed`")))]
-pub async fn delete(State(app): State<App>, Admin(by): Admin, Path(id): Path<TenantId>, if_match: IfMatch) -> Result<Json<Deletion>> {
+    responses((status = 200, description = "It is deleted, now or before", body = Deletion),
+        (status = 404, description = "`tenant_not_found`"),
+        (status = 409, description = "`live_subscription`"), (status = 412, description =
+            "`version_changed`")))]
+pub async fn delete(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<TenantId>,
+    if_match: IfMatch,
+) -> Result<Json<Deletion>> {
     tenants::delete(app.operator_db()?, &by, &id, &if_match, app.clock().now()).await?;
     Ok(Json(Deletion { status: "ok", tenant_id: id }))
 }

@@ -8,8 +8,14 @@ use shared::ids::TenantId;
 use shared::tenants::{self, model::Tenant};
 
 /// A tenant, with the `ETag` that a change of it may name; deleted ones too
-#[utoipa::path(get, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants", operation_id = "get_tenant",
-    responses((status = 200, description = "It", body = Tenant), (status = 404, description = "`tenant_not_found`")))]
-pub async fn get(State(app): State<App>, _: Operator, Path(id): Path<TenantId>) -> Result<Tagged<Tenant>> {
+#[utoipa::path(get, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants", operation_id =
+    "get_tenant",
+    responses((status = 200, description = "It", body = Tenant), (status = 404, description =
+        "`tenant_not_found`")))]
+pub async fn get(
+    State(app): State<App>,
+    _: Operator,
+    Path(id): Path<TenantId>,
+) -> Result<Tagged<Tenant>> {
     tenants::get(app.operator_db()?, &id).await.map(Tagged)
 }

@@ -22,10 +22,19 @@ pub struct TenantList {
 }
 
 /// Tenants by id, deleted ones too; of several filters all must hold
-#[utoipa::path(get, path = "/api/v1/operator/tenants", tag = "tenants", operation_id = "list_tenants", params(TenantFilter),
+#[utoipa::path(get, path = "/api/v1/operator/tenants", tag = "tenants", operation_id =
+    "list_tenants", params(TenantFilter),
     responses((status = 200, description = "A page", body = TenantList)))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<TenantFilter>) -> Result<Json<TenantList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<TenantFilter>,
+) -> Result<Json<TenantList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
     let slice = tenants::list(app.operator_db()?, &filter, &page).await?;
-    Ok(Json(TenantList { count: slice.items.len(), tenants: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(TenantList {
+        count: slice.items.len(),
+        tenants: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

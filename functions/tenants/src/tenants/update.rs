@@ -11,10 +11,13 @@ use shared::tenants::{
 };
 
 /// Changes what the body names
-#[utoipa::path(patch, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants", operation_id = "update_tenant", request_body = TenantUpdate,
+#[utoipa::path(patch, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants",
+    operation_id = "update_tenant", request_body = TenantUpdate,
     params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Tenant), (status = 400, description = "`no_fields`, `malformed_json`"),
-        (status = 404, description = "`tenant_not_found`"), (status = 409, description = "`tenant_deleted`, `customer_taken`"),
+    responses((status = 200, description = "As it is now", body = Tenant),
+        (status = 400, description = "`no_fields`, `malformed_json`"),
+        (status = 404, description = "`tenant_not_found`"), (status = 409, description =
+            "`tenant_deleted`, `customer_taken`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn update(
     State(app): State<App>,
@@ -23,5 +26,7 @@ pub async fn update(
     if_match: IfMatch,
     Body(update): Body<TenantUpdate>,
 ) -> Result<Tagged<Tenant>> {
-    tenants::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now()).await.map(Tagged)
+    tenants::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
+        .await
+        .map(Tagged)
 }

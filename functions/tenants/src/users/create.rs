@@ -11,11 +11,26 @@ use shared::users::{
 };
 
 /// Adds a user of a tenant, who needs the welcome mail to log in
-#[utoipa::path(post, path = "/api/v1/operator/users", tag = "users", operation_id = "create_user", request_body = NewUser,
+#[utoipa::path(post, path = "/api/v1/operator/users", tag = "users", operation_id = "create_user",
+    request_body = NewUser,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "Added", body = User), (status = 404, description = "`tenant_not_found`"),
-        (status = 409, description = "`tenant_deleted`, `user_exists`, `request_in_progress`"), (status = 502, description = "`upstream`")))]
-pub async fn create(State(app): State<App>, Admin(by): Admin, Idempotent(key, new): Idempotent<NewUser>) -> Result<(StatusCode, Json<User>)> {
-    let user = users::create(app.operator_db()?, app.keycloak()?, &by, key.as_ref(), new, app.clock().now()).await?;
+    responses((status = 201, description = "Added", body = User), (status = 404, description =
+        "`tenant_not_found`"),
+        (status = 409, description = "`tenant_deleted`, `user_exists`, `request_in_progress`"),
+        (status = 502, description = "`upstream`")))]
+pub async fn create(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Idempotent(key, new): Idempotent<NewUser>,
+) -> Result<(StatusCode, Json<User>)> {
+    let user = users::create(
+        app.operator_db()?,
+        app.keycloak()?,
+        &by,
+        key.as_ref(),
+        new,
+        app.clock().now(),
+    )
+    .await?;
     Ok((StatusCode::CREATED, Json(user)))
 }

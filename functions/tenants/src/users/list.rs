@@ -22,11 +22,21 @@ pub struct UserList {
 }
 
 /// A tenant's users by user name
-#[utoipa::path(get, path = "/api/v1/operator/users", tag = "users", operation_id = "list_users", params(UserFilter),
-    responses((status = 200, description = "A page", body = UserList), (status = 404, description = "`tenant_not_found`"),
+#[utoipa::path(get, path = "/api/v1/operator/users", tag = "users", operation_id = "list_users",
+    params(UserFilter),
+    responses((status = 200, description = "A page", body = UserList),
+        (status = 404, description = "`tenant_not_found`"),
         (status = 502, description = "`upstream`")))]
-pub async fn list(State(app): State<App>, _: Operator, Query(filter): Query<UserFilter>) -> Result<Json<UserList>> {
+pub async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(filter): Query<UserFilter>,
+) -> Result<Json<UserList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor)?;
     let slice = users::list(app.operator_db()?, app.keycloak()?, &filter.tenant_id, &page).await?;
-    Ok(Json(UserList { count: slice.items.len(), users: slice.items, next_cursor: slice.next_cursor }))
+    Ok(Json(UserList {
+        count: slice.items.len(),
+        users: slice.items,
+        next_cursor: slice.next_cursor,
+    }))
 }

@@ -16,10 +16,18 @@ pub struct Sent {
 }
 
 /// Sends the user a mail with a link to set a password, once more at each request
-#[utoipa::path(post, path = "/api/v1/operator/users/{user_id}/send-welcome-email", tag = "users", operation_id = "send_welcome_email",
-    responses((status = 200, description = "Keycloak has sent it", body = Sent), (status = 404, description = "`user_not_found`"),
-        (status = 409, description = "`user_disabled`"), (status = 502, description = "`upstream`")))]
-pub async fn send(State(app): State<App>, Admin(by): Admin, Path(id): Path<UserId>) -> Result<Json<Sent>> {
-    users::send_welcome_mail(app.operator_db()?, app.keycloak()?, &by, &id, app.clock().now()).await?;
+#[utoipa::path(post, path = "/api/v1/operator/users/{user_id}/send-welcome-email", tag = "users",
+    operation_id = "send_welcome_email",
+    responses((status = 200, description = "Keycloak has sent it", body = Sent),
+        (status = 404, description = "`user_not_found`"),
+        (status = 409, description = "`user_disabled`"),
+        (status = 502, description = "`upstream`")))]
+pub async fn send(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<UserId>,
+) -> Result<Json<Sent>> {
+    users::send_welcome_mail(app.operator_db()?, app.keycloak()?, &by, &id, app.clock().now())
+        .await?;
     Ok(Json(Sent { status: "ok", message: "Password-set email sent" }))
 }

@@ -10,9 +10,25 @@ use shared::users::{
 };
 
 /// Enables or disables a user of a tenant
-#[utoipa::path(patch, path = "/api/v1/operator/users/{user_id}", tag = "users", operation_id = "update_user", request_body = UserUpdate,
-    responses((status = 200, description = "As it is now", body = User), (status = 404, description = "`user_not_found`"),
+#[utoipa::path(patch, path = "/api/v1/operator/users/{user_id}", tag = "users", operation_id =
+    "update_user", request_body = UserUpdate,
+    responses((status = 200, description = "As it is now", body = User),
+        (status = 404, description = "`user_not_found`"),
         (status = 502, description = "`upstream`")))]
-pub async fn update(State(app): State<App>, Admin(by): Admin, Path(id): Path<UserId>, Body(update): Body<UserUpdate>) -> Result<Json<User>> {
-    users::set_enabled(app.operator_db()?, app.keycloak()?, &by, &id, update.enabled, app.clock().now()).await.map(Json)
+pub async fn update(
+    State(app): State<App>,
+    Admin(by): Admin,
+    Path(id): Path<UserId>,
+    Body(update): Body<UserUpdate>,
+) -> Result<Json<User>> {
+    users::set_enabled(
+        app.operator_db()?,
+        app.keycloak()?,
+        &by,
+        &id,
+        update.enabled,
+        app.clock().now(),
+    )
+    .await
+    .map(Json)
 }

@@ -22,11 +22,18 @@ pub async fn runs(db: &Db, page: &Page<(Timestamp, i64)>) -> Result<Slice<RunRow
     Ok(page.cut(rows, |row| (row.started_at, row.run_id)))
 }
 
-/// Lets the next runs do what the breaker stopped: until then, and to so many. A later word replaces an earlier one.
+/// Lets the next runs do what the breaker stopped: until then, and to so many. A later word
+/// replaces an earlier one.
 ///
 /// # Errors
 /// `Invalid`; those of the idempotency key.
-pub async fn approve(db: &Db, by: &Person, key: Option<&Key>, approval: NewBreakerApproval, now: Timestamp) -> Result<BreakerApproval> {
+pub async fn approve(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    approval: NewBreakerApproval,
+    now: Timestamp,
+) -> Result<BreakerApproval> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     if let Some(made) = idempotency::earlier(&tx, key, now).await? {
@@ -34,7 +41,10 @@ pub async fn approve(db: &Db, by: &Person, key: Option<&Key>, approval: NewBreak
     }
     approval.check(now)?;
     let made = store::insert_approval(&tx, by, &approval, now).await?;
-    let entry = Entry { new_state: Some(json!(made)), ..Entry::new("RENEWAL_BREAKER_APPROVED", Actor::Operator(by), now) };
+    let entry = Entry {
+        new_state: Some(json!(made)),
+        ..Entry::new("RENEWAL_BREAKER_APPROVED", Actor::Operator(by), now)
+    };
     audit::store::insert(&tx, &entry).await?;
     idempotency::keep(&tx, key, &made, now).await?;
     tx.commit().await?;

@@ -8,13 +8,15 @@ use utoipa::ToSchema;
 use crate::fields::{Instant, Int, Note};
 use crate::{Error, Result, request, words};
 
-/// How far ahead an operator's word may go: whoever gives it has looked at what is due now, not at what will be.
+/// How far ahead an operator's word may go: whoever gives it has looked at what is due now, not at
+/// what will be.
 const FURTHEST: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 words! {
     /// How a run went.
     pub enum RunStatus {
-        /// It goes on; after a quarter of an hour it is one that died. What it did is done, the rest is the next one's.
+        /// It goes on; after a quarter of an hour it is one that died. What it did is done, the
+        /// rest is the next one's.
         Running = "running",
         /// Through.
         Done = "done",
@@ -38,7 +40,8 @@ pub struct RunRow {
     pub requested_by: Option<String>,
     /// How it went.
     pub status: RunStatus,
-    /// How many it gave grace or suspended, an operator's word aside: what the breaker counts of a day.
+    /// How many it gave grace or suspended, an operator's word aside: what the breaker counts of a
+    /// day.
     pub counted: i32,
     /// What it did, in numbers; none while it goes on.
     #[schema(value_type = Option<Object>)]
@@ -67,7 +70,9 @@ impl NewBreakerApproval {
     pub fn check(&self, now: Timestamp) -> Result<()> {
         match self.approve_until.get() {
             until if until <= now => Err(Error::invalid("approve_until", "must be in the future")),
-            until if until > now + FURTHEST => Err(Error::invalid("approve_until", "must be at most 7 days ahead")),
+            until if until > now + FURTHEST => {
+                Err(Error::invalid("approve_until", "must be at most 7 days ahead"))
+            }
             _ => Ok(()),
         }
     }

@@ -15,7 +15,8 @@ pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Ve
     if let Some((at, id)) = page.after {
         conditions.and_two("(started_at, run_id) < (?, ?)", at, id);
     }
-    let select = "SELECT run_id, started_at, as_of, requested_by, status, counted, summary, finished_at FROM renewal_runs";
+    let select = "SELECT run_id, started_at, as_of, requested_by, status, counted, summary,
+                  finished_at FROM renewal_runs";
     let rows = conditions.page(db, select, "started_at DESC, run_id DESC", page).await?;
     rows.iter()
         .map(|row| {
@@ -34,12 +35,24 @@ pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Ve
 }
 
 /// Adds an operator's word.
-pub async fn insert_approval(tx: &Transaction<'_>, by: &Person, approval: &NewBreakerApproval, now: Timestamp) -> Result<BreakerApproval> {
+pub async fn insert_approval(
+    tx: &Transaction<'_>,
+    by: &Person,
+    approval: &NewBreakerApproval,
+    now: Timestamp,
+) -> Result<BreakerApproval> {
     let row = tx
         .query_one(
-            "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until, max_count, note) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until, max_count,
+             note) VALUES ($1, $2, $3, $4, $5)
              RETURNING approval_id, approved_at, approved_by, approve_until, max_count, used, note",
-            &[&now, &by.id, &approval.approve_until.get(), &approval.max_count.get_i32(), &approval.note.as_str()],
+            &[
+                &now,
+                &by.id,
+                &approval.approve_until.get(),
+                &approval.max_count.get_i32(),
+                &approval.note.as_str(),
+            ],
         )
         .await?;
     Ok(BreakerApproval {

@@ -55,14 +55,24 @@ pub(super) fn fault(status: StatusCode) -> Response {
     json_response(status, &json!({ "error": error }))
 }
 
-async fn handle(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn handle(
+    State(core): State<Arc<Core>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let segments: Vec<&str> = uri.path().split('/').skip(1).collect();
     let realm = core.options.realm.as_str();
     let query = pairs(uri.query().unwrap_or_default());
     let result = match segments.as_slice() {
-        ["realms", name, rest @ ..] if *name == realm => public(&core, &method, rest, &query, &headers, &body),
+        ["realms", name, rest @ ..] if *name == realm => {
+            public(&core, &method, rest, &query, &headers, &body)
+        }
         ["realms", ..] => Err(not_found("Realm does not exist")),
-        ["admin", "realms", rest @ ..] => admin(&core, &method, rest, &query, &headers, &body).await,
+        ["admin", "realms", rest @ ..] => {
+            admin(&core, &method, rest, &query, &headers, &body).await
+        }
         _ => Err(not_found("HTTP 404 Not Found")),
     };
     result.unwrap_or_else(|(status, body)| json_response(status, &body))
@@ -72,14 +82,23 @@ fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
     pairs.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
-fn public(core: &Core, method: &Method, path: &[&str], query: &[(String, String)], headers: &HeaderMap, body: &[u8]) -> Result<Response> {
+fn public(
+    core: &Core,
+    method: &Method,
+    path: &[&str],
+    query: &[(String, String)],
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response> {
     let form = || pairs(str::from_utf8(body).unwrap_or_default());
     match (method.as_str(), path) {
         ("GET", [".well-known", "openid-configuration"]) => Ok(ok(&discovery(core))),
         ("GET", ["protocol", "openid-connect", "certs"]) => Ok(ok(&lock(&core.keys).jwks())),
         ("POST", ["protocol", "openid-connect", "token"]) => grant(core, headers, &form()),
         ("GET", ["login-actions", "action-token"]) => Ok(pages::action_token(core, query)),
-        ("POST", ["login-actions", "required-action"]) => Ok(pages::required_action(core, query, &form())),
+        ("POST", ["login-actions", "required-action"]) => {
+            Ok(pages::required_action(core, query, &form()))
+        }
         _ => Err(not_found("HTTP 404 Not Found")),
     }
 }
@@ -88,9 +107,11 @@ fn discovery(core: &Core) -> Value {
     let issuer = core.issuer();
     let endpoint = |name: &str| format!("{issuer}/protocol/openid-connect/{name}");
     json!({
-        "issuer": issuer, "authorization_endpoint": endpoint("auth"), "token_endpoint": endpoint("token"),
+        "issuer": issuer, "authorization_endpoint": endpoint("auth"), "token_endpoint": endpoint(
+            "token"),
         "jwks_uri": endpoint("certs"), "userinfo_endpoint": endpoint("userinfo"),
-        "end_session_endpoint": endpoint("logout"), "grant_types_supported": ["client_credentials", "password"],
+        "end_session_endpoint": endpoint("logout"),
+        "grant_types_supported": ["client_credentials", "password"],
         "response_types_supported": ["code"], "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
@@ -98,7 +119,9 @@ fn discovery(core: &Core) -> Value {
 }
 
 fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<Response> {
-    let invalid = |error| oidc_error(StatusCode::UNAUTHORIZED, error, "Invalid client or Invalid client credentials");
+    let invalid = |error| {
+        oidc_error(StatusCode::UNAUTHORIZED, error, "Invalid client or Invalid client credentials")
+    };
     let given_basic = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let client = field(form, "client_id");
     let backend = client == core.options.client_id || given_basic.is_some();
@@ -120,12 +143,19 @@ fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<
             return Err(oidc_error(StatusCode::BAD_REQUEST, "unauthorized_client", description));
         }
         _ => {
-            return Err(oidc_error(StatusCode::BAD_REQUEST, "unsupported_grant_type", "Unsupported grant_type"));
+            return Err(oidc_error(
+                StatusCode::BAD_REQUEST,
+                "unsupported_grant_type",
+                "Unsupported grant_type",
+            ));
         }
     };
-    let access_token = access_token.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": error.to_string() })))?;
+    let access_token = access_token.map_err(|error| {
+        (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": error.to_string() }))
+    })?;
     Ok(ok(&json!({
-        "access_token": access_token, "expires_in": token::LIFESPAN, "refresh_expires_in": 0, "token_type": "Bearer",
+        "access_token": access_token, "expires_in": token::LIFESPAN, "refresh_expires_in": 0,
+        "token_type": "Bearer",
         "not-before-policy": 0, "scope": "email profile",
     })))
 }
@@ -133,8 +163,10 @@ fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<
 fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
     let name = field(form, "username").to_lowercase();
     let Realm { users, failures, .. } = &mut *lock(&core.realm);
-    let user = users.iter().find(|user| user.username == name || user.email.as_ref() == Some(&name));
-    let refuse = |description| Err(oidc_error(StatusCode::BAD_REQUEST, "invalid_grant", description));
+    let user =
+        users.iter().find(|user| user.username == name || user.email.as_ref() == Some(&name));
+    let refuse =
+        |description| Err(oidc_error(StatusCode::BAD_REQUEST, "invalid_grant", description));
     let Some(user) = user else {
         return refuse("Invalid user credentials");
     };
@@ -155,16 +187,29 @@ fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
 /// Only the backend's service account may call the admin API.
 fn authorize(core: &Core, headers: &HeaderMap) -> Result<()> {
     let refuse = |status: StatusCode| (status, json!({ "error": format!("HTTP {status}") }));
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let claims = given.and_then(|token| lock(&core.keys).verify(token)).filter(|claims| claims["iss"] == core.issuer());
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let claims = given
+        .and_then(|token| lock(&core.keys).verify(token))
+        .filter(|claims| claims["iss"] == core.issuer());
     match claims {
         None => Err(refuse(StatusCode::UNAUTHORIZED)),
-        Some(claims) if claims["azp"] != core.options.client_id => Err(refuse(StatusCode::FORBIDDEN)),
+        Some(claims) if claims["azp"] != core.options.client_id => {
+            Err(refuse(StatusCode::FORBIDDEN))
+        }
         Some(_) => Ok(()),
     }
 }
 
-async fn admin(core: &Core, method: &Method, path: &[&str], query: &[(String, String)], headers: &HeaderMap, body: &[u8]) -> Result<Response> {
+async fn admin(
+    core: &Core,
+    method: &Method,
+    path: &[&str],
+    query: &[(String, String)],
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response> {
     authorize(core, headers)?;
     let &[realm, ref path @ ..] = path else {
         return Err(not_found("HTTP 404 Not Found"));
@@ -172,7 +217,10 @@ async fn admin(core: &Core, method: &Method, path: &[&str], query: &[(String, St
     if realm != core.options.realm {
         return Err(not_found("Realm not found."));
     }
-    let body = || serde_json::from_slice::<Value>(body).map_err(|_| (StatusCode::BAD_REQUEST, json!({ "error": "unknown_error" })));
+    let body = || {
+        serde_json::from_slice::<Value>(body)
+            .map_err(|_| (StatusCode::BAD_REQUEST, json!({ "error": "unknown_error" })))
+    };
     match (method.as_str(), path) {
         ("POST", ["users"]) => create_user(core, &body()?),
         ("GET", ["users"]) => Ok(ok(&search(&lock(&core.realm), query))),
@@ -180,13 +228,16 @@ async fn admin(core: &Core, method: &Method, path: &[&str], query: &[(String, St
         ("PUT", ["users", id]) => update_user(core, id, &body()?),
         ("PUT", ["users", id, "reset-password"]) => reset_password(core, id, &body()?),
         ("GET", ["attack-detection", "brute-force", "users", id]) => {
-            Ok(ok(&json!({ "numFailures": lock(&core.realm).failures.get(*id).unwrap_or(&0), "disabled": false })))
+            Ok(ok(&json!({ "numFailures": lock(&core.realm).failures.get(*id).unwrap_or(&0),
+                "disabled": false })))
         }
         ("DELETE", ["attack-detection", "brute-force", "users", id]) => {
             lock(&core.realm).failures.remove(*id);
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        ("PUT", ["users", id, "execute-actions-email"]) => actions_email(core, id, query, &body()?).await,
+        ("PUT", ["users", id, "execute-actions-email"]) => {
+            actions_email(core, id, query, &body()?).await
+        }
         ("GET", ["users", id, "role-mappings", "realm"]) => roles(core, id, true),
         ("GET", ["users", id, "role-mappings", "realm", "available"]) => roles(core, id, false),
         ("POST", ["users", id, "role-mappings", "realm"]) => add_roles(core, id, &body()?),
@@ -200,10 +251,13 @@ fn find<'r>(realm: &'r mut Realm, id: &str) -> Result<&'r mut User> {
 
 fn representation(user: &User) -> Value {
     let mut json = json!({
-        "id": user.id, "username": user.username, "enabled": user.enabled, "emailVerified": user.email_verified, "createdTimestamp": user.created,
-        "totp": false, "requiredActions": user.required_actions, "disableableCredentialTypes": [], "notBefore": 0,
+        "id": user.id, "username": user.username, "enabled": user.enabled,
+        "emailVerified": user.email_verified, "createdTimestamp": user.created,
+        "totp": false, "requiredActions": user.required_actions, "disableableCredentialTypes": [],
+        "notBefore": 0,
     });
-    let optional = [("email", &user.email), ("firstName", &user.first_name), ("lastName", &user.last_name)];
+    let optional =
+        [("email", &user.email), ("firstName", &user.first_name), ("lastName", &user.last_name)];
     for (key, value) in optional {
         if let Some(value) = value {
             json[key] = json!(value);
@@ -215,7 +269,8 @@ fn representation(user: &User) -> Value {
     json
 }
 
-/// Copies what a representation names. With `attributes` it is the whole profile: what it leaves out is cleared.
+/// Copies what a representation names. With `attributes` it is the whole profile: what it leaves
+/// out is cleared.
 fn apply(user: &mut User, given: &Value) -> Result<()> {
     let text = |key: &str| given[key].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
     let whole = given["attributes"].is_object();
@@ -231,22 +286,30 @@ fn apply(user: &mut User, given: &Value) -> Result<()> {
     if whole || given["lastName"].is_string() {
         user.last_name = text("lastName");
     }
-    if let Some(email) = user.email.as_ref().filter(|email| email.parse::<lettre::Address>().is_err()) {
-        let body = json!({ "field": "email", "errorMessage": "error-invalid-email", "params": ["email", email] });
+    if let Some(email) =
+        user.email.as_ref().filter(|email| email.parse::<lettre::Address>().is_err())
+    {
+        let body = json!({ "field": "email", "errorMessage": "error-invalid-email",
+            "params": ["email", email] });
         return Err((StatusCode::BAD_REQUEST, body));
     }
     if let Some(attributes) = given["attributes"].as_object() {
         let texts = |value: &Value| match value {
-            Value::Array(values) => values.iter().filter_map(|value| Some(value.as_str()?.to_owned())).collect(),
+            Value::Array(values) => {
+                values.iter().filter_map(|value| Some(value.as_str()?.to_owned())).collect()
+            }
             value => value.as_str().map(str::to_owned).into_iter().collect(),
         };
         let declared = attributes.iter().filter(|(key, _)| *key == "tenant_id");
-        user.attributes = declared.map(|(key, value)| (key.clone(), texts(value))).collect::<BTreeMap<_, Vec<_>>>();
+        user.attributes = declared
+            .map(|(key, value)| (key.clone(), texts(value)))
+            .collect::<BTreeMap<_, Vec<_>>>();
     }
     user.enabled = given["enabled"].as_bool().unwrap_or(user.enabled);
     user.email_verified = given["emailVerified"].as_bool().unwrap_or(user.email_verified);
     if let Some(actions) = given["requiredActions"].as_array() {
-        user.required_actions = actions.iter().filter_map(|action| Some(action.as_str()?.to_owned())).collect();
+        user.required_actions =
+            actions.iter().filter_map(|action| Some(action.as_str()?.to_owned())).collect();
     }
     for credential in given["credentials"].as_array().into_iter().flatten() {
         user.password = credential["value"].as_str().map(str::to_owned);
@@ -264,7 +327,8 @@ fn unique(realm: &Realm, user: &User) -> Result<()> {
         other if other.email.is_some() && other.email == user.email => Some("email"),
         _ => None,
     });
-    let conflict = |what| admin_error(StatusCode::CONFLICT, &format!("User exists with same {what}"));
+    let conflict =
+        |what| admin_error(StatusCode::CONFLICT, &format!("User exists with same {what}"));
     same.map_or(Ok(()), |what| Err(conflict(what)))
 }
 
@@ -276,7 +340,8 @@ fn create_user(core: &Core, given: &Value) -> Result<Response> {
     }
     let mut realm = lock(&core.realm);
     unique(&realm, &user)?;
-    let location = format!("{}/admin/realms/{}/users/{}", core.base_url, core.options.realm, user.id);
+    let location =
+        format!("{}/admin/realms/{}/users/{}", core.base_url, core.options.realm, user.id);
     realm.users.push(user);
     Ok((StatusCode::CREATED, [(HeaderName::from_static("location"), location)]).into_response())
 }
@@ -307,11 +372,18 @@ fn search(realm: &Realm, query: &[(String, String)]) -> Value {
         let wanted = wanted.to_lowercase();
         wanted.is_empty() || if exact { value == wanted } else { value.contains(&wanted) }
     };
-    let wanted: Vec<(&str, &str)> = field(query, "q").split_whitespace().filter_map(|term| term.split_once(':')).collect();
-    let has = |user: &User, name: &str, value: &str| user.attributes.get(name).is_some_and(|values| values.iter().any(|v| v.eq_ignore_ascii_case(value)));
+    let wanted: Vec<(&str, &str)> =
+        field(query, "q").split_whitespace().filter_map(|term| term.split_once(':')).collect();
+    let has = |user: &User, name: &str, value: &str| {
+        user.attributes
+            .get(name)
+            .is_some_and(|values| values.iter().any(|v| v.eq_ignore_ascii_case(value)))
+    };
     let users = realm.users.iter().filter(|user| {
         let email = user.email.as_deref().unwrap_or_default();
-        matches(field(query, "email"), email) && matches(field(query, "username"), &user.username) && wanted.iter().all(|(name, value)| has(user, name, value))
+        matches(field(query, "email"), email)
+            && matches(field(query, "username"), &user.username)
+            && wanted.iter().all(|(name, value)| has(user, name, value))
     });
     let mut users: Vec<&User> = users.collect();
     users.sort_by_key(|user| &user.username);
@@ -326,7 +398,8 @@ fn roles(core: &Core, id: &str, assigned: bool) -> Result<Response> {
     let of_user = core.roles.iter().filter(|(name, _)| user.roles.contains(*name) == assigned);
     let roles = of_user.map(|(name, id)| {
         let composite = COMPOSITES.iter().any(|(role, _)| role == name);
-        json!({ "id": id, "name": name, "composite": composite, "clientRole": false, "containerId": core.options.realm })
+        json!({ "id": id, "name": name, "composite": composite, "clientRole": false,
+            "containerId": core.options.realm })
     });
     Ok(ok(&roles.collect()))
 }
@@ -338,14 +411,20 @@ fn add_roles(core: &Core, id: &str, given: &Value) -> Result<Response> {
     for role in given.as_array().into_iter().flatten() {
         // Keycloak wants both to agree.
         let known = core.roles.iter().any(|(name, id)| role["name"] == *name && role["id"] == *id);
-        let name = role["name"].as_str().filter(|_| known).ok_or_else(|| not_found("Role not found"))?;
+        let name =
+            role["name"].as_str().filter(|_| known).ok_or_else(|| not_found("Role not found"))?;
         added.insert(name.to_owned());
     }
     user.roles.extend(added);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn actions_email(core: &Core, id: &str, query: &[(String, String)], actions: &Value) -> Result<Response> {
+async fn actions_email(
+    core: &Core,
+    id: &str,
+    query: &[(String, String)],
+    actions: &Value,
+) -> Result<Response> {
     let lifespan = field(query, "lifespan").parse().unwrap_or(43_200);
     let user = find(&mut lock(&core.realm), id)?.clone();
     let Some(email) = user.email else {
@@ -354,7 +433,10 @@ async fn actions_email(core: &Core, id: &str, query: &[(String, String)], action
     if !user.enabled {
         return Err(admin_error(StatusCode::BAD_REQUEST, "User is disabled"));
     }
-    if actions.as_array().is_none_or(|actions| actions.iter().any(|action| action != "UPDATE_PASSWORD")) {
+    if actions
+        .as_array()
+        .is_none_or(|actions| actions.iter().any(|action| action != "UPDATE_PASSWORD"))
+    {
         return Err(admin_error(StatusCode::BAD_REQUEST, "Provided invalid required actions"));
     }
     let key = uuid();
@@ -376,20 +458,26 @@ async fn actions_email(core: &Core, id: &str, query: &[(String, String)], action
 
 async fn send(smtp: SocketAddr, to: &str, link: &str, lifespan: i64) -> anyhow::Result<()> {
     let text = format!(
-        "Your administrator asks you to update your account: set a password.\n\nFollow this link to begin:\n\n{link}\n\n\
+        "Your administrator asks you to update your account: set a password.\n\nFollow this link \
+         to begin:\n\n{link}\n\n\
          It works for {} minutes.\n",
         lifespan / 60
     );
     // Readable as it is: the default would break the link over two lines.
-    let body = Body::dangerous_pre_encoded(text.replace('\n', "\r\n").into_bytes(), ContentTransferEncoding::SevenBit);
+    let body = Body::dangerous_pre_encoded(
+        text.replace('\n', "\r\n").into_bytes(),
+        ContentTransferEncoding::SevenBit,
+    );
     let mail = Message::builder()
         .from("Pulse <no-reply@pulse.test>".parse()?)
         .to(to.parse()?)
         .subject("Update your account")
         .header(ContentType::TEXT_PLAIN)
         .body(body)?;
-    let transport =
-        AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(smtp.ip().to_string()).port(smtp.port()).timeout(Some(Duration::from_secs(5))).build();
+    let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(smtp.ip().to_string())
+        .port(smtp.port())
+        .timeout(Some(Duration::from_secs(5)))
+        .build();
     transport.send(mail).await?;
     Ok(())
 }

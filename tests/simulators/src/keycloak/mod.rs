@@ -1,8 +1,10 @@
-//! An embedded Keycloak with just the calls in use, for machines without a JDK and for faults at the socket.
+//! An embedded Keycloak with just the calls in use, for machines without a JDK and for faults at
+//! the socket.
 //!
-//! One realm, its backend client (a service account that manages users), the public client [`PUBLIC_CLIENT`], four realm
-//! roles and one declared user attribute, `tenant_id`; undeclared attributes are dropped without an error, as Keycloak's
-//! user profile does. Not here: sessions, refresh, browser log-in, groups, anything of other realms.
+//! One realm, its backend client (a service account that manages users), the public client
+//! [`PUBLIC_CLIENT`], four realm roles and one declared user attribute, `tenant_id`; undeclared
+//! attributes are dropped without an error, as Keycloak's user profile does. Not here: sessions,
+//! refresh, browser log-in, groups, anything of other realms.
 
 mod http;
 mod pages;
@@ -88,7 +90,8 @@ struct Link {
 #[derive(Default)]
 struct Realm {
     users: Vec<User>,
-    /// Wrong passwords since the last log-in, by user id. They are counted only: nobody is locked out.
+    /// Wrong passwords since the last log-in, by user id. They are counted only: nobody is locked
+    /// out.
     failures: HashMap<String, u32>,
     links: HashMap<String, Link>,
 }
@@ -113,7 +116,14 @@ impl Core {
 fn uuid() -> String {
     let random = || RandomState::new().hash_one(0);
     let (a, b) = (random(), random());
-    format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}", a >> 32, a >> 16 & 0xFFFF, a & 0xFFF, b >> 52, b & 0xFFFF_FFFF_FFFF)
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xFFFF,
+        a & 0xFFF,
+        b >> 52,
+        b & 0xFFFF_FFFF_FFFF
+    )
 }
 
 /// A running fake; clones are one and the same, and the socket closes with the last of them.
@@ -176,7 +186,8 @@ impl Fake {
         lock(&self.core.realm).users.clone()
     }
 
-    /// Adds a user as it is given, also a half-made one, and answers its id. An empty id gets a fresh one.
+    /// Adds a user as it is given, also a half-made one, and answers its id. An empty id gets a
+    /// fresh one.
     #[must_use]
     pub fn add_user(&self, mut user: User) -> String {
         if user.id.is_empty() {
@@ -192,10 +203,17 @@ impl Fake {
     /// # Panics
     /// Where there is no such user.
     pub fn update_user(&self, id: &str, change: impl FnOnce(&mut User)) {
-        change(lock(&self.core.realm).users.iter_mut().find(|user| user.id == id).expect("a user of this id"));
+        change(
+            lock(&self.core.realm)
+                .users
+                .iter_mut()
+                .find(|user| user.id == id)
+                .expect("a user of this id"),
+        );
     }
 
-    /// Makes a new key that signs from now on. The ones before it stay in the key set, so that their tokens stay good.
+    /// Makes a new key that signs from now on. The ones before it stay in the key set, so that
+    /// their tokens stay good.
     ///
     /// # Errors
     /// When no key can be made.
@@ -210,7 +228,8 @@ impl Fake {
         lock(&self.core.keys).retire();
     }
 
-    /// What the access token of a user with these realm roles and this tenant says. Each call is another user, unknown to the admin API.
+    /// What the access token of a user with these realm roles and this tenant says. Each call is
+    /// another user, unknown to the admin API.
     #[must_use]
     pub fn claims(&self, roles: &[&str], tenant: Option<&str>) -> Value {
         let id = uuid();
@@ -220,7 +239,10 @@ impl Fake {
             username: email.clone(),
             email: Some(email),
             email_verified: true,
-            attributes: tenant.map(|tenant| ("tenant_id".to_owned(), vec![tenant.to_owned()])).into_iter().collect(),
+            attributes: tenant
+                .map(|tenant| ("tenant_id".to_owned(), vec![tenant.to_owned()]))
+                .into_iter()
+                .collect(),
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             ..User::default()
         };

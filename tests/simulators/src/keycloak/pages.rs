@@ -1,4 +1,5 @@
-//! The pages behind a mailed link: proceed, new password, done. A client that follows Keycloak's real ones works here.
+//! The pages behind a mailed link: proceed, new password, done. A client that follows Keycloak's
+//! real ones works here.
 
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Response};
@@ -11,7 +12,13 @@ fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
 }
 
 fn page(status: StatusCode, content: &str) -> Response {
-    (status, Html(format!("<!doctype html><title>Keycloak (fake)</title><h1>Update your account</h1>{content}"))).into_response()
+    (
+        status,
+        Html(format!(
+            "<!doctype html><title>Keycloak (fake)</title><h1>Update your account</h1>{content}"
+        )),
+    )
+        .into_response()
 }
 
 /// The user of a link that is neither used nor over.
@@ -25,14 +32,18 @@ fn expired() -> Response {
     page(StatusCode::BAD_REQUEST, "<p>Action expired. Please continue with login now.</p>")
 }
 
-/// The mailed link, and the one it shows: only the second opens the form, so that a mail scanner sets nothing off.
+/// The mailed link, and the one it shows: only the second opens the form, so that a mail scanner
+/// sets nothing off.
 pub(super) fn action_token(core: &Core, query: &[(String, String)]) -> Response {
     let key = field(query, "key");
     if user_of(core, key).is_none() {
         return expired();
     }
     if field(query, "execution").is_empty() {
-        let url = format!("{}/login-actions/action-token?key={key}&execution=proceed&client_id=account", core.issuer());
+        let url = format!(
+            "{}/login-actions/action-token?key={key}&execution=proceed&client_id=account",
+            core.issuer()
+        );
         let content = format!(
             "<p>Perform the following action(s): <b>Update Password</b></p>\
              <p><a href=\"{}\">&raquo; Click here to proceed</a></p>",
@@ -44,10 +55,15 @@ pub(super) fn action_token(core: &Core, query: &[(String, String)]) -> Response 
 }
 
 fn form(core: &Core, key: &str, status: StatusCode, message: &str) -> Response {
-    let url = format!("{}/login-actions/required-action?session_code={key}&execution=UPDATE_PASSWORD&client_id=account", core.issuer());
+    let url = format!(
+        "{}/login-actions/required-action?session_code={key}&execution=UPDATE_PASSWORD\
+         &client_id=account",
+        core.issuer()
+    );
     let content = format!(
         "<p>{message}</p><form id=\"kc-passwd-update-form\" action=\"{}\" method=\"post\">\
-         <input type=\"password\" name=\"password-new\"><input type=\"password\" name=\"password-confirm\">\
+         <input type=\"password\" name=\"password-new\"><input type=\"password\" \
+         name=\"password-confirm\">\
          <input type=\"submit\" value=\"Submit\"></form>",
         escape(&url)
     );
@@ -55,7 +71,11 @@ fn form(core: &Core, key: &str, status: StatusCode, message: &str) -> Response {
 }
 
 /// Sets the password; the link is used up.
-pub(super) fn required_action(core: &Core, query: &[(String, String)], given: &[(String, String)]) -> Response {
+pub(super) fn required_action(
+    core: &Core,
+    query: &[(String, String)],
+    given: &[(String, String)],
+) -> Response {
     let key = field(query, "session_code");
     let Some(user_id) = user_of(core, key) else {
         return expired();

@@ -31,7 +31,11 @@ struct Admin {
 
 impl Admin {
     async fn new(fake: &Fake) -> Self {
-        let form = [("grant_type", "client_credentials"), ("client_id", "pulse-backend"), ("client_secret", "secret")];
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", "pulse-backend"),
+            ("client_secret", "secret"),
+        ];
         let (_, answer) = token(fake, &form).await;
         let token = answer["access_token"].as_str().expect("a token").to_owned();
         Self { base: format!("{}/admin/realms/pulse", fake.base_url()), token }
@@ -39,7 +43,9 @@ impl Admin {
 
     async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let method = method.parse().expect("a method");
-        let request = reqwest::Client::new().request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let request = reqwest::Client::new()
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,
@@ -58,7 +64,9 @@ fn between(page: &str, start: &str) -> String {
 
 /// The claims of a good token, checked as a resource server does: by discovery and key set.
 async fn verify(fake: &Fake, access: &str) -> Option<Value> {
-    let read = async |url: String| reqwest::get(url).await.expect("an answer").json::<Value>().await.expect("JSON");
+    let read = async |url: String| {
+        reqwest::get(url).await.expect("an answer").json::<Value>().await.expect("JSON")
+    };
     let discovery = read(format!("{}/.well-known/openid-configuration", fake.issuer())).await;
     let keys = read(discovery["jwks_uri"].as_str().expect("a URL").to_owned()).await;
     let kid = jsonwebtoken::decode_header(access).expect("a header").kid.expect("a key id");
@@ -88,14 +96,20 @@ async fn a_provisioned_user_sets_a_password_and_gets_a_token_with_tenant_and_rol
 
     let roles = format!("/users/{id}/role-mappings/realm");
     let (_, available) = admin.call("GET", &format!("{roles}/available"), None).await;
-    let customer = available.as_array().expect("roles").iter().find(|role| role["name"] == "customer");
+    let customer =
+        available.as_array().expect("roles").iter().find(|role| role["name"] == "customer");
     let wrong = json!([{ "id": "other", "name": "customer" }]);
     assert_eq!(admin.call("POST", &roles, Some(wrong)).await.0, 404);
     assert_eq!(admin.call("POST", &roles, Some(json!([customer]))).await.0, 204);
     assert_eq!(admin.call("GET", &roles, None).await.1, json!([customer]));
 
     let log_in = async || {
-        let form = [("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", "ada@example.com"), ("password", "pass word")];
+        let form = [
+            ("grant_type", "password"),
+            ("client_id", PUBLIC_CLIENT),
+            ("username", "ada@example.com"),
+            ("password", "pass word"),
+        ];
         token(&fake, &form).await
     };
     assert_eq!(log_in().await.1["error_description"], "Account is not fully set up");
@@ -104,7 +118,9 @@ async fn a_provisioned_user_sets_a_password_and_gets_a_token_with_tenant_and_rol
     let user = fake.users().remove(0);
     assert_eq!(user.mails_sent, 1);
     let client = reqwest::Client::new();
-    let read = async |url: String| client.get(url).send().await.expect("a page").text().await.expect("text");
+    let read = async |url: String| {
+        client.get(url).send().await.expect("a page").text().await.expect("text")
+    };
     let page = read(user.last_link.clone().expect("a link")).await;
     let form = read(between(&page, "href=\"")).await;
     let fields = [("password-new", "pass word"), ("password-confirm", "pass word")];
@@ -113,7 +129,9 @@ async fn a_provisioned_user_sets_a_password_and_gets_a_token_with_tenant_and_rol
     assert!(read(user.last_link.expect("a link")).await.contains("expired"));
 
     let (_, answer) = log_in().await;
-    let claims = verify(&fake, answer["access_token"].as_str().expect("a token")).await.expect("a good token");
+    let claims = verify(&fake, answer["access_token"].as_str().expect("a token"))
+        .await
+        .expect("a good token");
     assert_eq!(claims["tenant_id"], "t1");
     assert_eq!(claims["realm_access"]["roles"], json!(["customer", "default-roles-pulse"]));
 }
@@ -121,11 +139,18 @@ async fn a_provisioned_user_sets_a_password_and_gets_a_token_with_tenant_and_rol
 #[tokio::test]
 async fn strangers_and_faults_are_refused_in_keycloaks_words() {
     let fake = fake(None).await;
-    let form = [("grant_type", "client_credentials"), ("client_id", "pulse-backend"), ("client_secret", "wrong")];
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "pulse-backend"),
+        ("client_secret", "wrong"),
+    ];
     let (status, body) = token(&fake, &form).await;
     assert_eq!((status, &body["error"]), (401, &json!("unauthorized_client")));
     let mut admin = Admin::new(&fake).await;
-    assert_eq!(admin.call("GET", "/users/none", None).await, (404, json!({ "error": "User not found" })));
+    assert_eq!(
+        admin.call("GET", "/users/none", None).await,
+        (404, json!({ "error": "User not found" }))
+    );
     assert_eq!(admin.call("GET", "/nonsense", None).await.0, 404);
     fake.lose_answer_on("/users", 502);
     let user = json!({ "username": "ada", "email": "ada@example.com" });
@@ -139,7 +164,10 @@ async fn strangers_and_faults_are_refused_in_keycloaks_words() {
 async fn a_test_signs_the_claims_that_it_wants() {
     let fake = fake(None).await;
     let mut claims = fake.claims(&["customer"], Some("t1"));
-    assert_eq!((&claims["tenant_id"], &claims["realm_access"]["roles"]), (&json!("t1"), &json!(["customer", "default-roles-pulse"])));
+    assert_eq!(
+        (&claims["tenant_id"], &claims["realm_access"]["roles"]),
+        (&json!("t1"), &json!(["customer", "default-roles-pulse"]))
+    );
     assert_ne!(fake.claims(&["customer"], Some("t1"))["sub"], claims["sub"]);
     assert_eq!(fake.claims(&["service"], None).get("tenant_id"), None);
     assert_eq!(verify(&fake, &fake.sign(&claims).expect("a token")).await.as_ref(), Some(&claims));
@@ -154,13 +182,32 @@ async fn an_operator_admin_is_an_operator_too_in_every_token() {
     assert_eq!(fake.claims(&["operator_admin"], None)["realm_access"]["roles"], roles);
     let password = Some("pass word".to_owned());
     let own = BTreeSet::from(["operator_admin".to_owned()]);
-    let id = fake.add_user(User { username: "ada".to_owned(), enabled: true, password, roles: own, ..User::default() });
-    let form = [("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", "ada"), ("password", "pass word")];
+    let id = fake.add_user(User {
+        username: "ada".to_owned(),
+        enabled: true,
+        password,
+        roles: own,
+        ..User::default()
+    });
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", PUBLIC_CLIENT),
+        ("username", "ada"),
+        ("password", "pass word"),
+    ];
     let (_, answer) = token(&fake, &form).await;
-    let claims = verify(&fake, answer["access_token"].as_str().expect("a token")).await.expect("a good token");
+    let claims = verify(&fake, answer["access_token"].as_str().expect("a token"))
+        .await
+        .expect("a good token");
     assert_eq!(claims["realm_access"]["roles"], roles);
-    let (_, mapped) = Admin::new(&fake).await.call("GET", &format!("/users/{id}/role-mappings/realm"), None).await;
-    assert_eq!((&mapped[0]["name"], &mapped[0]["composite"], &mapped[1]), (&json!("operator_admin"), &json!(true), &Value::Null));
+    let (_, mapped) = Admin::new(&fake)
+        .await
+        .call("GET", &format!("/users/{id}/role-mappings/realm"), None)
+        .await;
+    assert_eq!(
+        (&mapped[0]["name"], &mapped[0]["composite"], &mapped[1]),
+        (&json!("operator_admin"), &json!(true), &Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -171,7 +218,10 @@ async fn a_rotated_key_stays_published_until_it_is_retired() {
     let old = fake.sign(&claims).expect("a token");
     fake.rotate_key().expect("a key");
     let new = fake.sign(&claims).expect("a token");
-    assert_ne!(jsonwebtoken::decode_header(&old).expect("a header").kid, jsonwebtoken::decode_header(&new).expect("a header").kid);
+    assert_ne!(
+        jsonwebtoken::decode_header(&old).expect("a header").kid,
+        jsonwebtoken::decode_header(&new).expect("a header").kid
+    );
     assert!(verify(&fake, &old).await.is_some() && verify(&fake, &new).await.is_some());
     assert_eq!(admin.call("GET", "/users", None).await.0, 200);
 
@@ -186,12 +236,18 @@ async fn the_users_of_a_tenant_are_found_page_by_page() {
     let fake = fake(None).await;
     for (username, tenant) in [("b", "t1"), ("d", "t10"), ("c", "t1"), ("a", "t1"), ("e", "")] {
         let attributes = BTreeMap::from([("tenant_id".to_owned(), vec![tenant.to_owned()])]);
-        let _ = fake.add_user(User { username: username.to_owned(), attributes, ..User::default() });
+        let _ =
+            fake.add_user(User { username: username.to_owned(), attributes, ..User::default() });
     }
     let admin = Admin::new(&fake).await;
     let names = async |query: &str| {
         let (_, found) = admin.call("GET", &format!("/users?{query}"), None).await;
-        found.as_array().expect("users").iter().map(|user| user["username"].as_str().expect("a name")).collect::<String>()
+        found
+            .as_array()
+            .expect("users")
+            .iter()
+            .map(|user| user["username"].as_str().expect("a name"))
+            .collect::<String>()
     };
     assert_eq!(names("q=tenant_id:t1&max=2&briefRepresentation=false").await, "ab");
     assert_eq!(names("q=tenant_id:t1&first=2&max=2").await, "c");
@@ -203,7 +259,8 @@ async fn the_users_of_a_tenant_are_found_page_by_page() {
 async fn disabling_a_user_and_resetting_its_password_change_nothing_else() {
     let fake = fake(None).await;
     let user = json!({
-        "username": "ada@example.com", "email": "ada@example.com", "firstName": "Ada", "lastName": "L", "enabled": true, "emailVerified": true,
+        "username": "ada@example.com", "email": "ada@example.com", "firstName": "Ada",
+        "lastName": "L", "enabled": true, "emailVerified": true,
         "attributes": { "tenant_id": ["t1"] }, "requiredActions": ["UPDATE_PASSWORD"],
     });
     let admin = Admin::new(&fake).await;
@@ -221,7 +278,12 @@ async fn disabling_a_user_and_resetting_its_password_change_nothing_else() {
     assert_eq!(admin.call("PUT", &reset, Some(credential)).await.0, 204);
     expected["requiredActions"] = json!([]);
     assert_eq!(admin.call("GET", &path, None).await.1, expected);
-    let form = [("grant_type", "password"), ("client_id", PUBLIC_CLIENT), ("username", "ada@example.com"), ("password", "pass word")];
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", PUBLIC_CLIENT),
+        ("username", "ada@example.com"),
+        ("password", "pass word"),
+    ];
     assert_eq!(token(&fake, &form).await.1["error_description"], "Account disabled");
 }
 
@@ -262,7 +324,8 @@ async fn the_action_mail_goes_out_over_smtp_and_its_failure_is_answered() {
     let (address, mail) = sink().await;
     let fake = fake(Some(address)).await;
     let email = Some("ada@example.com".to_owned());
-    let id = fake.add_user(User { username: "ada".to_owned(), email, enabled: true, ..User::default() });
+    let id =
+        fake.add_user(User { username: "ada".to_owned(), email, enabled: true, ..User::default() });
     let admin = Admin::new(&fake).await;
     let path = format!("/users/{id}/execute-actions-email");
     assert_eq!(admin.call("PUT", &path, Some(json!(["UPDATE_PASSWORD"]))).await.0, 204);

@@ -64,7 +64,8 @@ impl SigningKey {
     }
 }
 
-/// The realm's keys: one signs, those before it are still published, as Keycloak's passive keys are.
+/// The realm's keys: one signs, those before it are still published, as Keycloak's passive keys
+/// are.
 pub(super) struct Keys {
     active: SigningKey,
     passive: Vec<SigningKey>,
@@ -121,7 +122,11 @@ fn element(der: &[u8]) -> anyhow::Result<(&[u8], &[u8])> {
     let long = if first < 0x80 { 0 } else { usize::from(first & 0x7F) };
     ensure!(long <= 4 && long <= rest.len(), "DER length");
     let (length, rest) = rest.split_at(long);
-    let length = if long == 0 { usize::from(first) } else { length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) };
+    let length = if long == 0 {
+        usize::from(first)
+    } else {
+        length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
     rest.split_at_checked(length).context("DER ends early")
 }
 
@@ -159,14 +164,18 @@ pub(super) fn claims_of_user(core: &Core, user: &User) -> Value {
 
 /// The user's own roles, those that they are composed of, and everyone's.
 fn effective_roles(core: &Core, user: &User) -> BTreeSet<String> {
-    let implied = COMPOSITES.iter().filter(|(role, _)| user.roles.contains(*role)).map(|(_, implied)| (*implied).to_owned());
+    let implied = COMPOSITES
+        .iter()
+        .filter(|(role, _)| user.roles.contains(*role))
+        .map(|(_, implied)| (*implied).to_owned());
     user.roles.iter().cloned().chain(implied).chain([default_role(core)]).collect()
 }
 
 fn common(core: &Core, client: &str, subject: &str) -> Value {
     let now = now().as_second();
     json!({
-        "iss": core.issuer(), "sub": subject, "azp": client, "typ": "Bearer", "iat": now, "exp": now + LIFESPAN,
+        "iss": core.issuer(), "sub": subject, "azp": client, "typ": "Bearer", "iat": now,
+        "exp": now + LIFESPAN,
         "jti": uuid(), "scope": "email profile",
     })
 }

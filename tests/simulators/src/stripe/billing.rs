@@ -1,4 +1,5 @@
-//! What time does: trials end, periods renew, invoices are collected, retried and given up, sessions expire.
+//! What time does: trials end, periods renew, invoices are collected, retried and given up,
+//! sessions expire.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,7 +13,8 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
 /// Statuses from which a subscription goes on.
-pub(super) const GOING: [&str; 6] = ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"];
+pub(super) const GOING: [&str; 6] =
+    ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"];
 
 impl State {
     /// When time changes an object next, in seconds; nothing where it does not.
@@ -21,10 +23,12 @@ impl State {
         match (text(object, "object"), text(object, "status")) {
             ("checkout.session", "open") => at("expires_at"),
             ("invoice", "draft") => at("automatically_finalizes_at"),
-            ("invoice", "open") => at("next_payment_attempt").or(at("due_date").filter(|_| !self.told.contains(text(object, "id")))),
+            ("invoice", "open") => at("next_payment_attempt")
+                .or(at("due_date").filter(|_| !self.told.contains(text(object, "id")))),
             ("subscription", "incomplete") => at("created").map(|created| created + 23 * HOUR),
             ("subscription", status) if GOING.contains(&status) => {
-                let renewal = Some(ledger::period(object).1).filter(|end| *end > 0 && status != "paused");
+                let renewal =
+                    Some(ledger::period(object).1).filter(|end| *end > 0 && status != "paused");
                 [self.warning(object), at("cancel_at"), renewal].into_iter().flatten().min()
             }
             _ => None,
@@ -33,13 +37,18 @@ impl State {
 
     /// When `trial_will_end` is to be told.
     fn warning(&self, subscription: &Value) -> Option<i64> {
-        let end = subscription["trial_end"].as_i64().filter(|_| text(subscription, "status") == "trialing")?;
+        let end = subscription["trial_end"]
+            .as_i64()
+            .filter(|_| text(subscription, "status") == "trialing")?;
         (!self.told.contains(&warned(subscription))).then_some(end - 3 * DAY)
     }
 
-    /// Lets time pass, through everything that is due on the way, in its order. Time never goes back.
+    /// Lets time pass, through everything that is due on the way, in its order. Time never goes
+    /// back.
     pub fn advance_to(&mut self, to: Timestamp) {
-        while let Some((due, _, id)) = self.schedule.first().filter(|(due, ..)| *due <= to.as_second()).cloned() {
+        while let Some((due, _, id)) =
+            self.schedule.first().filter(|(due, ..)| *due <= to.as_second()).cloned()
+        {
             self.schedule.pop_first();
             let object = self.object(&id).cloned().unwrap_or_default();
             if self.due(&object) != Some(due) {
@@ -72,7 +81,9 @@ impl State {
     fn pass_subscription(&mut self, subscription: Value) {
         let now = self.stamp().created();
         let end = ledger::period(&subscription).1;
-        let cancel_at = subscription["cancel_at"].as_i64().or(Some(end).filter(|_| subscription["cancel_at_period_end"] == true));
+        let cancel_at = subscription["cancel_at"]
+            .as_i64()
+            .or(Some(end).filter(|_| subscription["cancel_at_period_end"] == true));
         let warning = self.warning(&subscription);
         if cancel_at.is_some_and(|at| at <= now) {
             self.end(subscription, None);
@@ -91,7 +102,11 @@ impl State {
 
     /// Starts a period, with an invoice for all items together, and saves the subscription.
     pub fn bill(&mut self, before: &Value, mut after: Value, start: i64, reason: &'static str) {
-        let end = next_period_end(after["billing_cycle_anchor"].as_i64().unwrap_or(start), ledger::recurring(&after), start);
+        let end = next_period_end(
+            after["billing_cycle_anchor"].as_i64().unwrap_or(start),
+            ledger::recurring(&after),
+            start,
+        );
         for item in after["items"]["data"].as_array_mut().into_iter().flatten() {
             item["current_period_start"] = json!(start);
             item["current_period_end"] = json!(end);
@@ -119,7 +134,12 @@ impl State {
     }
 
     /// An invoice for the present period of a subscription, not stored yet.
-    pub fn draft(&mut self, subscription: &Value, reason: &'static str, elapsed: (i64, i64)) -> Value {
+    pub fn draft(
+        &mut self,
+        subscription: &Value,
+        reason: &'static str,
+        elapsed: (i64, i64),
+    ) -> Value {
         let trial = text(subscription, "status") == "trialing";
         let items = subscription["items"]["data"].as_array().into_iter().flatten();
         let lines: Vec<Line> = items
@@ -134,7 +154,15 @@ impl State {
             .collect();
         let id = self.id("in_1", 23);
         let customer = self.object(text(subscription, "customer")).cloned().unwrap_or_default();
-        let bill = Bill { id: &id, customer: &customer, lines: &lines, subscription: Some(subscription), metadata: &json!({}), reason, elapsed };
+        let bill = Bill {
+            id: &id,
+            customer: &customer,
+            lines: &lines,
+            subscription: Some(subscription),
+            metadata: &json!({}),
+            reason,
+            elapsed,
+        };
         ledger::invoice(self.stamp(), &bill)
     }
 
@@ -142,15 +170,18 @@ impl State {
     pub fn issue(&mut self, id: &str) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         if self.unfinalizable.contains(text(&invoice, "customer")) {
-            let message = "The customer's location isn't recognized. Set a valid customer address in order to automatically calculate tax.";
-            let error = json!({ "type": "invalid_request_error", "code": "customer_tax_location_invalid", "message": message });
+            let message = "The customer's location isn't recognized. Set a valid customer address \
+                           in order to automatically calculate tax.";
+            let error = json!({ "type": "invalid_request_error",
+                "code": "customer_tax_location_invalid", "message": message });
             invoice["last_finalization_error"] = error;
             invoice["automatically_finalizes_at"] = Value::Null;
             self.store(invoice.clone());
             self.emit("invoice.finalization_failed", &invoice);
             return;
         }
-        let subscription = self.object(ledger::subscription_of(&invoice)).cloned().unwrap_or_default();
+        let subscription =
+            self.object(ledger::subscription_of(&invoice)).cloned().unwrap_or_default();
         ledger::finalize(&mut invoice, self.stamp());
         if text(&invoice, "collection_method") == "send_invoice" {
             let days = subscription["days_until_due"].as_i64().unwrap_or(30);
@@ -194,7 +225,8 @@ impl State {
     pub fn paid(&mut self, id: &str) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         let payer = json!({
-            "address": invoice["customer_address"], "email": invoice["customer_email"], "name": invoice["customer_name"],
+            "address": invoice["customer_address"], "email": invoice["customer_email"],
+            "name": invoice["customer_name"],
             "phone": invoice["customer_phone"],
         });
         self.charge(&ledger::Payment {
@@ -214,7 +246,9 @@ impl State {
 
     /// A subscription whose latest invoice needs no payment any more is in order again.
     fn settled(&mut self, invoice: &Value) {
-        let Ok(before) = self.existing("subscription", ledger::subscription_of(invoice)) else { return };
+        let Ok(before) = self.existing("subscription", ledger::subscription_of(invoice)) else {
+            return;
+        };
         if before["latest_invoice"] != invoice["id"] {
             return;
         }
@@ -222,7 +256,9 @@ impl State {
         let never = text(&before, "status") == "incomplete" && text(invoice, "status") != "paid";
         after["status"] = json!(if never { "incomplete_expired" } else { "active" });
         match text(&before, "status") {
-            "past_due" | "unpaid" | "incomplete" => drop(self.save("customer.subscription.updated", &before, after)),
+            "past_due" | "unpaid" | "incomplete" => {
+                drop(self.save("customer.subscription.updated", &before, after));
+            }
             "paused" => drop(self.save("customer.subscription.resumed", &before, after)),
             _ => {}
         }
@@ -232,10 +268,15 @@ impl State {
     pub fn failed(&mut self, id: &str, card: Card) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         let attempts = invoice["attempt_count"].as_u64().unwrap_or_default() + 1;
-        let subscription = self.object(ledger::subscription_of(&invoice)).cloned().unwrap_or_default();
+        let subscription =
+            self.object(ledger::subscription_of(&invoice)).cloned().unwrap_or_default();
         let retried = ["trialing", "active", "past_due"].contains(&text(&subscription, "status"));
-        let days = usize::try_from(attempts - 1).ok().and_then(|attempt| self.dunning.retry_days.get(attempt)).filter(|_| retried);
-        let finalized_at = invoice["status_transitions"]["finalized_at"].as_i64().unwrap_or_default();
+        let days = usize::try_from(attempts - 1)
+            .ok()
+            .and_then(|attempt| self.dunning.retry_days.get(attempt))
+            .filter(|_| retried);
+        let finalized_at =
+            invoice["status_transitions"]["finalized_at"].as_i64().unwrap_or_default();
         let next = days.map(|days| finalized_at + i64::from(*days) * DAY);
         invoice["attempted"] = json!(true);
         invoice["attempt_count"] = json!(attempts);
@@ -267,7 +308,9 @@ impl State {
 
     /// The subscription of an invoice that is overdue.
     fn fall_due(&mut self, invoice: &Value) {
-        let Ok(before) = self.existing("subscription", ledger::subscription_of(invoice)) else { return };
+        let Ok(before) = self.existing("subscription", ledger::subscription_of(invoice)) else {
+            return;
+        };
         if ["trialing", "active"].contains(&text(&before, "status")) {
             let mut after = before.clone();
             after["status"] = json!("past_due");
@@ -288,9 +331,16 @@ impl State {
     pub fn write_off(&mut self, id: &str, status: &str) -> Result<Value> {
         let mut invoice = self.existing("invoice", id)?;
         if text(&invoice, "status") != "open" {
-            return Err(ApiError::invalid(format!("You can only pass in open invoices. This invoice is {}.", text(&invoice, "status"))));
+            return Err(ApiError::invalid(format!(
+                "You can only pass in open invoices. This invoice is {}.",
+                text(&invoice, "status")
+            )));
         }
-        let (event, moment) = if status == "void" { ("invoice.voided", "voided_at") } else { ("invoice.marked_uncollectible", "marked_uncollectible_at") };
+        let (event, moment) = if status == "void" {
+            ("invoice.voided", "voided_at")
+        } else {
+            ("invoice.marked_uncollectible", "marked_uncollectible_at")
+        };
         invoice["status"] = json!(status);
         invoice["auto_advance"] = json!(false);
         invoice["next_payment_attempt"] = Value::Null;
@@ -320,7 +370,10 @@ impl State {
     }
 
     fn unsettled(&self, subscription: &str) -> Vec<Value> {
-        let waits = |invoice: &&Value| ledger::subscription_of(invoice) == subscription && ["open", "draft"].contains(&text(invoice, "status"));
+        let waits = |invoice: &&Value| {
+            ledger::subscription_of(invoice) == subscription
+                && ["open", "draft"].contains(&text(invoice, "status"))
+        };
         self.all("invoice").filter(waits).cloned().collect()
     }
 
@@ -344,10 +397,15 @@ impl State {
         subscription
     }
 
-    /// Ends a subscription at once. One that has ended is none any more for Stripe, though it can still be read.
+    /// Ends a subscription at once. One that has ended is none any more for Stripe, though it can
+    /// still be read.
     pub fn cancel(&mut self, id: &str) -> Result<Value> {
-        let subscription = self.find("subscription", id).filter(|subscription| text(subscription, "status") != "canceled").cloned();
-        let subscription = subscription.ok_or_else(|| ApiError::missing("subscription", id, "id").status(404))?;
+        let subscription = self
+            .find("subscription", id)
+            .filter(|subscription| text(subscription, "status") != "canceled")
+            .cloned();
+        let subscription =
+            subscription.ok_or_else(|| ApiError::missing("subscription", id, "id").status(404))?;
         Ok(self.end(subscription, Some("cancellation_requested")))
     }
 }

@@ -17,14 +17,22 @@ fn missing(param: &str) -> ApiError {
 impl State {
     pub fn create_session(&mut self, params: &Value) -> Result<Value> {
         let mode = text(params, "mode");
-        if let Some(required) = ["mode", "line_items", "success_url"].into_iter().find(|required| params.get(required).is_none()) {
+        if let Some(required) = ["mode", "line_items", "success_url"]
+            .into_iter()
+            .find(|required| params.get(required).is_none())
+        {
             return Err(missing(required));
         }
         if !["subscription", "payment"].contains(&mode) {
-            let message = "Invalid mode: must be one of payment or subscription (setup is not simulated)";
+            let message =
+                "Invalid mode: must be one of payment or subscription (setup is not simulated)";
             return Err(ApiError::invalid(message).code("parameter_unknown", "mode"));
         }
-        let foreign: &[&str] = if mode == "payment" { &["subscription_data"] } else { &["invoice_creation", "payment_intent_data"] };
+        let foreign: &[&str] = if mode == "payment" {
+            &["subscription_data"]
+        } else {
+            &["invoice_creation", "payment_intent_data"]
+        };
         if let Some(foreign) = foreign.iter().find(|foreign| params.get(**foreign).is_some()) {
             let message = format!("You can not pass `{foreign}` in `{mode}` mode.");
             return Err(ApiError::invalid(message).code("parameter_unknown", *foreign));
@@ -33,21 +41,30 @@ impl State {
         let mut email = params["customer_email"].as_str();
         if let Some(id) = params["customer"].as_str() {
             if email.is_some() {
-                let message = "You may only specify one of these parameters: customer, customer_email.";
+                let message =
+                    "You may only specify one of these parameters: customer, customer_email.";
                 return Err(ApiError::invalid(message));
             }
             email = self.customer(id)?["email"].as_str();
         }
-        let details = email.map(|email| objects::customer_details(email, &Value::Null, &Value::Null, &Value::Null));
+        let details = email.map(|email| {
+            objects::customer_details(email, &Value::Null, &Value::Null, &Value::Null)
+        });
         let of_sale = match mode {
             "subscription" => &params["subscription_data"],
             _ => &params["invoice_creation"]["invoice_data"],
         };
-        let trial_days =
-            of_sale.get("trial_period_days").map(|_| text(of_sale, "trial_period_days").parse::<i64>().ok().filter(|days| (1..=730).contains(days)));
+        let trial_days = of_sale.get("trial_period_days").map(|_| {
+            text(of_sale, "trial_period_days")
+                .parse::<i64>()
+                .ok()
+                .filter(|days| (1..=730).contains(days))
+        });
         if trial_days == Some(None) {
             let param = "subscription_data[trial_period_days]";
-            return Err(ApiError::invalid("The minimum number of trial period days is 1.").param(param));
+            return Err(
+                ApiError::invalid("The minimum number of trial period days is 1.").param(param)
+            );
         }
         let lines = self.lines(mode, &params["line_items"], trial_days.is_some())?;
         let total: i64 = lines.iter().map(Line::amount).sum();
@@ -60,9 +77,11 @@ impl State {
         let mut session = objects::session(&id, self.stamp(), &url, params, &lines);
         session["customer_details"] = details.unwrap_or_default();
         let payment = json!({
-            "description": params["payment_intent_data"]["description"], "metadata": metadata(&params["payment_intent_data"]),
+            "description": params["payment_intent_data"]["description"],
+            "metadata": metadata(&params["payment_intent_data"]),
         });
-        let cart = Cart { lines, metadata: metadata(of_sale), payment, trial_days: trial_days.flatten() };
+        let cart =
+            Cart { lines, metadata: metadata(of_sale), payment, trial_days: trial_days.flatten() };
         self.carts.insert(id, cart);
         self.store(session.clone());
         Ok(session)
@@ -71,11 +90,20 @@ impl State {
     /// How long the session stays open, and how it may be paid.
     fn check_terms(&self, params: &Value) -> Result<()> {
         if let Some(expires_at) = params.get("expires_at") {
-            let left = expires_at.as_str().and_then(|at| at.parse::<i64>().ok()).map(|at| at - self.stamp().created());
+            let left = expires_at
+                .as_str()
+                .and_then(|at| at.parse::<i64>().ok())
+                .map(|at| at - self.stamp().created());
             let message = match left {
-                Some(..1_800) => "The `expires_at` timestamp must be at least 30 minutes from Checkout Session creation.",
+                Some(..1_800) => {
+                    "The `expires_at` timestamp must be at least 30 minutes from Checkout Session \
+                     creation."
+                }
                 Some(1_800..=86_400) => "",
-                Some(_) => "The `expires_at` timestamp must be less than 24 hours from Checkout Session creation.",
+                Some(_) => {
+                    "The `expires_at` timestamp must be less than 24 hours from Checkout Session \
+                     creation."
+                }
                 None => "Invalid timestamp: expires_at must be an integer Unix timestamp.",
             };
             if !message.is_empty() {
@@ -85,7 +113,10 @@ impl State {
         for (index, method) in ordered(&params["allowed_payment_method_types"]) {
             if !["card", "us_bank_account"].contains(&method.as_str().unwrap_or_default()) {
                 let param = format!("allowed_payment_method_types[{index}]");
-                return Err(ApiError::invalid(format!("Invalid {param}: must be one of card or us_bank_account")).param(param));
+                return Err(ApiError::invalid(format!(
+                    "Invalid {param}: must be one of card or us_bank_account"
+                ))
+                .param(param));
             }
         }
         Ok(())
@@ -95,9 +126,13 @@ impl State {
         let mut lines: Vec<Line> = Vec::new();
         for (index, item) in ordered(given) {
             let (price, description) = if let Some(data) = item.get("price_data") {
-                (self.inline_price(data, &format!("line_items[{index}][price_data]"))?, data["product_data"]["name"].clone())
+                (
+                    self.inline_price(data, &format!("line_items[{index}][price_data]"))?,
+                    data["product_data"]["name"].clone(),
+                )
             } else {
-                let price = self.price(text(item, "price"), &format!("line_items[{index}][price]"))?;
+                let price =
+                    self.price(text(item, "price"), &format!("line_items[{index}][price]"))?;
                 let description = price["nickname"].clone();
                 (price, description)
             };
@@ -106,19 +141,33 @@ impl State {
                 let message = "You must use `subscription` mode when using recurring prices.";
                 return Err(ApiError::invalid(message));
             }
-            if lines.iter().any(|line| line.recurs() && recurring.is_object() && line.price["recurring"] != *recurring) {
-                return Err(ApiError::invalid("All prices on a subscription must have the same `recurring.interval` and `recurring.interval_count`."));
+            if lines.iter().any(|line| {
+                line.recurs() && recurring.is_object() && line.price["recurring"] != *recurring
+            }) {
+                return Err(ApiError::invalid(
+                    "All prices on a subscription must have the same `recurring.interval` and
+                     `recurring.interval_count`.",
+                ));
             }
             let quantity = text(item, "quantity").parse().ok().filter(|quantity| *quantity > 0);
             let quantity = quantity.ok_or_else(|| {
                 let param = format!("line_items[{index}][quantity]");
-                ApiError::invalid("Quantity is required and must be positive.").code("parameter_invalid_integer", param)
+                ApiError::invalid("Quantity is required and must be positive.")
+                    .code("parameter_invalid_integer", param)
             })?;
             let id = self.id("li_1", 23);
-            lines.push(Line { item: id.replacen("li_", "si_", 1), id, price, quantity, description, trial });
+            lines.push(Line {
+                item: id.replacen("li_", "si_", 1),
+                id,
+                price,
+                quantity,
+                description,
+                trial,
+            });
         }
         if mode == "subscription" && !lines.iter().any(Line::recurs) {
-            let message = "You must provide at least one recurring price in `subscription` mode when using prices.";
+            let message = "You must provide at least one recurring price in `subscription` mode \
+                           when using prices.";
             return Err(ApiError::invalid(message));
         }
         Ok(lines)
@@ -126,13 +175,23 @@ impl State {
 
     /// Stripe keeps a price made for one session, but sells it no more.
     fn inline_price(&mut self, data: &Value, param: &str) -> Result<Value> {
-        let required = [("currency", &data["currency"]), ("unit_amount", &data["unit_amount"]), ("product_data][name", &data["product_data"]["name"])];
-        if let Some((key, _)) = required.iter().find(|(_, value)| value.as_str().is_none_or(str::is_empty)) {
+        let required = [
+            ("currency", &data["currency"]),
+            ("unit_amount", &data["unit_amount"]),
+            ("product_data][name", &data["product_data"]["name"]),
+        ];
+        if let Some((key, _)) =
+            required.iter().find(|(_, value)| value.as_str().is_none_or(str::is_empty))
+        {
             return Err(missing(&format!("{param}[{key}]")));
         }
         if text(data, "unit_amount").parse::<u32>().is_err() {
             let param = format!("{param}[unit_amount]");
-            return Err(ApiError::invalid(format!("Invalid integer: {}", text(data, "unit_amount"))).code("parameter_invalid_integer", param));
+            return Err(ApiError::invalid(format!(
+                "Invalid integer: {}",
+                text(data, "unit_amount")
+            ))
+            .code("parameter_invalid_integer", param));
         }
         let mut params = data.clone();
         params["product"] = json!(self.id("prod_", 14));
@@ -145,10 +204,12 @@ impl State {
         objects::line_items(session_id, lines.unwrap_or_default())
     }
 
-    /// A session that can still be paid; one past its time expires here too, for who sets the clock instead of advancing it.
+    /// A session that can still be paid; one past its time expires here too, for who sets the clock
+    /// instead of advancing it.
     fn open_session(&mut self, id: &str) -> Result<Value> {
         let session = self.find("checkout.session", id).cloned();
-        let session = session.ok_or_else(|| ApiError::missing("checkout.session", id, "session").status(404))?;
+        let session = session
+            .ok_or_else(|| ApiError::missing("checkout.session", id, "session").status(404))?;
         if text(&session, "status") != "open" {
             return Err(ApiError::invalid("This Checkout Session is no longer open."));
         }
@@ -174,11 +235,15 @@ impl State {
 
     pub fn complete(&mut self, id: &str, payer: Payer, payment: Payment) -> Result<Value> {
         let mut session = self.open_session(id)?;
-        let Some(cart) = self.carts.get(id).cloned() else { return Err(ApiError::invalid("This Checkout Session sells nothing.")) };
+        let Some(cart) = self.carts.get(id).cloned() else {
+            return Err(ApiError::invalid("This Checkout Session sells nothing."));
+        };
         let methods = session["payment_method_types"].as_array();
         let method = if payment == Payment::Later { "us_bank_account" } else { "card" };
         if !methods.is_some_and(|methods| methods.iter().any(|known| known == method)) {
-            return Err(ApiError::invalid(format!("This Checkout Session cannot be paid by {method}.")));
+            return Err(ApiError::invalid(format!(
+                "This Checkout Session cannot be paid by {method}."
+            )));
         }
         let stamp = self.stamp();
         let recurring = text(&session, "mode") == "subscription";
@@ -189,14 +254,16 @@ impl State {
         }
 
         // The payment page lets nobody change an address that the session or its customer brings.
-        let email = session["customer_details"]["email"].as_str().map_or(payer.email, str::to_owned);
+        let email =
+            session["customer_details"]["email"].as_str().map_or(payer.email, str::to_owned);
         let (name, phone) = (json!(payer.name), json!(payer.phone));
         let address = address(&json!(payer.address));
         session["customer_details"] = objects::customer_details(&email, &name, &phone, &address);
         let with_invoice = recurring || session["invoice_creation"]["enabled"] == true;
         let wants_customer = with_invoice || text(&session, "customer_creation") == "always";
         if session["customer"].is_null() && wants_customer {
-            let params = json!({ "email": email, "name": name, "phone": phone, "address": address });
+            let params =
+                json!({ "email": email, "name": name, "phone": phone, "address": address });
             session["customer"] = self.create_customer(&params)["id"].clone();
         }
         let customer_id = text(&session, "customer").to_owned();
@@ -204,12 +271,23 @@ impl State {
 
         let mut subscription = recurring.then(|| {
             let id = self.id("sub_1", 23);
-            ledger::subscription(&id, stamp, &customer_id, &cart.lines, &cart.metadata, cart.trial_days)
+            ledger::subscription(
+                &id,
+                stamp,
+                &customer_id,
+                &cart.lines,
+                &cart.metadata,
+                cart.trial_days,
+            )
         });
         // An intent has its invoice's id, or one made like it.
         let invoice_id = self.id("in_1", 23);
         let invoice = with_invoice.then(|| {
-            let (reason, metadata) = if recurring { ("subscription_create", json!({})) } else { ("manual", cart.metadata.clone()) };
+            let (reason, metadata) = if recurring {
+                ("subscription_create", json!({}))
+            } else {
+                ("manual", cart.metadata.clone())
+            };
             let now = (stamp.created(), stamp.created());
             let bill = Bill {
                 id: &invoice_id,
@@ -261,8 +339,16 @@ impl State {
     /// Keeps the charge by which a session was paid.
     fn charge_session(&mut self, session: &Value, of: &str) {
         let amount = session["amount_total"].as_i64().unwrap_or_default();
-        let payment = self.carts.get(text(session, "id")).map(|cart| cart.payment.clone()).unwrap_or_default();
-        let description = if session["subscription"].is_string() { json!("Subscription creation") } else { payment["description"].clone() };
+        let payment = self
+            .carts
+            .get(text(session, "id"))
+            .map(|cart| cart.payment.clone())
+            .unwrap_or_default();
+        let description = if session["subscription"].is_string() {
+            json!("Subscription creation")
+        } else {
+            payment["description"].clone()
+        };
         self.charge(&ledger::Payment {
             of,
             amount,
@@ -277,9 +363,15 @@ impl State {
     /// A completed session whose money is still on its way.
     fn pending_session(&self, id: &str) -> Result<Value> {
         let session = self.find("checkout.session", id).cloned();
-        let session = session.ok_or_else(|| ApiError::missing("checkout.session", id, "session").status(404))?;
-        let pending = text(&session, "status") == "complete" && text(&session, "payment_status") == "unpaid";
-        if pending { Ok(session) } else { Err(ApiError::invalid("No payment of this Checkout Session is pending.")) }
+        let session = session
+            .ok_or_else(|| ApiError::missing("checkout.session", id, "session").status(404))?;
+        let pending =
+            text(&session, "status") == "complete" && text(&session, "payment_status") == "unpaid";
+        if pending {
+            Ok(session)
+        } else {
+            Err(ApiError::invalid("No payment of this Checkout Session is pending."))
+        }
     }
 
     pub fn settle(&mut self, id: &str) -> Result<Value> {

@@ -1,4 +1,5 @@
-//! Signed delivery of events, in order at the first attempt unless told otherwise, each retried on its own.
+//! Signed delivery of events, in order at the first attempt unless told otherwise, each retried on
+//! its own.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -40,7 +41,10 @@ pub struct Disorder {
 impl Disorder {
     /// Less than `end`, by Knuth's MMIX generator.
     fn roll(&mut self, end: u32) -> u32 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         u32::try_from((self.seed >> 33) % u64::from(end)).expect("less than a u32")
     }
 }
@@ -57,9 +61,15 @@ impl Posting {
     /// The deliveries that an event gets.
     pub(super) fn planned(event_id: &str, disorder: Option<&mut Disorder>) -> Vec<Self> {
         let event_id = event_id.to_owned();
-        let Some(disorder) = disorder else { return vec![Self { event_id, delay: Duration::ZERO, apart: false }] };
+        let Some(disorder) = disorder else {
+            return vec![Self { event_id, delay: Duration::ZERO, apart: false }];
+        };
         let times = if disorder.roll(100) < u32::from(disorder.duplicate_percent) { 2 } else { 1 };
-        let posting = |_| Self { event_id: event_id.clone(), delay: disorder.max_delay * disorder.roll(1_000) / 1_000, apart: disorder.shuffle };
+        let posting = |_| Self {
+            event_id: event_id.clone(),
+            delay: disorder.max_delay * disorder.roll(1_000) / 1_000,
+            apart: disorder.shuffle,
+        };
         (0..times).map(posting).collect()
     }
 }
@@ -112,7 +122,9 @@ async fn attempt(core: &Weak<Core>, client: &reqwest::Client, event_id: &str) ->
     let status = answer.ok().map(|answer| answer.status());
     if let Some(core) = core.upgrade() {
         let mut state = lock(&core.state);
-        if let Some(delivery) = state.deliveries.iter_mut().find(|delivery| delivery.event_id == event_id) {
+        if let Some(delivery) =
+            state.deliveries.iter_mut().find(|delivery| delivery.event_id == event_id)
+        {
             delivery.attempts += 1;
             delivery.last_status = status.map(|status| status.as_u16());
         }
@@ -146,6 +158,9 @@ mod tests {
     fn the_signature_is_hmac_sha256_over_time_and_body() {
         // printf '1700000000.{"id":"evt_1"}' | openssl dgst -sha256 -hmac whsec_test
         let known = "c89214b5b5da833daed6f0b8c5bb6bd58cea9022bd80ccc78230f3942d632925";
-        assert_eq!(sign("whsec_test", 1_700_000_000, r#"{"id":"evt_1"}"#), format!("t=1700000000,v1={known}"));
+        assert_eq!(
+            sign("whsec_test", 1_700_000_000, r#"{"id":"evt_1"}"#),
+            format!("t=1700000000,v1={known}")
+        );
     }
 }

@@ -23,7 +23,11 @@ const COLLECTIONS: [(&str, &str, &[&str]); 9] = [
     ("customers", "customer", &["email"]),
     ("prices", "price", &["active", "currency", "product", "type"]),
     ("billing_portal/sessions", "billing_portal.session", &[]),
-    ("checkout/sessions", "checkout.session", &["customer", "payment_intent", "status", "subscription"]),
+    (
+        "checkout/sessions",
+        "checkout.session",
+        &["customer", "payment_intent", "status", "subscription"],
+    ),
     ("subscriptions", "subscription", &["customer", "status"]),
     ("subscription_items", "subscription_item", &["subscription"]),
     ("invoices", "invoice", &["customer", "status", "subscription"]),
@@ -31,9 +35,20 @@ const COLLECTIONS: [(&str, &str, &[&str]); 9] = [
     ("events", "event", &["type", "types"]),
 ];
 
-pub(super) const CUSTOMER_PARAMS: [&str; 7] = ["address", "description", "email", "expand", "metadata", "name", "phone"];
+pub(super) const CUSTOMER_PARAMS: [&str; 7] =
+    ["address", "description", "email", "expand", "metadata", "name", "phone"];
 const PORTAL_PARAMS: [&str; 3] = ["customer", "expand", "return_url"];
-const PRICE_PARAMS: [&str; 9] = ["active", "currency", "expand", "lookup_key", "metadata", "nickname", "product", "recurring", "unit_amount"];
+const PRICE_PARAMS: [&str; 9] = [
+    "active",
+    "currency",
+    "expand",
+    "lookup_key",
+    "metadata",
+    "nickname",
+    "product",
+    "recurring",
+    "unit_amount",
+];
 const SESSION_PARAMS: [&str; 19] = [
     "allowed_payment_method_types",
     "billing_address_collection",
@@ -69,15 +84,29 @@ const SUBSCRIPTION_PARAMS: [&str; 10] = [
     "trial_end",
 ];
 
-async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn api(
+    State(core): State<Arc<Core>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let mut store = lock(&core.state);
     let request_id = store.id("req_", 14);
     let mut replayed = false;
     let result = authenticate(&core, header("authorization")).and_then(|()| {
-        let mut asked = if method == Method::POST { Vec::new() } else { pairs(uri.query().unwrap_or_default()) };
+        let mut asked = if method == Method::POST {
+            Vec::new()
+        } else {
+            pairs(uri.query().unwrap_or_default())
+        };
         // Clients send the parameters of a DELETE either way.
-        asked.extend(if method == Method::GET { Vec::new() } else { pairs(str::from_utf8(&body).unwrap_or_default()) });
+        asked.extend(if method == Method::GET {
+            Vec::new()
+        } else {
+            pairs(str::from_utf8(&body).unwrap_or_default())
+        });
         let key = header("idempotency-key").filter(|_| method == Method::POST);
         // Parameters are compared, not their order.
         let mut parameters = asked.clone();
@@ -85,7 +114,8 @@ async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: H
         let fingerprint = format!("{} {parameters:?}", uri.path());
         if let Some((first, answer)) = key.and_then(|key| store.answered.get(key)) {
             if *first != fingerprint {
-                let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
+                let message = "Keys for idempotent requests can only be used with the same \
+                               parameters they were first used with.";
                 return Err(ApiError { kind: "idempotency_error", ..ApiError::invalid(message) });
             }
             replayed = true;
@@ -93,9 +123,14 @@ async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: H
         }
         if let Some(key) = key {
             replayed = store.failed.contains(key);
-            if replayed || store.failing.take_if(|part| uri.path().contains(part.as_str())).is_some() {
+            if replayed
+                || store.failing.take_if(|part| uri.path().contains(part.as_str())).is_some()
+            {
                 store.failed.insert(key.to_owned());
-                return Err(ApiError { kind: "api_error", ..ApiError::invalid("An unknown error occurred").status(500) });
+                return Err(ApiError {
+                    kind: "api_error",
+                    ..ApiError::invalid("An unknown error occurred").status(500)
+                });
             }
         }
         let answer = dispatch(&mut store, &method, uri.path(), &nest(&asked)?)?;
@@ -106,11 +141,16 @@ async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: H
         Ok(answer)
     });
     let mut response = match result {
-        Ok(value) => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response(),
+        Ok(value) => {
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], value.to_string())
+                .into_response()
+        }
         Err(error) => error.into_response(),
     };
     if replayed {
-        response.headers_mut().insert("Idempotent-Replayed", header::HeaderValue::from_static("true"));
+        response
+            .headers_mut()
+            .insert("Idempotent-Replayed", header::HeaderValue::from_static("true"));
     }
     if let Ok(id) = request_id.parse() {
         response.headers_mut().insert("Request-Id", id);
@@ -120,7 +160,9 @@ async fn api(State(core): State<Arc<Core>>, method: Method, uri: Uri, headers: H
 
 fn authenticate(core: &Core, authorization: Option<&str>) -> Result<()> {
     let message = match authorization {
-        Some(value) if value.strip_prefix("Bearer ") == Some(&core.secret_key) || value == core.basic => {
+        Some(value)
+            if value.strip_prefix("Bearer ") == Some(&core.secret_key) || value == core.basic =>
+        {
             return Ok(());
         }
         Some(_) => "Invalid API Key provided.",
@@ -178,7 +220,11 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
             store.update_subscription(id, params)?
         }
         ("POST", "subscription_item", []) => {
-            only(params, "", &["expand", "price", "proration_behavior", "quantity", "subscription"])?;
+            only(
+                params,
+                "",
+                &["expand", "price", "proration_behavior", "quantity", "subscription"],
+            )?;
             store.create_item(params)?
         }
         ("POST", "subscription_item", [id]) => {
@@ -203,7 +249,9 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
 
 /// Whether the API still answers an event: it does for 30 days.
 fn retained(store: &Store, event: &Value) -> bool {
-    event["created"].as_i64().is_some_and(|created| created >= store.stamp().created() - 30 * 86_400)
+    event["created"]
+        .as_i64()
+        .is_some_and(|created| created >= store.stamp().created() - 30 * 86_400)
 }
 
 fn create_price(store: &mut Store, params: &Value) -> Result<Value> {
@@ -223,13 +271,25 @@ fn create_session(store: &mut Store, params: &Value) -> Result<Value> {
     only(&params["subscription_data"], "subscription_data", &["metadata", "trial_period_days"])?;
     only(&params["payment_intent_data"], "payment_intent_data", &["description", "metadata"])?;
     only(&params["invoice_creation"], "invoice_creation", &["enabled", "invoice_data"])?;
-    only(&params["invoice_creation"]["invoice_data"], "invoice_creation[invoice_data]", &["metadata"])?;
+    only(
+        &params["invoice_creation"]["invoice_data"],
+        "invoice_creation[invoice_data]",
+        &["metadata"],
+    )?;
     for (index, item) in ordered(&params["line_items"]) {
         let parent = format!("line_items[{index}]");
         only(item, &parent, &["price", "price_data", "quantity"])?;
         let parent = format!("{parent}[price_data]");
-        only(&item["price_data"], &parent, &["currency", "product_data", "tax_behavior", "unit_amount"])?;
-        only(&item["price_data"]["product_data"], &format!("{parent}[product_data]"), &["description", "name"])?;
+        only(
+            &item["price_data"],
+            &parent,
+            &["currency", "product_data", "tax_behavior", "unit_amount"],
+        )?;
+        only(
+            &item["price_data"]["product_data"],
+            &format!("{parent}[product_data]"),
+            &["description", "name"],
+        )?;
     }
     store.create_session(params)
 }
@@ -245,17 +305,26 @@ fn check_update(params: &Value) -> Result<()> {
 
 /// Refuses parameters that are not simulated.
 pub(super) fn only(params: &Value, parent: &str, known: &[&str]) -> Result<()> {
-    let unknown = params.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).find(|key| !known.contains(key));
+    let unknown = params
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str())
+        .find(|key| !known.contains(key));
     let Some(key) = unknown else { return Ok(()) };
     let param = if parent.is_empty() { key.to_owned() } else { format!("{parent}[{key}]") };
-    Err(ApiError::invalid(format!("Received unknown parameter: {param}")).code("parameter_unknown", param))
+    Err(ApiError::invalid(format!("Received unknown parameter: {param}"))
+        .code("parameter_unknown", param))
 }
 
 fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value) -> Result<Value> {
-    let known: Vec<_> = filters.iter().copied().chain(["created", "expand", "limit", "starting_after"]).collect();
+    let known: Vec<_> =
+        filters.iter().copied().chain(["created", "expand", "limit", "starting_after"]).collect();
     only(params, "", &known)?;
     let Ok(limit @ 1..=100) = params["limit"].as_str().map_or(Ok(10), str::parse) else {
-        return Err(ApiError::invalid("Invalid limit: must be an integer from 1 to 100.").param("limit"));
+        return Err(
+            ApiError::invalid("Invalid limit: must be an integer from 1 to 100.").param("limit")
+        );
     };
     let after = text(params, "starting_after");
     if !after.is_empty() && store.find(kind, after).is_none() {
@@ -277,14 +346,23 @@ fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value)
         let equal = filters.iter().all(|key| match params[*key].as_str() {
             None => *key != "status" || !ended,
             Some("all") if *key == "status" => true,
-            Some(wanted) if (kind, *key) == ("invoice", "subscription") => ledger::subscription_of(object) == wanted,
-            Some(wanted) => object[*key].as_str() == Some(wanted) || object[*key].as_bool().is_some_and(|is| is.to_string() == wanted),
+            Some(wanted) if (kind, *key) == ("invoice", "subscription") => {
+                ledger::subscription_of(object) == wanted
+            }
+            Some(wanted) => {
+                object[*key].as_str() == Some(wanted)
+                    || object[*key].as_bool().is_some_and(|is| is.to_string() == wanted)
+            }
         });
         let known = object["deleted"] != true && (kind != "event" || retained(store, object));
-        known && in_range && equal && (types.is_empty() || types.iter().any(|(_, wanted)| **wanted == object["type"]))
+        known
+            && in_range
+            && equal
+            && (types.is_empty() || types.iter().any(|(_, wanted)| **wanted == object["type"]))
     };
     // Newest first, as everywhere in Stripe.
-    let newest = store.all(kind).rev().skip_while(|object| !after.is_empty() && object["id"] != after);
+    let newest =
+        store.all(kind).rev().skip_while(|object| !after.is_empty() && object["id"] != after);
     let mut found = newest.skip(usize::from(!after.is_empty())).filter(matches);
     let page: Vec<Value> = found.by_ref().take(limit).cloned().collect();
     Ok(objects::list(path, &page, found.next().is_some()))
@@ -313,15 +391,19 @@ fn expand(store: &Store, value: &mut Value, path: &str) -> Result<()> {
 fn nest(pairs: &[(String, String)]) -> Result<Value> {
     let mut root = json!({});
     for (key, value) in pairs {
-        let (head, rest) = key.split_once('[').map_or((key.as_str(), None), |(head, rest)| (head, Some(rest)));
+        let (head, rest) =
+            key.split_once('[').map_or((key.as_str(), None), |(head, rest)| (head, Some(rest)));
         let inner = rest.map(|rest| rest.strip_suffix(']').unwrap_or(rest).split("]["));
         let mut node = &mut root;
         for segment in std::iter::once(head).chain(inner.into_iter().flatten()) {
             if node.is_null() {
                 *node = Value::Object(Map::new());
             }
-            let fields = node.as_object_mut().ok_or_else(|| ApiError::invalid(format!("Invalid object: {key}")))?;
-            let name = if segment.is_empty() { fields.len().to_string() } else { segment.to_owned() };
+            let fields = node
+                .as_object_mut()
+                .ok_or_else(|| ApiError::invalid(format!("Invalid object: {key}")))?;
+            let name =
+                if segment.is_empty() { fields.len().to_string() } else { segment.to_owned() };
             node = fields.entry(name).or_insert(Value::Null);
         }
         *node = json!(value);
@@ -361,7 +443,8 @@ mod tests {
 
     #[test]
     fn bracket_keys_nest_and_empty_brackets_count_up() {
-        let form = "mode=payment&line_items%5B0%5D%5Bprice%5D=p&line_items[0][quantity]=2&expand[]=a&expand[]=b&metadata[k]=a+b%26c";
+        let form = "mode=payment&line_items%5B0%5D%5Bprice%5D=p&line_items[0][quantity]=2\
+                    &expand[]=a&expand[]=b&metadata[k]=a+b%26c";
         let expected = json!({
             "mode": "payment", "line_items": { "0": { "price": "p", "quantity": "2" } },
             "expand": { "0": "a", "1": "b" }, "metadata": { "k": "a b&c" },

@@ -1,4 +1,5 @@
-//! Builders of what a sale leaves, and how they change: subscriptions, invoices, charges, disputes. No state, no clock.
+//! Builders of what a sale leaves, and how they change: subscriptions, invoices, charges, disputes.
+//! No state, no clock.
 
 use serde_json::{Value, json};
 
@@ -7,21 +8,32 @@ use super::objects::{Line, Stamp, list, next_period_end, text};
 /// The legacy twin of a recurring price that subscription items still carry.
 fn plan(price: &Value) -> Value {
     json!({
-        "id": price["id"], "object": "plan", "active": price["active"], "amount": price["unit_amount"],
-        "amount_decimal": price["unit_amount_decimal"], "billing_scheme": "per_unit", "created": price["created"],
+        "id": price["id"], "object": "plan", "active": price["active"],
+        "amount": price["unit_amount"],
+        "amount_decimal": price["unit_amount_decimal"], "billing_scheme": "per_unit",
+        "created": price["created"],
         "currency": price["currency"], "interval": price["recurring"]["interval"],
         "interval_count": price["recurring"]["interval_count"], "livemode": price["livemode"],
-        "metadata": price["metadata"], "meter": null, "nickname": price["nickname"], "product": price["product"],
-        "tiers_mode": null, "transform_usage": null, "trial_period_days": null, "usage_type": "licensed",
+        "metadata": price["metadata"], "meter": null, "nickname": price["nickname"],
+        "product": price["product"],
+        "tiers_mode": null, "transform_usage": null, "trial_period_days": null,
+        "usage_type": "licensed",
     })
 }
 
 /// One price of a subscription.
-pub(super) fn item(stamp: Stamp, subscription: &str, line: &Line, (start, end): (i64, i64)) -> Value {
+pub(super) fn item(
+    stamp: Stamp,
+    subscription: &str,
+    line: &Line,
+    (start, end): (i64, i64),
+) -> Value {
     json!({
-        "id": line.item, "object": "subscription_item", "billing_thresholds": null, "created": stamp.created(),
+        "id": line.item, "object": "subscription_item", "billing_thresholds": null,
+        "created": stamp.created(),
         "current_period_start": start, "current_period_end": end, "discounts": [], "metadata": {},
-        "plan": plan(&line.price), "price": line.price, "quantity": line.quantity, "subscription": subscription,
+        "plan": plan(&line.price), "price": line.price, "quantity": line.quantity,
+        "subscription": subscription,
         "tax_rates": [],
     })
 }
@@ -45,36 +57,57 @@ pub(super) fn recurring(subscription: &Value) -> &Value {
 }
 
 /// A subscription from now on. Its first period ends with its trial, which anchors the later ones.
-pub(super) fn subscription(id: &str, stamp: Stamp, customer: &str, lines: &[Line], metadata: &Value, trial_days: Option<i64>) -> Value {
+pub(super) fn subscription(
+    id: &str,
+    stamp: Stamp,
+    customer: &str,
+    lines: &[Line],
+    metadata: &Value,
+    trial_days: Option<i64>,
+) -> Value {
     let now = stamp.created();
     let trial_end = trial_days.map(|days| now + days * 86_400);
-    let recurring = lines.iter().map(|line| &line.price["recurring"]).find(|recurring| recurring.is_object());
-    let end = trial_end.unwrap_or_else(|| next_period_end(now, recurring.unwrap_or(&Value::Null), now));
-    let items: Vec<Value> = lines.iter().filter(|line| line.recurs()).map(|line| item(stamp, id, line, (now, end))).collect();
+    let recurring =
+        lines.iter().map(|line| &line.price["recurring"]).find(|recurring| recurring.is_object());
+    let end =
+        trial_end.unwrap_or_else(|| next_period_end(now, recurring.unwrap_or(&Value::Null), now));
+    let items: Vec<Value> = lines
+        .iter()
+        .filter(|line| line.recurs())
+        .map(|line| item(stamp, id, line, (now, end)))
+        .collect();
     json!({
         "id": id, "object": "subscription", "application": null, "application_fee_percent": null,
         "automatic_tax": { "disabled_reason": null, "enabled": false, "liability": null },
         "billing_cycle_anchor": trial_end.unwrap_or(now), "billing_cycle_anchor_config": null,
         "billing_mode": {
-            "type": "flexible", "flexible": { "proration_discounts": "included" }, "updated_at": stamp.created(),
+            "type": "flexible", "flexible": { "proration_discounts": "included" },
+            "updated_at": stamp.created(),
         },
-        "billing_schedules": [], "billing_thresholds": null, "cancel_at": null, "cancel_at_period_end": false,
+        "billing_schedules": [], "billing_thresholds": null, "cancel_at": null,
+        "cancel_at_period_end": false,
         "canceled_at": null,
         "cancellation_details": { "comment": null, "feedback": null, "reason": null },
         "collection_method": "charge_automatically", "created": stamp.created(),
         "currency": lines.first().map(|line| &line.price["currency"]), "customer": customer,
-        "customer_account": null, "days_until_due": null, "default_payment_method": null, "default_source": null,
+        "customer_account": null, "days_until_due": null, "default_payment_method": null,
+        "default_source": null,
         "default_tax_rates": [], "description": null, "discounts": [], "ended_at": null,
         "invoice_settings": { "account_tax_ids": null, "issuer": { "type": "self" } },
         "items": list(&format!("/v1/subscription_items?subscription={id}"), &items, false),
         "latest_invoice": null, "livemode": stamp.livemode, "metadata": metadata,
         "next_pending_invoice_item_invoice": null, "on_behalf_of": null, "pause_collection": null,
         "payment_settings": {
-            "payment_method_options": null, "payment_method_types": null, "save_default_payment_method": "off",
+            "payment_method_options": null, "payment_method_types": null,
+            "save_default_payment_method": "off",
         },
-        "pending_invoice_item_interval": null, "pending_setup_intent": null, "pending_update": null, "schedule": null,
-        "start_date": stamp.created(), "status": if trial_days.is_some() { "trialing" } else { "active" }, "test_clock": null, "transfer_data": null,
-        "trial_end": trial_end, "trial_settings": { "end_behavior": { "missing_payment_method": "create_invoice" } },
+        "pending_invoice_item_interval": null, "pending_setup_intent": null, "pending_update": null,
+        "schedule": null,
+        "start_date": stamp.created(),
+        "status": if trial_days.is_some() { "trialing" } else { "active" }, "test_clock": null,
+        "transfer_data": null,
+        "trial_end": trial_end,
+        "trial_settings": { "end_behavior": { "missing_payment_method": "create_invoice" } },
         "trial_start": trial_end.map(|_| now),
     })
 }
@@ -88,7 +121,8 @@ pub(super) struct Bill<'b> {
     /// Of an invoice without a subscription.
     pub metadata: &'b Value,
     pub reason: &'static str,
-    /// The period that ends with it: an invoice is for what was used, its lines are for what is to come.
+    /// The period that ends with it: an invoice is for what was used, its lines are for what is to
+    /// come.
     pub elapsed: (i64, i64),
 }
 
@@ -97,52 +131,74 @@ pub(super) fn invoice(stamp: Stamp, bill: &Bill) -> Value {
     let Bill { customer, subscription, .. } = bill;
     let total: i64 = bill.lines.iter().map(Line::amount).sum();
     let lines: Vec<Value> = bill.lines.iter().map(|line| invoice_line(stamp, bill, line)).collect();
-    let field = |key: &str| subscription.map(|subscription| subscription[key].clone()).unwrap_or_default();
+    let field =
+        |key: &str| subscription.map(|subscription| subscription[key].clone()).unwrap_or_default();
     let parent = subscription.map(|subscription| {
         json!({
             "type": "subscription_details", "quote_details": null,
-            "subscription_details": { "metadata": subscription["metadata"], "subscription": subscription["id"] },
+            "subscription_details": { "metadata": subscription["metadata"],
+                "subscription": subscription["id"] },
         })
     });
     json!({
         "id": bill.id, "object": "invoice", "account_country": "US", "account_name": "Simulator",
         "account_tax_ids": null, "amount_due": total, "amount_overpaid": 0, "amount_paid": 0,
-        "amount_remaining": total, "amount_shipping": 0, "application": null, "attempt_count": 0, "attempted": false,
+        "amount_remaining": total, "amount_shipping": 0, "application": null, "attempt_count": 0,
+        "attempted": false,
         "auto_advance": subscription.is_some(),
-        "automatic_tax": { "disabled_reason": null, "enabled": false, "liability": null, "provider": null, "status": null },
+        "automatic_tax": { "disabled_reason": null, "enabled": false, "liability": null,
+            "provider": null, "status": null },
         "automatically_finalizes_at": null, "billing_reason": bill.reason,
         "collection_method": field("collection_method").as_str().unwrap_or("charge_automatically"),
-        "created": stamp.created(), "currency": bill.lines.first().map(|line| &line.price["currency"]), "custom_fields": null,
-        "customer": customer["id"], "customer_account": null, "customer_address": customer["address"],
-        "customer_email": customer["email"], "customer_name": customer["name"], "customer_phone": customer["phone"],
+        "created": stamp.created(),
+        "currency": bill.lines.first().map(|line| &line.price["currency"]), "custom_fields": null,
+        "customer": customer["id"], "customer_account": null,
+        "customer_address": customer["address"],
+        "customer_email": customer["email"], "customer_name": customer["name"],
+        "customer_phone": customer["phone"],
         "customer_shipping": null, "customer_tax_exempt": "none", "customer_tax_ids": [],
-        "default_payment_method": null, "default_source": null, "default_tax_rates": [], "description": null,
-        "discounts": [], "due_date": null, "effective_at": null, "ending_balance": null, "footer": null,
-        "from_invoice": null, "hosted_invoice_url": null, "invoice_pdf": null, "issuer": { "type": "self" },
+        "default_payment_method": null, "default_source": null, "default_tax_rates": [],
+        "description": null,
+        "discounts": [], "due_date": null, "effective_at": null, "ending_balance": null,
+        "footer": null,
+        "from_invoice": null, "hosted_invoice_url": null, "invoice_pdf": null,
+        "issuer": { "type": "self" },
         "last_finalization_error": null, "latest_revision": null,
         "lines": list(&format!("/v1/invoices/{}/lines", bill.id), &lines, false),
-        "livemode": stamp.livemode, "metadata": bill.metadata, "next_payment_attempt": null, "number": null,
+        "livemode": stamp.livemode, "metadata": bill.metadata, "next_payment_attempt": null,
+        "number": null,
         "on_behalf_of": null, "parent": parent,
-        "payment_settings": { "default_mandate": null, "payment_method_options": null, "payment_method_types": null },
-        "period_end": bill.elapsed.1, "period_start": bill.elapsed.0, "post_payment_credit_notes_amount": 0,
-        "pre_payment_credit_notes_amount": 0, "receipt_number": null, "rendering": null, "shipping_cost": null,
-        "shipping_details": null, "starting_balance": 0, "statement_descriptor": null, "status": "draft",
+        "payment_settings": { "default_mandate": null, "payment_method_options": null,
+        "payment_method_types": null },
+        "period_end": bill.elapsed.1, "period_start": bill.elapsed.0,
+        "post_payment_credit_notes_amount": 0,
+        "pre_payment_credit_notes_amount": 0, "receipt_number": null, "rendering": null,
+        "shipping_cost": null,
+        "shipping_details": null, "starting_balance": 0, "statement_descriptor": null,
+        "status": "draft",
         "status_transitions": {
-            "finalized_at": null, "marked_uncollectible_at": null, "paid_at": null, "voided_at": null,
+            "finalized_at": null, "marked_uncollectible_at": null, "paid_at": null,
+            "voided_at": null,
         },
-        "subtotal": total, "subtotal_excluding_tax": total, "test_clock": null, "threshold_reason": null,
-        "total": total, "total_discount_amounts": [], "total_excluding_tax": total, "total_pretax_credit_amounts": [],
+        "subtotal": total, "subtotal_excluding_tax": total, "test_clock": null,
+        "threshold_reason": null,
+        "total": total, "total_discount_amounts": [], "total_excluding_tax": total,
+        "total_pretax_credit_amounts": [],
         "total_taxes": [], "webhooks_delivered_at": stamp.created(),
     })
 }
 
 fn invoice_line(stamp: Stamp, bill: &Bill, line: &Line) -> Value {
-    let (start, end) = bill.subscription.filter(|_| line.recurs()).map_or((stamp.created(), stamp.created()), period);
+    let (start, end) = bill
+        .subscription
+        .filter(|_| line.recurs())
+        .map_or((stamp.created(), stamp.created()), period);
     let parent = bill.subscription.map(|subscription| {
         json!({
             "type": "subscription_item_details", "invoice_item_details": null,
             "subscription_item_details": {
-                "invoice_item": null, "proration": false, "proration_details": null, "subscription": subscription["id"],
+                "invoice_item": null, "proration": false, "proration_details": null,
+                "subscription": subscription["id"],
                 "subscription_item": line.item,
             },
         })
@@ -150,13 +206,16 @@ fn invoice_line(stamp: Stamp, bill: &Bill, line: &Line) -> Value {
     json!({
         "id": line.id.replacen("li_", "il_", 1), "object": "line_item", "amount": line.amount(),
         "currency": line.price["currency"], "description": line.description, "discount_amounts": [],
-        "discountable": true, "discounts": [], "invoice": bill.id, "livemode": stamp.livemode, "metadata": {},
+        "discountable": true, "discounts": [], "invoice": bill.id, "livemode": stamp.livemode,
+        "metadata": {},
         "parent": parent, "period": { "start": start, "end": end }, "pretax_credit_amounts": [],
         "pricing": {
-            "type": "price_details", "price_details": { "price": line.price["id"], "product": line.price["product"] },
+            "type": "price_details", "price_details": { "price": line.price["id"],
+                "product": line.price["product"] },
             "unit_amount_decimal": line.price["unit_amount_decimal"],
         },
-        "quantity": line.quantity, "subscription": bill.subscription.map(|subscription| &subscription["id"]),
+        "quantity": line.quantity,
+        "subscription": bill.subscription.map(|subscription| &subscription["id"]),
         "subtotal": line.amount(), "taxes": [],
     })
 }
@@ -188,7 +247,8 @@ pub(super) fn mark_paid(invoice: &mut Value, stamp: Stamp) {
     invoice["status_transitions"]["paid_at"] = json!(stamp.created());
 }
 
-/// The payment intent and the charge of an invoice: their ids differ in the kind only, as those of an intent and its charge do at Stripe.
+/// The payment intent and the charge of an invoice: their ids differ in the kind only, as those of
+/// an intent and its charge do at Stripe.
 pub(super) fn payment_ids(invoice: &str) -> (String, String) {
     let rest = invoice.split_once('_').map_or("", |(_, rest)| rest.get(1..).unwrap_or_default());
     (format!("pi_3{rest}"), format!("ch_3{rest}"))
@@ -211,18 +271,27 @@ pub(super) fn charge(stamp: Stamp, payment: &Payment) -> Value {
     let Payment { amount, payer, .. } = payment;
     let (intent, id) = payment_ids(payment.of);
     json!({
-        "id": id, "object": "charge", "amount": amount, "amount_captured": amount, "amount_refunded": 0, "application": null,
+        "id": id, "object": "charge", "amount": amount, "amount_captured": amount,
+        "amount_refunded": 0, "application": null,
         "application_fee": null, "application_fee_amount": null, "balance_transaction": null,
         "billing_details": {
-            "address": payer["address"], "email": payer["email"], "name": payer["name"], "phone": payer["phone"], "tax_id": null,
+            "address": payer["address"], "email": payer["email"], "name": payer["name"],
+            "phone": payer["phone"], "tax_id": null,
         },
-        "calculated_statement_descriptor": "SIMULATOR", "captured": true, "created": stamp.created(), "currency": payment.currency,
-        "customer": payment.customer, "description": payment.description, "disputed": false, "failure_balance_transaction": null,
-        "failure_code": null, "failure_message": null, "fraud_details": {}, "livemode": stamp.livemode,
-        "metadata": payment.metadata, "on_behalf_of": null, "outcome": null, "paid": true, "payment_intent": intent,
-        "payment_method": null, "payment_method_details": null, "radar_options": {}, "receipt_email": null, "receipt_number": null,
-        "receipt_url": null, "refunded": false, "review": null, "shipping": null, "source": null, "source_transfer": null,
-        "statement_descriptor": null, "statement_descriptor_suffix": null, "status": "succeeded", "transfer_data": null,
+        "calculated_statement_descriptor": "SIMULATOR", "captured": true,
+        "created": stamp.created(), "currency": payment.currency,
+        "customer": payment.customer, "description": payment.description, "disputed": false,
+        "failure_balance_transaction": null,
+        "failure_code": null, "failure_message": null, "fraud_details": {},
+        "livemode": stamp.livemode,
+        "metadata": payment.metadata, "on_behalf_of": null, "outcome": null, "paid": true,
+        "payment_intent": intent,
+        "payment_method": null, "payment_method_details": null, "radar_options": {},
+        "receipt_email": null, "receipt_number": null,
+        "receipt_url": null, "refunded": false, "review": null, "shipping": null, "source": null,
+        "source_transfer": null,
+        "statement_descriptor": null, "statement_descriptor_suffix": null, "status": "succeeded",
+        "transfer_data": null,
         "transfer_group": null,
     })
 }
@@ -230,15 +299,20 @@ pub(super) fn charge(stamp: Stamp, payment: &Payment) -> Value {
 /// A dispute names its charge, and no customer.
 pub(super) fn dispute(id: &str, stamp: Stamp, charge: &Value) -> Value {
     json!({
-        "id": id, "object": "dispute", "amount": charge["amount"], "balance_transactions": [], "charge": charge["id"],
-        "created": stamp.created(), "currency": charge["currency"], "enhanced_eligibility_types": [],
+        "id": id, "object": "dispute", "amount": charge["amount"], "balance_transactions": [],
+        "charge": charge["id"],
+        "created": stamp.created(), "currency": charge["currency"],
+        "enhanced_eligibility_types": [],
         "evidence": { "enhanced_evidence": {} },
         "evidence_details": {
-            "due_by": stamp.created() + 7 * 86_400, "enhanced_eligibility": {}, "has_evidence": false, "past_due": false,
+            "due_by": stamp.created() + 7 * 86_400, "enhanced_eligibility": {},
+            "has_evidence": false, "past_due": false,
             "submission_count": 0,
         },
-        "is_charge_refundable": false, "livemode": stamp.livemode, "metadata": {}, "network_reason_code": null,
-        "payment_intent": charge["payment_intent"], "payment_method_details": null, "reason": "fraudulent",
+        "is_charge_refundable": false, "livemode": stamp.livemode, "metadata": {},
+        "network_reason_code": null,
+        "payment_intent": charge["payment_intent"], "payment_method_details": null,
+        "reason": "fraudulent",
         "status": "needs_response",
     })
 }

@@ -1,4 +1,5 @@
-//! What a subscriber's life brings: time, cards, and what people do in the portal, the Dashboard and at their bank.
+//! What a subscriber's life brings: time, cards, and what people do in the portal, the Dashboard
+//! and at their bank.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,7 +14,8 @@ pub enum Card {
     Works,
     /// Every payment is refused.
     Declines,
-    /// A payment without its owner present is refused until the owner confirms it; on the payment page they do.
+    /// A payment without its owner present is refused until the owner confirms it; on the payment
+    /// page they do.
     NeedsAction,
 }
 
@@ -44,8 +46,9 @@ pub enum GivenUp {
 }
 
 impl Simulator {
-    /// Lets time pass, through everything that is due on the way and in its order: expiry of sessions, ends of trials,
-    /// renewals, retries, scheduled ends. The clock stands still from then on; an earlier instant changes nothing.
+    /// Lets time pass, through everything that is due on the way and in its order: expiry of
+    /// sessions, ends of trials, renewals, retries, scheduled ends. The clock stands still from
+    /// then on; an earlier instant changes nothing.
     pub fn advance_to(&self, to: Timestamp) {
         self.state(|state| state.advance_to(to));
     }
@@ -73,7 +76,8 @@ impl Simulator {
         Ok(self.state(|state| state.pay_open(subscription))?)
     }
 
-    /// Subscribes a customer without Checkout, as the API and the Dashboard do; `incomplete` until the first payment, and for 23 hours.
+    /// Subscribes a customer without Checkout, as the API and the Dashboard do; `incomplete` until
+    /// the first payment, and for 23 hours.
     ///
     /// # Errors
     /// Where Stripe would refuse the parameters.
@@ -81,7 +85,8 @@ impl Simulator {
         Ok(self.state(|state| state.subscribe(customer, price))?)
     }
 
-    /// Puts another price on a subscription's first item, as the portal does. Another interval starts a new period, paid in full.
+    /// Puts another price on a subscription's first item, as the portal does. Another interval
+    /// starts a new period, paid in full.
     ///
     /// # Errors
     /// When there is no such subscription or price, or the price does not fit the other items.
@@ -89,7 +94,8 @@ impl Simulator {
         Ok(self.state(|state| state.change_plan(subscription, price))?)
     }
 
-    /// Lets a subscription end with its period, or go on after all, as the API and the Dashboard do.
+    /// Lets a subscription end with its period, or go on after all, as the API and the Dashboard
+    /// do.
     ///
     /// # Errors
     /// When there is no such subscription.
@@ -106,7 +112,8 @@ impl Simulator {
         Ok(self.state(|state| state.pause(subscription))?)
     }
 
-    /// Resumes a paused subscription by a new period from now on; it stays paused until that is paid.
+    /// Resumes a paused subscription by a new period from now on; it stays paused until that is
+    /// paid.
     ///
     /// # Errors
     /// When there is no such paused subscription.
@@ -114,8 +121,8 @@ impl Simulator {
         Ok(self.state(|state| state.resume(subscription))?)
     }
 
-    /// Lets a subscription end with its period, or go on after all, as customers do in the portal: under flexible billing that sets
-    /// `cancel_at` only, not `cancel_at_period_end`.
+    /// Lets a subscription end with its period, or go on after all, as customers do in the portal:
+    /// under flexible billing that sets `cancel_at` only, not `cancel_at_period_end`.
     ///
     /// # Errors
     /// When there is no such subscription.
@@ -123,16 +130,24 @@ impl Simulator {
         Ok(self.state(|state| state.cancel_in_portal(subscription, cancel))?)
     }
 
-    /// Pauses the collection of a subscription's invoices (`keep_as_draft`, `mark_uncollectible` or `void`), or goes on with it.
+    /// Pauses the collection of a subscription's invoices (`keep_as_draft`, `mark_uncollectible` or
+    /// `void`), or goes on with it.
     ///
     /// # Errors
     /// When there is no such subscription or behaviour.
-    pub fn pause_collection(&self, subscription: &str, behavior: Option<&str>) -> anyhow::Result<Value> {
+    pub fn pause_collection(
+        &self,
+        subscription: &str,
+        behavior: Option<&str>,
+    ) -> anyhow::Result<Value> {
         let pause = behavior.map_or(json!(""), |behavior| json!({ "behavior": behavior }));
-        Ok(self.state(|state| state.update_subscription(subscription, &json!({ "pause_collection": pause })))?)
+        Ok(self.state(|state| {
+            state.update_subscription(subscription, &json!({ "pause_collection": pause }))
+        })?)
     }
 
-    /// Refunds a charge, or the one of a session or an invoice: `amount` cents, or all that is left.
+    /// Refunds a charge, or the one of a session or an invoice: `amount` cents, or all that is
+    /// left.
     ///
     /// # Errors
     /// When there is no such charge, or less is left.
@@ -172,10 +187,15 @@ impl Simulator {
         Ok(self.state(|state| state.write_off(id, "uncollectible"))?)
     }
 
-    /// Lets the finalization of a customer's invoices fail from now on, or succeed again; what failed stays a draft.
+    /// Lets the finalization of a customer's invoices fail from now on, or succeed again; what
+    /// failed stays a draft.
     pub fn fail_finalization(&self, customer: &str, fail: bool) {
         self.state(|state| {
-            let _ = if fail { state.unfinalizable.insert(customer.to_owned()) } else { state.unfinalizable.remove(customer) };
+            let _ = if fail {
+                state.unfinalizable.insert(customer.to_owned())
+            } else {
+                state.unfinalizable.remove(customer)
+            };
         });
     }
 

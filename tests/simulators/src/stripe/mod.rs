@@ -1,8 +1,10 @@
-//! A stateful Stripe: customers, prices, Checkout with its hosted page, subscriptions, invoices, events and their delivery.
+//! A stateful Stripe: customers, prices, Checkout with its hosted page, subscriptions, invoices,
+//! events and their delivery.
 //!
-//! Shapes follow Stripe's API reference at [`API_VERSION`]; a test holds them against the generated types. Parameters
-//! that are not simulated are refused as unknown rather than ignored, so that nobody relies on what does not happen.
-//! The handle does what a payer, a customer, an operator, time or an outage would do. Not here: proration, tax, discounts, invoice items, mail.
+//! Shapes follow Stripe's API reference at [`API_VERSION`]; a test holds them against the generated
+//! types. Parameters that are not simulated are refused as unknown rather than ignored, so that
+//! nobody relies on what does not happen. The handle does what a payer, a customer, an operator,
+//! time or an outage would do. Not here: proration, tax, discounts, invoice items, mail.
 
 mod billing;
 mod checkout;
@@ -225,8 +227,14 @@ impl Simulator {
     pub fn create_checkout(&self, params: CheckoutParams) -> anyhow::Result<String> {
         let mut form = Map::from_iter([
             ("mode".to_owned(), json!(params.mode)),
-            ("success_url".to_owned(), json!("https://example.com/done?session_id={CHECKOUT_SESSION_ID}")),
-            ("line_items".to_owned(), json!({ "0": { "price": params.price, "quantity": params.quantity.to_string() } })),
+            (
+                "success_url".to_owned(),
+                json!("https://example.com/done?session_id={CHECKOUT_SESSION_ID}"),
+            ),
+            (
+                "line_items".to_owned(),
+                json!({ "0": { "price": params.price, "quantity": params.quantity.to_string() } }),
+            ),
             ("metadata".to_owned(), json!(params.metadata)),
         ]);
         let mut subscription_data = Map::new();
@@ -240,7 +248,9 @@ impl Simulator {
             form.insert("subscription_data".to_owned(), Value::Object(subscription_data));
         }
         let optional = [("customer", params.customer), ("customer_email", params.customer_email)];
-        form.extend(optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))));
+        form.extend(
+            optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))),
+        );
         let session = self.state(|state| state.create_session(&Value::Object(form)))?;
         Ok(objects::text(&session, "id").to_owned())
     }
@@ -253,7 +263,8 @@ impl Simulator {
         Ok(self.state(|state| state.complete(session_id, payer, Payment::Now))?)
     }
 
-    /// Pays by a method that confirms later: the session completes unpaid and the subscription is already active.
+    /// Pays by a method that confirms later: the session completes unpaid and the subscription is
+    /// already active.
     ///
     /// # Errors
     /// When there is no such open session.
@@ -269,8 +280,9 @@ impl Simulator {
         Ok(self.state(|state| state.settle(session_id))?)
     }
 
-    /// Lets the payment of [`Simulator::pay_async`] fail. The subscription, active until then, becomes `past_due`: Stripe
-    /// keeps `incomplete` for a first payment that was refused at once.
+    /// Lets the payment of [`Simulator::pay_async`] fail. The subscription, active until then,
+    /// becomes `past_due`: Stripe keeps `incomplete` for a first payment that was refused at
+    /// once.
     ///
     /// # Errors
     /// When no payment of that session is pending.
@@ -306,13 +318,17 @@ impl Simulator {
         self.state(|state| state.all("event").cloned().collect())
     }
 
-    /// Emits an event about an object as it now is, for example after [`Simulator::edit_subscription`].
+    /// Emits an event about an object as it now is, for example after
+    /// [`Simulator::edit_subscription`].
     ///
     /// # Errors
     /// When no object has that id.
     pub fn emit(&self, event_type: &str, object_id: &str) -> anyhow::Result<Value> {
         self.state(|state| {
-            let object = state.object(object_id).cloned().with_context(|| format!("no object {object_id}"))?;
+            let object = state
+                .object(object_id)
+                .cloned()
+                .with_context(|| format!("no object {object_id}"))?;
             Ok(state.emit(event_type, &object))
         })
     }
@@ -331,7 +347,8 @@ impl Simulator {
         assert!(self.state(|state| state.edit("subscription", id, edit)), "a known subscription");
     }
 
-    /// Edits a Checkout session in place, also into shapes that Stripe would not answer. Emits nothing.
+    /// Edits a Checkout session in place, also into shapes that Stripe would not answer. Emits
+    /// nothing.
     ///
     /// # Panics
     /// When there is no such session.
@@ -360,7 +377,8 @@ impl Simulator {
         self.state(|state| state.disorder = disorder);
     }
 
-    /// Loses later events on their way, or does so no more: they are never delivered, but the API lists them.
+    /// Loses later events on their way, or does so no more: they are never delivered, but the API
+    /// lists them.
     pub fn drop_deliveries(&self, drop: bool) {
         self.state(|state| state.dropping = drop);
     }
@@ -370,7 +388,8 @@ impl Simulator {
         self.state(|state| state.event_version = Some(version.to_owned()));
     }
 
-    /// Stops the clock at an instant, without what is due by then: that is for [`Simulator::advance_to`]. Signatures of deliveries keep the real time.
+    /// Stops the clock at an instant, without what is due by then: that is for
+    /// [`Simulator::advance_to`]. Signatures of deliveries keep the real time.
     pub fn set_now(&self, now: Timestamp) {
         self.state(|state| state.now = Some(now));
     }
@@ -410,8 +429,8 @@ impl Simulator {
         self.faults.fail(path_part, 1, status, true);
     }
 
-    /// Fails at the next request with an idempotency key whose path contains `path_part`, and, as Stripe does with what had begun, keeps
-    /// that failure for the key.
+    /// Fails at the next request with an idempotency key whose path contains `path_part`, and, as
+    /// Stripe does with what had begun, keeps that failure for the key.
     pub fn fail_for_key_on(&self, path_part: &str) {
         self.state(|state| state.failing = Some(path_part.to_owned()));
     }

@@ -11,7 +11,9 @@ use super::{http, ledger};
 impl State {
     /// The charge of that id, or the one by which a session or an invoice was paid.
     fn charge_of(&self, id: &str) -> Result<Value> {
-        let of = self.find("checkout.session", id).and_then(|session| session["payment_intent"].as_str().or(session["invoice"].as_str()));
+        let of = self
+            .find("checkout.session", id)
+            .and_then(|session| session["payment_intent"].as_str().or(session["invoice"].as_str()));
         self.existing("charge", &ledger::payment_ids(of.unwrap_or(id)).1)
     }
 
@@ -22,7 +24,10 @@ impl State {
         let left = field("amount") - field("amount_refunded");
         let amount = amount.unwrap_or(left);
         if !(1..=left).contains(&amount) {
-            let error = ApiError::invalid(format!("Charge {} has only {left} cents left to refund.", text(&before, "id")));
+            let error = ApiError::invalid(format!(
+                "Charge {} has only {left} cents left to refund.",
+                text(&before, "id")
+            ));
             return Err(ApiError { code: Some("charge_already_refunded"), ..error });
         }
         let mut after = before.clone();
@@ -67,7 +72,8 @@ impl State {
     /// Deletes a customer, which ends its subscriptions; what is left says so.
     pub fn delete_customer(&mut self, id: &str) -> Result<Value> {
         let customer = self.customer(id)?.clone();
-        let theirs = |found: &&Value| found["customer"] == id && GOING.contains(&text(found, "status"));
+        let theirs =
+            |found: &&Value| found["customer"] == id && GOING.contains(&text(found, "status"));
         for subscription in self.all("subscription").filter(theirs).cloned().collect::<Vec<_>>() {
             self.end(subscription, Some("cancellation_requested"));
         }

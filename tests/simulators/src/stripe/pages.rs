@@ -31,7 +31,8 @@ async fn pay_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Resp
 /// The page, while the session is open; afterwards a line that says how it stands.
 fn page(store: &Store, id: &str, status: StatusCode, message: &str) -> Response {
     let Some(session) = store.find("checkout.session", id) else {
-        return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session.")).into_response();
+        return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session."))
+            .into_response();
     };
     let state = text(session, "status");
     if state != "open" {
@@ -55,10 +56,17 @@ fn page(store: &Store, id: &str, status: StatusCode, message: &str) -> Response 
     for field in ["name", "phone", "line1", "line2", "city", "state", "postal_code", "country"] {
         fields.extend(["<p><label>", field, " <input name=\"", field, "\"></label>"]);
     }
-    let debited = session["payment_method_types"].as_array().is_some_and(|methods| methods.iter().any(|method| method == "us_bank_account"));
-    let debit = if debited { "<button name=\"outcome\" value=\"async\">Pay later (bank debit)</button> " } else { "" };
+    let debited = session["payment_method_types"]
+        .as_array()
+        .is_some_and(|methods| methods.iter().any(|method| method == "us_bank_account"));
+    let debit = if debited {
+        "<button name=\"outcome\" value=\"async\">Pay later (bank debit)</button> "
+    } else {
+        ""
+    };
     let html = format!(
-        "<!doctype html><title>Checkout (simulator)</title><h1>Checkout for {company}</h1><p>{message}\
+        "<!doctype html><title>Checkout (simulator)</title><h1>Checkout for \
+         {company}</h1><p>{message}\
          <table>{rows}</table><p>Total {total}<form method=\"post\">{fields}\
          <p><button name=\"outcome\" value=\"paid\">Pay</button> \
          {debit}<button name=\"outcome\" value=\"declined\">Decline</button></form>",
@@ -110,20 +118,30 @@ async fn pay(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes)
 async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
     let store = lock(&core.state);
     let Some(session) = store.find("billing_portal.session", &id) else {
-        return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session.")).into_response();
+        return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session."))
+            .into_response();
     };
     let customer = text(session, "customer");
-    let plans: String = store.all("price").filter(|price| price["active"] == true && price["recurring"].is_object()).map(plan_option).collect();
-    let theirs = store.all("subscription").filter(|found| found["customer"] == customer && GOING.contains(&text(found, "status")));
+    let plans: String = store
+        .all("price")
+        .filter(|price| price["active"] == true && price["recurring"].is_object())
+        .map(plan_option)
+        .collect();
+    let theirs = store
+        .all("subscription")
+        .filter(|found| found["customer"] == customer && GOING.contains(&text(found, "status")));
     let subscriptions: String = theirs.map(|found| subscription_form(found, &plans)).collect();
     let back = match text(session, "return_url") {
         "" => String::new(),
         url => format!("<p><a href=\"{}\">Back</a>", escape(url)),
     };
     let html = format!(
-        "<!doctype html><title>Billing portal (simulator)</title><h1>Billing portal of {customer}</h1>{subscriptions}\
-         <form method=\"post\"><p>Card that <select name=\"card\"><option value=\"works\">works<option value=\"declines\">declines\
-         <option value=\"needs_action\">needs action</select> <button name=\"action\" value=\"card\">Update card</button></form>{back}",
+        "<!doctype html><title>Billing portal (simulator)</title><h1>Billing portal of \
+         {customer}</h1>{subscriptions}\
+         <form method=\"post\"><p>Card that <select name=\"card\"><option \
+         value=\"works\">works<option value=\"declines\">declines\
+         <option value=\"needs_action\">needs action</select> <button name=\"action\" \
+         value=\"card\">Update card</button></form>{back}",
         customer = escape(customer),
     );
     Html(html).into_response()
@@ -131,15 +149,26 @@ async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> R
 
 fn plan_option(price: &Value) -> String {
     let id = escape(text(price, "id"));
-    format!("<option value=\"{id}\">{}", price["nickname"].as_str().map_or_else(|| id.clone(), escape))
+    format!(
+        "<option value=\"{id}\">{}",
+        price["nickname"].as_str().map_or_else(|| id.clone(), escape)
+    )
 }
 
 fn subscription_form(subscription: &Value, plans: &str) -> String {
-    let (action, label) = if subscription["cancel_at"].is_null() { ("cancel", "Cancel at period end") } else { ("resume", "Don't cancel") };
-    let change = format!("<select name=\"price\">{plans}</select> <button name=\"action\" value=\"plan\">Change plan</button> ");
+    let (action, label) = if subscription["cancel_at"].is_null() {
+        ("cancel", "Cancel at period end")
+    } else {
+        ("resume", "Don't cancel")
+    };
+    let change = format!(
+        "<select name=\"price\">{plans}</select> <button name=\"action\" value=\"plan\">Change \
+         plan</button> "
+    );
     let change = if changes_plan(subscription) { change.as_str() } else { "" };
     format!(
-        "<form method=\"post\"><p>{id} ({status}) <input type=\"hidden\" name=\"subscription\" value=\"{id}\">\
+        "<form method=\"post\"><p>{id} ({status}) <input type=\"hidden\" name=\"subscription\" \
+         value=\"{id}\">\
          {change}<button name=\"action\" value=\"{action}\">{label}</button></form>",
         id = escape(text(subscription, "id")),
         status = text(subscription, "status"),
@@ -153,11 +182,18 @@ fn changes_plan(subscription: &Value) -> bool {
 
 async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes) -> Response {
     let form = pairs(str::from_utf8(&body).unwrap_or_default());
-    let field = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let field = |name: &str| {
+        form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+    };
     let mut store = lock(&core.state);
-    let customer = store.find("billing_portal.session", &id).map(|session| text(session, "customer").to_owned()).unwrap_or_default();
+    let customer = store
+        .find("billing_portal.session", &id)
+        .map(|session| text(session, "customer").to_owned())
+        .unwrap_or_default();
     let subscription = field("subscription");
-    let found = store.find("subscription", subscription).filter(|found| text(found, "customer") == customer);
+    let found = store
+        .find("subscription", subscription)
+        .filter(|found| text(found, "customer") == customer);
     let (theirs, changes) = (found.is_some(), found.is_some_and(changes_plan));
     let done = match (field("action"), field("card")) {
         ("plan", _) if changes => store.change_plan(subscription, field("price")).map(drop),
@@ -174,7 +210,9 @@ async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Byt
         }
         _ => Err(ApiError::invalid("The portal offers nothing like that here.")),
     };
-    done.map_or_else(IntoResponse::into_response, |()| Redirect::to(&format!("/pay/portal/{id}")).into_response())
+    done.map_or_else(IntoResponse::into_response, |()| {
+        Redirect::to(&format!("/pay/portal/{id}")).into_response()
+    })
 }
 
 async fn settle(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {

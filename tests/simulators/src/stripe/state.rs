@@ -26,7 +26,13 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self { status: 400, kind: "invalid_request_error", code: None, message: message.into(), param: None }
+        Self {
+            status: 400,
+            kind: "invalid_request_error",
+            code: None,
+            message: message.into(),
+            param: None,
+        }
     }
 
     pub fn code(mut self, code: &'static str, param: impl Into<String>) -> Self {
@@ -108,7 +114,8 @@ pub(super) struct State {
     /// Customers whose invoices cannot be finalized.
     pub unfinalizable: HashSet<String>,
     pub carts: HashMap<String, Cart>,
-    /// When time changes an object next, in order; an entry whose object changed since says nothing.
+    /// When time changes an object next, in order; an entry whose object changed since says
+    /// nothing.
     pub schedule: BTreeSet<(i64, u64, String)>,
     /// What time says once about an object, and has said.
     pub told: HashSet<String>,
@@ -118,7 +125,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(base: String, webhook_url: Option<String>, outgoing: UnboundedSender<Posting>) -> Self {
+    pub fn new(
+        base: String,
+        webhook_url: Option<String>,
+        outgoing: UnboundedSender<Posting>,
+    ) -> Self {
         Self {
             base,
             now: None,
@@ -149,7 +160,8 @@ impl State {
 
     /// A fresh id of Stripe's look.
     pub fn id(&mut self, prefix: &str, length: usize) -> String {
-        const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        const ALPHABET: &[u8; 62] =
+            b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         self.last_id += 1;
         let mut digits = u128::from(self.seed ^ self.last_id.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let random = (0..length).map(|_| {
@@ -196,7 +208,8 @@ impl State {
         true
     }
 
-    /// Stores a changed object and tells of it, with what it was before; says nothing where nothing changed.
+    /// Stores a changed object and tells of it, with what it was before; says nothing where nothing
+    /// changed.
     pub fn save(&mut self, event_type: &str, before: &Value, after: Value) -> Value {
         if let Some(previous) = objects::difference(before, &after) {
             self.store(after.clone());
@@ -217,7 +230,10 @@ impl State {
         if price["active"] == true {
             return Ok(price.clone());
         }
-        Err(ApiError::invalid("The price specified is inactive. This field only accepts active prices.").param(param))
+        Err(ApiError::invalid(
+            "The price specified is inactive. This field only accepts active prices.",
+        )
+        .param(param))
     }
 
     /// Every object of a kind, oldest first.
@@ -236,8 +252,10 @@ impl State {
             data["previous_attributes"] = previous;
         }
         let mut event = json!({
-            "id": id, "object": "event", "api_version": API_VERSION, "created": self.stamp().now.as_second(),
-            "data": data, "livemode": self.livemode, "pending_webhooks": u8::from(self.webhook_url.is_some()),
+            "id": id, "object": "event", "api_version": API_VERSION,
+            "created": self.stamp().now.as_second(),
+            "data": data, "livemode": self.livemode,
+            "pending_webhooks": u8::from(self.webhook_url.is_some()),
             "request": { "id": null, "idempotency_key": null }, "type": event_type,
         });
         if let Some(version) = &self.event_version {
@@ -270,7 +288,8 @@ impl State {
 
     pub fn create_portal(&mut self, params: &Value) -> Result<Value> {
         let Some(customer) = params["customer"].as_str() else {
-            return Err(ApiError::invalid("Missing required param: customer.").code("parameter_missing", "customer"));
+            return Err(ApiError::invalid("Missing required param: customer.")
+                .code("parameter_missing", "customer"));
         };
         self.customer(customer)?;
         let id = self.id("bps_1", 23);

@@ -20,7 +20,9 @@ impl State {
         if GOING.contains(&text(&subscription, "status")) {
             return Ok(subscription);
         }
-        Err(ApiError::invalid("A canceled subscription can only update its cancellation_details and metadata."))
+        Err(ApiError::invalid(
+            "A canceled subscription can only update its cancellation_details and metadata.",
+        ))
     }
 
     /// Changes a subscription as `POST /v1/subscriptions/{id}` does.
@@ -33,16 +35,26 @@ impl State {
         match &params["pause_collection"] {
             Value::Null => {}
             Value::String(cleared) if cleared.is_empty() => after["pause_collection"] = Value::Null,
-            given if ["keep_as_draft", "mark_uncollectible", "void"].contains(&text(given, "behavior")) => {
-                after["pause_collection"] = json!({ "behavior": given["behavior"], "resumes_at": null });
+            given
+                if ["keep_as_draft", "mark_uncollectible", "void"]
+                    .contains(&text(given, "behavior")) =>
+            {
+                after["pause_collection"] =
+                    json!({ "behavior": given["behavior"], "resumes_at": null });
             }
-            _ => return Err(ApiError::invalid("Invalid pause_collection[behavior]").param("pause_collection[behavior]")),
+            _ => {
+                return Err(ApiError::invalid("Invalid pause_collection[behavior]")
+                    .param("pause_collection[behavior]"));
+            }
         }
         match text(params, "collection_method") {
             "" => {}
             "send_invoice" => {
                 let days = text(params, "days_until_due").parse::<u32>();
-                let days = days.map_err(|_| ApiError::invalid("Invoices that are sent need `days_until_due`.").param("days_until_due"))?;
+                let days = days.map_err(|_| {
+                    ApiError::invalid("Invoices that are sent need `days_until_due`.")
+                        .param("days_until_due")
+                })?;
                 after["days_until_due"] = json!(days);
                 after["collection_method"] = json!("send_invoice");
             }
@@ -50,7 +62,11 @@ impl State {
                 after["days_until_due"] = Value::Null;
                 after["collection_method"] = json!("charge_automatically");
             }
-            _ => return Err(ApiError::invalid("Invalid collection_method").param("collection_method")),
+            _ => {
+                return Err(
+                    ApiError::invalid("Invalid collection_method").param("collection_method")
+                );
+            }
         }
         let now = self.stamp().created();
         let trialing = text(&before, "status") == "trialing";
@@ -63,7 +79,10 @@ impl State {
             }
             end => {
                 let end = end.parse::<i64>().ok().filter(|end| *end > now);
-                let end = end.ok_or_else(|| ApiError::invalid("Invalid timestamp: can be no earlier than now").param("trial_end"))?;
+                let end = end.ok_or_else(|| {
+                    ApiError::invalid("Invalid timestamp: can be no earlier than now")
+                        .param("trial_end")
+                })?;
                 // A trial takes the place of the present period and anchors the later ones.
                 after["status"] = json!("trialing");
                 after["trial_start"] = json!(before["trial_start"].as_i64().unwrap_or(now));
@@ -82,7 +101,8 @@ impl State {
         self.existing("subscription", id)
     }
 
-    /// Bills a period that starts now and anchors the later ones. What is left of the present one is lost.
+    /// Bills a period that starts now and anchors the later ones. What is left of the present one
+    /// is lost.
     fn start_anew(&mut self, before: &Value, mut after: Value, reason: &'static str) {
         let now = self.stamp().created();
         after["billing_cycle_anchor"] = json!(now);
@@ -97,14 +117,27 @@ impl State {
         let now = self.stamp().created();
         let at = match (params["cancel_at_period_end"].as_str(), params["cancel_at"].as_str()) {
             (None, None) => return Ok(()),
-            (Some(_), Some(_)) => return Err(ApiError::invalid("You may only specify one of these parameters: cancel_at, cancel_at_period_end.")),
+            (Some(_), Some(_)) => {
+                return Err(ApiError::invalid(
+                    "You may only specify one of these parameters: cancel_at, \
+                     cancel_at_period_end.",
+                ));
+            }
             (Some("true"), None) => Some(ledger::period(after).1),
             (Some("false"), None) | (None, Some("")) => None,
             (None, Some(at)) => {
                 let at = at.parse::<i64>().ok().filter(|at| *at > now);
-                Some(at.ok_or_else(|| ApiError::invalid("Invalid timestamp: must be an integer Unix timestamp in the future.").param("cancel_at"))?)
+                Some(at.ok_or_else(|| {
+                    ApiError::invalid(
+                        "Invalid timestamp: must be an integer Unix timestamp in the future.",
+                    )
+                    .param("cancel_at")
+                })?)
             }
-            (Some(_), None) => return Err(ApiError::invalid("Invalid boolean: cancel_at_period_end").param("cancel_at_period_end")),
+            (Some(_), None) => {
+                return Err(ApiError::invalid("Invalid boolean: cancel_at_period_end")
+                    .param("cancel_at_period_end"));
+            }
         };
         after["cancel_at_period_end"] = json!(params["cancel_at_period_end"] == "true");
         after["cancel_at"] = json!(at);
@@ -120,27 +153,39 @@ impl State {
         let mut items = before.as_array().cloned().unwrap_or_default();
         for (index, change) in ordered(&params["items"]) {
             let price = match change["price"].as_str() {
-                Some(price) => Some(self.recurring_price(price, &format!("items[{index}][price]"))?),
+                Some(price) => {
+                    Some(self.recurring_price(price, &format!("items[{index}][price]"))?)
+                }
                 None => None,
             };
             let quantity = match change["quantity"].as_str() {
                 Some(quantity) => Some(quantity.parse::<u32>().map_err(|_| {
                     let param = format!("items[{index}][quantity]");
-                    ApiError::invalid(format!("Invalid integer: {quantity}")).code("parameter_invalid_integer", param)
+                    ApiError::invalid(format!("Invalid integer: {quantity}"))
+                        .code("parameter_invalid_integer", param)
                 })?),
                 None => None,
             };
             let Some(named) = change["id"].as_str() else {
                 let Some(price) = price else {
-                    return Err(ApiError::invalid("Each item needs a price.").code("parameter_missing", format!("items[{index}][price]")));
+                    return Err(ApiError::invalid("Each item needs a price.")
+                        .code("parameter_missing", format!("items[{index}][price]")));
                 };
                 let item = self.id("si_1", 23);
                 let description = Value::Null;
-                let line = Line { id: String::new(), item, price, quantity: quantity.unwrap_or(1).into(), description, trial: false };
+                let line = Line {
+                    id: String::new(),
+                    item,
+                    price,
+                    quantity: quantity.unwrap_or(1).into(),
+                    description,
+                    trial: false,
+                };
                 items.push(ledger::item(self.stamp(), &id, &line, period));
                 continue;
             };
-            let found = items.iter().position(|item| item["id"] == named).ok_or_else(|| no_item(named))?;
+            let found =
+                items.iter().position(|item| item["id"] == named).ok_or_else(|| no_item(named))?;
             if change["deleted"] == "true" {
                 items.remove(found);
                 continue;
@@ -156,7 +201,9 @@ impl State {
         let items = json!(items);
         let proration = params["proration_behavior"].as_str().unwrap_or("create_prorations");
         if items != before && proration != "none" {
-            let message = format!("proration_behavior={proration} is not simulated for items that change: pass none.");
+            let message = format!(
+                "proration_behavior={proration} is not simulated for items that change: pass none."
+            );
             return Err(ApiError::invalid(message).param("proration_behavior"));
         }
         after["items"]["data"] = items;
@@ -168,14 +215,17 @@ impl State {
         if price["recurring"].is_object() {
             return Ok(price);
         }
-        let message = "The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`.";
+        let message = "The price specified is set to `type=one_time` but this field only accepts \
+                       prices with `type=recurring`.";
         Err(ApiError::invalid(message).param(param))
     }
 
     /// The subscription that has an item.
     fn owner(&self, item: &str) -> Result<&Value> {
         let has = |subscription: &&Value| items(subscription).any(|found| found["id"] == item);
-        self.all("subscription").find(has).ok_or_else(|| ApiError::missing("subscription_item", item, "id").status(404))
+        self.all("subscription")
+            .find(has)
+            .ok_or_else(|| ApiError::missing("subscription_item", item, "id").status(404))
     }
 
     pub fn item(&self, id: &str) -> Result<Value> {
@@ -184,20 +234,30 @@ impl State {
     }
 
     pub fn items(&self, subscription: &str) -> Result<Vec<Value>> {
-        let subscription = self.find("subscription", subscription).ok_or_else(|| ApiError::missing("subscription", subscription, "subscription"))?;
+        let subscription = self
+            .find("subscription", subscription)
+            .ok_or_else(|| ApiError::missing("subscription", subscription, "subscription"))?;
         Ok(items(subscription).cloned().collect())
     }
 
     pub fn create_item(&mut self, params: &Value) -> Result<Value> {
         let owner = text(params, "subscription");
         self.items(owner)?;
-        let changed = self.change_item(owner, params, &json!({ "price": params["price"], "quantity": params["quantity"] }))?;
+        let changed = self.change_item(
+            owner,
+            params,
+            &json!({ "price": params["price"], "quantity": params["quantity"] }),
+        )?;
         Ok(items(&changed).last().cloned().unwrap_or_default())
     }
 
     pub fn update_item(&mut self, id: &str, params: &Value) -> Result<Value> {
         let owner = text(self.owner(id)?, "id").to_owned();
-        self.change_item(&owner, params, &json!({ "id": id, "price": params["price"], "quantity": params["quantity"] }))?;
+        self.change_item(
+            &owner,
+            params,
+            &json!({ "id": id, "price": params["price"], "quantity": params["quantity"] }),
+        )?;
         self.item(id)
     }
 
@@ -208,14 +268,21 @@ impl State {
     }
 
     fn change_item(&mut self, owner: &str, params: &Value, item: &Value) -> Result<Value> {
-        self.update_subscription(owner, &json!({ "items": { "0": item }, "proration_behavior": params["proration_behavior"] }))
+        self.update_subscription(
+            owner,
+            &json!({ "items": { "0": item }, "proration_behavior": params["proration_behavior"] }),
+        )
     }
 
     /// Puts another price on the first item, without proration.
     pub fn change_plan(&mut self, id: &str, price: &str) -> Result<Value> {
         let subscription = self.going(id)?;
         let item = &subscription["items"]["data"][0]["id"];
-        self.update_subscription(id, &json!({ "items": { "0": { "id": item, "price": price } }, "proration_behavior": "none" }))
+        self.update_subscription(
+            id,
+            &json!({ "items": { "0": { "id": item, "price": price } },
+        "proration_behavior": "none" }),
+        )
     }
 
     /// Sets or takes back `cancel_at`, as the portal does under flexible billing.
@@ -229,13 +296,22 @@ impl State {
         self.customer(customer)?;
         let price = self.recurring_price(price, "items[0][price]")?;
         let (id, item) = (self.id("sub_1", 23), self.id("si_1", 23));
-        let line = Line { id: String::new(), item, price, quantity: 1, description: Value::Null, trial: false };
-        let mut subscription = ledger::subscription(&id, self.stamp(), customer, &[line], &json!({}), None);
+        let line = Line {
+            id: String::new(),
+            item,
+            price,
+            quantity: 1,
+            description: Value::Null,
+            trial: false,
+        };
+        let mut subscription =
+            ledger::subscription(&id, self.stamp(), customer, &[line], &json!({}), None);
         let now = self.stamp().created();
         let invoice = self.draft(&subscription, "subscription_create", (now, now));
         let invoice_id = text(&invoice, "id").to_owned();
         subscription["latest_invoice"] = invoice["id"].clone();
-        subscription["status"] = json!(if self.card(customer) == Card::Works { "active" } else { "incomplete" });
+        subscription["status"] =
+            json!(if self.card(customer) == Card::Works { "active" } else { "incomplete" });
         self.store(invoice);
         self.store(subscription.clone());
         self.emit("customer.subscription.created", &subscription);
@@ -251,7 +327,8 @@ impl State {
         Ok(self.save("customer.subscription.paused", &before, after))
     }
 
-    /// Resumes a paused subscription by a new period from now on; it stays paused until that is paid.
+    /// Resumes a paused subscription by a new period from now on; it stays paused until that is
+    /// paid.
     pub fn resume(&mut self, id: &str) -> Result<Value> {
         let before = self.going(id)?;
         if text(&before, "status") != "paused" {
@@ -267,14 +344,20 @@ fn items(subscription: &Value) -> impl DoubleEndedIterator<Item = &Value> {
 }
 
 fn check_items(items: &[Value]) -> Result<()> {
-    let Some(first) = items.first() else { return Err(ApiError::invalid("A subscription must have at least one active plan.")) };
+    let Some(first) = items.first() else {
+        return Err(ApiError::invalid("A subscription must have at least one active plan."));
+    };
     for (index, item) in items.iter().enumerate() {
         if item["price"]["recurring"] != first["price"]["recurring"] {
-            let message = "Currency and interval fields must match across all plans on this subscription. Found mismatch in interval field.";
+            let message = "Currency and interval fields must match across all plans on this
+                           subscription. Found mismatch in interval field.";
             return Err(ApiError::invalid(message).param("items"));
         }
         if items[..index].iter().any(|other| other["price"]["id"] == item["price"]["id"]) {
-            let message = format!("Cannot add multiple subscription items with the same plan: {}", text(&item["price"], "id"));
+            let message = format!(
+                "Cannot add multiple subscription items with the same plan: {}",
+                text(&item["price"], "id")
+            );
             return Err(ApiError::invalid(message).param("items"));
         }
     }
@@ -288,7 +371,11 @@ pub(super) fn merge_metadata(object: &mut Value, given: &Value) {
     }
     for (key, value) in given.as_object().into_iter().flatten() {
         if let Some(metadata) = object["metadata"].as_object_mut() {
-            if value == "" { drop(metadata.remove(key)) } else { drop(metadata.insert(key.clone(), value.clone())) }
+            if value == "" {
+                drop(metadata.remove(key));
+            } else {
+                drop(metadata.insert(key.clone(), value.clone()));
+            }
         }
     }
 }

@@ -8,8 +8,9 @@ use super::objects::text;
 /// The first version with periods on the items, and an invoice's subscription in its `parent`.
 const MOVED: &str = "2025-03-31";
 
-/// An event of ours as an endpoint of another API version gets it: `2023-10-16`, `2024-06-20`, `2025-03-31`, or the newest. Only what
-/// billing moved is rewritten: the periods of subscriptions, and the subscription and payment of invoices.
+/// An event of ours as an endpoint of another API version gets it: `2023-10-16`, `2024-06-20`,
+/// `2025-03-31`, or the newest. Only what billing moved is rewritten: the periods of subscriptions,
+/// and the subscription and payment of invoices.
 #[must_use]
 pub fn shape_event(event: &Value, version: &str) -> Value {
     let mut event = event.clone();
@@ -36,7 +37,12 @@ fn lift_period(subscription: &mut Value) {
     let (start, end) = ledger::period(subscription);
     subscription["current_period_start"] = json!(start);
     subscription["current_period_end"] = json!(end);
-    for item in subscription["items"]["data"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+    for item in subscription["items"]["data"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
         item.remove("current_period_start");
         item.remove("current_period_end");
     }
@@ -51,7 +57,8 @@ fn flatten_invoice(invoice: &mut Value) {
     invoice["subscription_details"] = json!({ "metadata": details["metadata"] });
     invoice["paid"] = json!(paid);
     invoice["charge"] = json!(Some(charge).filter(|_| paid && moves_money));
-    invoice["payment_intent"] = json!(Some(intent).filter(|_| text(invoice, "status") != "draft" && moves_money));
+    invoice["payment_intent"] =
+        json!(Some(intent).filter(|_| text(invoice, "status") != "draft" && moves_money));
     if let Some(invoice) = invoice.as_object_mut() {
         invoice.remove("parent");
     }

@@ -11,7 +11,8 @@ async fn endpoint(simulator: &Simulator) -> Received {
     let received = Received::default();
     let app = axum::Router::new().fallback(receive).with_state(Arc::clone(&received));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    simulator.set_webhook_url(Some(format!("http://{}/", listener.local_addr().expect("an address"))));
+    simulator
+        .set_webhook_url(Some(format!("http://{}/", listener.local_addr().expect("an address"))));
     tokio::spawn(async move { axum::serve(listener, app).await });
     received
 }
@@ -34,7 +35,12 @@ fn ids(simulator: &Simulator) -> Vec<String> {
 async fn disorder_duplicates_delays_and_shuffles_but_loses_nothing() {
     let simulator = simulator().await;
     let received = endpoint(&simulator).await;
-    let disorder = Disorder { seed: 7, duplicate_percent: 100, max_delay: Duration::from_millis(300), shuffle: true };
+    let disorder = Disorder {
+        seed: 7,
+        duplicate_percent: 100,
+        max_delay: Duration::from_millis(300),
+        shuffle: true,
+    };
     simulator.set_delivery(Some(disorder));
     subscribed(&simulator, "2027-01-31T10:00:00Z");
     simulator.advance_to(at("2027-04-30T10:00:00Z"));
@@ -48,7 +54,12 @@ async fn disorder_duplicates_delays_and_shuffles_but_loses_nothing() {
     got.sort();
     assert_eq!(got, all, "each of them twice");
 
-    let ordered = Disorder { seed: 7, duplicate_percent: 0, max_delay: Duration::from_millis(10), shuffle: false };
+    let ordered = Disorder {
+        seed: 7,
+        duplicate_percent: 0,
+        max_delay: Duration::from_millis(10),
+        shuffle: false,
+    };
     simulator.set_delivery(Some(ordered));
     lock(&received).clear();
     simulator.advance_to(at("2027-05-31T10:00:00Z"));
@@ -66,7 +77,9 @@ async fn dropped_deliveries_are_listed_for_30_days_and_never_come() {
     simulator.advance_to(at("2027-02-28T10:00:00Z"));
     assert_eq!(until(&received, 4).await, ids(&simulator)[dropped.len()..]);
     assert_eq!(simulator.deliveries().len(), 4);
-    let listed = async || get(&simulator, "events?limit=100").await.1["data"].as_array().expect("a list").len();
+    let listed = async || {
+        get(&simulator, "events?limit=100").await.1["data"].as_array().expect("a list").len()
+    };
     assert_eq!(listed().await, dropped.len() + 4);
     simulator.set_now(at("2027-03-02T10:00:01Z"));
     assert_eq!(listed().await, 4);
@@ -85,22 +98,40 @@ async fn older_api_versions_have_periods_on_the_subscription_and_the_payment_on_
         assert_eq!(old["api_version"], version);
         let data = &old["data"];
         assert_eq!(data["object"]["current_period_end"], second("2027-03-31T10:00:00Z"));
-        assert_eq!(data["previous_attributes"]["current_period_end"], second("2027-02-28T10:00:00Z"));
+        assert_eq!(
+            data["previous_attributes"]["current_period_end"],
+            second("2027-02-28T10:00:00Z")
+        );
         assert!(data["object"]["items"]["data"][0].get("current_period_end").is_none());
         let invoice = &shape_event(paid, version)["data"]["object"];
-        assert_eq!((&invoice["subscription"], &invoice["paid"], invoice.get("parent")), (&json!(id), &json!(true), None));
+        assert_eq!(
+            (&invoice["subscription"], &invoice["paid"], invoice.get("parent")),
+            (&json!(id), &json!(true), None)
+        );
         let charge = simulator.object(objects::text(invoice, "charge")).expect("a charge");
         assert_eq!(charge["payment_intent"], invoice["payment_intent"]);
         let draft = &shape_event(created, version)["data"]["object"];
-        assert_eq!((&draft["paid"], &draft["charge"], &draft["payment_intent"]), (&json!(false), &Value::Null, &Value::Null));
+        assert_eq!(
+            (&draft["paid"], &draft["charge"], &draft["payment_intent"]),
+            (&json!(false), &Value::Null, &Value::Null)
+        );
     }
     let moved = shape_event(paid, "2025-03-31");
-    assert_eq!((&moved["api_version"], &moved["data"]), (&json!("2025-03-31.basil"), &paid["data"]));
+    assert_eq!(
+        (&moved["api_version"], &moved["data"]),
+        (&json!("2025-03-31.basil"), &paid["data"])
+    );
     assert_eq!(shape_event(paid, API_VERSION), *paid);
 
     simulator.set_event_version("2024-06-20");
     simulator.cancel(&id).expect("canceled");
     let event = simulator.events().pop().expect("an event");
-    assert_eq!((&event["api_version"], &event["data"]["object"]["current_period_end"]), (&json!("2024-06-20"), &json!(second("2027-03-31T10:00:00Z"))));
-    assert!(field(&simulator, &id, "/current_period_end").is_null(), "the API answers in its own version");
+    assert_eq!(
+        (&event["api_version"], &event["data"]["object"]["current_period_end"]),
+        (&json!("2024-06-20"), &json!(second("2027-03-31T10:00:00Z")))
+    );
+    assert!(
+        field(&simulator, &id, "/current_period_end").is_null(),
+        "the API answers in its own version"
+    );
 }

@@ -15,30 +15,50 @@ async fn every_change_of_a_subscription_is_told_with_what_was_before() {
     let end = second("2027-02-28T10:00:00Z");
     let soon = (second(START) + 86_400).to_string();
     for (form, changed, after) in [
-        (vec![("metadata[plan_id]", "pro")], json!({"metadata": {"plan_id": null}}), ("/metadata/plan_id", json!("pro"))),
-        (vec![("metadata[plan_id]", "")], json!({"metadata": {"plan_id": "pro"}}), ("/metadata", json!({}))),
+        (
+            vec![("metadata[plan_id]", "pro")],
+            json!({"metadata": {"plan_id": null}}),
+            ("/metadata/plan_id", json!("pro")),
+        ),
+        (
+            vec![("metadata[plan_id]", "")],
+            json!({"metadata": {"plan_id": "pro"}}),
+            ("/metadata", json!({})),
+        ),
         (
             vec![("cancel_at_period_end", "true")],
-            json!({"cancel_at_period_end": false, "cancel_at": null, "canceled_at": null, "cancellation_details": {"reason": null}}),
+            json!({"cancel_at_period_end": false, "cancel_at": null, "canceled_at": null,
+            "cancellation_details": {"reason": null}}),
             ("/cancel_at", json!(end)),
         ),
         (
             vec![("cancel_at_period_end", "false")],
-            json!({"cancel_at_period_end": true, "cancel_at": end, "canceled_at": second(START), "cancellation_details": {"reason": "cancellation_requested"}}),
+            json!({"cancel_at_period_end": true, "cancel_at": end, "canceled_at": second(START),
+            "cancellation_details": {"reason": "cancellation_requested"}}),
             ("/canceled_at", Value::Null),
         ),
         (
             vec![("cancel_at", &*soon)],
-            json!({"cancel_at": null, "canceled_at": null, "cancellation_details": {"reason": null}}),
+            json!({"cancel_at": null, "canceled_at": null,
+                "cancellation_details": {"reason": null}}),
             ("/cancel_at_period_end", json!(false)),
         ),
         (
             vec![("cancel_at", "")],
-            json!({"cancel_at": second(START) + 86_400, "canceled_at": second(START), "cancellation_details": {"reason": "cancellation_requested"}}),
+            json!({"cancel_at": second(START) + 86_400, "canceled_at": second(START),
+            "cancellation_details": {"reason": "cancellation_requested"}}),
             ("/cancel_at", Value::Null),
         ),
-        (vec![("pause_collection[behavior]", "void")], json!({"pause_collection": null}), ("/pause_collection/behavior", json!("void"))),
-        (vec![("pause_collection", "")], json!({"pause_collection": {"behavior": "void", "resumes_at": null}}), ("/pause_collection", Value::Null)),
+        (
+            vec![("pause_collection[behavior]", "void")],
+            json!({"pause_collection": null}),
+            ("/pause_collection/behavior", json!("void")),
+        ),
+        (
+            vec![("pause_collection", "")],
+            json!({"pause_collection": {"behavior": "void", "resumes_at": null}}),
+            ("/pause_collection", Value::Null),
+        ),
         (
             vec![("collection_method", "send_invoice"), ("days_until_due", "14")],
             json!({"collection_method": "charge_automatically", "days_until_due": null}),
@@ -49,11 +69,20 @@ async fn every_change_of_a_subscription_is_told_with_what_was_before() {
         assert_eq!((status, answer.pointer(after.0)), (200, Some(&after.1)), "{form:?}: {answer}");
         typed::<stripe_shared::Subscription>(&answer);
         let event = simulator.events().pop().expect("an event");
-        assert_eq!((&event["type"], &event["data"]["previous_attributes"]), (&json!("customer.subscription.updated"), &changed), "{form:?}");
+        assert_eq!(
+            (&event["type"], &event["data"]["previous_attributes"]),
+            (&json!("customer.subscription.updated"), &changed),
+            "{form:?}"
+        );
         assert_eq!(event["data"]["object"], answer);
     }
     let told = simulator.events().len();
-    assert_eq!(update(&simulator, &id, &[("days_until_due", "14"), ("collection_method", "send_invoice")]).await.0, 200);
+    assert_eq!(
+        update(&simulator, &id, &[("days_until_due", "14"), ("collection_method", "send_invoice")])
+            .await
+            .0,
+        200
+    );
     assert_eq!(simulator.events().len(), told, "nothing changed");
     simulator.cancel(&id).expect("canceled");
     assert_eq!(update(&simulator, &id, &[("metadata[a]", "b")]).await.0, 400, "it has ended");
@@ -68,21 +97,34 @@ async fn items_join_the_running_period_and_are_changed_without_proration() {
     let form = [("subscription", &*id), ("price", "price_slot"), ("quantity", "3"), none];
     let (_, slot) = post(&simulator, "subscription_items", "a", &form).await;
     let item: stripe_shared::SubscriptionItem = typed(&slot);
-    assert_eq!((item.quantity, item.current_period_start, item.current_period_end), (Some(3), second(START), second("2027-02-28T10:00:00Z")));
+    assert_eq!(
+        (item.quantity, item.current_period_start, item.current_period_end),
+        (Some(3), second(START), second("2027-02-28T10:00:00Z"))
+    );
     let event = simulator.events().pop().expect("an event");
     assert_eq!(event["type"], "customer.subscription.updated");
-    let before = event["data"]["previous_attributes"]["items"]["data"].as_array().expect("the items before");
+    let before =
+        event["data"]["previous_attributes"]["items"]["data"].as_array().expect("the items before");
     assert_eq!((before.len(), &before[0]["price"]["id"]), (1, &json!("price_pro")));
 
     let path = format!("subscription_items/{}", objects::text(&slot, "id"));
     assert_eq!(post(&simulator, &path, "b", &[("quantity", "5"), none]).await.1["quantity"], 5);
     let (_, list) = get(&simulator, &format!("subscription_items?subscription={id}")).await;
-    assert_eq!((&list["data"][0]["price"]["id"], &list["data"][1]), (&json!("price_pro"), &get(&simulator, &path).await.1));
+    assert_eq!(
+        (&list["data"][0]["price"]["id"], &list["data"][1]),
+        (&json!("price_pro"), &get(&simulator, &path).await.1)
+    );
     let emitted = simulator.events().len();
     for (form, said) in [
         (vec![("items[0][price]", "price_team")], "create_prorations is not simulated"),
-        (vec![("items[0][price]", "price_team"), ("proration_behavior", "always_invoice")], "always_invoice is not simulated"),
-        (vec![("items[0][price]", "price_pro"), none], "multiple subscription items with the same plan"),
+        (
+            vec![("items[0][price]", "price_team"), ("proration_behavior", "always_invoice")],
+            "always_invoice is not simulated",
+        ),
+        (
+            vec![("items[0][price]", "price_pro"), none],
+            "multiple subscription items with the same plan",
+        ),
         (vec![("items[0][price]", "price_pro_year"), none], "Found mismatch in interval field"),
         (vec![("items[0][id]", "si_none"), none], "No such subscription_item"),
         (
@@ -95,15 +137,27 @@ async fn items_join_the_running_period_and_are_changed_without_proration() {
             ],
             "at least one active plan",
         ),
-        (vec![("items[0][id]", objects::text(&slot, "id")), ("items[0][quantity]", "-1"), none], "Invalid integer"),
+        (
+            vec![("items[0][id]", objects::text(&slot, "id")), ("items[0][quantity]", "-1"), none],
+            "Invalid integer",
+        ),
         (vec![("items[0][clear_usage]", "true"), none], "unknown parameter"),
         (vec![("default_tax_rates", "")], "unknown parameter"),
     ] {
         let (status, answer) = update(&simulator, &id, &form).await;
-        assert!(status == 400 && objects::text(&answer["error"], "message").contains(said), "{form:?}: {answer}");
+        assert!(
+            status == 400 && objects::text(&answer["error"], "message").contains(said),
+            "{form:?}: {answer}"
+        );
     }
     let url = format!("{}v1/{path}", simulator.base_url());
-    let answer = reqwest::Client::new().delete(url).bearer_auth(KEY).form(&[none]).send().await.expect("an answer");
+    let answer = reqwest::Client::new()
+        .delete(url)
+        .bearer_auth(KEY)
+        .form(&[none])
+        .send()
+        .await
+        .expect("an answer");
     typed::<stripe_shared::DeletedSubscriptionItem>(&answer.json().await.expect("JSON"));
     assert_eq!(get(&simulator, &path).await.0, 404);
     assert_eq!(types(&simulator).split_off(emitted), ["customer.subscription.updated"]);
@@ -117,11 +171,19 @@ async fn the_plans_price_changes_in_place_and_another_interval_starts_a_new_peri
     simulator.advance_to(at("2027-02-10T00:00:00Z"));
     let changed = simulator.change_plan(&id, "price_team").expect("changed");
     let first = &changed["items"]["data"][0];
-    assert_eq!((&first["id"], &first["price"]["id"], &first["plan"]["amount"]), (&item, &json!("price_team"), &json!(9_900)));
+    assert_eq!(
+        (&first["id"], &first["price"]["id"], &first["plan"]["amount"]),
+        (&item, &json!("price_team"), &json!(9_900))
+    );
     assert_eq!(first["current_period_end"], second("2027-02-28T10:00:00Z"));
     let mut changed = Value::Null;
-    let emitted = emits(&simulator, || changed = simulator.change_plan(&id, "price_pro_year").expect("changed"));
-    assert_eq!(emitted, ["invoice.created", "customer.subscription.updated", "invoice.finalized", "invoice.paid"]);
+    let emitted = emits(&simulator, || {
+        changed = simulator.change_plan(&id, "price_pro_year").expect("changed");
+    });
+    assert_eq!(
+        emitted,
+        ["invoice.created", "customer.subscription.updated", "invoice.finalized", "invoice.paid"]
+    );
     assert_eq!(changed["items"]["data"][0]["current_period_end"], second("2028-02-10T00:00:00Z"));
     assert!(simulator.change_plan(&id, "price_none").is_err());
 }
@@ -135,17 +197,27 @@ async fn lists_filter_page_and_expand() {
     let ids = async |query: &str| {
         let (status, list) = get(&simulator, query).await;
         assert_eq!(status, 200, "{query}: {list}");
-        let ids = list["data"].as_array().expect("a list").iter().map(|object| objects::text(object, "id").to_owned());
+        let ids = list["data"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|object| objects::text(object, "id").to_owned());
         (ids.collect::<Vec<_>>(), list["has_more"] == true)
     };
     let both = vec![second_one.clone(), first.clone()];
     assert_eq!(ids("subscriptions").await.0, [&*second_one]);
     assert_eq!(ids("subscriptions?status=all").await, (both, false));
     assert_eq!(ids("subscriptions?status=all&limit=1").await, (vec![second_one.clone()], true));
-    assert_eq!(ids(&format!("subscriptions?status=all&limit=1&starting_after={second_one}")).await, (vec![first.clone()], false));
+    assert_eq!(
+        ids(&format!("subscriptions?status=all&limit=1&starting_after={second_one}")).await,
+        (vec![first.clone()], false)
+    );
     let day = second("2027-02-01T00:00:00Z");
     assert_eq!(ids(&format!("subscriptions?status=all&created[lt]={day}")).await.0, [&*first]);
-    assert_eq!(ids(&format!("subscriptions?status=all&created[gte]={day}&created[lte]={day}")).await.0, [&*second_one]);
+    assert_eq!(
+        ids(&format!("subscriptions?status=all&created[gte]={day}&created[lte]={day}")).await.0,
+        [&*second_one]
+    );
     assert_eq!(ids(&format!("subscriptions?status=all&customer={customer}")).await.0, [&*first]);
     assert_eq!(ids(&format!("invoices?subscription={first}&status=paid")).await.0.len(), 1);
     assert!(ids(&format!("invoices?subscription={first}&status=open")).await.0.is_empty());
@@ -159,11 +231,19 @@ async fn lists_filter_page_and_expand() {
         typed::<stripe_shared::Event>(&event);
     }
     let (all, _) = ids("events?limit=100").await;
-    assert_eq!(ids("events?types[]=invoice.paid&types[]=customer.subscription.deleted").await.0.len(), 3);
+    assert_eq!(
+        ids("events?types[]=invoice.paid&types[]=customer.subscription.deleted").await.0.len(),
+        3
+    );
     assert_eq!(ids("events?type=customer.subscription.deleted").await.0, all[..1]);
     assert_eq!(ids(&format!("events?created[lt]={day}")).await.0, all[4..]);
-    assert_eq!(ids(&format!("events?limit=2&starting_after={}", all[0])).await, (all[1..3].to_vec(), true));
-    for query in ["events?limit=101", "events?starting_after=evt_none", "events?delivery_success=false"] {
+    assert_eq!(
+        ids(&format!("events?limit=2&starting_after={}", all[0])).await,
+        (all[1..3].to_vec(), true)
+    );
+    for query in
+        ["events?limit=101", "events?starting_after=evt_none", "events?delivery_success=false"]
+    {
         assert_eq!(get(&simulator, query).await.0, 400, "{query}");
     }
 }
