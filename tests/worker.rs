@@ -9,9 +9,10 @@ use std::io::Read;
 use aws_lambda_events::sqs::SqsEvent;
 use provisioning::Provisioning;
 use renewal::Renewals;
-use shared::clock::Clock;
-use shared::config::Env;
-use shared::fault::{self, Point};
+use shared::base::clock::Clock;
+use shared::base::fault;
+use shared::base::fault::Point;
+use shared::process::config::Env;
 use stripe_events::StripeEvents;
 use webhook::Webhook;
 
@@ -20,7 +21,7 @@ async fn main() {
     let mut args = std::env::args().skip(1);
     let (what, point) = (args.next().expect("what to do"), args.next().expect("where to die"));
     let env = Env::process();
-    shared::telemetry::init(&env).expect("logs");
+    shared::process::telemetry::init(&env).expect("logs");
     let mut event = String::new();
     std::io::stdin().read_to_string(&mut event).expect("an event");
     if let Some(point) = Point::ALL.into_iter().find(|known| format!("{known:?}") == point) {
@@ -30,7 +31,7 @@ async fn main() {
     match what {
         "ingest" => {
             let webhook = Webhook::start(&env, Clock::system()).await.expect("webhook");
-            let signature = shared::events::signature::sign(
+            let signature = shared::domain::events::signature::sign(
                 &tests::stack("STRIPE_WEBHOOK_SECRET"),
                 webhook.clock.now().as_second(),
                 event.as_bytes(),

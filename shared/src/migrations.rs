@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::error::Service;
+use crate::base::error::Service;
 use crate::{Error, Result};
 
 mod embedded {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use futures::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use shared::clock::Clock;
+use shared::base::clock::Clock;
 use tests::api::{Reply, Who};
 use tests::shop::Shop;
 use tests::{World, text};

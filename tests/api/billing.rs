@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::app::App;
-use shared::clock::Clock;
-use shared::config::Env;
-use shared::secrets::{Role, Secrets};
+use shared::base::clock::Clock;
+use shared::http::app::App;
+use shared::outside::secrets::{Role, Secrets};
+use shared::process::config::Env;
 use tests::api::{Api, Reply, Who};
 use tests::{World, payer, stack, text};
 

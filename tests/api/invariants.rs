@@ -1,8 +1,9 @@
 //! `operations`: what must never be, made so once each, and seen.
 
 use serde_json::{Value, json};
-use shared::allocations::comparison;
-use shared::invariants::{self, model::Invariant};
+use shared::domain::allocations::comparison;
+use shared::domain::invariants;
+use shared::domain::invariants::model::Invariant;
 use tests::api::{Api, Who};
 use tests::{World, text};
 

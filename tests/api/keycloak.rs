@@ -2,15 +2,15 @@
 //! by name where there is no JDK.
 
 use jiff::Timestamp;
-use shared::config::{Env, KeycloakSettings};
-use shared::ids::TenantId;
-use shared::keycloak::{Ensured, Keycloak};
-use shared::outbox::model::KeycloakUser;
-use shared::secrets::{Role, Secrets};
+use shared::base::ids::TenantId;
+use shared::domain::outbox::model::KeycloakUser;
+use shared::outside::keycloak::{Ensured, Keycloak};
+use shared::outside::secrets::{Role, Secrets};
+use shared::process::config::{Env, KeycloakSettings};
 use tests::stack;
 
 async fn keycloak() -> Keycloak {
-    shared::tls::install();
+    shared::process::tls::install();
     let names = ["SECRETS_PREFIX", "KEYCLOAK_URL", "KEYCLOAK_REALM", "KEYCLOAK_CLIENT_ID"];
     let env = Env::of(names.into_iter().map(|name| (name.to_owned(), stack(name))).collect());
     let secrets = Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::secrets::{Role, Secrets};
+use shared::outside::secrets::{Role, Secrets};
 use tests::api::Who;
 use tests::smtp::{At, Fault, Smtp, Tls};
 use tests::{World, text};
@@ -414,9 +414,9 @@ async fn a_wrong_password_keeps_the_mails_and_a_rotated_one_is_read_again() {
     let env = world.env(&[("SECRETS_PREFIX", &prefix), ("SMTP_USER", "pulse")]);
     let secrets =
         Secrets::read_with(&aws, &env, Role::System, Duration::ZERO).await.expect("the secret");
-    let settings = shared::config::SmtpSettings::from_env(&env).expect("settings");
+    let settings = shared::process::config::SmtpSettings::from_env(&env).expect("settings");
     world.provisioning.outbox.mailer =
-        shared::mail::Mailer::new(settings, secrets).expect("a mailer");
+        shared::outside::smtp::Mailer::new(settings, secrets).expect("a mailer");
     assert_eq!(
         world.outbox().await,
         summary(0, 1, 0),
@@ -463,9 +463,9 @@ async fn tls_is_used_unless_switched_off_and_the_certificate_is_checked() {
         }
         let env = world.env(&settings);
         let secrets = Secrets::read(&tests::aws(), &env, Role::System).await.expect("the secret");
-        let settings = shared::config::SmtpSettings::from_env(&env).expect("settings");
+        let settings = shared::process::config::SmtpSettings::from_env(&env).expect("settings");
         world.provisioning.outbox.mailer =
-            shared::mail::Mailer::new(settings, secrets).expect("a mailer");
+            shared::outside::smtp::Mailer::new(settings, secrets).expect("a mailer");
         std::fs::remove_file(file).expect("removed");
         let before = smtp.taken().len();
         let ran = world.provisioning.outbox.run(Duration::from_millis(1)).await.expect("a run");
@@ -518,7 +518,7 @@ async fn many_workers_at_once_send_each_mail_once() {
     let mut workers = Vec::new();
     for _ in 0..3 {
         workers.push(
-            provisioning::Provisioning::start(&env, shared::clock::Clock::system())
+            provisioning::Provisioning::start(&env, shared::base::clock::Clock::system())
                 .await
                 .expect("provisioning"),
         );
@@ -651,10 +651,10 @@ async fn the_digest_counts_what_a_person_should_see_and_is_nobodys_step() {
     let env = {
         let mut settings = world.settings.clone();
         settings.remove("OPERATOR_DIGEST_TO");
-        shared::config::Env::of(settings)
+        shared::process::config::Env::of(settings)
     };
     leave("2026-10-24T06:00:00Z").await;
-    let worker = provisioning::Provisioning::start(&env, shared::clock::Clock::system())
+    let worker = provisioning::Provisioning::start(&env, shared::base::clock::Clock::system())
         .await
         .expect("provisioning");
     worker.handle().await.expect("a run");

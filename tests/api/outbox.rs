@@ -3,7 +3,7 @@
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
+use shared::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use simulators::keycloak::User;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -318,7 +318,7 @@ impl<'a> Cancelled<'a> {
         let outbox = &self.world.provisioning.outbox;
         let mut db = outbox.applier.db.connection().await.expect("a connection");
         let tx = db.transaction().await.expect("a transaction");
-        shared::outbox::insert_stripe_cancel(
+        shared::domain::outbox::insert_stripe_cancel(
             &tx,
             &self.tenant,
             &self.subscription,

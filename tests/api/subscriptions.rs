@@ -45,7 +45,7 @@ async fn audit(world: &World, subscription: &Value) -> Vec<String> {
 }
 
 fn days_from_now(days: i64) -> String {
-    (shared::clock::Clock::system().now() + SignedDuration::from_hours(24 * days)).to_string()
+    (shared::base::clock::Clock::system().now() + SignedDuration::from_hours(24 * days)).to_string()
 }
 
 /// Makes a subscription one that Stripe manages.
@@ -315,7 +315,7 @@ async fn grace_has_an_end_exactly_while_it_lasts() {
     tenant(&world, "acme").await;
     let main = main_of(&api, "acme").await;
     let patch = async |body: Value| api.write("PATCH", &path(&main), body).await;
-    let before = shared::clock::Clock::system().now();
+    let before = shared::base::clock::Clock::system().now();
     let grace = patch(json!({"status": "GRACE"})).await.expect(200);
     let lasts = instant(&grace["grace_end"]).duration_since(before);
     assert!((14 * 86_400..14 * 86_400 + 60).contains(&lasts.as_secs()), "14 days: {lasts}");

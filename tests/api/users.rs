@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::clock::Clock;
+use shared::base::clock::Clock;
 use simulators::keycloak::User;
 use tests::api::{Api, Reply, SOURCE_IP, Who};
 use tests::{World, text};

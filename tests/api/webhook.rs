@@ -6,9 +6,9 @@ use lambda_http::Body;
 use lambda_http::aws_lambda_events::encodings::Base64Data;
 use lambda_http::http::StatusCode;
 use serde_json::{Value, json};
-use shared::clock::Clock;
-use shared::events::signature;
-use shared::queue::Queue;
+use shared::base::clock::Clock;
+use shared::domain::events::signature;
+use shared::outside::queue::Queue;
 use simulators::lambda::http_event;
 use tests::{World, request, stack, text};
 
@@ -162,10 +162,10 @@ async fn a_rotated_secret_is_picked_up_without_a_restart() {
         .await
         .expect("a secret");
     let env = world.env(&[("SECRETS_PREFIX", &prefix)]);
-    world.webhook.secrets = shared::secrets::Secrets::read_with(
+    world.webhook.secrets = shared::outside::secrets::Secrets::read_with(
         &aws,
         &env,
-        shared::secrets::Role::Webhook,
+        shared::outside::secrets::Role::Webhook,
         Duration::ZERO,
     )
     .await

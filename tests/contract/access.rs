@@ -8,9 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use shared::app::App;
-use shared::clock::Clock;
-use shared::secrets::Role;
+use shared::base::clock::Clock;
+use shared::http::app::App;
+use shared::outside::secrets::Role;
 use tests::World;
 use tests::api::{Api, SOURCE_IP, Who};
 
@@ -175,10 +175,11 @@ async fn an_instance_has_keys_and_a_connection_before_its_first_request_and_star
 #[tokio::test]
 async fn a_rotated_signing_key_is_picked_up_and_a_withdrawn_one_ends() {
     let world = World::new().await;
-    shared::tls::install();
-    let settings = shared::config::AuthSettings::from_env(&world.env(&[])).expect("settings");
+    shared::process::tls::install();
+    let settings =
+        shared::process::config::AuthSettings::from_env(&world.env(&[])).expect("settings");
     let verifier =
-        shared::auth::Verifier::with(settings, Clock::system(), std::time::Duration::ZERO)
+        shared::http::auth::Verifier::with(settings, Clock::system(), std::time::Duration::ZERO)
             .expect("a verifier");
     let token =
         || world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");

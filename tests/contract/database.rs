@@ -7,16 +7,17 @@ use futures::future::join_all;
 use migrate::Migrate;
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::json;
-use shared::secrets::Role;
+use shared::outside::secrets::Role;
 use tests::{World, connect, stack};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::NoTls;
 
-async fn as_role(world: &World, role: shared::secrets::Role) -> tokio_postgres::Client {
+async fn as_role(world: &World, role: shared::outside::secrets::Role) -> tokio_postgres::Client {
     let aws = tests::aws();
-    let secrets =
-        shared::secrets::Secrets::read(&aws, &world.env(&[]), role).await.expect("the secret");
+    let secrets = shared::outside::secrets::Secrets::read(&aws, &world.env(&[]), role)
+        .await
+        .expect("the secret");
     let mut config: tokio_postgres::Config = stack("DATABASE_URL").parse().expect("DATABASE_URL");
     config
         .dbname(&world.settings["DATABASE_NAME"])
@@ -427,16 +428,16 @@ async fn a_pooled_connection_shows_the_next_request_nothing_also_after_an_error(
     let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
     world.receive(&[&event]).await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
-    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::Customer)
+    let secrets = shared::outside::secrets::Secrets::read(&tests::aws(), &env, Role::Customer)
         .await
         .expect("the secret");
     let db = shared::db::Db::new(
-        shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+        shared::process::config::DatabaseSettings::from_env(&env).expect("settings"),
         "pulse_app",
         secrets,
     )
     .expect("a pool");
-    let acme = shared::ids::TenantId::parse("acme").expect("an id");
+    let acme = shared::base::ids::TenantId::parse("acme").expect("an id");
     for ending in ["commit", "rollback", "error", "dropped"] {
         let mut connection = db.connection().await.expect("a connection");
         let tx = shared::db::begin(&mut connection, &acme).await.expect("a transaction");
@@ -489,8 +490,9 @@ async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
     // Roles belong to the cluster: here from two databases at once, many times.
     let (here, there) = (connect(&empty).await, connect(&world.settings["DATABASE_NAME"]).await);
     let aws = tests::aws();
-    let secrets =
-        shared::secrets::Secrets::read(&aws, &env, Role::System).await.expect("the secret");
+    let secrets = shared::outside::secrets::Secrets::read(&aws, &env, Role::System)
+        .await
+        .expect("the secret");
     let password = secrets.database_password().expect("a password");
     for _ in 0..20 {
         let both = tokio::join!(
@@ -550,11 +552,11 @@ async fn tls_is_used_and_the_certificate_and_its_name_are_checked() {
     ];
     let connect = async |settings: &[(&str, &str)]| {
         let env = world.env(settings);
-        let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System)
+        let secrets = shared::outside::secrets::Secrets::read(&tests::aws(), &env, Role::System)
             .await
             .expect("the secret");
         let db = shared::db::Db::new(
-            shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+            shared::process::config::DatabaseSettings::from_env(&env).expect("settings"),
             "pulse_system",
             secrets,
         )
@@ -598,12 +600,16 @@ async fn a_rotated_database_password_is_read_again() {
         .await
         .expect("a secret");
     let env = world.env(&[("SECRETS_PREFIX", &prefix)]);
-    let secrets =
-        shared::secrets::Secrets::read_with(&aws, &env, Role::System, std::time::Duration::ZERO)
-            .await
-            .expect("the secret");
+    let secrets = shared::outside::secrets::Secrets::read_with(
+        &aws,
+        &env,
+        Role::System,
+        std::time::Duration::ZERO,
+    )
+    .await
+    .expect("the secret");
     let db = shared::db::Db::new(
-        shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+        shared::process::config::DatabaseSettings::from_env(&env).expect("settings"),
         name.as_str(),
         secrets,
     )
@@ -629,11 +635,11 @@ async fn a_rotated_database_password_is_read_again() {
 async fn a_connection_that_gave_no_word_in_time_is_given_up() {
     let world = World::new().await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
-    let secrets = shared::secrets::Secrets::read(&tests::aws(), &env, Role::System)
+    let secrets = shared::outside::secrets::Secrets::read(&tests::aws(), &env, Role::System)
         .await
         .expect("the secret");
     let db = shared::db::Db::new(
-        shared::config::DatabaseSettings::from_env(&env).expect("settings"),
+        shared::process::config::DatabaseSettings::from_env(&env).expect("settings"),
         "pulse_system",
         secrets,
     )

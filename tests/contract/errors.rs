@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use axum::response::IntoResponse;
 use shared::Error;
-use shared::error::{Refusal, Service};
-use shared::ids::StripeSessionId;
+use shared::base::error::{Refusal, Service};
+use shared::base::ids::StripeSessionId;
 use tests::World;
 
 #[tokio::test]

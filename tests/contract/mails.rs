@@ -5,9 +5,10 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use shared::mails::model::{Digest, MailKind, Notice, Part, Subject};
-use shared::mails::wording::{self, Content};
-use shared::tenants::model::TenantStatus;
+use shared::domain::mails::model::{Digest, MailKind, Notice, Part, Subject};
+use shared::domain::mails::wording;
+use shared::domain::mails::wording::Content;
+use shared::domain::tenants::model::TenantStatus;
 
 /// A subscription of one of the seeded plans' size, but for what the case is about.
 fn about(plan: Option<&str>, addons: &Value, differs: &Value) -> Subject {

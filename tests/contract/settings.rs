@@ -2,7 +2,7 @@
 
 use provisioning::Provisioning;
 use serde_json::json;
-use shared::clock::Clock;
+use shared::base::clock::Clock;
 use stripe_events::StripeEvents;
 use tests::World;
 use webhook::Webhook;

@@ -17,13 +17,13 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::request::Parts;
 use lambda_http::http::{Method, StatusCode, header};
-use shared::config::Env;
-use shared::ids::{
+use shared::base::ids::{
     AddonOrderId, PlanId, StripeChargeId, StripeCustomerId, StripeEventId, StripePriceId,
     StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
-use shared::secrets::{Role, Secrets};
-use shared::stripe::{EventQuery, NewCustomer, NewPayment, NewSession, Stripe};
+use shared::outside::secrets::{Role, Secrets};
+use shared::outside::stripe::{EventQuery, NewCustomer, NewPayment, NewSession, Stripe};
+use shared::process::config::Env;
 use tests::stack;
 
 /// The one parameter of ours that the mock's schema does not know yet, and where it goes: of
@@ -102,7 +102,7 @@ struct Mock {
 
 impl Mock {
     async fn new() -> Self {
-        shared::tls::install();
+        shared::process::tls::install();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let front = Arc::new(Front {
             upstream: stack("STRIPE_MOCK_URL"),

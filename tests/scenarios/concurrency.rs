@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::config::DatabaseSettings;
 use shared::db::Db;
-use shared::secrets::{Role, Secrets};
+use shared::outside::secrets::{Role, Secrets};
+use shared::process::config::DatabaseSettings;
 use tests::{World, payer, text};
 
 /// Trap 3: check-then-insert loses; 32 parallel deliveries of one event have one effect.

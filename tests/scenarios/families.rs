@@ -482,7 +482,7 @@ async fn a_familys_capacity_is_what_a_naive_model_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn through_the_running_functions_ten_of_64_get_the_last_slots_and_places() {
     let api = Api::of_stack();
-    let tenant = format!("race-{}", shared::clock::Clock::system().now().as_microsecond());
+    let tenant = format!("race-{}", shared::base::clock::Clock::system().now().as_microsecond());
     api.write("POST", "/api/v1/operator/tenants", json!({"tenant_id": tenant, "name": "Race"}))
         .await
         .expect(201);

@@ -4,8 +4,8 @@
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
-use shared::fault::Point;
-use shared::mails::model::{MailKind, Notice};
+use shared::base::fault::Point;
+use shared::domain::mails::model::{MailKind, Notice};
 use tests::{World, text};
 use tokio::io::AsyncWriteExt;
 
@@ -185,7 +185,8 @@ async fn a_mail_whose_worker_dies_is_sent_by_the_next_and_twice_only_in_the_one_
     ];
     for (number, point) in killed.into_iter().enumerate() {
         let subscription_id =
-            shared::ids::SubscriptionId::parse(&format!("SUB-2026-9{number}")).expect("an id");
+            shared::base::ids::SubscriptionId::parse(&format!("SUB-2026-9{number}"))
+                .expect("an id");
         let (key, payload) = Notice { mail: MailKind::Renewal7, subscription_id, at }.step();
         world
             .db
@@ -263,10 +264,10 @@ async fn an_event_that_kills_its_consumer_is_recorded_as_failed_and_a_replay_app
     assert_eq!(world.row("SELECT kind FROM flags").await, json!({"kind": "consumer_dies"}));
     assert!(world.apply(&later).await);
 
-    let id = shared::ids::StripeEventId::parse(&text(&event["id"])).expect("an id");
+    let id = shared::base::ids::StripeEventId::parse(&text(&event["id"])).expect("an id");
     let (applier, queue) = (&world.events.applier, &world.webhook.queue);
     for replay in 1..=2 {
-        shared::events::replay::replay(
+        shared::domain::events::operator::replay(
             &applier.db,
             queue,
             &id,
@@ -284,7 +285,7 @@ async fn an_event_that_kills_its_consumer_is_recorded_as_failed_and_a_replay_app
     assert_eq!(world.drain().await, 0);
     assert_eq!(world.recorded(&event).await.0, "applied");
     assert_eq!(world.count("subscriptions WHERE created_by = 'stripe'").await, 2);
-    let again = shared::events::replay::replay(
+    let again = shared::domain::events::operator::replay(
         &applier.db,
         queue,
         &id,

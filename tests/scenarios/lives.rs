@@ -15,14 +15,14 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use provisioning::Provisioning;
 use serde_json::{Value, json};
-use shared::clock::Clock;
-use shared::config::{DatabaseSettings, Env};
+use shared::base::clock::Clock;
+use shared::base::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
 use shared::db::Db;
-use shared::events::Applier;
-use shared::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
-use shared::queue::Queue;
-use shared::secrets::{Role, Secrets};
-use shared::stripe::{NewPayment, Stripe};
+use shared::domain::events::Applier;
+use shared::outside::queue::Queue;
+use shared::outside::secrets::{Role, Secrets};
+use shared::outside::stripe::{NewPayment, Stripe};
+use shared::process::config::{DatabaseSettings, Env};
 use simulators::keycloak::Fake;
 use simulators::stripe::{Card, CheckoutParams, Dunning, GivenUp, Simulator};
 use stripe_events::StripeEvents;
@@ -83,7 +83,7 @@ struct Side {
     proxy: Option<Proxy>,
     db: Arc<Db>,
     secrets: Arc<Secrets>,
-    aws: shared::aws::SdkConfig,
+    aws: shared::outside::aws::SdkConfig,
 }
 
 impl Side {
@@ -629,7 +629,7 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_in_any_order_twice_late_and_through_failures_make_what_stripe_says() {
-    shared::tls::install();
+    shared::process::tls::install();
     let only = said("PULSE_SEED");
     let seeds = only.map_or(0..said("PULSE_LIVES").unwrap_or(LIVES), |seed| seed..seed + 1);
     let next = Arc::new(AtomicU64::new(seeds.start));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use lambda_http::http::StatusCode;
 use serde_json::{Value, json};
-use shared::clock::Clock;
+use shared::base::clock::Clock;
 use stripe_events::StripeEvents;
 use tests::proxy::Proxy;
 use tests::{World, apply_by, keycloak, stack, text};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::Body;
 use serde_json::{Value, json};
-use shared::events::signature;
-use shared::secrets::{Role, Secrets};
+use shared::domain::events::signature;
+use shared::outside::secrets::{Role, Secrets};
 use simulators::stripe::Card;
 use tests::api::{Api, Who};
 use tests::{World, payer, request, text};
@@ -135,7 +135,7 @@ async fn backfill_all(api: &Api, from: &str, to: &str) -> Value {
 /// nobody, and gave up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_outage_and_its_backfill_the_database_is_as_if_nothing_had_happened() {
-    let now = shared::clock::Clock::system().now();
+    let now = shared::base::clock::Clock::system().now();
     let began = now
         - SignedDuration::from_hours(24 * (OUTAGE + 6))
         - SignedDuration::from_nanos(now.subsec_nanosecond().into());

@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_sdk_sqs::types::QueueAttributeName;
 use lambda_http::http::StatusCode;
 use serde_json::json;
-use shared::events::replay;
-use shared::ids::StripeEventId;
+use shared::base::ids::StripeEventId;
+use shared::domain::events::operator;
 use tests::{World, payer, text};
 
 /// Trap 8: SQS forgets a deduplication id after five minutes; the database never does.
@@ -155,7 +155,7 @@ async fn what_could_not_be_recorded_is_in_the_dead_letter_queue_and_applies_afte
     assert_eq!(world.queued().await, 0);
     assert_eq!(world.count("stripe_events").await, 0);
     assert_eq!(
-        shared::queue::Queue::new(&tests::aws(), dead.clone())
+        shared::outside::queue::Queue::new(&tests::aws(), dead.clone())
             .redrive(&world.webhook.queue)
             .await
             .expect("redriven"),
@@ -178,7 +178,7 @@ async fn a_person_dismisses_what_needs_nothing_and_nothing_else() {
     let now = applier.clock.now();
     let id = |event: &serde_json::Value| StripeEventId::parse(&text(&event["id"])).expect("an id");
     for event in [&failed, &created] {
-        replay::dismiss(&applier.db, &id(event), "refunded by hand", &tests::operator(), now)
+        operator::dismiss(&applier.db, &id(event), "refunded by hand", &tests::operator(), now)
             .await
             .expect("dismissed");
         assert_eq!(
@@ -195,14 +195,14 @@ async fn a_person_dismisses_what_needs_nothing_and_nothing_else() {
         (&unknown, "stripe_event_not_found"),
     ] {
         assert_eq!(
-            replay::dismiss(&applier.db, event, "x", &tests::operator(), now)
+            operator::dismiss(&applier.db, event, "x", &tests::operator(), now)
                 .await
                 .expect_err("refused")
                 .code(),
             code
         );
         assert_eq!(
-            replay::replay(&applier.db, &world.webhook.queue, event, &tests::operator(), now)
+            operator::replay(&applier.db, &world.webhook.queue, event, &tests::operator(), now)
                 .await
                 .expect_err("refused")
                 .code(),
@@ -237,7 +237,7 @@ async fn an_event_dismissed_while_it_is_applied_is_either_dismissed_or_applied()
         let dismiss = async {
             // Somewhere between the reads of Stripe and the commit.
             tokio::time::sleep(Duration::from_millis(4 * number)).await;
-            replay::dismiss(&applier.db, &id, "by hand", &tests::operator(), applier.clock.now())
+            operator::dismiss(&applier.db, &id, "by hand", &tests::operator(), applier.clock.now())
                 .await
         };
         let (acknowledged, dismissed) = tokio::join!(world.apply(&event), dismiss);

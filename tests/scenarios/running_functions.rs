@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::config::Env;
-use shared::events::signature;
+use shared::domain::events::signature;
+use shared::process::config::Env;
 use tests::{connect, stack, text};
 
 struct Company {
@@ -70,7 +70,7 @@ async fn post(http: &reqwest::Client, event: &Value) -> u16 {
 }
 
 fn now_seconds() -> i64 {
-    shared::clock::Clock::system().now().as_second()
+    shared::base::clock::Clock::system().now().as_second()
 }
 
 /// Waits until the query counts `expected`, for longer than the outbox's tick: a lost wake is no
@@ -95,7 +95,7 @@ async fn wait_for(db: &tokio_postgres::Client, from: &str, expected: i64) {
 }
 
 fn http() -> reqwest::Client {
-    shared::tls::install();
+    shared::process::tls::install();
     reqwest::Client::builder()
         .timeout(Duration::from_mins(1))
         .redirect(reqwest::redirect::Policy::none())
@@ -259,7 +259,7 @@ async fn what_alarms_count_is_a_line_of_its_own_in_the_log() {
 /// it, until that is visible again.
 #[tokio::test]
 async fn a_long_poll_of_an_empty_queue_ends_by_its_answer() {
-    let aws = shared::aws::config_within(&Env::process(), Duration::from_secs(30))
+    let aws = shared::outside::aws::config_within(&Env::process(), Duration::from_secs(30))
         .expect("the stack's settings");
     let sqs = aws_sdk_sqs::Client::new(&aws);
     let queue = sqs

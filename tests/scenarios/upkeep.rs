@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::allocations::comparison::{self, Counted, SLICE};
-use shared::clock::Clock;
+use shared::base::clock::Clock;
+use shared::base::ids::SubscriptionId;
 use shared::db::in_chunks;
-use shared::events::tidying;
-use shared::idempotency;
-use shared::ids::SubscriptionId;
+use shared::domain::allocations::comparison;
+use shared::domain::allocations::comparison::{Counted, SLICE};
+use shared::domain::events::tidying;
+use shared::domain::idempotency;
 use tests::api::{Api, Who};
 use tests::{World, text};
 

@@ -7,7 +7,7 @@ use tests::text;
 
 /// A name that no other run on this stack has used.
 fn unique(name: &str) -> String {
-    format!("{name}-{}", shared::clock::Clock::system().now().as_microsecond())
+    format!("{name}-{}", shared::base::clock::Clock::system().now().as_microsecond())
 }
 
 /// The catalogue's life: list plans, add one, set what it brings, change it, read the trail; and
@@ -16,7 +16,7 @@ fn unique(name: &str) -> String {
 async fn an_operator_keeps_the_catalogue() {
     let api = Api::of_stack();
     let (plans, tiers) = ("/api/v1/operator/plans", "/api/v1/operator/device-tiers");
-    let began = shared::clock::Clock::system().now();
+    let began = shared::base::clock::Clock::system().now();
     let team = unique("team");
 
     let list = api.get(Who::Admin, &format!("{plans}?limit=500")).await.expect(200);

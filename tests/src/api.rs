@@ -7,10 +7,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use lambda_http::request::RequestContext;
 use serde_json::{Value, json};
-use shared::app::App;
-use shared::clock::Clock;
-use shared::config::Env;
-use shared::secrets::Role;
 use simulators::keycloak::Fake;
 use simulators::tokens;
 use tokio::sync::Mutex;
@@ -18,6 +14,10 @@ use tower::ServiceExt as _;
 use utoipa::OpenApi as _;
 
 use crate::{World, stack};
+use shared::base::clock::Clock;
+use shared::http::app::App;
+use shared::outside::secrets::Role;
+use shared::process::config::Env;
 
 /// Where a world's requests come from, as API Gateway would say.
 pub const SOURCE_IP: &str = "203.0.113.7";
@@ -179,7 +179,7 @@ impl Api {
     /// Never, where reqwest works.
     #[must_use]
     pub fn of_stack() -> Self {
-        shared::tls::install();
+        shared::process::tls::install();
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(std::time::Duration::from_secs(30))

@@ -18,12 +18,6 @@ use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
 use renewal::Renewals;
 use serde_json::Value;
-use shared::aws::SdkConfig;
-use shared::clock::Clock;
-use shared::config::Env;
-use shared::events::model::ENDPOINT_TYPES;
-use shared::events::signature;
-use shared::queue::Queue;
 use simulators::keycloak::Fake;
 use simulators::stripe::{CheckoutParams, Interval, Payer, Price, Simulator};
 use stripe_events::StripeEvents;
@@ -33,6 +27,12 @@ use webhook::Webhook;
 
 use crate::proxy::Proxy;
 use crate::smtp::{Smtp, Tls};
+use shared::base::clock::Clock;
+use shared::domain::events::model::ENDPOINT_TYPES;
+use shared::domain::events::signature;
+use shared::outside::aws::SdkConfig;
+use shared::outside::queue::Queue;
+use shared::process::config::Env;
 
 pub mod api;
 pub mod company;
@@ -71,7 +71,7 @@ pub const SURROUNDINGS: [&str; 5] = [
 /// Where no stack's settings are in the environment.
 #[must_use]
 pub fn aws() -> SdkConfig {
-    shared::aws::config(&Env::process()).expect(
+    shared::outside::aws::config(&Env::process()).expect(
         "the stack's settings: run the tests by `cargo xtask test`, or export .dev/stack.env of a \
          running stack",
     )
@@ -172,7 +172,7 @@ impl World {
     /// # Panics
     /// Where a part of it cannot be made.
     pub async fn new() -> Self {
-        shared::tls::install();
+        shared::process::tls::install();
         let name = database().await;
         let (stripe, keycloak) = (stripe().await, keycloak(None).await);
         let sqs = aws_sdk_sqs::Client::new(&aws());
@@ -488,8 +488,8 @@ pub fn news(stripe: &Simulator, seen: &mut usize) -> Vec<Value> {
 
 /// Platform staff, as the audit knows them.
 #[must_use]
-pub fn operator() -> shared::audit::Person {
-    shared::audit::Person { id: "operator-1".to_owned(), ip: None }
+pub fn operator() -> shared::domain::audit::Person {
+    shared::domain::audit::Person { id: "operator-1".to_owned(), ip: None }
 }
 
 /// The string in a JSON value.

@@ -20,10 +20,13 @@ use anyhow::Result;
 use serde_json::json;
 use simulators::keycloak::Fake;
 
-use crate::stack::settings::{Credentials, Env};
-use crate::stack::{self, StackArgs};
+use crate::package;
+use crate::stack;
+use crate::stack::StackArgs;
+use crate::stack::settings::Credentials;
+use crate::stack::settings::Env;
+use crate::tools;
 use crate::ui::Progress;
-use crate::{package, tools};
 use database::Fleet;
 use report::Measure;
 
@@ -180,7 +183,7 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
         first.drop().await?;
     }
     let about = json!({
-        "at": shared::clock::Clock::system().now(), "rounds": bench.rounds,
+        "at": shared::base::clock::Clock::system().now(), "rounds": bench.rounds,
         "processors": std::thread::available_parallelism()?.get(),
         "database": "PostgreSQL of the local stack, fsync off", "functions": format!(
             "as packaged for {machine}, in processes of their own")

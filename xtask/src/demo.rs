@@ -4,18 +4,30 @@
 mod person;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
 use reqwest::header::LOCATION;
-use serde_json::{Value, json};
-use tokio_postgres::{Client, Config, NoTls};
+use serde_json::Value;
+use serde_json::json;
+use tokio_postgres::Client;
+use tokio_postgres::Config;
+use tokio_postgres::NoTls;
 
 use crate::stack::StackArgs;
-use crate::stack::settings::{Env, random};
+use crate::stack::settings::Env;
+use crate::stack::settings::random;
 use crate::token::keycloak;
-use crate::ui::{Progress, seconds};
-use person::{Browser, decode_base64, find_link, find_mail};
+use crate::ui::Progress;
+use crate::ui::seconds;
+use person::Browser;
+use person::decode_base64;
+use person::find_link;
+use person::find_mail;
 
 const PLAN: &str = "pro";
 /// Of the pages that the stack lets call (`ALLOWED_ORIGINS`).

@@ -1,18 +1,26 @@
 //! `dev` and `down`: a stack in this terminal or in the background.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
 
 use crate::process::signal_one;
+use crate::stack;
+use crate::stack::StackArgs;
 use crate::stack::settings::Env;
-use crate::stack::{self, StackArgs};
-use crate::ui::{Progress, seconds};
+use crate::ui::Progress;
+use crate::ui::seconds;
 
 /// Arguments of `dev`.
 #[derive(clap::Args)]

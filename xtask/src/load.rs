@@ -5,16 +5,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::stack;
+use crate::stack::Stack;
+use crate::stack::StackArgs;
 use crate::stack::settings::Env;
-use crate::stack::{self, Stack, StackArgs};
-use crate::ui::{Progress, seconds};
+use crate::ui::Progress;
+use crate::ui::seconds;
 
 /// Arguments of `load`.
 #[derive(clap::Args)]

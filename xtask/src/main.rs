@@ -17,8 +17,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use anyhow::Result;
+use clap::Parser;
+use clap::Subcommand;
 
 #[derive(Parser)]
 #[command(
@@ -137,7 +139,7 @@ enum StripeCommand {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    shared::tls::install();
+    shared::process::tls::install();
     let outcome = match Cli::parse().command {
         Command::Dev(args) => dev::dev(args).await,
         Command::Down(args) => dev::down(args).await,

@@ -2,15 +2,23 @@
 //! after a crash of ours.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::process::Stdio;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use tokio::process::{Child, Command};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use tokio::process::Child;
+use tokio::process::Command;
 
 /// How long a service may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);

@@ -15,18 +15,30 @@ pub use functions::names as function_names;
 pub use functions::settings as function_settings;
 pub use postgres::connect;
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
 use simulators::front::Front;
-use simulators::stripe::{Interval, Options as StripeOptions, Price, Simulator};
+use simulators::stripe::Interval;
+use simulators::stripe::Options as StripeOptions;
+use simulators::stripe::Price;
+use simulators::stripe::Simulator;
 
-use crate::process::{Supervisor, signal_one};
-use crate::tools::{self, Tools};
+use crate::process::Supervisor;
+use crate::process::signal_one;
+use crate::tools;
+use crate::tools::Tools;
 use crate::ui::Progress;
-use settings::{Credentials, Env, PortArgs, Ports};
+use settings::Credentials;
+use settings::Env;
+use settings::PortArgs;
+use settings::Ports;
 
 /// The Keycloak realm.
 pub const REALM: &str = "pulse";
@@ -393,7 +405,8 @@ impl Stack {
 
 /// Returns at Ctrl-C, SIGTERM or the end of the terminal.
 pub async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
+    use tokio::signal::unix::SignalKind;
+    use tokio::signal::unix::signal;
     let wait = |kind: SignalKind| async move {
         match signal(kind) {
             Ok(mut signals) => drop(signals.recv().await),

@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
-use shared::audit::Person;
-use shared::clock::Clock;
-use shared::config::DatabaseSettings;
+use anyhow::Context;
+use anyhow::Result;
+use serde_json::Value;
+use serde_json::json;
+use shared::base::clock::Clock;
+use shared::base::ids::StripeEventId;
 use shared::db::Db;
-use shared::ids::StripeEventId;
-use shared::queue::Queue;
-use shared::secrets::{Role, Secrets};
+use shared::domain::audit::Person;
+use shared::outside::queue::Queue;
+use shared::outside::secrets::Role;
+use shared::outside::secrets::Secrets;
+use shared::process::config::DatabaseSettings;
 
 use crate::dev::require_running;
 use crate::stack::settings::Env;
@@ -27,14 +30,17 @@ pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Re
     let fields = event
         .as_object_mut()
         .with_context(|| format!("{} is not a JSON object", file.display()))?;
-    let now = shared::clock::Clock::system().now().as_second();
+    let now = shared::base::clock::Clock::system().now().as_second();
     fields.insert("created".to_owned(), json!(now));
     if let Some(kind) = kind {
         fields.insert("type".to_owned(), json!(kind));
     }
     let body = event.to_string();
-    let signature =
-        shared::events::signature::sign(env.get("STRIPE_WEBHOOK_SECRET")?, now, body.as_bytes());
+    let signature = shared::domain::events::signature::sign(
+        env.get("STRIPE_WEBHOOK_SECRET")?,
+        now,
+        body.as_bytes(),
+    );
     let url = format!("{}/webhook/stripe", env.get("API_URL")?);
     let post = crate::http_client(Duration::from_secs(30))?
         .post(url)
@@ -59,7 +65,7 @@ fn operator() -> Person {
 pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
-    shared::events::replay::replay(
+    shared::domain::events::operator::replay(
         &database(&env).await?,
         &queue(&env, "STRIPE_QUEUE_URL")?,
         &id,
@@ -75,7 +81,7 @@ pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
 pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
-    shared::events::replay::dismiss(
+    shared::domain::events::operator::dismiss(
         &database(&env).await?,
         &id,
         note,
@@ -110,7 +116,7 @@ async fn database(env: &Env) -> Result<Db> {
     let mut settings: HashMap<String, String> =
         env.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     settings.insert("DATABASE_SSLMODE".to_owned(), "disable".to_owned());
-    let settings = shared::config::Env::of(settings);
+    let settings = shared::process::config::Env::of(settings);
     let secrets = Secrets::read(&aws, &settings, Role::System).await?;
     Ok(Db::new(DatabaseSettings::from_env(&settings)?, "pulse_system", secrets)?)
 }

@@ -1,16 +1,22 @@
 //! `test`: everything that CI runs, on a stack of its own that begins empty.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
 use simulators::tokens::Role;
 use tokio::process::Command;
 
-use crate::stack::{self, StackArgs};
+use crate::stack;
+use crate::stack::StackArgs;
 use crate::tools;
-use crate::ui::{Progress, seconds};
+use crate::ui::Progress;
+use crate::ui::seconds;
 
 /// Arguments of `test`.
 #[derive(clap::Args)]

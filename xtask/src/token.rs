@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-use shared::ids::TenantId;
-use simulators::tokens::{Keycloak, Role};
+use anyhow::Result;
+use anyhow::bail;
+use simulators::tokens::Keycloak;
+use simulators::tokens::Role;
 
 use crate::stack::settings::Env;
+use shared::base::ids::TenantId;
 
 /// Arguments of `token`.
 #[derive(clap::Args)]

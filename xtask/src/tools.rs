@@ -3,11 +3,15 @@
 //!
 //! Each has a stamp that holds what was asked for: nothing is done while it is the same.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
 use tokio::process::Command;
 
 use crate::process::run_logged;

@@ -2,9 +2,12 @@
 //! on stdout, not here.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::MultiProgress;
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
 
 /// Shows the steps of a command. Cloned freely.
 #[derive(Clone)]

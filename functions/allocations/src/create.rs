@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::allocations::{
-    self,
-    model::{AllocationView, NewAllocation},
-};
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::allocations;
+use shared::domain::allocations::model::{AllocationView, NewAllocation};
+use shared::http::app::App;
 use shared::http::{Admin, Created, Idempotent, Path};
-use shared::ids::SubscriptionId;
 
 /// Adds slots of a tier that the subscription has none of
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations",

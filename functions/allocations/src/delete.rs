@@ -3,10 +3,10 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::allocations;
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::allocations;
+use shared::http::app::App;
 use shared::http::{Admin, IfMatch, Json, Path};
-use shared::ids::SubscriptionId;
 use utoipa::ToSchema;
 
 /// That it is gone.

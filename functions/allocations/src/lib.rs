@@ -9,7 +9,7 @@ mod update;
 
 use axum::Router;
 use axum::routing::{get, post, put};
-use shared::app::App;
+use shared::http::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.

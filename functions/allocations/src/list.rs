@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::allocations::{self, model::AllocationList};
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::allocations;
+use shared::domain::allocations::model::AllocationList;
+use shared::http::app::App;
 use shared::http::{Json, Operator, Path};
-use shared::ids::SubscriptionId;
 
 /// A subscription's slots by tier, with what its family has and uses of each
 #[utoipa::path(get, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations",

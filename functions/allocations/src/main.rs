@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use shared::secrets::Role;
+use shared::outside::secrets::Role;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(shared::http::run(allocations::routes(), &[Role::Operator]).await)
+    shared::process::telemetry::exit(
+        shared::http::run(allocations::routes(), &[Role::Operator]).await,
+    )
 }

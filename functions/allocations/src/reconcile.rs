@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::allocations::{
-    self,
-    model::{Reconciled, Try},
-};
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::allocations;
+use shared::domain::allocations::model::{Reconciled, Try};
+use shared::http::app::App;
 use shared::http::{Admin, Json, Path, Query};
-use shared::ids::SubscriptionId;
 
 /// Counts the devices of the subscription's family anew, and corrects what differs
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/reconcile-tiers",

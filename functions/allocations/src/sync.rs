@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::allocations::{
-    self,
-    model::{AllocationsSynced, Try},
-};
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::allocations;
+use shared::domain::allocations::model::{AllocationsSynced, Try};
+use shared::http::app::App;
 use shared::http::{Admin, Json, Path, Query};
-use shared::ids::SubscriptionId;
 
 /// Gives the subscription the slots that its plan brings now
 #[utoipa::path(post,

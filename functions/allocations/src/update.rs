@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::allocations::{
-    self,
-    model::{AllocationUpdate, Updated as UpdatedAllocation},
-};
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::allocations;
+use shared::domain::allocations::model::{AllocationUpdate, Updated as UpdatedAllocation};
+use shared::http::app::App;
 use shared::http::{Admin, Body, IfMatch, Path, Updated};
-use shared::ids::SubscriptionId;
 
 /// Changes a limit, or, by hand, the count of used slots; the answer warns where that differs from
 /// the devices

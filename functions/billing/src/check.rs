@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::entitlements::{
-    self,
-    model::{Allowed, Check},
-};
+use shared::domain::entitlements;
+use shared::domain::entitlements::model::{Allowed, Check};
+use shared::http::app::App;
 use shared::http::{Body, Consumer, Json};
 
 /// Says whether so many more of something are allowed: what other services ask before they make a

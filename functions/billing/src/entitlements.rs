@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::entitlements::{
-    self,
-    model::{Entitlements, ForTenant},
-};
+use shared::domain::entitlements;
+use shared::domain::entitlements::model::{Entitlements, ForTenant};
+use shared::http::app::App;
 use shared::http::{Consumer, Json, Query};
 
 /// The pooled limits and use of every family of subscriptions, and of all together

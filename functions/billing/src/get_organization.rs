@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::tenants::organization;
+use shared::domain::tenants::organization::Organization;
+use shared::http::app::App;
 use shared::http::{Customer, Tagged};
-use shared::tenants::organization::{self, Organization};
 
 /// The own company's profile
 #[utoipa::path(get, path = "/api/v1/customer/organization", tag = "organization", operation_id =

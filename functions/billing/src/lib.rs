@@ -8,7 +8,7 @@ mod update_organization;
 
 use axum::Router;
 use axum::routing::{get, post};
-use shared::app::App;
+use shared::http::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.

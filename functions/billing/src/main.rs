@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use shared::config::{Env, stripe_publishable_key};
-use shared::secrets::Role;
+use shared::outside::secrets::Role;
+use shared::process::config::{Env, stripe_publishable_key};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(run().await)
+    shared::process::telemetry::exit(run().await)
 }
 
 async fn run() -> Result<(), lambda_http::Error> {

@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::tenants::organization;
+use shared::domain::tenants::organization::{Organization, OrganizationUpdate};
+use shared::http::app::App;
 use shared::http::{Body, Customer, IfMatch, Tagged};
-use shared::tenants::organization::{self, Organization, OrganizationUpdate};
 
 /// Changes what the body names; Stripe's ids, the support tier and the status are not the
 /// customer's to change

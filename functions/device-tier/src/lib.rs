@@ -5,7 +5,7 @@ mod operator;
 
 use axum::Router;
 use axum::routing::{get, post, put};
-use shared::app::App;
+use shared::http::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use shared::secrets::Role;
+use shared::outside::secrets::Role;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(
+    shared::process::telemetry::exit(
         shared::http::run(device_tier::routes(), &[Role::Customer, Role::Operator]).await,
     )
 }

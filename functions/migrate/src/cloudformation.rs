@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{Error, Result, tls};
+use shared::process::tls;
+use shared::{Error, Result};
 
 /// An answer larger than 4096 bytes is refused.
 const REASON_LENGTH: usize = 2_000;

@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::aws;
-use shared::config::{DatabaseSettings, Env};
+use shared::base::error::Service;
 use shared::db::Db;
-use shared::error::Service;
-use shared::migrations;
-use shared::secrets::{Role, Secrets};
-use shared::{Error, Result};
+use shared::outside::aws;
+use shared::outside::secrets::{Role, Secrets};
+use shared::process::config::{DatabaseSettings, Env};
+use shared::{Error, Result, migrations};
 
 use cloudformation::{ANSWER_LIMIT, Change, Deployment};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::Value;
-use shared::clock::Clock;
-use shared::config::Env;
-use shared::telemetry;
+use shared::base::clock::Clock;
+use shared::process::config::Env;
+use shared::process::telemetry;
 use tracing::Instrument;
 
 #[tokio::main(flavor = "current_thread")]

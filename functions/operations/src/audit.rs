@@ -3,12 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::audit::{
-    self,
-    model::{AuditFilter, AuditRow},
-};
-use shared::http::{Json, Operator, Page, Query};
+use shared::base::paging::Page;
+use shared::domain::audit;
+use shared::domain::audit::model::{AuditFilter, AuditRow};
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of the trail.

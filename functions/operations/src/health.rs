@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
 use shared::http::Json;
+use shared::http::app::App;
 use utoipa::ToSchema;
 
 /// How long the database may take to answer.

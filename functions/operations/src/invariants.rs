@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::invariants;
+use shared::domain::invariants::model::Invariants;
+use shared::http::app::App;
 use shared::http::{Json, Operator};
-use shared::invariants::{self, model::Invariants};
 
 /// How often each invariant is broken now, with examples; every count is to be 0
 #[utoipa::path(get, path = "/api/v1/operator/invariants", tag = "operations", operation_id =

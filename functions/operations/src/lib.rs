@@ -12,7 +12,7 @@ mod stripe_events;
 
 use axum::Router;
 use axum::routing::{get, post};
-use shared::app::App;
+use shared::http::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use shared::config::{self, Env};
-use shared::secrets::Role;
+use shared::outside::secrets::Role;
+use shared::process::config;
+use shared::process::config::Env;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::telemetry::exit(run().await)
+    shared::process::telemetry::exit(run().await)
 }
 
 async fn run() -> Result<(), lambda_http::Error> {

@@ -8,7 +8,7 @@ mod plans;
 
 use axum::Router;
 use axum::routing::get;
-use shared::app::App;
+use shared::http::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.

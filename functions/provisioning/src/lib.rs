@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::Result;
-use shared::aws;
-use shared::clock::Clock;
-use shared::config::{self, DatabaseSettings, Env, KeycloakSettings, SmtpSettings};
+use shared::base::clock::Clock;
 use shared::db::Db;
-use shared::events::Applier;
-use shared::keycloak::Keycloak;
-use shared::mail::Mailer;
-use shared::outbox::{Outbox, Summary};
-use shared::secrets::{Role, Secrets};
-use shared::stripe::Stripe;
+use shared::domain::events::Applier;
+use shared::domain::outbox::{Outbox, Summary};
+use shared::outside::aws;
+use shared::outside::keycloak::Keycloak;
+use shared::outside::secrets::{Role, Secrets};
+use shared::outside::smtp::Mailer;
+use shared::outside::stripe::Stripe;
+use shared::process::config;
+use shared::process::config::{DatabaseSettings, Env, KeycloakSettings, SmtpSettings};
 
 /// How long a run takes new steps. The function's time-out in template.yaml leaves room for the
 /// last one's own time-outs.

@@ -7,15 +7,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::aws;
-use shared::clock::Clock;
-use shared::config::{self, DatabaseSettings, Env};
+use shared::base::clock::Clock;
 use shared::db::Db;
-use shared::events::Applier;
-use shared::queue::Queue;
-use shared::renewals::{Asked, Renewal, Summary};
-use shared::secrets::{Role, Secrets};
-use shared::stripe::Stripe;
+use shared::domain::events::Applier;
+use shared::domain::renewals::{Asked, Renewal, Summary};
+use shared::outside::aws;
+use shared::outside::queue::Queue;
+use shared::outside::secrets::{Role, Secrets};
+use shared::outside::stripe::Stripe;
+use shared::process::config;
+use shared::process::config::{DatabaseSettings, Env};
 use shared::{Error, Result};
 
 /// How long a run goes on. What it is at then ends well before the function's time-out in

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
-use shared::aws;
-use shared::clock::Clock;
-use shared::config::{self, DatabaseSettings, Env};
+use shared::base::clock::Clock;
+use shared::base::fault;
+use shared::base::fault::Point;
 use shared::db::Db;
-use shared::events::model::{Envelope, EventStatus, redelivery_delay};
-use shared::events::{Applier, Outcome, Reads};
-use shared::fault::{self, Point};
-use shared::metrics::{self, Unit};
-use shared::queue::Queue;
-use shared::secrets::{Role, Secrets};
-use shared::stripe::Stripe;
+use shared::domain::events::model::{Envelope, EventStatus, redelivery_delay};
+use shared::domain::events::{Applier, Outcome, Reads};
+use shared::outside::aws;
+use shared::outside::queue::Queue;
+use shared::outside::secrets::{Role, Secrets};
+use shared::outside::stripe::Stripe;
+use shared::process::config::{DatabaseSettings, Env};
+use shared::process::metrics::Unit;
+use shared::process::{config, metrics};
 use shared::{Error, Result};
 
 /// From when on a batch begins no further event, so that the last one ends (or is given up) within

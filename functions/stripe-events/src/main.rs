@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use aws_lambda_events::sqs::SqsEvent;
 use lambda_runtime::{LambdaEvent, service_fn};
-use shared::clock::Clock;
-use shared::config::Env;
-use shared::telemetry;
+use shared::base::clock::Clock;
+use shared::process::config::Env;
+use shared::process::telemetry;
 use stripe_events::StripeEvents;
 use tracing::Instrument;
 

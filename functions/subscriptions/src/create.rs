@@ -2,9 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::subscriptions;
+use shared::domain::subscriptions::Listed;
+use shared::domain::subscriptions::model::NewSubscription;
+use shared::http::app::App;
 use shared::http::{Admin, Created, Idempotent};
-use shared::subscriptions::{self, Listed, model::NewSubscription};
 
 /// Creates a subscription; its slots come by a sync, or by hand
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions", tag = "subscriptions",

@@ -2,10 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::subscriptions;
+use shared::domain::subscriptions::Ended;
+use shared::domain::subscriptions::model::Ending;
+use shared::http::app::App;
 use shared::http::{Admin, IfMatch, Json, Path, Query};
-use shared::ids::SubscriptionId;
-use shared::subscriptions::{self, Ended, model::Ending};
 
 /// Expires a subscription, and a MAIN's ADDONs with it
 #[utoipa::path(delete, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =

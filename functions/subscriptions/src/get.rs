@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::base::ids::SubscriptionId;
+use shared::domain::subscriptions;
+use shared::domain::subscriptions::Detail;
+use shared::http::app::App;
 use shared::http::{Operator, Path, Tagged};
-use shared::ids::SubscriptionId;
-use shared::subscriptions::{self, Detail};
 
 /// A subscription with its first hundred devices, its slots and its ADDONs
 #[utoipa::path(get, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =

@@ -3,9 +3,12 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, Page, Query};
-use shared::subscriptions::{self, Listed, model::SubscriptionFilter};
+use shared::base::paging::Page;
+use shared::domain::subscriptions;
+use shared::domain::subscriptions::Listed;
+use shared::domain::subscriptions::model::SubscriptionFilter;
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of subscriptions.

@@ -7,7 +7,7 @@ mod users;
 
 use axum::Router;
 use axum::routing::{get, patch, post};
-use shared::app::App;
+use shared::http::app::App;
 use utoipa::OpenApi;
 
 /// Every route of this function.

@@ -8,16 +8,18 @@ use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use lambda_http::{Body, Request, RequestExt, Response};
 use serde_json::json;
-use shared::aws;
-use shared::clock::Clock;
-use shared::config::{self, Env};
-use shared::error::Refusal;
-use shared::events::model::Envelope;
-use shared::events::signature;
-use shared::fault::{self, Point};
-use shared::metrics::{self, Unit};
-use shared::queue::Queue;
-use shared::secrets::{Role, Secrets};
+use shared::base::clock::Clock;
+use shared::base::error::Refusal;
+use shared::base::fault;
+use shared::base::fault::Point;
+use shared::domain::events::model::Envelope;
+use shared::domain::events::signature;
+use shared::outside::aws;
+use shared::outside::queue::Queue;
+use shared::outside::secrets::{Role, Secrets};
+use shared::process::config::Env;
+use shared::process::metrics::Unit;
+use shared::process::{config, metrics};
 use shared::{Error, Result};
 
 /// What the function keeps between requests.

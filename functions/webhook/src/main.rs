@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 
 use lambda_http::service_fn;
-use shared::clock::Clock;
-use shared::config::Env;
-use shared::telemetry;
+use shared::base::clock::Clock;
+use shared::process::config::Env;
+use shared::process::telemetry;
 use webhook::Webhook;
 
 #[tokio::main(flavor = "current_thread")]

@@ -14,14 +14,14 @@ use serde_json::{Map, Value};
 
 use lambda_http::request::RequestContext;
 
+use super::app::App;
+use super::auth::Claims;
 use super::{IDEMPOTENCY_KEY, Problem};
-use crate::app::App;
-use crate::audit::Person;
-use crate::auth::Claims;
-use crate::error::Refusal;
-use crate::fields::Faults;
-use crate::idempotency::Key;
-use crate::ids::TenantId;
+use crate::base::error::Refusal;
+use crate::base::fields::Faults;
+use crate::base::ids::TenantId;
+use crate::domain::audit::Person;
+use crate::domain::idempotency::Key;
 use crate::{Error, Result};
 
 /// Who called, once the token is checked: for the log line, which is written outside the handler.

@@ -4,24 +4,25 @@
 //! A handler extracts, calls one operation and answers. It holds no SQL, no match on errors and no
 //! logging.
 
+pub mod app;
+pub mod auth;
 mod extract;
 pub mod openapi;
-mod page;
 
+pub use crate::base::paging::{Cursor, Limit, Offset, Page, PageQuery, Slice};
 pub use extract::{Admin, Body, Consumer, Customer, Idempotent, IfMatch, Operator, Path, Query};
-pub use page::{Cursor, Limit, Offset, Page, PageQuery, Slice};
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{self, Next};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
 use lambda_http::RequestExt as _;
 use lambda_http::request::RequestContext;
 use serde::Serialize;
@@ -29,8 +30,8 @@ use serde_json::{Value, json};
 use tower_http::cors::CorsLayer;
 
 use crate::Error;
-use crate::app::App;
-use crate::error::{Refusal, Service as Outside};
+use crate::base::error::{Refusal, Service as Outside};
+use app::App;
 
 /// Names a request in every answer, log line and problem.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,11 +64,11 @@ pub fn serve(routes: Router<App>, app: App) -> Router {
 /// Where it does not start, or the Lambda runtime ends.
 pub async fn run(
     routes: Router<App>,
-    roles: &[crate::secrets::Role],
+    roles: &[crate::outside::secrets::Role],
 ) -> std::result::Result<(), lambda_http::Error> {
-    let env = crate::config::Env::process();
-    crate::telemetry::init(&env)?;
-    let app = App::start(&env, crate::clock::Clock::system(), roles).await?;
+    let env = crate::process::config::Env::process();
+    crate::process::telemetry::init(&env)?;
+    let app = App::start(&env, crate::base::clock::Clock::system(), roles).await?;
     app.warm().await;
     lambda_http::run(serve(routes, app)).await
 }
@@ -149,7 +150,7 @@ struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
-    faults: Arc<Vec<crate::error::FieldFault>>,
+    faults: Arc<Vec<crate::base::error::FieldFault>>,
     /// Limit and use, where one is exceeded.
     numbers: Option<(i64, i64)>,
     /// For the log only.

@@ -4,12 +4,14 @@
 use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
 
-use crate::error::FieldFault;
+use crate::base::error::FieldFault;
 
 /// The document's schema of a path parameter, by its name.
 fn path_parameter(name: &str) -> Value {
-    use crate::fields::Described;
-    use crate::ids::{DeviceId, PlanId, StripeEventId, StripeSessionId, SubscriptionId, TenantId};
+    use crate::base::fields::Described;
+    use crate::base::ids::{
+        DeviceId, PlanId, StripeEventId, StripeSessionId, SubscriptionId, TenantId,
+    };
     let schema = match name {
         "plan_id" => json!(<PlanId as Described>::schema()),
         "tenant_id" => json!(<TenantId as Described>::schema()),

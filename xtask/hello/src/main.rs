@@ -1,7 +1,13 @@
 //! The hello-world that `cargo lambda new` writes: the floor that `cargo xtask bench` measures the
 //! functions beside. It is deployed nowhere.
 
-use lambda_http::{Body, Error, Request, Response, run, service_fn, tracing};
+use lambda_http::Body;
+use lambda_http::Error;
+use lambda_http::Request;
+use lambda_http::Response;
+use lambda_http::run;
+use lambda_http::service_fn;
+use lambda_http::tracing;
 
 async fn hello(_: Request) -> Result<Response<Body>, Error> {
     Ok(Response::builder()

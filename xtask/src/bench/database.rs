@@ -1,11 +1,14 @@
 //! A database of the benchmark's own beside the stack's: migrated, seeded, and filled as a fleet of
 //! a size.
 
-use anyhow::{Context, Result};
-use tokio_postgres::{Client, Config};
+use anyhow::Context;
+use anyhow::Result;
+use tokio_postgres::Client;
+use tokio_postgres::Config;
 
+use crate::stack::connect;
+use crate::stack::root;
 use crate::stack::settings::Env;
-use crate::stack::{connect, root};
 
 /// The instant that the fleet is filled for.
 pub const FILLED_AT: &str = "2026-03-01T00:00:00Z";

@@ -2,16 +2,24 @@
 //! under pgbench.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
-use anyhow::{Result, ensure};
-use serde_json::{Value, json};
+use anyhow::Result;
+use anyhow::ensure;
+use serde_json::Value;
+use serde_json::json;
 
 use super::Bench;
 use super::database::Fleet;
-use super::report::{Aim, Measure};
-use super::requests::{Script, pgbench};
-use super::runtime::{Instance, invoke_at_once, serve_json};
+use super::report::Aim;
+use super::report::Measure;
+use super::requests::Script;
+use super::requests::pgbench;
+use super::runtime::Instance;
+use super::runtime::invoke_at_once;
+use super::runtime::serve_json;
 
 /// Subscriptions of one consumer, each with a customer of its own.
 const EACH: u64 = 200;

@@ -2,17 +2,25 @@
 //! same, set by set, and beside SQL that only changes the rows. All three work on one database,
 //! each in an hour of its own, so that each finds as many that are due.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use simulators::stripe::{Options, Simulator};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+use serde_json::Value;
+use serde_json::json;
+use simulators::stripe::Options;
+use simulators::stripe::Simulator;
 use tokio_postgres::Client;
 
-use super::database::{FILLED_AT, Fleet};
-use super::report::{Aim, Measure};
+use super::Bench;
+use super::database::FILLED_AT;
+use super::database::Fleet;
+use super::milliseconds;
+use super::report::Aim;
+use super::report::Measure;
 use super::runtime::Instance;
-use super::{Bench, milliseconds};
 
 /// From one hour to the next: of terms that end all over a year, one in a hundred is due then, an
 /// eighth of them terms, an eighth graces, the rest notices.

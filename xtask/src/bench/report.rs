@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
 /// How far from its floor a measure may be.
 #[derive(Clone, Copy)]

@@ -1,16 +1,25 @@
 //! Requests to one instance, one after the other, and to sixteen at once; each beside a hello-world
 //! function and the same statements under pgbench.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
+use anyhow::Result;
 use simulators::keycloak::Fake;
 use tokio::process::Command;
 
+use super::Bench;
 use super::database::Fleet;
-use super::report::{Aim, Measure};
-use super::runtime::{Instance, SECONDS, body, call, invoke_at_once, processor};
-use super::{Bench, milliseconds};
+use super::milliseconds;
+use super::report::Aim;
+use super::report::Measure;
+use super::runtime::Instance;
+use super::runtime::SECONDS;
+use super::runtime::body;
+use super::runtime::call;
+use super::runtime::invoke_at_once;
+use super::runtime::processor;
 
 /// Requests of a round.
 const REQUESTS: u32 = 300;

@@ -6,22 +6,33 @@
 //! the issuer's keys by the embedded issuer.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
-use shared::clock::Clock;
-use shared::events::signature;
+use anyhow::Context;
+use anyhow::Result;
+use serde_json::Value;
+use serde_json::json;
+use shared::base::clock::Clock;
+use shared::domain::events::signature;
 use simulators::keycloak::Fake;
 use simulators::lambda::http_event;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use super::Bench;
 use super::database::Fleet;
-use super::report::{Aim, Measure};
-use super::requests::{connection, hello, token};
-use super::runtime::{Instance, call, request, serve_json};
-use super::{Bench, megabytes, milliseconds};
+use super::megabytes;
+use super::milliseconds;
+use super::report::Aim;
+use super::report::Measure;
+use super::requests::connection;
+use super::requests::hello;
+use super::requests::token;
+use super::runtime::Instance;
+use super::runtime::call;
+use super::runtime::request;
+use super::runtime::serve_json;
 
 /// Starts of a round, of which the middle one counts.
 const STARTS: usize = 5;

@@ -4,9 +4,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
-use reqwest::{RequestBuilder, Response, Url};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use reqwest::RequestBuilder;
+use reqwest::Response;
+use reqwest::Url;
+use reqwest::header::COOKIE;
+use reqwest::header::LOCATION;
+use reqwest::header::SET_COOKIE;
 
 /// The decoded text of the newest mail to this address, if one is there.
 pub fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {

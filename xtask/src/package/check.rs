@@ -1,22 +1,30 @@
 //! Each packaged function under the Lambda runtime interface, on the running stack, with the
 //! environment that template.yaml gives it.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
-use shared::events::signature;
-use simulators::lambda::{Lambda, http_event};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use serde_json::Value;
+use serde_json::json;
+use simulators::lambda::Lambda;
+use simulators::lambda::http_event;
 use simulators::template::Template;
 use simulators::tokens::Role;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::stack::settings::Env;
+use shared::domain::events::signature;
 
 /// What a function is told here that a deployment does not tell it, because there it is the
 /// default: which servers stand for AWS's and Stripe's, that the database has no TLS, and under
@@ -119,7 +127,7 @@ fn given(reference: &str, env: &Env) -> Option<Value> {
 }
 
 async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result<String> {
-    let id = format!("evt_packaged{}", shared::clock::Clock::system().now().as_millisecond());
+    let id = format!("evt_packaged{}", shared::base::clock::Clock::system().now().as_millisecond());
     let event = json!({"id": id, "object": "event", "type": "customer.created", "created": 1,
     "livemode": false, "data": {"object": {"id": "cus_1"}}});
     match name {
@@ -127,7 +135,7 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
             let body = event.to_string();
             let signature = signature::sign(
                 env.get("STRIPE_WEBHOOK_SECRET")?,
-                shared::clock::Clock::system().now().as_second(),
+                shared::base::clock::Clock::system().now().as_second(),
                 body.as_bytes(),
             );
             let answer = lambda

@@ -5,15 +5,18 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
+use anyhow::Result;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use serde_json::json;
-use shared::aws::SdkConfig;
-use shared::config::Env;
 use tokio::process::Command;
 
-use super::{REGION, Starting, listens};
+use super::REGION;
+use super::Starting;
+use super::listens;
 use crate::tools::Tools;
+use shared::outside::aws::SdkConfig;
+use shared::process::config::Env;
 
 /// The queues, and a client that reaches them.
 pub struct Queues {
@@ -95,7 +98,8 @@ pub fn shared_config() -> Result<SdkConfig> {
     let env = Env::of(settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     // An answer that comes after its time-out takes its messages with it, until they are visible
     // again.
-    shared::aws::config_within(&env, 3 * LONG_POLL).context("the local stack's credentials")
+    shared::outside::aws::config_within(&env, 3 * LONG_POLL)
+        .context("the local stack's credentials")
 }
 
 fn elasticmq_config(port: u16) -> String {

@@ -5,21 +5,31 @@
 //! start each by `cargo run`, which waits for every other cargo on the machine, and never again one
 //! that has ended, whose callers then hang.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
+use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
+use tokio::process::Command;
 use tokio::task::JoinSet;
 
+use super::Starting;
+use super::listens;
+use super::remove;
 use super::settings::Env;
-use super::{Starting, listens, remove};
-use crate::process::{Supervisor, run_logged, tail};
+use crate::process::Supervisor;
+use crate::process::run_logged;
+use crate::process::tail;
 use crate::tools::Tools;
 use crate::ui::Progress;
 

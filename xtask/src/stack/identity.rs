@@ -2,16 +2,23 @@
 //! issuer without a JDK.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
-use simulators::keycloak::{Fake, Options};
+use anyhow::Context;
+use anyhow::Result;
+use serde_json::Value;
+use serde_json::json;
+use simulators::keycloak::Fake;
+use simulators::keycloak::Options;
 use tokio::process::Command;
 
-use super::{CLIENT_ID, REALM, Starting};
-use crate::tools::{JavaTools, Tools};
+use super::CLIENT_ID;
+use super::REALM;
+use super::Starting;
+use crate::tools::JavaTools;
+use crate::tools::Tools;
 
 /// Starts whichever it is; the embedded one lives as long as the answer.
 pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Option<Fake>> {

@@ -11,13 +11,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
-use serde_json::{Map, Value, json};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
+use aws_sdk_sqs::types::Message;
+use aws_sdk_sqs::types::MessageSystemAttributeName;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::REGION;
-use super::aws::{LONG_POLL, Queues};
+use super::aws::LONG_POLL;
+use super::aws::Queues;
 use super::settings::random;
 
 /// An event source mapping polls a FIFO queue by several pollers; one group is never with two of
@@ -140,7 +147,7 @@ impl Pump {
             let event = json!({
                 "version": "0", "id": random().unwrap_or_default(),
                 "detail-type": "Scheduled Event", "source": "aws.scheduler",
-                "account": "000000000000", "time": shared::clock::Clock::system().now().to_string(),
+                "account": "000000000000", "time": shared::base::clock::Clock::system().now().to_string(),
                 "region": REGION,
                 "resources": [format!(
                     "arn:aws:scheduler:{REGION}:000000000000:schedule/default/{function}"
@@ -167,7 +174,7 @@ impl Pump {
 
     fn note(&self, line: &str) {
         // The log is for people; that it cannot be written must not stop the queue.
-        let _ = writeln!(&*self.log, "{} {line}", shared::clock::Clock::system().now());
+        let _ = writeln!(&*self.log, "{} {line}", shared::base::clock::Clock::system().now());
     }
 }
 

@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::addons::{
-    self,
-    model::{AddonCheckout, NewAddonCheckout},
-};
-use shared::allocations::model::Try;
-use shared::app::App;
+use shared::domain::addons;
+use shared::domain::addons::model::{AddonCheckout, NewAddonCheckout};
+use shared::domain::allocations::model::Try;
+use shared::http::app::App;
 use shared::http::{Customer, Idempotent, Json, Query};
 
 /// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says

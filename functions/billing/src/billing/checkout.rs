@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::billing::{
-    self,
-    model::{Checkout, NewCheckout},
-};
+use shared::domain::billing;
+use shared::domain::billing::model::{Checkout, NewCheckout};
+use shared::http::app::App;
 use shared::http::{Customer, Idempotent, Json};
 
 /// Opens a checkout at Stripe; once it is paid, the subscription comes by itself

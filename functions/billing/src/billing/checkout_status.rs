@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::billing::{self, model::CheckoutStatus};
+use shared::base::ids::StripeSessionId;
+use shared::domain::billing;
+use shared::domain::billing::model::CheckoutStatus;
+use shared::http::app::App;
 use shared::http::{Customer, Json, Path};
-use shared::ids::StripeSessionId;
 
 /// How far an own checkout has come: for the page that the payer comes back to
 #[utoipa::path(get, path = "/api/v1/customer/billing/checkout/{session_id}", tag = "billing",

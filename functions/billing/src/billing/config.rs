@@ -2,8 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::billing::{self, model::BillingConfig};
+use shared::domain::billing;
+use shared::domain::billing::model::BillingConfig;
+use shared::http::app::App;
 use shared::http::{Customer, Json};
 
 /// The plans on sale, and Stripe's key for pages

@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::billing::{
-    self,
-    model::{NewPortal, Portal},
-};
+use shared::domain::billing;
+use shared::domain::billing::model::{NewPortal, Portal};
+use shared::http::app::App;
 use shared::http::{Body, Customer, Json};
 
 /// Opens Stripe's billing portal: payment methods, invoices, and the end of subscriptions

@@ -2,8 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::billing::{self, model::BillingStatus};
+use shared::domain::billing;
+use shared::domain::billing::model::BillingStatus;
+use shared::http::app::App;
 use shared::http::{Customer, Json};
 
 /// The own subscriptions that have not ended, with their slots, and whether payments come by Stripe

@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::allocations::model::Try;
-use shared::app::App;
-use shared::devices::{
-    model::{Assignments, Bulk},
-    own,
-};
+use shared::domain::allocations::model::Try;
+use shared::domain::devices::customer;
+use shared::domain::devices::model::{Assignments, Bulk};
+use shared::http::app::App;
 use shared::http::{Body, Customer, Json, Query};
 
 /// Gives up to 500 devices a tier, or takes it: each that can, or all or none
@@ -22,7 +20,7 @@ pub async fn assign_many(
     Query(how): Query<Try>,
     Body(wanted): Body<Bulk>,
 ) -> Result<Json<Assignments>> {
-    own::assign_many(app.tenant_db()?, &caller, wanted, how.dry_run.0, app.clock().now())
+    customer::assign_many(app.tenant_db()?, &caller, wanted, how.dry_run.0, app.clock().now())
         .await
         .map(Json)
 }

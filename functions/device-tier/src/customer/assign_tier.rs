@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{
-    model::{TierAssignment, TierChange},
-    own,
-};
+use shared::base::ids::DeviceId;
+use shared::domain::devices::customer;
+use shared::domain::devices::model::{TierAssignment, TierChange};
+use shared::http::app::App;
 use shared::http::{Body, Customer, Json, Path};
-use shared::ids::DeviceId;
 
 /// Gives a device a tier, while there is a free slot of it
 #[utoipa::path(put, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",
@@ -23,7 +21,13 @@ pub async fn assign_tier(
     Path(id): Path<DeviceId>,
     Body(wanted): Body<TierAssignment>,
 ) -> Result<Json<TierChange>> {
-    own::assign_tier(app.tenant_db()?, &caller, &id, wanted.tier_id.get_i32(), app.clock().now())
-        .await
-        .map(Json)
+    customer::assign_tier(
+        app.tenant_db()?,
+        &caller,
+        &id,
+        wanted.tier_id.get_i32(),
+        app.clock().now(),
+    )
+    .await
+    .map(Json)
 }

@@ -3,10 +3,10 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::devices::own;
+use shared::base::ids::DeviceId;
+use shared::domain::devices::customer;
+use shared::http::app::App;
 use shared::http::{Customer, Json, Path};
-use shared::ids::DeviceId;
 use utoipa::ToSchema;
 
 /// That it is out of use.
@@ -27,6 +27,6 @@ pub async fn decommission(
     caller: Customer,
     Path(id): Path<DeviceId>,
 ) -> Result<Json<Decommissioned>> {
-    own::decommission(app.tenant_db()?, &caller, &id, app.clock().now()).await?;
+    customer::decommission(app.tenant_db()?, &caller, &id, app.clock().now()).await?;
     Ok(Json(Decommissioned { status: "ok", device_id: id }))
 }

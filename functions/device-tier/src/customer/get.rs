@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{model::Device, own};
+use shared::base::ids::DeviceId;
+use shared::domain::devices::customer;
+use shared::domain::devices::model::Device;
+use shared::http::app::App;
 use shared::http::{Customer, Json, Path};
-use shared::ids::DeviceId;
 
 /// An own device, with its tier
 #[utoipa::path(get, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",
@@ -17,5 +18,5 @@ pub async fn get(
     caller: Customer,
     Path(id): Path<DeviceId>,
 ) -> Result<Json<Device>> {
-    own::get(app.tenant_db()?, &caller, &id).await.map(Json)
+    customer::get(app.tenant_db()?, &caller, &id).await.map(Json)
 }

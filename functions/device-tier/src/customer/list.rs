@@ -3,12 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{
-    model::{Device, OwnDeviceFilter},
-    own,
-};
-use shared::http::{Customer, Json, Page, Query};
+use shared::base::paging::Page;
+use shared::domain::devices::customer;
+use shared::domain::devices::model::{Device, OwnDeviceFilter};
+use shared::http::app::App;
+use shared::http::{Customer, Json, Query};
 use utoipa::ToSchema;
 
 /// A page of own devices.
@@ -31,7 +30,7 @@ pub async fn list(
     Query(filter): Query<OwnDeviceFilter>,
 ) -> Result<Json<OwnDevices>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = own::list(app.tenant_db()?, &caller, &filter.into(), &page).await?;
+    let slice = customer::list(app.tenant_db()?, &caller, &filter.into(), &page).await?;
     Ok(Json(OwnDevices {
         count: slice.items.len(),
         devices: slice.items,

@@ -3,9 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Customer, Json, PageQuery, Query};
-use shared::tiers::{self, model::OfferedTier};
+use shared::base::paging::PageQuery;
+use shared::domain::tiers;
+use shared::domain::tiers::model::OfferedTier;
+use shared::http::app::App;
+use shared::http::{Customer, Json, Query};
 use utoipa::ToSchema;
 
 /// A page of tiers.

@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{
-    model::{Moved, OwnMove},
-    own,
-};
+use shared::base::ids::DeviceId;
+use shared::domain::devices::customer;
+use shared::domain::devices::model::{Moved, OwnMove};
+use shared::http::app::App;
 use shared::http::{Body, Customer, Json, Path};
-use shared::ids::DeviceId;
 
 /// Moves a device to another of the own subscriptions; its slot moves with it
 #[utoipa::path(post, path = "/api/v1/customer/devices/{device_id}/subscription", tag =
@@ -23,7 +21,7 @@ pub async fn move_device(
     Path(id): Path<DeviceId>,
     Body(wanted): Body<OwnMove>,
 ) -> Result<Json<Moved>> {
-    own::move_to(app.tenant_db()?, &caller, &id, &wanted.subscription_id, app.clock().now())
+    customer::move_to(app.tenant_db()?, &caller, &id, &wanted.subscription_id, app.clock().now())
         .await
         .map(Json)
 }

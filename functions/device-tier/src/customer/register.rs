@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{
-    model::{Device, OwnDevice},
-    own,
-};
+use shared::domain::devices::customer;
+use shared::domain::devices::model::{Device, OwnDevice};
+use shared::http::app::App;
 use shared::http::{Customer, Idempotent, Made};
 
 /// Registers a device, where one more was paid for
@@ -24,5 +22,7 @@ pub async fn register(
     caller: Customer,
     Idempotent(key, new): Idempotent<OwnDevice>,
 ) -> Result<Made<Device>> {
-    own::register(app.tenant_db()?, &caller, key.as_ref(), new, app.clock().now()).await.map(Made)
+    customer::register(app.tenant_db()?, &caller, key.as_ref(), new, app.clock().now())
+        .await
+        .map(Made)
 }

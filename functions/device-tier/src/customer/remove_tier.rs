@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{model::TierChange, own};
+use shared::base::ids::DeviceId;
+use shared::domain::devices::customer;
+use shared::domain::devices::model::TierChange;
+use shared::http::app::App;
 use shared::http::{Customer, Json, Path};
-use shared::ids::DeviceId;
 
 /// Takes a device's tier, and frees its slot
 #[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",
@@ -17,5 +18,5 @@ pub async fn remove_tier(
     caller: Customer,
     Path(id): Path<DeviceId>,
 ) -> Result<Json<TierChange>> {
-    own::remove_tier(app.tenant_db()?, &caller, &id, app.clock().now()).await.map(Json)
+    customer::remove_tier(app.tenant_db()?, &caller, &id, app.clock().now()).await.map(Json)
 }

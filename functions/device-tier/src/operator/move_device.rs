@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{
-    self,
-    model::{Move, Moved},
-};
+use shared::base::ids::DeviceId;
+use shared::domain::devices;
+use shared::domain::devices::model::{Move, Moved};
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
-use shared::ids::DeviceId;
 
 /// Moves a device to another subscription of its tenant; its slot moves with it
 #[utoipa::path(post, path = "/api/v1/operator/devices/{device_id}/subscription", tag = "devices",

@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{
-    self,
-    model::{Overridden, Override},
-};
+use shared::domain::devices;
+use shared::domain::devices::model::{Overridden, Override};
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
 
 /// Gives a device a tier, or takes it, without a look at the limits; it is counted all the same

@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::devices::{
-    self,
-    model::{Device, NewDevice},
-};
+use shared::domain::devices;
+use shared::domain::devices::model::{Device, NewDevice};
+use shared::http::app::App;
 use shared::http::{Admin, Idempotent, Made};
 
 /// Registers a device for a tenant

@@ -2,11 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::flags::{
-    self,
-    model::{FlagRow, Resolution},
-};
+use shared::domain::flags;
+use shared::domain::flags::model::{FlagRow, Resolution};
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
 
 /// Ends an open flag, with a note; what it is about is untouched

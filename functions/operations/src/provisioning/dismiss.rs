@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::outbox;
+use shared::domain::outbox::model::{Dismissal, StepRow};
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
-use shared::outbox::{
-    self,
-    model::{Dismissal, StepRow},
-};
 
 /// Ends an unfinished step, and what waits for it, undone
 #[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/dismiss", tag = "operations",

@@ -3,12 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, Page, Query};
-use shared::outbox::{
-    self,
-    model::{StepFilter, StepRow},
-};
+use shared::base::paging::Page;
+use shared::domain::outbox;
+use shared::domain::outbox::model::{StepFilter, StepRow};
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of steps.

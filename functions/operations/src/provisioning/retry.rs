@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::outbox;
+use shared::domain::outbox::model::{Retry, StepRow};
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
-use shared::outbox::{
-    self,
-    model::{Retry, StepRow},
-};
 
 /// Has an unfinished step tried again, for another 72 hours, with another mail address if need be;
 /// the outbox runs every minute

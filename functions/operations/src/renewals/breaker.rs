@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::renewals::operator;
+use shared::domain::renewals::operator::model::{BreakerApproval, NewBreakerApproval};
+use shared::http::app::App;
 use shared::http::{Admin, Idempotent, Made};
-use shared::renewals::desk::{
-    self,
-    model::{BreakerApproval, NewBreakerApproval},
-};
 
 /// Lets so many lose access after all, until then; a later word replaces an earlier one
 #[utoipa::path(post, path = "/api/v1/operator/renewals/breaker", tag = "operations",
@@ -20,7 +18,7 @@ pub async fn approve(
     Admin(by): Admin,
     Idempotent(key, approval): Idempotent<NewBreakerApproval>,
 ) -> Result<Made<BreakerApproval>> {
-    desk::approve(app.operator_db()?, &by, key.as_ref(), approval, app.clock().now())
+    operator::approve(app.operator_db()?, &by, key.as_ref(), approval, app.clock().now())
         .await
         .map(Made)
 }

@@ -3,12 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, Page, Query};
-use shared::renewals::{
-    self,
-    model::{Forecast, ForecastFilter},
-};
+use shared::base::paging::Page;
+use shared::domain::renewals;
+use shared::domain::renewals::model::{Forecast, ForecastFilter};
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of what is to come.

@@ -4,9 +4,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use shared::app::App;
+use shared::domain::renewals;
+use shared::domain::renewals::Summary;
+use shared::domain::renewals::model::RunRequest;
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
-use shared::renewals::{self, Summary, model::RunRequest};
 use shared::{Error, Result};
 use utoipa::ToSchema;
 
@@ -31,7 +33,7 @@ pub async fn run(
 ) -> Result<Response> {
     let now = app.clock().now();
     if asked.dry_run {
-        let at = asked.as_of.map_or(now, shared::fields::Instant::get);
+        let at = asked.as_of.map_or(now, shared::base::fields::Instant::get);
         return Ok(Json(renewals::dry_run(app.operator_db()?, at).await?).into_response());
     }
     if asked.as_of.is_some() {

@@ -3,9 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, PageQuery, Query};
-use shared::renewals::desk::{self, model::RunRow};
+use shared::base::paging::PageQuery;
+use shared::domain::renewals::operator;
+use shared::domain::renewals::operator::model::RunRow;
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of runs.
@@ -27,7 +29,7 @@ pub async fn runs(
     _: Operator,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<RunList>> {
-    let slice = desk::runs(app.operator_db()?, &query.page()?).await?;
+    let slice = operator::runs(app.operator_db()?, &query.page()?).await?;
     Ok(Json(RunList {
         count: slice.items.len(),
         runs: slice.items,

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::events::model::{Backfill, Backfilled};
+use shared::domain::events::model::{Backfill, Backfilled};
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
 
 /// Queues what Stripe lists for a range and was never received: a part of it a call, for some 20

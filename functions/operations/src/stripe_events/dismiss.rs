@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::events::{
-    model::{EventDetail, EventDismissal},
-    replay,
-};
+use shared::base::ids::StripeEventId;
+use shared::domain::events::model::{EventDetail, EventDismissal};
+use shared::domain::events::operator;
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
-use shared::ids::StripeEventId;
 
 /// Ends a waiting or failed event, with a note; nothing of it is applied
 #[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/dismiss", tag = "operations",
@@ -23,7 +21,7 @@ pub async fn dismiss(
     Path(id): Path<StripeEventId>,
     Body(dismissal): Body<EventDismissal>,
 ) -> Result<Json<EventDetail>> {
-    replay::dismiss(app.operator_db()?, &id, dismissal.note.as_str(), &by, app.clock().now())
+    operator::dismiss(app.operator_db()?, &id, dismissal.note.as_str(), &by, app.clock().now())
         .await
         .map(Json)
 }

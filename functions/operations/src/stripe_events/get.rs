@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::events::{model::EventDetail, replay};
+use shared::base::ids::StripeEventId;
+use shared::domain::events::model::EventDetail;
+use shared::domain::events::operator;
+use shared::http::app::App;
 use shared::http::{Json, Operator, Path};
-use shared::ids::StripeEventId;
 
 /// A recorded event with its tries and what it says
 #[utoipa::path(get, path = "/api/v1/operator/stripe-events/{event_id}", tag = "operations",
@@ -17,5 +18,5 @@ pub async fn get(
     _: Operator,
     Path(id): Path<StripeEventId>,
 ) -> Result<Json<EventDetail>> {
-    replay::find(app.operator_db()?, &id).await.map(Json)
+    operator::find(app.operator_db()?, &id).await.map(Json)
 }

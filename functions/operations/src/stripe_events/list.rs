@@ -3,12 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::events::{
-    model::{EventFilter, EventRow},
-    replay,
-};
-use shared::http::{Json, Operator, Page, Query};
+use shared::base::paging::Page;
+use shared::domain::events::model::{EventFilter, EventRow};
+use shared::domain::events::operator;
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of events.
@@ -31,7 +30,7 @@ pub async fn list(
     Query(filter): Query<EventFilter>,
 ) -> Result<Json<EventList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = replay::list(app.operator_db()?, &filter, &page).await?;
+    let slice = operator::list(app.operator_db()?, &filter, &page).await?;
     Ok(Json(EventList {
         count: slice.items.len(),
         events: slice.items,

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::events::{self, model::EventDetail};
+use shared::base::ids::StripeEventId;
+use shared::domain::events;
+use shared::domain::events::model::EventDetail;
+use shared::http::app::App;
 use shared::http::{Admin, Json, Path};
-use shared::ids::StripeEventId;
 
 /// Puts a waiting or failed event on the queue again, after its cause was mended
 #[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/replay", tag = "operations",
@@ -20,7 +21,7 @@ pub async fn replay(
     Admin(by): Admin,
     Path(id): Path<StripeEventId>,
 ) -> Result<Json<EventDetail>> {
-    events::replay::replay(app.operator_db()?, app.event_queue()?, &id, &by, app.clock().now())
+    events::operator::replay(app.operator_db()?, app.event_queue()?, &id, &by, app.clock().now())
         .await
         .map(Json)
 }

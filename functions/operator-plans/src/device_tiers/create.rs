@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::tiers;
+use shared::domain::tiers::model::{NewTier, Tier};
+use shared::http::app::App;
 use shared::http::{Admin, Created, Idempotent};
-use shared::tiers::{
-    self,
-    model::{NewTier, Tier},
-};
 
 /// Adds a device tier
 #[utoipa::path(post, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id =

@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::tiers;
+use shared::domain::tiers::model::Tier;
+use shared::http::app::App;
 use shared::http::{Operator, Path, Tagged};
-use shared::tiers::{self, model::Tier};
 
 /// A device tier, with the `ETag` that a change of it may name
 #[utoipa::path(get, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers",

@@ -3,9 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, PageQuery, Query};
-use shared::tiers::{self, model::Tier};
+use shared::base::paging::PageQuery;
+use shared::domain::tiers;
+use shared::domain::tiers::model::Tier;
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of device tiers.

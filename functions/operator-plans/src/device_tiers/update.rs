@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::tiers;
+use shared::domain::tiers::model::{Tier, TierUpdate};
+use shared::http::app::App;
 use shared::http::{Admin, Body, IfMatch, Path, Updated};
-use shared::tiers::{
-    self,
-    model::{Tier, TierUpdate},
-};
 
 /// Changes what the body names
 #[utoipa::path(put, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers",

@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::plans;
+use shared::domain::plans::model::{NewPlan, Plan};
+use shared::http::app::App;
 use shared::http::{Admin, Created, Idempotent};
-use shared::plans::{
-    self,
-    model::{NewPlan, Plan},
-};
 
 /// Adds a plan
 #[utoipa::path(post, path = "/api/v1/operator/plans", tag = "plans", operation_id = "create_plan",

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::base::ids::PlanId;
+use shared::domain::plans;
+use shared::domain::plans::model::TierDefaults;
+use shared::http::app::App;
 use shared::http::{Operator, Path, Tagged};
-use shared::ids::PlanId;
-use shared::plans::{self, model::TierDefaults};
 
 /// How many slots of which tier a plan brings
 #[utoipa::path(get, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans",

@@ -3,9 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, PageQuery, Query};
-use shared::plans::{self, model::Plan};
+use shared::base::paging::PageQuery;
+use shared::domain::plans;
+use shared::domain::plans::model::Plan;
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of plans.

@@ -2,14 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
-use shared::fields::List;
+use shared::base::fields::List;
+use shared::base::ids::PlanId;
+use shared::domain::plans;
+use shared::domain::plans::model::{TierDefault, TierDefaults};
+use shared::http::app::App;
 use shared::http::{Admin, Body, IfMatch, Path, Updated};
-use shared::ids::PlanId;
-use shared::plans::{
-    self,
-    model::{TierDefault, TierDefaults},
-};
 
 /// Replaces the whole list; subscriptions that exist keep what they have until a sync
 #[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans",

@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::tenants;
+use shared::domain::tenants::model::{NewTenant, Tenant};
+use shared::http::app::App;
 use shared::http::{Admin, Created, Idempotent};
-use shared::tenants::{
-    self,
-    model::{NewTenant, Tenant},
-};
 
 /// Adds a tenant
 #[utoipa::path(post, path = "/api/v1/operator/tenants", tag = "tenants", operation_id =

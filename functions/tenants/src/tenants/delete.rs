@@ -3,10 +3,10 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
+use shared::base::ids::TenantId;
+use shared::domain::tenants;
+use shared::http::app::App;
 use shared::http::{Admin, IfMatch, Json, Path};
-use shared::ids::TenantId;
-use shared::tenants;
 use utoipa::ToSchema;
 
 /// What was deleted.

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::base::ids::TenantId;
+use shared::domain::tenants;
+use shared::domain::tenants::model::Tenant;
+use shared::http::app::App;
 use shared::http::{Operator, Path, Tagged};
-use shared::ids::TenantId;
-use shared::tenants::{self, model::Tenant};
 
 /// A tenant, with the `ETag` that a change of it may name; deleted ones too
 #[utoipa::path(get, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants", operation_id =

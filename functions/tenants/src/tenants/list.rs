@@ -3,12 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, Page, Query};
-use shared::tenants::{
-    self,
-    model::{Tenant, TenantFilter},
-};
+use shared::base::paging::Page;
+use shared::domain::tenants;
+use shared::domain::tenants::model::{Tenant, TenantFilter};
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of tenants.

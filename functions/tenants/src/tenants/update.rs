@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::base::ids::TenantId;
+use shared::domain::tenants;
+use shared::domain::tenants::model::{Tenant, TenantUpdate};
+use shared::http::app::App;
 use shared::http::{Admin, Body, IfMatch, Path, Tagged};
-use shared::ids::TenantId;
-use shared::tenants::{
-    self,
-    model::{Tenant, TenantUpdate},
-};
 
 /// Changes what the body names
 #[utoipa::path(patch, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants",

@@ -3,12 +3,10 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use shared::Result;
-use shared::app::App;
+use shared::domain::users;
+use shared::domain::users::model::{NewUser, User};
+use shared::http::app::App;
 use shared::http::{Admin, Idempotent, Json};
-use shared::users::{
-    self,
-    model::{NewUser, User},
-};
 
 /// Adds a user of a tenant, who needs the welcome mail to log in
 #[utoipa::path(post, path = "/api/v1/operator/users", tag = "users", operation_id = "create_user",

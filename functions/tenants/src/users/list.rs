@@ -3,12 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
-use shared::http::{Json, Operator, Page, Query};
-use shared::users::{
-    self,
-    model::{User, UserFilter},
-};
+use shared::base::paging::Page;
+use shared::domain::users;
+use shared::domain::users::model::{User, UserFilter};
+use shared::http::app::App;
+use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
 /// A page of users.

@@ -3,9 +3,10 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
-use shared::app::App;
+use shared::domain::users;
+use shared::domain::users::model::UserId;
+use shared::http::app::App;
 use shared::http::{Admin, Json, Path};
-use shared::users::{self, model::UserId};
 use utoipa::ToSchema;
 
 /// That it was sent.

@@ -2,12 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::app::App;
+use shared::domain::users;
+use shared::domain::users::model::{User, UserId, UserUpdate};
+use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
-use shared::users::{
-    self,
-    model::{User, UserId, UserUpdate},
-};
 
 /// Enables or disables a user of a tenant
 #[utoipa::path(patch, path = "/api/v1/operator/users/{user_id}", tag = "users", operation_id =

@@ -1,0 +1,214 @@
+//! Slots that customers buy beside a MAIN, until its term ends (docs/billing.md, "Add-ons").
+//!
+//! An order holds what is bought and at which price. It is committed before Stripe is asked, and
+//! what is paid becomes what it says (`events::addon`). Stripe renews the slots with their parent:
+//! `quantity` keeps what it charges at what the family has.
+
+pub mod model;
+pub mod proration;
+pub(crate) mod quantity;
+pub(crate) mod store;
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::base::ids::AddonOrderId;
+use crate::db::{Db, begin};
+use crate::domain::audit::{Actor, Entry};
+use crate::domain::billing::model::ReturnUrl;
+use crate::domain::idempotency::Key;
+use crate::domain::tenants::model::Tenant;
+use crate::domain::{audit, billing, families, idempotency, subscriptions, tenants, tiers};
+use crate::http::Customer;
+use crate::http::app::App;
+use crate::outside::stripe::{KEY_SPENT, NewPayment, SESSION_TOO_SHORT};
+use crate::{Error, Result};
+use model::{Addition, AddonCheckout, NewAddonCheckout, Order, OrderStatus, Quote};
+
+/// What slots would cost now.
+///
+/// # Errors
+/// As `checkout`, but those of addresses, of the key and of Stripe.
+pub async fn price(
+    db: &Db,
+    caller: &Customer,
+    wanted: &NewAddonCheckout,
+    now: Timestamp,
+) -> Result<AddonCheckout> {
+    model::each_tier_once(&wanted.additions.0)?;
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let quote = quoted(&tx, wanted, now).await?;
+    Ok(AddonCheckout { url: None, session_id: None, quote })
+}
+
+/// Orders slots, and opens the checkout that is charged exactly what the order says.
+///
+/// # Errors
+/// `Invalid` for an address elsewhere, or a tier named twice; `subscription_not_found`,
+/// `parent_not_main`, `parent_not_live`, `subscription_held`, `tier_not_found`, `renewal_near`,
+/// `order_expired`; `Unfit`: `tier_not_sold`, `amount_too_small`, `amount_too_large`; Stripe's
+/// refusals, `Upstream`; those of the key.
+pub async fn checkout(
+    app: &App,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: NewAddonCheckout,
+) -> Result<AddonCheckout> {
+    let success_url = required("success_url", wanted.success_url.as_ref())?;
+    let cancel_url = required("cancel_url", wanted.cancel_url.as_ref())?;
+    billing::model::check_urls(
+        app.origins(),
+        &[("success_url", success_url), ("cancel_url", cancel_url)],
+    )?;
+    model::each_tier_once(&wanted.additions.0)?;
+    let (db, now) = (app.tenant_db()?, app.clock().now());
+    let (tenant, order) = match order(db, caller, key, &wanted, now).await? {
+        Ordered::Answered(first) => return Ok(first),
+        Ordered::Open(tenant, order) => (tenant, order),
+    };
+    let customer = billing::customer_of(app, caller, &tenant).await?;
+    let lines: Vec<_> = order
+        .quote
+        .lines
+        .iter()
+        .map(|line| (model::line_name(line, &order.quote), line.amount_cents))
+        .collect();
+    let new = NewPayment {
+        tenant: &caller.tenant,
+        customer: &customer,
+        parent: &order.quote.parent_subscription_id,
+        order: &order.order_id,
+        lines: &lines,
+        expires_at: order.expires_at,
+        success_url: success_url.as_str(),
+        cancel_url: cancel_url.as_str(),
+    };
+    // The order's own key: whoever repeats the request has the same order, and so the same session.
+    let opened =
+        app.stripe()?.create_payment_session(&new, &format!("addon:{}", order.order_id)).await;
+    let opened = opened.map_err(|error| match error.code() {
+        KEY_SPENT => idempotency::used_for_another(),
+        SESSION_TOO_SHORT => Error::conflict(
+            "order_expired",
+            "This order was not completed in time. Order again, with another Idempotency-Key.",
+        ),
+        _ => error,
+    })?;
+    let answer = AddonCheckout {
+        url: Some(opened.url),
+        session_id: Some(opened.id),
+        quote: order.quote.clone(),
+    };
+    keep(db, caller, key, &order, answer, now).await
+}
+
+fn required<'a>(field: &str, url: Option<&'a ReturnUrl>) -> Result<&'a ReturnUrl> {
+    url.ok_or_else(|| Error::invalid(field, "is required"))
+}
+
+/// What a checkout begins with.
+enum Ordered {
+    /// The key's first request was answered.
+    Answered(AddonCheckout),
+    /// What is to be paid.
+    Open(Box<Tenant>, Box<Order>),
+}
+
+async fn order(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: &NewAddonCheckout,
+    now: Timestamp,
+) -> Result<Ordered> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    if let Some(first) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(Ordered::Answered(first));
+    }
+    let tenant =
+        Box::new(tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?);
+    let request_key = key.map(Key::outside);
+    if let Some(request_key) = &request_key
+        && let Some(order) = store::of_request(&tx, &caller.tenant, request_key, now).await?
+    {
+        // A try before this one got no answer: its order stands, at its price.
+        if !is_for(&order, wanted) {
+            return Err(idempotency::used_for_another());
+        }
+        return Ok(Ordered::Open(tenant, Box::new(order)));
+    }
+    let order = Order {
+        order_id: AddonOrderId::parse(&format!("ord_{}", billing::random_key()?))?,
+        tenant_id: caller.tenant.clone(),
+        quote: quoted(&tx, wanted, now).await?,
+        stripe_checkout_session_id: None,
+        status: OrderStatus::Open,
+        subscription_id: None,
+        expires_at: now + model::CHECKOUT_TIME,
+        created_at: now,
+    };
+    store::insert(&tx, &order, request_key.as_deref()).await?;
+    let entry = Entry {
+        tenant: Some(&caller.tenant),
+        subscription: Some(&order.quote.parent_subscription_id),
+        new_state: Some(json!(order)),
+        ..Entry::new("ADDON_ORDERED", Actor::Customer(&caller.person), now)
+    };
+    audit::store::insert(&tx, &entry).await?;
+    tx.commit().await?;
+    Ok(Ordered::Open(tenant, Box::new(order)))
+}
+
+fn is_for(order: &Order, wanted: &NewAddonCheckout) -> bool {
+    let ordered = order
+        .quote
+        .lines
+        .iter()
+        .map(|line| (i64::from(line.tier_id), i64::from(line.additional_slots)));
+    order.quote.parent_subscription_id == wanted.parent_subscription_id
+        && ordered.eq(wanted
+            .additions
+            .0
+            .iter()
+            .map(|wanted| (wanted.tier_id.get(), wanted.additional_slots.get())))
+}
+
+/// The price of what is wanted, now.
+async fn quoted(tx: &Transaction<'_>, wanted: &NewAddonCheckout, now: Timestamp) -> Result<Quote> {
+    let id = &wanted.parent_subscription_id;
+    // Row-level security: another tenant's is not there.
+    let family = families::locks::find(tx, id).await?.ok_or_else(subscriptions::not_found)?;
+    let parent = family.member(id).ok_or_else(subscriptions::not_found)?;
+    model::check_parent(parent)?;
+    let mut sold = Vec::new();
+    for Addition { tier_id, .. } in &wanted.additions.0 {
+        sold.push(tiers::active(tx, tier_id.get_i32()).await?);
+    }
+    let interval = store::interval_of(tx, id).await?;
+    model::quote(parent, model::paid_by(parent, interval), &wanted.additions.0, &sold, now)
+}
+
+async fn keep(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    order: &Order,
+    answer: AddonCheckout,
+    now: Timestamp,
+) -> Result<AddonCheckout> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    // A twin may have been faster: by the same order, it has the same session.
+    if let Some(first) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(first);
+    }
+    if let Some(session) = &answer.session_id {
+        store::set_session(&tx, &order.order_id, session, now).await?;
+    }
+    idempotency::keep(&tx, key, &answer, now).await?;
+    tx.commit().await?;
+    Ok(answer)
+}

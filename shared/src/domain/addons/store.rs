@@ -1,0 +1,197 @@
+//! `addon_orders`, and what the families of paid ones renew.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::Row;
+use tokio_postgres::types::Json;
+
+use super::model::{Order, OrderStatus, Quote, RenewingSlots};
+use crate::Result;
+use crate::base::ids::{AddonOrderId, StripePriceId, StripeSessionId, SubscriptionId, TenantId};
+use crate::db::{execute, query, query_one, query_opt};
+use crate::domain::prices::Interval;
+use crate::domain::subscriptions::model::{LIVE, Status};
+
+const ORDER: &str = "order_id, tenant_id, parent_subscription_id, interval, term_end,
+                     remaining_days, period_days, lines, amount_cents, currency,
+                     stripe_checkout_session_id, status, subscription_id, expires_at, created_at";
+
+fn order(row: &Row) -> Result<Order> {
+    let subscription =
+        |column| row.get::<_, Option<&str>>(column).map(SubscriptionId::parse).transpose();
+    let Json(lines) = row.try_get("lines")?;
+    Ok(Order {
+        order_id: AddonOrderId::parse(row.get("order_id"))?,
+        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        quote: Quote {
+            parent_subscription_id: SubscriptionId::parse(row.get("parent_subscription_id"))?,
+            term_end: row.get("term_end"),
+            interval: Interval::parse(row.get("interval"))?,
+            remaining_days: row.get::<_, i32>("remaining_days").into(),
+            period_days: row.get::<_, i32>("period_days").into(),
+            lines,
+            amount_cents: row.get("amount_cents"),
+            currency: row.get("currency"),
+        },
+        stripe_checkout_session_id: row
+            .get::<_, Option<&str>>("stripe_checkout_session_id")
+            .map(StripeSessionId::parse)
+            .transpose()?,
+        status: OrderStatus::parse(row.get("status"))?,
+        subscription_id: subscription("subscription_id")?,
+        expires_at: row.get("expires_at"),
+        created_at: row.get("created_at"),
+    })
+}
+
+/// Inserts an open order. `request_key` is the idempotency key of its request.
+pub async fn insert(tx: &Transaction<'_>, new: &Order, request_key: Option<&str>) -> Result<()> {
+    let days = |days: i64| i32::try_from(days).unwrap_or(i32::MAX);
+    let quote = &new.quote;
+    execute(
+        tx,
+        "INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval, term_end,
+         remaining_days, period_days, lines, amount_cents, currency, request_key, expires_at,
+         created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
+        &[
+            &new.order_id.as_str(),
+            &new.tenant_id.as_str(),
+            &quote.parent_subscription_id.as_str(),
+            &quote.interval.as_str(),
+            &quote.term_end,
+            &days(quote.remaining_days),
+            &days(quote.period_days),
+            &Json(&quote.lines),
+            &quote.amount_cents,
+            &quote.currency,
+            &request_key,
+            &new.expires_at,
+            &new.created_at,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The order that the same request, repeated within a day, left before.
+pub async fn of_request(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    request_key: &str,
+    now: Timestamp,
+) -> Result<Option<Order>> {
+    let since = now - SignedDuration::from_hours(24);
+    let sql = format!(
+        "SELECT {ORDER} FROM addon_orders WHERE tenant_id = $1 AND request_key = $2
+         AND created_at > $3 ORDER BY created_at DESC LIMIT 1"
+    );
+    query_opt(tx, &sql, &[&tenant.as_str(), &request_key, &since])
+        .await?
+        .as_ref()
+        .map(order)
+        .transpose()
+}
+
+/// The order of this id.
+pub async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<Order>> {
+    query_opt(db, &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1"), &[&id.as_str()])
+        .await?
+        .as_ref()
+        .map(order)
+        .transpose()
+}
+
+/// The same, and nobody else writes it before this transaction ends.
+pub async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Order>> {
+    query_opt(
+        tx,
+        &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1 FOR UPDATE"),
+        &[&id.as_str()],
+    )
+    .await?
+    .as_ref()
+    .map(order)
+    .transpose()
+}
+
+/// Notes which checkout the order became.
+pub async fn set_session(
+    tx: &Transaction<'_>,
+    id: &AddonOrderId,
+    session: &StripeSessionId,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE addon_orders SET stripe_checkout_session_id = $2, updated_at = $3
+               WHERE order_id = $1 AND stripe_checkout_session_id IS NULL";
+    execute(tx, sql, &[&id.as_str(), &session.as_str(), &now]).await?;
+    Ok(())
+}
+
+/// Ends a locked order: paid, with its ADDON, or expired.
+pub async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE addon_orders SET status = $2, subscription_id = $3, stripe_checkout_session_id = $4,
+         updated_at = $5 WHERE order_id = $1",
+        &[
+            &order.order_id.as_str(),
+            &order.status.as_str(),
+            &order.subscription_id.as_ref().map(SubscriptionId::as_str),
+            &order.stripe_checkout_session_id.as_ref().map(StripeSessionId::as_str),
+            &now,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The interval of the Stripe price that a subscription is paid by, where that price is mapped.
+pub async fn interval_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Interval>> {
+    let sql = "SELECT p.interval FROM subscriptions s JOIN stripe_prices p
+               ON p.stripe_price_id = s.stripe_price_id WHERE s.subscription_id = $1";
+    query_opt(db, sql, &[&id.as_str()]).await?.map(|row| Interval::parse(row.get(0))).transpose()
+}
+
+/// Every tier that was ever ordered for this parent, with the slots of it that renew: of live
+/// ADDONs that were ordered here and have no Stripe subscription of their own. Never more than were
+/// ordered, though an operator may have given more.
+pub async fn renewing_slots(
+    db: &impl GenericClient,
+    parent: &SubscriptionId,
+    interval: Interval,
+) -> Result<Vec<RenewingSlots>> {
+    let live = LIVE.map(Status::as_str);
+    let sql = "SELECT line.tier_id,
+                      coalesce(sum(least(line.additional_slots,
+                      a.slot_limit)) FILTER (WHERE s.status = ANY($2)
+                      AND s.stripe_subscription_id IS NULL), 0)::bigint AS slots,
+                      (SELECT p.stripe_price_id FROM stripe_prices p WHERE p.tier_id = line.tier_id
+                      AND p.interval = $3 AND p.is_current) AS price
+               FROM addon_orders o
+               JOIN subscriptions s ON s.subscription_id = o.subscription_id
+               CROSS JOIN LATERAL jsonb_to_recordset(o.lines) AS line (tier_id integer,
+               additional_slots integer)
+               LEFT JOIN subscription_tier_allocations a ON a.subscription_id = o.subscription_id
+               AND a.tier_id = line.tier_id
+               WHERE o.parent_subscription_id = $1 AND o.status = 'paid'
+               GROUP BY line.tier_id ORDER BY line.tier_id";
+    let rows = query(db, sql, &[&parent.as_str(), &live.as_slice(), &interval.as_str()]).await?;
+    rows.iter()
+        .map(|row| {
+            let price =
+                row.get::<_, Option<&str>>("price").map(StripePriceId::parse).transpose()?;
+            Ok(RenewingSlots { tier: row.get("tier_id"), slots: row.get("slots"), price })
+        })
+        .collect()
+}
+
+/// Whether any slot of a family renews.
+pub async fn renews_slots(db: &impl GenericClient, parent: &SubscriptionId) -> Result<bool> {
+    let live = LIVE.map(Status::as_str);
+    let sql = "SELECT EXISTS (SELECT FROM addon_orders o JOIN subscriptions s
+               ON s.subscription_id = o.subscription_id
+                              WHERE o.parent_subscription_id = $1 AND o.status = 'paid'
+                              AND s.status = ANY($2) AND s.stripe_subscription_id IS NULL)";
+    Ok(query_one(db, sql, &[&parent.as_str(), &live.as_slice()]).await?.get(0))
+}

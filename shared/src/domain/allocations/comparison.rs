@@ -1,0 +1,147 @@
+//! Counts held against the devices, many at once: what the hourly run corrects, and what operators
+//! are shown.
+//!
+//! Subscriptions are taken by id, a slice a statement, and a statement sees one instant: a change
+//! that is being committed is in it as a whole or not at all, so nothing that differs is somebody's
+//! change halfway.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::GenericClient;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{count_anew, store};
+use crate::Result;
+use crate::base::ids::SubscriptionId;
+use crate::db::Db;
+use crate::domain::audit::Actor;
+use crate::domain::families;
+
+/// How many subscriptions a run compares; a fleet below that is compared whole by each.
+pub const SLICE: i64 = 50_000;
+
+/// One count that is not what the devices say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Whose count.
+    pub subscription: SubscriptionId,
+    /// The root of its family.
+    pub root: SubscriptionId,
+    /// Which of its counts.
+    pub count: Count,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Slots of a tier; on a root's row those of the family, on an ADDON's none.
+    Slots,
+    /// The same, where an operator set the number: information, and nothing broken.
+    SlotsByHand,
+    /// Devices on the subscription.
+    Devices,
+}
+
+/// A slice of all subscriptions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// How many were compared.
+    pub compared: i64,
+    /// What differs, by subscription.
+    pub differences: Vec<Difference>,
+    /// After which the next slice begins; none: this was the last.
+    pub next: Option<SubscriptionId>,
+}
+
+/// What the run found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Counted {
+    /// Subscriptions that were compared.
+    pub compared: i64,
+    /// Counts of slots that differed.
+    pub slots_used_differs: i64,
+    /// Counts of devices that differed.
+    pub device_count_differs: i64,
+    /// Counts of slots that an operator set to another number than the devices: left as they are.
+    pub counted_by_hand: i64,
+    /// Families that were corrected, each with an audit row.
+    pub corrected: i64,
+    /// Families that could not be locked, or not be written: the next run sees them again.
+    pub failed: i64,
+    /// Where the next run begins; none: at the beginning.
+    #[serde(skip)]
+    pub next: Option<SubscriptionId>,
+}
+
+/// The slice after this subscription; without one, the first.
+///
+/// # Errors
+/// `Database`.
+pub async fn compare(db: &impl GenericClient, after: Option<&SubscriptionId>) -> Result<Slice> {
+    let Some((last, compared)) = store::slice_end(db, after, SLICE).await? else {
+        return Ok(Slice::default());
+    };
+    let differences = store::differences(db, after, &last).await?;
+    Ok(Slice { compared, differences, next: (compared == SLICE).then_some(last) })
+}
+
+/// Compares the next slice and corrects what differs, family by family. What was seen decides
+/// nothing: a family is counted again under its lock, and left alone where its counts are true by
+/// then. At the end of `budget` the rest is left, and `next` is where this slice began.
+///
+/// # Errors
+/// `Database` of the comparison; a family's own error is counted.
+pub async fn correct(
+    db: &Db,
+    after: Option<SubscriptionId>,
+    budget: Duration,
+    now: Timestamp,
+) -> Result<Counted> {
+    let began = Instant::now();
+    let slice = compare(&db.connection().await?, after.as_ref()).await?;
+    let of = |count: Count| {
+        i64::try_from(slice.differences.iter().filter(|it| it.count == count).count())
+            .unwrap_or(i64::MAX)
+    };
+    let mut counted = Counted {
+        compared: slice.compared,
+        slots_used_differs: of(Count::Slots),
+        device_count_differs: of(Count::Devices),
+        counted_by_hand: of(Count::SlotsByHand),
+        next: slice.next,
+        ..Counted::default()
+    };
+    let roots: BTreeSet<&SubscriptionId> = slice
+        .differences
+        .iter()
+        .filter(|it| it.count != Count::SlotsByHand)
+        .map(|it| &it.root)
+        .collect();
+    for root in roots {
+        if began.elapsed() >= budget {
+            counted.next = after;
+            break;
+        }
+        match correct_family(db, root, now).await {
+            Ok(corrected) => counted.corrected += i64::from(corrected),
+            Err(error) => {
+                counted.failed += 1;
+                tracing::warn!(subscription.id = %root, %error, "counts were not corrected");
+            }
+        }
+    }
+    Ok(counted)
+}
+
+/// Whether there was anything to correct.
+async fn correct_family(db: &Db, root: &SubscriptionId, now: Timestamp) -> Result<bool> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let Some(family) = families::locks::lock(&tx, root).await? else { return Ok(false) };
+    let done = count_anew(&tx, Actor::Renewal, &family, now).await?;
+    tx.commit().await?;
+    Ok(!done.corrections.is_empty() || !done.device_count_corrections.is_empty())
+}

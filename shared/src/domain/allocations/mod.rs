@@ -1,0 +1,589 @@
+//! Tier allocations: how many slots of a tier one subscription brings to its family, and how many
+//! the family uses (docs/subscriptions.md, "Slots").
+
+pub mod comparison;
+pub mod model;
+pub(crate) mod store;
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::base::fields::{Change, Count};
+use crate::base::ids::{PlanId, SubscriptionId};
+use crate::db::Db;
+use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::families::family::{Allocation, Family};
+use crate::domain::idempotency::Key;
+use crate::domain::subscriptions::model::Subscription;
+use crate::domain::{audit, families, idempotency, outbox, subscriptions, tiers};
+use crate::http::IfMatch;
+use crate::{Error, Result};
+use model::{
+    AllocationList, AllocationUpdate, AllocationView, AllocationsSynced, Correction,
+    DeviceCorrection, NewAllocation, Reconciled, SlotLimit, Updated,
+};
+
+/// A subscription's allocations, with what its family has and uses of each tier.
+///
+/// # Errors
+/// `subscription_not_found`.
+pub async fn list(db: &Db, id: &SubscriptionId) -> Result<AllocationList> {
+    let db = db.connection().await?;
+    let family = families::locks::find(&db, id).await?.ok_or_else(subscriptions::not_found)?;
+    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    Ok(AllocationList {
+        subscription_id: id.clone(),
+        tenant_id: subscription.tenant_id.clone(),
+        plan_id: subscription.plan_id.clone(),
+        allocations: view(&db, &family, id).await?,
+    })
+}
+
+/// What a member of a family has of each tier, by the tiers' order.
+pub(crate) async fn view(
+    db: &impl GenericClient,
+    family: &Family,
+    id: &SubscriptionId,
+) -> Result<Vec<AllocationView>> {
+    view_counted(db, family, id, &store::count_devices(db, &family.root.subscription_id).await?)
+        .await
+}
+
+/// The same, of a family whose devices are counted already.
+pub(crate) async fn view_counted(
+    db: &impl GenericClient,
+    family: &Family,
+    id: &SubscriptionId,
+    counted: &BTreeMap<i32, i64>,
+) -> Result<Vec<AllocationView>> {
+    let rows = store::rows(db, id).await?;
+    let view = |row: store::AllocationRow| {
+        let (used, limit) = (family.slots_used(row.tier_id), family.effective_limit(row.tier_id));
+        AllocationView {
+            addon_slots: family.addon_slots(row.tier_id),
+            effective_limit: limit,
+            slots_available: (limit - used).max(0),
+            over_limit: used > limit,
+            actual_count: counted.get(&row.tier_id).copied().unwrap_or(0),
+            counted_by_hand: row.counted_by_hand,
+            id: row.id,
+            subscription_id: id.clone(),
+            tier_id: row.tier_id,
+            name: row.name,
+            display_name: row.display_name,
+            slot_limit: row.slot_limit,
+            slots_used: row.slots_used,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+/// Adds an allocation by hand.
+///
+/// # Errors
+/// `subscription_not_found`, `tier_not_found`, `allocation_exists`; those of the idempotency key.
+pub async fn create(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    id: &SubscriptionId,
+    new: NewAllocation,
+    now: Timestamp,
+) -> Result<AllocationView> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    if let Some(made) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(made);
+    }
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
+    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let tier =
+        tiers::store::find(&tx, new.tier_id.get_i32()).await?.ok_or_else(tiers::not_found)?;
+    if family.allocation(id, tier.tier_id).is_some() {
+        let detail = format!(
+            "Tier allocation already exists for tier {}. Use PUT to update.",
+            tier.display_name
+        );
+        return Err(Error::conflict("allocation_exists", detail));
+    }
+    set_slots(&tx, &family, id, &[(tier.tier_id, new.slot_limit.get_i32())], now).await?;
+    let made = viewed(&tx, &family, id, tier.tier_id).await?;
+    let details = json!({"subscription_id": id, "tier_id": tier.tier_id,
+        "tier_name": tier.display_name, "slot_limit": made.slot_limit});
+    record(
+        &tx,
+        "TIER_ALLOCATION_CREATED",
+        by,
+        subscription,
+        None,
+        Some(json!({"slot_limit": made.slot_limit, "slots_used": 0})),
+        details,
+        now,
+    )
+    .await?;
+    charge_for_slots(&tx, &family, id, now).await?;
+    idempotency::keep(&tx, key, &made, now).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+/// Changes an allocation by hand: its limit, or, where the count is known to be wrong, how many
+/// slots are used.
+///
+/// # Errors
+/// `subscription_not_found`, `allocation_not_found`, `version_changed`, `no_fields`,
+/// `counted_on_parent`.
+pub async fn update(
+    db: &Db,
+    by: &Person,
+    id: &SubscriptionId,
+    tier_id: i32,
+    if_match: &IfMatch,
+    update: AllocationUpdate,
+    now: Timestamp,
+) -> Result<Updated> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
+    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let held = family.allocation(id, tier_id).ok_or_else(not_found)?;
+    if_match.check(held.version)?;
+    if update.is_empty() {
+        return Err(Error::malformed("no_fields", "No fields to update"));
+    }
+    if update.slots_used.is_set() && family.root.subscription_id != *id {
+        return Err(Error::malformed(
+            "counted_on_parent",
+            format!(
+                "Slots of the family are counted on {}. Set slots_used there.",
+                family.root.subscription_id
+            ),
+        ));
+    }
+    let mut changes = Map::new();
+    let mut change = |name: &str, wanted: &Change<Count>, now: i32| match wanted {
+        Change::Set(count) if count.get_i32() != now => {
+            changes.insert(name.to_owned(), json!({"old": now, "new": count.get()}));
+            count.get_i32()
+        }
+        _ => now,
+    };
+    let slot_limit = change("slot_limit", &update.slot_limit, held.slot_limit);
+    let slots_used = change("slots_used", &update.slots_used, held.slots_used);
+    let mut after = Allocation { slot_limit, slots_used, ..held.clone() };
+    if update.slots_used.is_set() {
+        let counted = store::count_devices(&tx, id).await?.get(&tier_id).copied().unwrap_or(0);
+        after.counted_by_hand = i64::from(slots_used) != counted;
+    }
+    if after != *held {
+        store::save(&tx, &after, now).await?;
+        let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::not_found)?;
+        let details = json!({"subscription_id": id, "tier_id": tier_id,
+            "tier_name": tier.display_name, "changes": changes});
+        let state = |of: &Allocation| {
+            Some(json!({"slot_limit": of.slot_limit, "slots_used": of.slots_used,
+                    "counted_by_hand": of.counted_by_hand}))
+        };
+        record(
+            &tx,
+            "TIER_ALLOCATION_UPDATED",
+            by,
+            subscription,
+            state(held),
+            state(&after),
+            details,
+            now,
+        )
+        .await?;
+        charge_for_slots(&tx, &family, id, now).await?;
+    }
+    let family = reread(&tx, &family).await?;
+    let allocation = viewed(&tx, &family, id, tier_id).await?;
+    tx.commit().await?;
+    let drift = family.slots_used(tier_id) - allocation.actual_count;
+    let warning = (drift != 0).then(|| {
+        format!(
+            "slots_used is {}, and {} devices hold the tier",
+            family.slots_used(tier_id),
+            allocation.actual_count
+        )
+    });
+    Ok(Updated { changes, warning, allocation })
+}
+
+/// Removes an allocation. A root's that counts slots of its ADDONs stays, with a limit of 0.
+///
+/// # Errors
+/// `subscription_not_found`, `allocation_not_found`, `version_changed`, `slots_in_use`.
+pub async fn delete(
+    db: &Db,
+    by: &Person,
+    id: &SubscriptionId,
+    tier_id: i32,
+    if_match: &IfMatch,
+    now: Timestamp,
+) -> Result<()> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
+    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let held = family.allocation(id, tier_id).ok_or_else(not_found)?;
+    if_match.check(held.version)?;
+    let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::not_found)?;
+    let is_root = family.root.subscription_id == *id;
+    if is_root {
+        let counted = store::count_devices(&tx, id).await?.get(&tier_id).copied().unwrap_or(0);
+        let used = counted.max(i64::from(held.slots_used));
+        if used > 0 {
+            let detail = format!(
+                "Cannot delete: {used} devices are still assigned to {} tier. Reassign them first.",
+                tier.display_name
+            );
+            return Err(Error::conflict("slots_in_use", detail));
+        }
+    }
+    let needed = is_root
+        && family
+            .addons
+            .iter()
+            .any(|addon| family.allocation(&addon.subscription_id, tier_id).is_some());
+    if needed && held.slot_limit == 0 {
+        return Ok(());
+    }
+    if needed {
+        store::save(
+            &tx,
+            &Allocation { slot_limit: 0, slots_used: 0, counted_by_hand: false, ..held.clone() },
+            now,
+        )
+        .await?;
+    } else {
+        store::delete(&tx, held.id).await?;
+    }
+    let details =
+        json!({"subscription_id": id, "tier_id": tier_id, "tier_name": tier.display_name});
+    record(
+        &tx,
+        "TIER_ALLOCATION_DELETED",
+        by,
+        subscription,
+        Some(json!({"slot_limit": held.slot_limit, "slots_used": held.slots_used})),
+        None,
+        details,
+        now,
+    )
+    .await?;
+    charge_for_slots(&tx, &family, id, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// An ADDON's slots are renewed by Stripe, no more of them than there are.
+async fn charge_for_slots(
+    tx: &Transaction<'_>,
+    family: &Family,
+    id: &SubscriptionId,
+    now: Timestamp,
+) -> Result<()> {
+    if family.root.subscription_id != *id {
+        outbox::insert_addon_quantity(tx, &family.root, now).await?;
+    }
+    Ok(())
+}
+
+/// Gives a subscription the slots that its plan brings now: what Stripe's automation does by
+/// itself. Uses stay as they are.
+///
+/// # Errors
+/// `subscription_not_found`, `no_plan`, `no_tier_defaults`.
+pub async fn sync(
+    db: &Db,
+    by: &Person,
+    id: &SubscriptionId,
+    dry_run: bool,
+    now: Timestamp,
+) -> Result<AllocationsSynced> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
+    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let no_plan = || {
+        Error::malformed("no_plan", "Subscription has no plan_id set. Set plan_id first via PATCH.")
+    };
+    let plan_id = subscription.plan_id.clone().ok_or_else(no_plan)?;
+    let defaults = store::plan_defaults(&tx, &plan_id).await?;
+    if defaults.is_empty() {
+        return Err(Error::not_found(
+            "no_tier_defaults",
+            format!("No tier defaults found for plan '{plan_id}'"),
+        ));
+    }
+    let (before, after) = set_slots(&tx, &family, id, &defaults, now).await?;
+    let synced = AllocationsSynced {
+        status: "ok",
+        allocations_synced: defaults
+            .iter()
+            .map(|(tier_id, slot_limit)| SlotLimit { tier_id: *tier_id, slot_limit: *slot_limit })
+            .collect(),
+        plan_id: plan_id.clone(),
+        changed: before != after,
+        dry_run,
+    };
+    if dry_run {
+        return Ok(synced);
+    }
+    if synced.changed {
+        let details = json!({"subscription_id": id, "plan_id": plan_id,
+            "allocations_synced": synced.allocations_synced});
+        record(
+            &tx,
+            "TIER_ALLOCATIONS_SYNCED",
+            by,
+            subscription,
+            Some(json!(before)),
+            Some(json!(after)),
+            details,
+            now,
+        )
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(synced)
+}
+
+/// Counts the devices of a family anew, and corrects what differs: slots on the root's rows,
+/// devices on each member.
+///
+/// # Errors
+/// `subscription_not_found`.
+pub async fn reconcile(
+    db: &Db,
+    by: &Person,
+    id: &SubscriptionId,
+    dry_run: bool,
+    now: Timestamp,
+) -> Result<Reconciled> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
+    let reconciled =
+        Reconciled { dry_run, ..count_anew(&tx, Actor::Operator(by), &family, now).await? };
+    if !dry_run {
+        tx.commit().await?;
+    }
+    Ok(reconciled)
+}
+
+/// The same of a locked family, in its transaction. The hourly run leaves what an operator counted
+/// by hand.
+async fn count_anew(
+    tx: &Transaction<'_>,
+    by: Actor<'_>,
+    family: &Family,
+    now: Timestamp,
+) -> Result<Reconciled> {
+    let root = &family.root;
+    let counted = store::count_devices(tx, &root.subscription_id).await?;
+    let mut corrections = Vec::new();
+    let known = family
+        .allocations
+        .iter()
+        .filter(|held| held.subscription == root.subscription_id)
+        .map(|held| held.tier);
+    let mut tiers: Vec<i32> = known.chain(counted.keys().copied()).collect();
+    tiers.sort_unstable();
+    tiers.dedup();
+    for tier in tiers {
+        let (actual, used) = (counted.get(&tier).copied().unwrap_or(0), family.slots_used(tier));
+        let held = family.allocation(&root.subscription_id, tier);
+        let by_hand = held.is_some_and(|held| held.counted_by_hand);
+        if by_hand && by == Actor::Renewal {
+            continue;
+        }
+        if actual != used || by_hand || held.is_none() {
+            families::locks::ensure_row(tx, root, tier, now).await?;
+            store::set_used(tx, &root.subscription_id, tier, actual, now).await?;
+            corrections.push(Correction {
+                subscription_id: None,
+                tier_id: tier,
+                old_slots_used: used,
+                actual_count: actual,
+            });
+        }
+    }
+    for held in family
+        .allocations
+        .iter()
+        .filter(|held| held.subscription != root.subscription_id && held.slots_used != 0)
+    {
+        store::set_used(tx, &held.subscription, held.tier, 0, now).await?;
+        let (id, used) = (held.subscription.clone(), i64::from(held.slots_used));
+        corrections.push(Correction {
+            subscription_id: Some(id),
+            tier_id: held.tier,
+            old_slots_used: used,
+            actual_count: 0,
+        });
+    }
+    let mut device_corrections = Vec::new();
+    for (id, actual) in store::count_members(tx, &root.subscription_id).await? {
+        let Some(member) = family.member(&id) else { continue };
+        if i64::from(member.active_device_count) != actual {
+            store::set_devices(tx, &id, actual, now).await?;
+            device_corrections.push(DeviceCorrection {
+                subscription_id: id,
+                old_active_device_count: member.active_device_count,
+                actual_count: actual,
+            });
+        }
+    }
+    let total = corrections.len() + device_corrections.len();
+    if total > 0 {
+        let entry = Entry {
+            tenant: Some(&root.tenant_id),
+            subscription: Some(&root.subscription_id),
+            details: Some(
+                json!({"subscription_id": root.subscription_id, "corrections": corrections,
+                "device_count_corrections": device_corrections}),
+            ),
+            ..Entry::new("TIER_SLOTS_RECONCILED", by, now)
+        };
+        audit::store::insert(tx, &entry).await?;
+    }
+    let message = match (corrections.len(), device_corrections.len()) {
+        (0, 0) => "All slot counts are accurate".to_owned(),
+        (tiers, 0) => format!("Reconciled {tiers} tier(s)"),
+        (tiers, devices) => format!("Reconciled {tiers} tier(s) and {devices} device count(s)"),
+    };
+    Ok(Reconciled {
+        status: "ok",
+        corrections,
+        device_count_corrections: device_corrections,
+        message,
+        dry_run: false,
+    })
+}
+
+/// Gives a locked subscription the slots of its new plan; tiers that only the old one brought drop
+/// to 0. Returns what changed.
+pub(crate) async fn take_plan(
+    tx: &Transaction<'_>,
+    family: &Family,
+    after: &Subscription,
+    old: Option<&PlanId>,
+    now: Timestamp,
+) -> Result<Value> {
+    let mut wanted = match &after.plan_id {
+        Some(plan) => store::plan_defaults(tx, plan).await?,
+        None => Vec::new(),
+    };
+    if let Some(old) = old {
+        for (tier, _) in store::plan_defaults(tx, old).await? {
+            if family.allocation(&after.subscription_id, tier).is_some()
+                && wanted.iter().all(|(brought, _)| *brought != tier)
+            {
+                wanted.push((tier, 0));
+            }
+        }
+    }
+    let (before, now_limits) = set_slots(tx, family, &after.subscription_id, &wanted, now).await?;
+    Ok(json!({"before": before, "after": now_limits}))
+}
+
+/// Gives a locked member these slots and no others. Null where it has just them.
+pub(crate) async fn take_slots(
+    tx: &Transaction<'_>,
+    family: &Family,
+    id: &SubscriptionId,
+    slots: &[(i32, i32)],
+    now: Timestamp,
+) -> Result<Value> {
+    let held = family.allocations.iter().filter(|held| held.subscription == *id);
+    let dropped = held
+        .filter(|held| slots.iter().all(|(tier, _)| *tier != held.tier))
+        .map(|held| (held.tier, 0));
+    let wanted: Vec<(i32, i32)> = slots.iter().copied().chain(dropped).collect();
+    if wanted.iter().all(|(tier, slots)| {
+        family.allocation(id, *tier).is_some_and(|held| held.slot_limit == *slots)
+    }) {
+        return Ok(Value::Null);
+    }
+    let (before, after) = set_slots(tx, family, id, &wanted, now).await?;
+    Ok(json!({"before": before, "after": after}))
+}
+
+/// Sets limits of a member, and returns those of the tiers in question before and after. The root
+/// gets a row to count in.
+pub(crate) async fn set_slots(
+    tx: &Transaction<'_>,
+    family: &Family,
+    id: &SubscriptionId,
+    wanted: &[(i32, i32)],
+    now: Timestamp,
+) -> Result<(Vec<SlotLimit>, Vec<SlotLimit>)> {
+    let limits = |of: &dyn Fn(i32, i32) -> Option<i32>| -> Vec<SlotLimit> {
+        wanted
+            .iter()
+            .filter_map(|(tier_id, slot_limit)| {
+                Some(SlotLimit { tier_id: *tier_id, slot_limit: of(*tier_id, *slot_limit)? })
+            })
+            .collect()
+    };
+    let before = limits(&|tier, _| family.allocation(id, tier).map(|held| held.slot_limit));
+    let after = limits(&|_, slot_limit| Some(slot_limit));
+    for (tier, slot_limit) in wanted {
+        if family.root.subscription_id != *id {
+            families::locks::ensure_row(tx, &family.root, *tier, now).await?;
+        }
+        store::set_limit(tx, &family.root.tenant_id, id, *tier, *slot_limit, now).await?;
+    }
+    Ok((before, after))
+}
+
+async fn reread(tx: &Transaction<'_>, family: &Family) -> Result<Family> {
+    families::locks::find(tx, &family.root.subscription_id)
+        .await?
+        .ok_or_else(subscriptions::not_found)
+}
+
+async fn viewed(
+    tx: &Transaction<'_>,
+    family: &Family,
+    id: &SubscriptionId,
+    tier: i32,
+) -> Result<AllocationView> {
+    let family = reread(tx, family).await?;
+    view(tx, &family, id).await?.into_iter().find(|seen| seen.tier_id == tier).ok_or_else(not_found)
+}
+
+fn not_found() -> Error {
+    Error::not_found("allocation_not_found", "Tier allocation not found")
+}
+
+#[expect(clippy::too_many_arguments, reason = "one audit row")]
+async fn record(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    by: &Person,
+    subscription: &Subscription,
+    previous: Option<Value>,
+    new: Option<Value>,
+    details: Value,
+    now: Timestamp,
+) -> Result<()> {
+    let entry = Entry {
+        tenant: Some(&subscription.tenant_id),
+        subscription: Some(&subscription.subscription_id),
+        previous_state: previous,
+        new_state: new,
+        details: Some(details),
+        ..Entry::new(event_type, Actor::Operator(by), now)
+    };
+    audit::store::insert(tx, &entry).await
+}

@@ -1,0 +1,230 @@
+//! `subscription_tier_allocations`.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::comparison::{Count, Difference};
+use crate::Result;
+use crate::base::ids::{PlanId, SubscriptionId, TenantId};
+use crate::db::{execute, query, query_one};
+use crate::domain::families::family::Allocation;
+
+/// Gives a new subscription the slots that its plan brings, and returns them as `[{tier_id,
+/// slot_limit}]`, by tier.
+pub async fn insert_plan_defaults(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    subscription: &SubscriptionId,
+    plan: &PlanId,
+    now: Timestamp,
+) -> Result<Value> {
+    let row = query_one(
+        tx,
+        "WITH added AS (
+                 INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id,
+                 slot_limit, created_at, updated_at)
+                 SELECT $1, $2, tier_id, slot_limit, $4, $4 FROM plan_tier_defaults
+                 WHERE plan_id = $3
+                 RETURNING tier_id, slot_limit
+             )
+             SELECT coalesce(jsonb_agg(jsonb_build_object('tier_id', tier_id, 'slot_limit',
+             slot_limit) ORDER BY tier_id), '[]') FROM added",
+        &[&tenant.as_str(), &subscription.as_str(), &plan.as_str(), &now],
+    )
+    .await?;
+    Ok(row.get(0))
+}
+
+/// An allocation with its tier's names.
+pub struct AllocationRow {
+    pub id: i64,
+    pub tier_id: i32,
+    pub name: String,
+    pub display_name: String,
+    pub slot_limit: i32,
+    pub slots_used: i32,
+    pub counted_by_hand: bool,
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A subscription's allocations, by the tiers' order.
+pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<AllocationRow>> {
+    let sql = "SELECT a.id, a.tier_id, t.name, t.display_name, a.slot_limit, a.slots_used,
+               a.counted_by_hand, a.version, a.created_at, a.updated_at
+               FROM subscription_tier_allocations a JOIN device_tiers t ON t.tier_id = a.tier_id
+               WHERE a.subscription_id = $1 ORDER BY t.sort_order, t.tier_id";
+    let row = |row: &tokio_postgres::Row| AllocationRow {
+        id: row.get("id"),
+        tier_id: row.get("tier_id"),
+        name: row.get("name"),
+        display_name: row.get("display_name"),
+        slot_limit: row.get("slot_limit"),
+        slots_used: row.get("slots_used"),
+        counted_by_hand: row.get("counted_by_hand"),
+        version: row.get("version"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    };
+    Ok(query(db, sql, &[&id.as_str()]).await?.iter().map(row).collect())
+}
+
+/// How many devices of a root's family hold each tier.
+pub async fn count_devices(
+    db: &impl GenericClient,
+    root: &SubscriptionId,
+) -> Result<BTreeMap<i32, i64>> {
+    let sql = "SELECT d.tier_id, count(*) FROM devices d JOIN subscriptions s
+               ON s.subscription_id = d.subscription_id
+               WHERE (s.subscription_id = $1 OR s.parent_subscription_id = $1)
+               AND d.tier_id IS NOT NULL GROUP BY d.tier_id";
+    Ok(query(db, sql, &[&root.as_str()])
+        .await?
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect())
+}
+
+/// How many devices are on each member of a root's family.
+pub async fn count_members(
+    db: &impl GenericClient,
+    root: &SubscriptionId,
+) -> Result<Vec<(SubscriptionId, i64)>> {
+    let sql =
+        "SELECT s.subscription_id, count(d.device_id) FROM subscriptions s LEFT JOIN devices d
+               ON d.subscription_id = s.subscription_id
+               WHERE s.subscription_id = $1 OR s.parent_subscription_id = $1
+               GROUP BY s.subscription_id ORDER BY s.subscription_id";
+    query(db, sql, &[&root.as_str()])
+        .await?
+        .iter()
+        .map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1))))
+        .collect()
+}
+
+/// What a plan brings, by tier.
+pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<(i32, i32)>> {
+    let rows = query(
+        tx,
+        "SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id",
+        &[&plan.as_str()],
+    )
+    .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Sets how many slots a member brings; the version tells of another limit only.
+pub async fn set_limit(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &SubscriptionId,
+    tier: i32,
+    slot_limit: i32,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id,
+               slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (subscription_id, tier_id) DO UPDATE
+         SET slot_limit = excluded.slot_limit, version = a.version + 1,
+         updated_at = excluded.updated_at
+         WHERE a.slot_limit <> excluded.slot_limit";
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &tier, &slot_limit, &now]).await?;
+    Ok(())
+}
+
+/// Writes an allocation whose family is locked; another limit is a new version.
+pub async fn save(tx: &Transaction<'_>, allocation: &Allocation, now: Timestamp) -> Result<()> {
+    let Allocation { id, slot_limit, slots_used, counted_by_hand, .. } = allocation;
+    execute(
+        tx,
+        "UPDATE subscription_tier_allocations
+         SET version = version + (slot_limit <> $2)::integer, slot_limit = $2, slots_used = $3,
+         counted_by_hand = $4, updated_at = $5 WHERE id = $1",
+        &[id, slot_limit, slots_used, counted_by_hand, &now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes an allocation whose family is locked.
+pub async fn delete(tx: &Transaction<'_>, id: i64) -> Result<()> {
+    execute(tx, "DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
+    Ok(())
+}
+
+/// Corrects how many slots a row says are used, by the devices and not by hand.
+pub async fn set_used(
+    tx: &Transaction<'_>,
+    id: &SubscriptionId,
+    tier: i32,
+    used: i64,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations
+               SET slots_used = $3::bigint, counted_by_hand = false, updated_at = $4
+               WHERE subscription_id = $1 AND tier_id = $2";
+    execute(tx, sql, &[&id.as_str(), &tier, &used, &now]).await?;
+    Ok(())
+}
+
+/// Corrects how many devices are on a subscription.
+pub async fn set_devices(
+    tx: &Transaction<'_>,
+    id: &SubscriptionId,
+    devices: i64,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3
+               WHERE subscription_id = $1";
+    execute(tx, sql, &[&id.as_str(), &devices, &now]).await?;
+    Ok(())
+}
+
+/// The last of the `size` subscriptions after this one, by id, and how many there are; none where
+/// there is none.
+pub async fn slice_end(
+    db: &impl GenericClient,
+    after: Option<&SubscriptionId>,
+    size: i64,
+) -> Result<Option<(SubscriptionId, i64)>> {
+    let sql = "SELECT max(subscription_id), count(*)
+               FROM (SELECT subscription_id FROM subscriptions WHERE subscription_id > $1
+               ORDER BY subscription_id LIMIT $2) slice";
+    let row = db.query_one(sql, &[&after.map_or("", SubscriptionId::as_str), &size]).await?;
+    row.get::<_, Option<&str>>(0)
+        .map(|last| Ok((SubscriptionId::parse(last)?, row.get(1))))
+        .transpose()
+}
+
+/// The counts of subscriptions after the first and up to the last that are not what the devices
+/// say.
+pub async fn differences(
+    db: &impl GenericClient,
+    after: Option<&SubscriptionId>,
+    last: &SubscriptionId,
+) -> Result<Vec<Difference>> {
+    let rows = db
+        .query(
+            include_str!("differences.sql"),
+            &[&after.map_or("", SubscriptionId::as_str), &last.as_str()],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let count = match row.get("count") {
+                "slots" => Count::Slots,
+                "slots_by_hand" => Count::SlotsByHand,
+                _ => Count::Devices,
+            };
+            Ok(Difference {
+                subscription: SubscriptionId::parse(row.get("subscription_id"))?,
+                root: SubscriptionId::parse(row.get("root"))?,
+                count,
+            })
+        })
+        .collect()
+}

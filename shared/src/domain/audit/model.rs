@@ -1,0 +1,52 @@
+//! A row of the trail as operators read it, and what they can ask for.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::base::fields::{Instant, Param, Text};
+use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
+use crate::base::paging::{Cursor, Limit, Offset};
+use crate::request;
+
+/// One change (docs/operations.md, "Audit").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct AuditRow {
+    pub id: i64,
+    pub event_timestamp: Timestamp,
+    pub event_type: String,
+    pub tenant_id: Option<String>,
+    pub subscription_id: Option<String>,
+    pub device_id: Option<String>,
+    /// `admin` (platform staff), `customer`, `service` or `system`.
+    pub actor_type: String,
+    /// The `sub` of the caller's token, or the name of the part of the system.
+    pub actor_id: String,
+    /// Where the request came from.
+    pub ip_address: Option<String>,
+    pub stripe_event_id: Option<String>,
+    pub previous_state: Option<Value>,
+    pub new_state: Option<Value>,
+    pub details: Option<Value>,
+}
+
+request! {
+    /// Which rows.
+    pub struct AuditFilter {
+        tenant_id: Option<TenantId> = None,
+        subscription_id: Option<SubscriptionId> = None,
+        device_id: Option<DeviceId> = None,
+        event_type: Option<Text<1, 100>> = None,
+        /// The `sub` of a token.
+        actor_id: Option<Text<1, 255>> = None,
+        /// From this instant on.
+        from: Option<Instant> = None,
+        /// Before this instant.
+        to: Option<Instant> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+}

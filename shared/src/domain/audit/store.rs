@@ -1,0 +1,133 @@
+//! `subscription_audit`: insert only; the database refuses the rest.
+
+use std::net::IpAddr;
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+
+use super::model::{AuditFilter, AuditRow};
+use super::{Actor, Entry};
+use crate::Result;
+use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
+use crate::base::paging::Page;
+use crate::db::{Conditions, Planner, execute};
+
+const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id,
+                      subscription_id, device_id, actor_type, actor_id, ip_address, stripe_event_id,
+                      previous_state, new_state, details)";
+
+fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
+    match entry.actor {
+        Actor::Stripe => ("system", "stripe", None),
+        Actor::Outbox => ("system", "outbox", None),
+        Actor::Renewal => ("system", "renewal", None),
+        Actor::Operator(person) => ("admin", person.id.as_str(), person.ip),
+        Actor::Customer(person) => ("customer", person.id.as_str(), person.ip),
+    }
+}
+
+/// Adds one row.
+pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
+    let (actor_type, actor_id, ip) = actor(entry);
+    execute(
+        tx,
+        &format!("{INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"),
+        &[
+            &entry.at,
+            &entry.event_type,
+            &entry.tenant.map(TenantId::as_str),
+            &entry.subscription.map(SubscriptionId::as_str),
+            &entry.device.map(DeviceId::as_str),
+            &actor_type,
+            &actor_id,
+            &ip,
+            &entry.stripe_event.map(StripeEventId::as_str),
+            &entry.previous_state,
+            &entry.new_state,
+            &entry.details,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Adds the rows of a chunk in one statement: the system's own, of subscriptions, all at one time.
+pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timestamp) -> Result<()> {
+    let actors: Vec<_> = entries.iter().map(actor).collect();
+    let sql = format!(
+        "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, NULL, new.actor_type,
+                new.actor, NULL, NULL, new.before, new.after, new.details
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
+                     $8::jsonb[], $9::jsonb[])
+              AS new (event_type, tenant, subscription, actor_type, actor, before, after, details)"
+    );
+    tx.execute(
+        &sql,
+        &[
+            &now,
+            &entries.iter().map(|entry| entry.event_type).collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.tenant.map(TenantId::as_str)).collect::<Vec<_>>(),
+            &entries
+                .iter()
+                .map(|entry| entry.subscription.map(SubscriptionId::as_str))
+                .collect::<Vec<_>>(),
+            &actors.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
+            &actors.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.previous_state.as_ref()).collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.new_state.as_ref()).collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.details.as_ref()).collect::<Vec<_>>(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Makes the partitions of this month and of `months` after it, where they are missing.
+pub async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<()> {
+    db.execute("SELECT ensure_audit_partitions($1)", &[&months]).await?;
+    Ok(())
+}
+
+/// A page of the rows that the filter lets through, newest first, and one more.
+pub async fn list(
+    db: &impl Planner,
+    filter: &AuditFilter,
+    page: &Page<(Timestamp, i64)>,
+) -> Result<Vec<AuditRow>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));
+    conditions.equal("device_id", filter.device_id.as_ref().map(ToString::to_string));
+    conditions.equal("event_type", filter.event_type.as_ref().map(|text| text.as_str().to_owned()));
+    conditions.equal("actor_id", filter.actor_id.as_ref().map(|text| text.as_str().to_owned()));
+    if let Some(from) = filter.from {
+        conditions.and("event_timestamp >= ?", from.get());
+    }
+    if let Some(to) = filter.to {
+        conditions.and("event_timestamp < ?", to.get());
+    }
+    if let Some((at, id)) = page.after {
+        conditions.and_two("(event_timestamp, id) < (?, ?)", at, id);
+    }
+    let select = "SELECT id, event_timestamp, event_type, tenant_id, subscription_id, device_id,
+                  actor_type, actor_id, host(ip_address) AS ip_address, stripe_event_id,
+                  previous_state, new_state, details
+                  FROM subscription_audit";
+    let rows = conditions.page(db, select, "event_timestamp DESC, id DESC", page).await?;
+    let row = |row: &tokio_postgres::Row| AuditRow {
+        id: row.get("id"),
+        event_timestamp: row.get("event_timestamp"),
+        event_type: row.get("event_type"),
+        tenant_id: row.get("tenant_id"),
+        subscription_id: row.get("subscription_id"),
+        device_id: row.get("device_id"),
+        actor_type: row.get("actor_type"),
+        actor_id: row.get("actor_id"),
+        ip_address: row.get("ip_address"),
+        stripe_event_id: row.get("stripe_event_id"),
+        previous_state: row.get("previous_state"),
+        new_state: row.get("new_state"),
+        details: row.get("details"),
+    };
+    Ok(rows.iter().map(row).collect())
+}

@@ -1,0 +1,364 @@
+//! What a customer buys and manages by themselves: the offer, how the company stands, checkouts,
+//! and Stripe's portal.
+//!
+//! Stripe is asked between transactions, never inside of one: what a checkout decides by is read
+//! and committed, Stripe does its part under an idempotency key, and what came of it is written in
+//! a transaction of its own. Each part can be repeated.
+
+pub mod model;
+pub(crate) mod store;
+
+use aws_lc_rs::{digest, rand};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::base::ids::{StripeCustomerId, StripePriceId, StripeSessionId};
+use crate::base::paging::Page;
+use crate::db::{Db, begin};
+use crate::domain::audit::{Actor, Entry};
+use crate::domain::idempotency::Key;
+use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::domain::tenants::model::Tenant;
+use crate::domain::{addons, allocations, audit, families, idempotency, plans, tenants};
+use crate::http::Customer;
+use crate::http::app::App;
+use crate::outside::stripe;
+use crate::outside::stripe::{KEY_SPENT, NewCustomer, NewSession};
+use crate::{Error, Result};
+use model::{
+    BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus,
+    NewCheckout, NewPortal, Portal,
+};
+
+/// What is on sale, and the key that pages sell it with.
+///
+/// # Errors
+/// `Database`.
+pub async fn config(app: &App, caller: &Customer) -> Result<BillingConfig> {
+    let mut db = app.tenant_db()?.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let plans = plans::store::list(&tx, &Page::whole()).await?;
+    tx.commit().await?;
+    let plans = plans.into_iter().filter(|plan| plan.is_active).map(Into::into).collect();
+    Ok(BillingConfig { publishable_key: app.publishable_key()?.to_owned(), plans })
+}
+
+/// How the own company stands: what it has, and whether payments come by Stripe.
+///
+/// # Errors
+/// `Database`.
+pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let mut subscriptions = Vec::new();
+    for family in families::locks::read_all(&tx, &caller.tenant).await? {
+        let root = &family.root;
+        let at_portal =
+            root.subscription_type == SubscriptionType::Main && root.is_stripe_managed();
+        let one_product =
+            at_portal && !addons::store::renews_slots(&tx, &root.subscription_id).await?;
+        let counted = allocations::store::count_devices(&tx, &root.subscription_id).await?;
+        for member in family.members().filter(|member| member.status != Status::Expired) {
+            subscriptions.push(BillingSubscription {
+                effective_status: family.effective_status(member),
+                stripe_managed: member.is_stripe_managed(),
+                portal_plan_change: one_product && member.subscription_id == root.subscription_id,
+                allocations: allocations::view_counted(
+                    &tx,
+                    &family,
+                    &member.subscription_id,
+                    &counted,
+                )
+                .await?,
+                subscription_id: member.subscription_id.clone(),
+                subscription_type: member.subscription_type,
+                status: member.status,
+                plan_id: member.plan_id.clone(),
+                term_start: member.term_start,
+                term_end: member.term_end,
+                grace_end: member.grace_end,
+                parent_subscription_id: member.parent_subscription_id.clone(),
+                device_limit: member.device_limit,
+                active_device_count: member.active_device_count,
+            });
+        }
+    }
+    tx.commit().await?;
+    Ok(BillingStatus {
+        linked: tenant.stripe_customer_id.is_some(),
+        billing_email: tenant.billing_email,
+        support_tier: tenant.support_tier,
+        subscriptions,
+    })
+}
+
+/// Opens a checkout of a plan. A company that Stripe does not know yet becomes a customer there
+/// first.
+///
+/// # Errors
+/// `Invalid` for an address elsewhere, or what is not sold; `plan_not_found`, `already_subscribed`;
+/// Stripe's refusals, `Upstream`; those of the key.
+pub async fn checkout(
+    app: &App,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: NewCheckout,
+) -> Result<Checkout> {
+    model::check_urls(
+        app.origins(),
+        &[("success_url", &wanted.success_url), ("cancel_url", &wanted.cancel_url)],
+    )?;
+    let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
+    let (tenant, price) = match prepare(db, caller, key, &wanted, now).await? {
+        Prepared::Answered(first) => return Ok(first),
+        Prepared::ToDo(tenant, price) => (tenant, price),
+    };
+    let customer = customer_of(app, caller, &tenant).await?;
+    let new = NewSession {
+        tenant: &caller.tenant,
+        customer: &customer,
+        plan: &wanted.plan_id,
+        price: &price,
+        success_url: wanted.success_url.as_str(),
+        cancel_url: wanted.cancel_url.as_str(),
+    };
+    let opened = client.create_checkout_session(&new, &session_key(key)?).await;
+    let opened = opened.map_err(|error| match error.code() {
+        KEY_SPENT => idempotency::used_for_another(),
+        _ => error,
+    })?;
+    keep(db, caller, key, Checkout { url: opened.url, session_id: opened.id }, now).await
+}
+
+/// What a checkout begins with.
+enum Prepared {
+    /// The key's first request was answered.
+    Answered(Checkout),
+    /// By this price.
+    ToDo(Box<Tenant>, StripePriceId),
+}
+
+async fn prepare(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    wanted: &NewCheckout,
+    now: Timestamp,
+) -> Result<Prepared> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    if let Some(first) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(Prepared::Answered(first));
+    }
+    let plan = plans::store::find(&tx, &wanted.plan_id)
+        .await?
+        .filter(|plan| plan.is_active)
+        .ok_or_else(plans::not_found)?;
+    let price = model::price(&plan, wanted.interval)?.clone();
+    if !wanted.additional
+        && let Some(paid) = store::paid_main(&tx, &caller.tenant).await?
+    {
+        let detail = format!(
+            "{paid} is paid already. Change it in the billing portal, or say additional to buy \
+             another one beside it."
+        );
+        return Err(Error::conflict("already_subscribed", detail));
+    }
+    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    tx.commit().await?;
+    Ok(Prepared::ToDo(Box::new(tenant), price))
+}
+
+/// Who pays for the tenant: its customer at Stripe, made where there is none yet.
+pub(crate) async fn customer_of(
+    app: &App,
+    caller: &Customer,
+    tenant: &Tenant,
+) -> Result<StripeCustomerId> {
+    match tenant.stripe_customer_id.clone() {
+        Some(linked) => Ok(linked),
+        None => become_customer(app, caller, tenant).await,
+    }
+}
+
+/// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was
+/// lost, have the same key, and so the same customer.
+async fn become_customer(
+    app: &App,
+    caller: &Customer,
+    tenant: &Tenant,
+) -> Result<StripeCustomerId> {
+    let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
+    let new = NewCustomer {
+        tenant: &tenant.tenant_id,
+        name: &tenant.name,
+        email: tenant.billing_email.as_deref(),
+    };
+    let key = format!("tenant:{}:customer", tenant.tenant_id);
+    let made = match client.create_customer(&new, &key).await {
+        // The profile has changed since a try that was lost, and for a day the key would serve
+        // nobody. What the lost try made stays unused.
+        Err(spent) if spent.code() == KEY_SPENT => {
+            if let Some(linked) = linked(db, caller).await? {
+                return Ok(linked);
+            }
+            let profile = hash(&[new.name, new.email.unwrap_or_default()]);
+            client.create_customer(&new, &format!("{key}:{profile}")).await?
+        }
+        made => made?,
+    };
+    link(db, caller, made, now).await
+}
+
+async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCustomerId>> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    tx.commit().await?;
+    Ok(tenant.stripe_customer_id)
+}
+
+/// Links the customer where none is linked by now, and answers the one that is.
+async fn link(
+    db: &Db,
+    caller: &Customer,
+    made: StripeCustomerId,
+    now: Timestamp,
+) -> Result<StripeCustomerId> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    // As appliers of events do: the customer's lock before the tenant's row.
+    tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
+    let tenant =
+        tenants::store::lock_whole(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    if let Some(linked) = tenant.stripe_customer_id {
+        return Ok(linked);
+    }
+    if !store::link_customer(&tx, &caller.tenant, &made, now).await? {
+        return Err(Error::Internal(format!(
+            "Stripe customer {made}, made for tenant {}, is another tenant's",
+            caller.tenant
+        )));
+    }
+    let entry = Entry {
+        tenant: Some(&caller.tenant),
+        previous_state: Some(json!({"stripe_customer_id": null})),
+        new_state: Some(json!({"stripe_customer_id": made})),
+        ..Entry::new("TENANT_UPDATED", Actor::Customer(&caller.person), now)
+    };
+    audit::store::insert(&tx, &entry).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+async fn keep(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    opened: Checkout,
+    now: Timestamp,
+) -> Result<Checkout> {
+    if key.is_none() {
+        return Ok(opened);
+    }
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    // A twin may have been faster: by the same key at Stripe, it has the same session.
+    if let Some(first) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(first);
+    }
+    idempotency::keep(&tx, key, &opened, now).await?;
+    tx.commit().await?;
+    Ok(opened)
+}
+
+/// How a checkout stands: what came of it here, else what Stripe says.
+///
+/// # Errors
+/// `session_not_found`, also for another tenant's; `Upstream`.
+pub async fn checkout_status(
+    app: &App,
+    caller: &Customer,
+    id: &StripeSessionId,
+) -> Result<CheckoutStatus> {
+    let (db, client) = (app.tenant_db()?, app.stripe()?);
+    let made = {
+        let mut db = db.connection().await?;
+        let tx = begin(&mut db, &caller.tenant).await?;
+        let made = store::made_by(&tx, &caller.tenant, id).await?;
+        tx.commit().await?;
+        made
+    };
+    if made.is_some() {
+        return Ok(CheckoutStatus { status: CheckoutState::Provisioned, subscription_id: made });
+    }
+    let not_found = || Error::not_found("session_not_found", "Checkout session not found");
+    let session = client.find_checkout_session(id).await?.ok_or_else(not_found)?;
+    let named =
+        session.metadata.get("tenant_id").is_some_and(|named| named == caller.tenant.as_str());
+    if !named && !is_own(db, caller, session.customer().map_err(stripe::unreadable)?).await? {
+        return Err(not_found());
+    }
+    let subscription = match session.subscription().map_err(stripe::unreadable)? {
+        Some(id) if session.payment_status == "unpaid" => {
+            Some(client.subscription(&id).await.map_err(stripe::unreadable)?)
+        }
+        _ => None,
+    };
+    let failed = model::has_failed(&session, subscription.as_ref());
+    Ok(CheckoutStatus {
+        status: if failed { CheckoutState::Failed } else { CheckoutState::Pending },
+        subscription_id: None,
+    })
+}
+
+/// Whether the customer is the tenant's, linked or a further one.
+async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) -> Result<bool> {
+    let Some(customer) = customer else { return Ok(false) };
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let own = tenant.stripe_customer_id.as_ref() == Some(&customer)
+        || store::is_alias(&tx, &caller.tenant, &customer).await?;
+    tx.commit().await?;
+    Ok(own)
+}
+
+/// Opens Stripe's portal, where payment methods, invoices and subscriptions are managed.
+///
+/// # Errors
+/// `Invalid` for an address elsewhere; `no_billing_account`; Stripe's refusals, `Upstream`.
+pub async fn portal(app: &App, caller: &Customer, wanted: &NewPortal) -> Result<Portal> {
+    model::check_urls(app.origins(), &[("return_url", &wanted.return_url)])?;
+    let customer = linked(app.tenant_db()?, caller).await?;
+    let customer = customer.ok_or_else(|| {
+        Error::conflict(
+            "no_billing_account",
+            "The company has no billing account yet. It gets one with its first checkout.",
+        )
+    })?;
+    let url = app
+        .stripe()?
+        .create_portal_session(&customer, wanted.return_url.as_str(), &random_key()?)
+        .await?;
+    Ok(Portal { url })
+}
+
+/// Stripe's key for a session: of the caller's, so that a repetition after any failure is the same
+/// session.
+fn session_key(key: Option<&Key>) -> Result<String> {
+    key.map_or_else(random_key, |key| Ok(format!("checkout:{}", key.outside())))
+}
+
+/// For one request and its tries.
+pub(crate) fn random_key() -> Result<String> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Error::Internal("no random numbers".to_owned()))?;
+    Ok(hex::encode(bytes))
+}
+
+/// Of lines: none of the parts that matter can hold a line break.
+fn hash(parts: &[&str]) -> String {
+    hex::encode(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()))
+}

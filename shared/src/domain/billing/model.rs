@@ -1,0 +1,266 @@
+//! What is on sale, what a company has, and the ways to pay for it.
+
+use std::collections::BTreeMap;
+
+use axum::http::HeaderValue;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::base::error::FieldFault;
+use crate::base::fields::Text;
+use crate::base::ids::{PlanId, StripePriceId, StripeSessionId, SubscriptionId};
+use crate::domain::allocations::model::AllocationView;
+use crate::domain::plans::model::Plan;
+use crate::domain::prices::Interval;
+use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::outside::stripe::{CheckoutSession, Subscription};
+use crate::{Error, Result, request, words};
+
+/// What a page needs to sell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BillingConfig {
+    /// Stripe's key for pages; not secret.
+    pub publishable_key: String,
+    /// The plans on sale, in the order of the catalogue.
+    pub plans: Vec<PlanOffer>,
+}
+
+/// A plan on sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
+pub struct PlanOffer {
+    pub plan_id: PlanId,
+    pub name: String,
+    pub description: String,
+    pub device_limit: i32,
+    pub limits: BTreeMap<String, i64>,
+    pub monthly_price_cents: Option<i64>,
+    pub annual_price_cents: Option<i64>,
+    /// Whether it can be bought by the month.
+    pub sold_monthly: bool,
+    /// Whether it can be bought by the year.
+    pub sold_annually: bool,
+}
+
+impl From<Plan> for PlanOffer {
+    fn from(plan: Plan) -> Self {
+        Self {
+            plan_id: plan.plan_id,
+            name: plan.name,
+            description: plan.description,
+            device_limit: plan.device_limit,
+            limits: plan.limits,
+            monthly_price_cents: plan.monthly_price_cents,
+            annual_price_cents: plan.annual_price_cents,
+            sold_monthly: plan.stripe_price_id.is_some(),
+            sold_annually: plan.stripe_annual_price_id.is_some(),
+        }
+    }
+}
+
+/// How the own company stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BillingStatus {
+    /// Whether payments come by Stripe.
+    pub linked: bool,
+    /// Where invoices go.
+    pub billing_email: Option<String>,
+    /// What support it has.
+    pub support_tier: String,
+    /// Those that have not ended, a MAIN before its ADDONs.
+    pub subscriptions: Vec<BillingSubscription>,
+}
+
+/// A subscription of the own company.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of docs/subscriptions.md")]
+pub struct BillingSubscription {
+    pub subscription_id: SubscriptionId,
+    pub subscription_type: SubscriptionType,
+    pub status: Status,
+    /// The worse of its own and its MAIN's.
+    pub effective_status: Status,
+    pub plan_id: Option<PlanId>,
+    pub term_start: Timestamp,
+    pub term_end: Timestamp,
+    pub grace_end: Option<Timestamp>,
+    pub parent_subscription_id: Option<SubscriptionId>,
+    /// Whether only Stripe's news changes it.
+    pub stripe_managed: bool,
+    /// Whether the billing portal offers another plan for it: not while slots are renewed beside
+    /// it, an operator makes the change then.
+    pub portal_plan_change: bool,
+    pub device_limit: i32,
+    pub active_device_count: i32,
+    pub allocations: Vec<AllocationView>,
+}
+
+/// An address to come back to.
+pub type ReturnUrl = Text<1, 2000>;
+
+request! {
+    /// A plan to buy.
+    pub struct NewCheckout {
+        plan_id: PlanId,
+        interval: Interval,
+        /// Where Stripe sends the payer after. On one of the allowed origins;
+        /// `{CHECKOUT_SESSION_ID}` in it becomes the session's id.
+        success_url: ReturnUrl,
+        /// And where without a payment.
+        cancel_url: ReturnUrl,
+        /// Whether another MAIN is meant beside one that is paid already.
+        additional: bool = false,
+    }
+
+    /// A visit of the billing portal.
+    pub struct NewPortal {
+        /// Where the portal leads back to. On one of the allowed origins.
+        return_url: ReturnUrl,
+    }
+}
+
+/// A checkout that was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Checkout {
+    /// Stripe's page to pay on.
+    pub url: String,
+    /// To ask how it stands.
+    pub session_id: StripeSessionId,
+}
+
+/// The billing portal, opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Portal {
+    /// Stripe's page; it serves for a few minutes.
+    pub url: String,
+}
+
+words! {
+    /// How far a checkout has come.
+    pub enum CheckoutState {
+        /// Not paid yet, or its news is under way.
+        Pending = "pending",
+        /// Its subscription is there.
+        Provisioned = "provisioned",
+        /// It expired, or its payment failed.
+        Failed = "failed",
+    }
+}
+
+/// How a checkout stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CheckoutStatus {
+    /// How far it has come.
+    pub status: CheckoutState,
+    /// What it made.
+    pub subscription_id: Option<SubscriptionId>,
+}
+
+/// The present Stripe price of what is wanted.
+///
+/// # Errors
+/// `Invalid`, naming the interval, or the plan where it is not sold at all.
+pub fn price(plan: &Plan, interval: Interval) -> Result<&StripePriceId> {
+    let (wanted, other) = match interval {
+        Interval::Month => (&plan.stripe_price_id, &plan.stripe_annual_price_id),
+        Interval::Year => (&plan.stripe_annual_price_id, &plan.stripe_price_id),
+    };
+    match (wanted, other) {
+        (Some(price), _) => Ok(price),
+        (None, Some(_)) => {
+            Err(Error::invalid("interval", "is not sold for this plan: choose the other one"))
+        }
+        (None, None) => Err(Error::invalid("plan_id", "is not sold online: contact sales")),
+    }
+}
+
+/// Refuses addresses that Stripe would send a payer to and that are not on one of the origins:
+/// scheme, host and port, to the letter.
+///
+/// # Errors
+/// `Invalid`, naming each.
+pub fn check_urls(origins: &[HeaderValue], urls: &[(&str, &ReturnUrl)]) -> Result<()> {
+    let refused = urls.iter().filter(|(_, url)| {
+        !origins
+            .iter()
+            .filter_map(|origin| origin.to_str().ok())
+            .any(|origin| is_on(origin, url.as_str()))
+    });
+    let message = "must be a whole URL on one of the origins whose pages may call";
+    let faults: Vec<_> = refused
+        .map(|(field, _)| FieldFault { field: (*field).to_owned(), message: message.to_owned() })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
+/// By the letters, and by what a browser makes of them: it drops line breaks and reads `\` as `/`,
+/// so that neither may be there.
+fn is_on(origin: &str, url: &str) -> bool {
+    let rest = url
+        .strip_prefix(origin)
+        .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
+    let plain = !url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
+    rest.is_some()
+        && plain
+        && reqwest::Url::parse(url)
+            .is_ok_and(|parsed| parsed.origin().ascii_serialization() == origin)
+}
+
+/// Whether a session that made no subscription of ours never will: it expired, or its payment
+/// failed, which Stripe tells of a payment that takes days by its subscription alone.
+#[must_use]
+pub fn has_failed(session: &CheckoutSession, subscription: Option<&Subscription>) -> bool {
+    match session.status.as_deref() {
+        Some("expired") => true,
+        Some("complete") if session.payment_status == "unpaid" => {
+            subscription.is_some_and(|subscription| {
+                ["past_due", "unpaid", "canceled", "incomplete_expired"]
+                    .contains(&subscription.status.as_str())
+            })
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_on_an_origin_only_to_the_letter() {
+        for url in ["", "/", "/billing?s={CHECKOUT_SESSION_ID}", "?a=b", "#/billing", "//path"] {
+            assert!(is_on("https://app.example", &format!("https://app.example{url}")), "{url}");
+        }
+        assert!(is_on("http://localhost:3000", "http://localhost:3000/x"));
+        for url in [
+            "https://evil.example/",
+            "https://app.example@evil.example/",
+            "https://app.example:x@evil.example/",
+            "https://user@app.example/",
+            "https://app.example.evil.example/",
+            "https://app.example:8443/",
+            "https://app.example:443/",
+            "http://app.example/",
+            "//app.example/",
+            "/billing",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "https:app.example/",
+            "https:///app.example/",
+            "https://app.example\\@evil.example/",
+            "https://app.example/\\evil.example",
+            "https://app.example/\nx",
+            "https://app.example/\t",
+            " https://app.example/",
+            "HTTPS://app.example/",
+            "https://APP.example/",
+            "https://app.examplé/",
+            "",
+        ] {
+            assert!(!is_on("https://app.example", url), "{url}");
+        }
+        assert!(!is_on("http://localhost:3000", "https://localhost:3000/"));
+        assert!(!is_on("http://localhost:3000", "http://localhost:30001/"));
+    }
+}

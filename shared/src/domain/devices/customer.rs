@@ -1,0 +1,394 @@
+//! What a customer does with the devices of their own tenant, inside row-level security and inside
+//! what was paid for.
+
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::model::{Assignments, Device, DeviceFilter, DeviceResult, Moved, OwnDevice, TierChange};
+use super::{change_tier, model, move_locked, not_found, place_for, record, store, takes_a_device};
+use crate::base::error::{FieldFault, Refusal};
+use crate::base::fields::Text;
+use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
+use crate::base::paging::{Page, Slice};
+use crate::db::{Db, begin};
+use crate::domain::audit::Actor;
+use crate::domain::families::family::Family;
+use crate::domain::idempotency::Key;
+use crate::domain::tiers::model::Tier;
+use crate::domain::{families, idempotency, subscriptions, tiers};
+use crate::http::Customer;
+use crate::{Error, Result};
+
+/// A page of the tenant's devices, by id.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(
+    db: &Db,
+    caller: &Customer,
+    filter: &DeviceFilter,
+    page: &Page<(TenantId, DeviceId)>,
+) -> Result<Slice<Device>> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let devices = store::list(&tx, filter, page).await?;
+    tx.commit().await?;
+    Ok(page.cut(devices, |device| (device.tenant_id.clone(), device.device_id.clone())))
+}
+
+/// One of the tenant's devices.
+///
+/// # Errors
+/// `device_not_found`.
+pub async fn get(db: &Db, caller: &Customer, id: &DeviceId) -> Result<Device> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let device = store::find(&tx, &caller.tenant, id).await?.ok_or_else(not_found);
+    tx.commit().await?;
+    device
+}
+
+/// Registers a device on the subscription that is named, else where one with room ends last.
+///
+/// # Errors
+/// `device_exists`, `subscription_not_found`, `subscription_not_live`, `no_live_subscription`,
+/// `device_limit_reached`; those of the key.
+pub async fn register(
+    db: &Db,
+    caller: &Customer,
+    key: Option<&Key>,
+    new: OwnDevice,
+    now: Timestamp,
+) -> Result<Device> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    if let Some(made) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(made);
+    }
+    let (name, site) =
+        (new.name.as_ref().map(Text::as_str), new.site_id.as_ref().map(Text::as_str));
+    if !store::insert(&tx, &caller.tenant, &new.device_id, name, site, now).await? {
+        return Err(Error::conflict(
+            "device_exists",
+            format!("Device '{}' already exists", new.device_id),
+        ));
+    }
+    let on = match new.subscription_id {
+        Some(id) => {
+            let family =
+                families::locks::lock(&tx, &id).await?.ok_or_else(subscriptions::not_found)?;
+            takes_a_device(&family, &id)?;
+            id
+        }
+        None => place_for(&tx, &caller.tenant).await?.ok_or_else(|| {
+            Error::refusal(
+                Refusal::PaymentRequired,
+                "no_live_subscription",
+                "There is no live subscription for the device. Buy one first.",
+            )
+        })?,
+    };
+    store::assign(&tx, &caller.tenant, &new.device_id, &on, now).await?;
+    families::locks::add_devices(&tx, &on, 1, now).await?;
+    let device = store::find(&tx, &caller.tenant, &new.device_id).await?.ok_or_else(not_found)?;
+    let details = json!({"device_id": device.device_id, "subscription_id": on});
+    record(&tx, "DEVICE_REGISTERED", Actor::Customer(&caller.person), &device, None, details, now)
+        .await?;
+    idempotency::keep(&tx, key, &device, now).await?;
+    tx.commit().await?;
+    Ok(device)
+}
+
+/// Takes a device out of use: its place and its slot are free, and its id may be registered again.
+///
+/// # Errors
+/// `device_not_found`.
+pub async fn decommission(db: &Db, caller: &Customer, id: &DeviceId, now: Timestamp) -> Result<()> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
+    if let Some(on) = &device.subscription_id {
+        let family = families::locks::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
+        if let Some(tier) = device.tier_id {
+            families::locks::add_slots(&tx, &family.root.subscription_id, tier, -1, now).await?;
+        }
+        families::locks::add_devices(&tx, on, -1, now).await?;
+    }
+    store::decommission(&tx, &caller.tenant, id, now).await?;
+    let details = json!({"device_id": id, "subscription_id": device.subscription_id,
+        "tier_id": device.tier_id});
+    record(
+        &tx,
+        "DEVICE_DECOMMISSIONED",
+        Actor::Customer(&caller.person),
+        &device,
+        None,
+        details,
+        now,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Gives a device a tier, while the family has a free slot of it. To the tier that it has changes
+/// nothing.
+///
+/// # Errors
+/// In this order: `device_not_found`, `tier_not_found`, `no_subscription`, `subscription_not_live`,
+/// `tier_not_in_plan`, `no_free_slot`.
+pub async fn assign_tier(
+    db: &Db,
+    caller: &Customer,
+    id: &DeviceId,
+    tier: i32,
+    now: Timestamp,
+) -> Result<TierChange> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    // At once, in one round trip, as what is written below; the device is judged first.
+    let (device, tier) =
+        futures::join!(store::lock(&tx, &caller.tenant, id), tiers::active(&tx, tier));
+    let (device, tier) = (device?.ok_or_else(not_found)?, tier?);
+    let on = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
+    if device.tier_id != Some(tier.tier_id) {
+        let family = families::locks::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
+        may_take(&family, &tier)?;
+        let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": tier.tier_id})));
+        let details =
+            json!({"device_id": id, "old_tier_id": device.tier_id, "new_tier_id": tier.tier_id});
+        let recorded = record(
+            &tx,
+            "DEVICE_TIER_ASSIGNED",
+            Actor::Customer(&caller.person),
+            &device,
+            states,
+            details,
+            now,
+        );
+        futures::try_join!(change_tier(&tx, &family, &device, Some(tier.tier_id), now), recorded)?;
+    }
+    tx.commit().await?;
+    Ok(TierChange {
+        status: "ok",
+        device_id: id.clone(),
+        tier_id: Some(tier.tier_id),
+        tier_name: Some(tier.display_name),
+    })
+}
+
+/// Takes a device's tier; one without changes nothing.
+///
+/// # Errors
+/// `device_not_found`.
+pub async fn remove_tier(
+    db: &Db,
+    caller: &Customer,
+    id: &DeviceId,
+    now: Timestamp,
+) -> Result<TierChange> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
+    if let (Some(old), Some(on)) = (device.tier_id, &device.subscription_id) {
+        let family = families::locks::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
+        change_tier(&tx, &family, &device, None, now).await?;
+        let states = Some((json!({"tier_id": old}), json!({"tier_id": null})));
+        let details = json!({"device_id": id, "old_tier_id": old, "new_tier_id": null});
+        record(
+            &tx,
+            "DEVICE_TIER_REMOVED",
+            Actor::Customer(&caller.person),
+            &device,
+            states,
+            details,
+            now,
+        )
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(TierChange { status: "ok", device_id: id.clone(), tier_id: None, tier_name: None })
+}
+
+/// Moves a device to another of the tenant's subscriptions; its tier's slot moves with it.
+///
+/// # Errors
+/// `device_not_found`, `subscription_not_found`, `subscription_not_live`, `device_limit_reached`,
+/// `no_free_slot`.
+pub async fn move_to(
+    db: &Db,
+    caller: &Customer,
+    id: &DeviceId,
+    to: &SubscriptionId,
+    now: Timestamp,
+) -> Result<Moved> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
+    let moved = move_locked(&tx, Actor::Customer(&caller.person), &device, to, None, now).await?;
+    tx.commit().await?;
+    Ok(moved)
+}
+
+/// Gives many devices one tier, or takes it from them: each that can, or all or none.
+///
+/// # Errors
+/// `tier_not_found`; `Invalid` where a device is listed twice. What one device is refused stands in
+/// its result.
+pub async fn assign_many(
+    db: &Db,
+    caller: &Customer,
+    wanted: model::Bulk,
+    dry_run: bool,
+    now: Timestamp,
+) -> Result<Assignments> {
+    let ids = wanted.device_ids.0;
+    no_device_twice(&ids)?;
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tier = match wanted.tier_id {
+        Some(tier) => Some(tiers::active(&tx, tier.get_i32()).await?),
+        None => None,
+    };
+    let devices: BTreeMap<DeviceId, Device> = store::lock_many(&tx, &caller.tenant, &ids)
+        .await?
+        .into_iter()
+        .map(|device| (device.device_id.clone(), device))
+        .collect();
+    let on: Vec<&SubscriptionId> =
+        devices.values().filter_map(|device| device.subscription_id.as_ref()).collect();
+    let mut families = families::locks::lock_all(&tx, &on).await?;
+    let mut results = Vec::new();
+    let mut changed = Vec::new();
+    for id in &ids {
+        let (status, refusal) = match decide(devices.get(id), tier.as_ref(), &mut families) {
+            Ok(true) => {
+                changed.extend(devices.get(id));
+                (if tier.is_some() { "assigned" } else { "removed" }, None)
+            }
+            Ok(false) => ("unchanged", None),
+            Err(error) => ("refused", Some(error)),
+        };
+        let (code, detail) =
+            refusal.map(|error| (error.code().to_owned(), error.to_string())).unzip();
+        results.push(DeviceResult { device_id: id.clone(), status, code, detail });
+    }
+    let refused = results.iter().filter(|result| result.status == "refused").count();
+    let applied = !dry_run && (refused == 0 || !wanted.all_or_nothing);
+    if applied {
+        write(&tx, caller, &changed, tier.as_ref(), &families, now).await?;
+        tx.commit().await?;
+    }
+    Ok(Assignments { applied, dry_run, changed: changed.len(), refused, results })
+}
+
+/// Decides on one device as `assign_tier` would, and counts it in its family's copy, so that the
+/// next one sees it.
+fn decide(device: Option<&Device>, tier: Option<&Tier>, families: &mut [Family]) -> Result<bool> {
+    let device = device.ok_or_else(not_found)?;
+    let wanted = tier.map(|tier| tier.tier_id);
+    let Some(on) = &device.subscription_id else {
+        return if tier.is_some() { Err(no_subscription()) } else { Ok(false) };
+    };
+    if device.tier_id == wanted {
+        return Ok(false);
+    }
+    let family = families
+        .iter_mut()
+        .find(|family| family.member(on).is_some())
+        .ok_or_else(subscriptions::not_found)?;
+    if let Some(tier) = tier {
+        may_take(family, tier)?;
+    }
+    if let Some(old) = device.tier_id {
+        family.count(old, -1);
+    }
+    if let Some(new) = wanted {
+        family.count(new, 1);
+    }
+    Ok(true)
+}
+
+/// Writes what was decided: the devices, then each family's counts in their order, then one audit
+/// row a device.
+async fn write(
+    tx: &Transaction<'_>,
+    caller: &Customer,
+    changed: &[&Device],
+    tier: Option<&Tier>,
+    families: &[Family],
+    now: Timestamp,
+) -> Result<()> {
+    let wanted = tier.map(|tier| tier.tier_id);
+    let ids: Vec<&DeviceId> = changed.iter().map(|device| &device.device_id).collect();
+    store::set_tiers(tx, &caller.tenant, &ids, wanted, now).await?;
+    let root = |device: &Device| {
+        families.iter().find(|family| {
+            device.subscription_id.as_ref().is_some_and(|on| family.member(on).is_some())
+        })
+    };
+    let mut counts: BTreeMap<(&SubscriptionId, i32), i32> = BTreeMap::new();
+    for device in changed {
+        let Some(family) = root(device) else { continue };
+        for (tier, count) in
+            device.tier_id.map(|old| (old, -1)).into_iter().chain(wanted.map(|new| (new, 1)))
+        {
+            *counts.entry((&family.root.subscription_id, tier)).or_default() += count;
+        }
+    }
+    for ((root, tier), count) in counts {
+        families::locks::add_slots(tx, root, tier, count, now).await?;
+    }
+    let event_type = if wanted.is_some() { "DEVICE_TIER_ASSIGNED" } else { "DEVICE_TIER_REMOVED" };
+    let rows = changed.iter().map(|device| {
+        let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": wanted})));
+        let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
+        "new_tier_id": wanted, "of_many": changed.len()});
+        record(tx, event_type, Actor::Customer(&caller.person), device, states, details, now)
+    });
+    // At once: they share the round trips.
+    futures::future::try_join_all(rows).await.map(drop)
+}
+
+fn no_device_twice(ids: &[DeviceId]) -> Result<()> {
+    let twice = ids.iter().enumerate().filter(|(index, id)| ids[..*index].contains(id));
+    let faults: Vec<_> = twice
+        .map(|(index, _)| FieldFault {
+            field: format!("device_ids[{index}]"),
+            message: "is listed twice".to_owned(),
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
+fn no_subscription() -> Error {
+    Error::malformed(
+        "no_subscription",
+        "Device has no subscription assigned. Assign a subscription first.",
+    )
+}
+
+/// Whether a family gives one more device this tier.
+fn may_take(family: &Family, tier: &Tier) -> Result<()> {
+    if !family.root.status.is_live() {
+        let detail = format!("The subscription is {}.", family.root.status.as_str());
+        return Err(Error::refusal(Refusal::PaymentRequired, "subscription_not_live", detail));
+    }
+    let (used, limit, name) =
+        (family.slots_used(tier.tier_id), family.effective_limit(tier.tier_id), &tier.display_name);
+    if limit == 0 {
+        let detail = format!("Your plan does not include {name} tier slots. Upgrade your plan.");
+        return Err(Error::exceeded("tier_not_in_plan", detail, used, limit));
+    }
+    if used >= limit {
+        let detail = format!(
+            "No available {name} slots. Used: {used}/{limit}. Upgrade your plan or reassign \
+             another device."
+        );
+        return Err(Error::exceeded("no_free_slot", detail, used, limit));
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! A device, and what operators ask of it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::base::fields::{Change, List, Note, Param, Text, TierId};
+use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
+use crate::base::paging::{Cursor, Limit, Offset};
+use crate::{request, words};
+
+/// A device as its tenant registered it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of docs/data.md")]
+pub struct Device {
+    pub tenant_id: TenantId,
+    pub device_id: DeviceId,
+    pub name: Option<String>,
+    pub site_id: Option<String>,
+    pub subscription_id: Option<SubscriptionId>,
+    pub tier_id: Option<i32>,
+    /// The tier's name for programs.
+    pub tier_name: Option<String>,
+    /// And for people.
+    pub tier_display_name: Option<String>,
+    pub status: DeviceStatus,
+    /// Of its telemetry.
+    pub last_seen_at: Option<Timestamp>,
+    pub registered_at: Timestamp,
+    pub decommissioned_at: Option<Timestamp>,
+}
+
+words! {
+    /// Whether a device is in use.
+    pub enum DeviceStatus {
+        /// It is.
+        Active = "ACTIVE",
+        /// No longer: it holds no place and no slot, and its id can be registered again.
+        Decommissioned = "DECOMMISSIONED",
+    }
+}
+
+request! {
+    /// A device to register for a tenant.
+    pub struct NewDevice {
+        tenant_id: TenantId,
+        device_id: DeviceId,
+        name: Option<Text<1, 200>> = None,
+        site_id: Option<Text<1, 100>> = None,
+        /// Where it goes; `null` for nowhere; absent: a live MAIN, else TRIAL, else TEMPORARY, with
+        /// room.
+        subscription_id: Change<Option<SubscriptionId>> = Change::Keep,
+    }
+
+    /// Which devices.
+    pub struct DeviceFilter {
+        tenant_id: Option<TenantId> = None,
+        subscription_id: Option<SubscriptionId> = None,
+        tier_id: Option<Param<TierId>> = None,
+        status: Option<DeviceStatus> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+
+    /// A device to register for one's own tenant.
+    pub struct OwnDevice {
+        device_id: DeviceId,
+        name: Option<Text<1, 200>> = None,
+        site_id: Option<Text<1, 100>> = None,
+        /// Where it goes; absent: a live MAIN, else TRIAL, else TEMPORARY, with room, and of these
+        /// the one that ends last.
+        subscription_id: Option<SubscriptionId> = None,
+    }
+
+    /// Which of one's own devices.
+    pub struct OwnDeviceFilter {
+        subscription_id: Option<SubscriptionId> = None,
+        tier_id: Option<Param<TierId>> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+
+    /// A tier for a device, while there is a slot.
+    pub struct TierAssignment {
+        tier_id: TierId,
+    }
+
+    /// Another of one's own subscriptions for a device.
+    pub struct OwnMove {
+        subscription_id: SubscriptionId,
+    }
+
+    /// A tier for many devices.
+    pub struct Bulk {
+        /// `null` takes it from them.
+        tier_id: Option<TierId>,
+        device_ids: List<DeviceId, 500>,
+        /// Nothing is done where one of them is refused.
+        all_or_nothing: bool = false,
+    }
+
+    /// A tier for a device, whatever the limits say.
+    pub struct Override {
+        device_id: DeviceId,
+        tenant_id: TenantId,
+        /// `null` removes the tier.
+        tier_id: Option<TierId> = None,
+        /// For the audit.
+        notes: Option<Note> = None,
+    }
+
+    /// Another subscription for a device.
+    pub struct Move {
+        subscription_id: SubscriptionId,
+        /// Needed where more than one tenant has a device of this id.
+        tenant_id: Option<TenantId> = None,
+        /// For the audit.
+        notes: Option<Note> = None,
+    }
+}
+
+/// What an override did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields' names")]
+pub struct Overridden {
+    /// `ok`.
+    pub status: &'static str,
+    pub device_id: DeviceId,
+    pub old_tier_id: Option<i32>,
+    pub new_tier_id: Option<i32>,
+}
+
+/// What a move did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields' names")]
+pub struct Moved {
+    pub device_id: DeviceId,
+    pub subscription_id: SubscriptionId,
+    pub previous_subscription_id: Option<SubscriptionId>,
+}
+
+impl From<OwnDeviceFilter> for DeviceFilter {
+    fn from(own: OwnDeviceFilter) -> Self {
+        let OwnDeviceFilter { subscription_id, tier_id, limit, offset, cursor } = own;
+        Self {
+            tenant_id: None,
+            subscription_id,
+            tier_id,
+            status: Some(DeviceStatus::Active),
+            limit,
+            offset,
+            cursor,
+        }
+    }
+}
+
+/// What a device's tier is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields' names")]
+pub struct TierChange {
+    pub status: &'static str,
+    pub device_id: DeviceId,
+    pub tier_id: Option<i32>,
+    /// As people call it.
+    pub tier_name: Option<String>,
+}
+
+/// What became of many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Assignments {
+    /// Whether it was done; not in a dry run, and not where all was wanted and one was refused.
+    pub applied: bool,
+    /// Whether it was only tried.
+    pub dry_run: bool,
+    /// How many change, or would.
+    pub changed: usize,
+    /// How many cannot.
+    pub refused: usize,
+    /// One a device, in the order of the request.
+    pub results: Vec<DeviceResult>,
+}
+
+/// What became of one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeviceResult {
+    /// Which.
+    pub device_id: DeviceId,
+    /// `assigned`, `removed`, `unchanged` or `refused`.
+    pub status: &'static str,
+    /// Why it was refused, for programs.
+    pub code: Option<String>,
+    /// And for people.
+    pub detail: Option<String>,
+}

@@ -1,0 +1,288 @@
+//! `devices`.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::model::{Device, DeviceFilter, DeviceStatus};
+use crate::Result;
+use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
+use crate::base::paging::Page;
+use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
+use crate::domain::subscriptions::model::{LIVE, Status};
+
+const DEVICE: &str =
+    "SELECT d.tenant_id, d.device_id, d.name, d.site_id, d.subscription_id, d.tier_id,
+     t.name AS tier_name, t.display_name AS tier_display_name, d.status, d.last_seen_at,
+     d.registered_at, d.decommissioned_at
+FROM devices d LEFT JOIN device_tiers t ON t.tier_id = d.tier_id";
+
+fn device(row: &Row) -> Result<Device> {
+    Ok(Device {
+        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        device_id: DeviceId::parse(row.get("device_id"))?,
+        name: row.get("name"),
+        site_id: row.get("site_id"),
+        subscription_id: row
+            .get::<_, Option<&str>>("subscription_id")
+            .map(SubscriptionId::parse)
+            .transpose()?,
+        tier_id: row.get("tier_id"),
+        tier_name: row.get("tier_name"),
+        tier_display_name: row.get("tier_display_name"),
+        status: DeviceStatus::parse(row.get("status"))?,
+        last_seen_at: row.get("last_seen_at"),
+        registered_at: row.get("registered_at"),
+        decommissioned_at: row.get("decommissioned_at"),
+    })
+}
+
+/// A page by tenant and id, and one more.
+pub async fn list(
+    db: &impl Planner,
+    filter: &DeviceFilter,
+    page: &Page<(TenantId, DeviceId)>,
+) -> Result<Vec<Device>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("d.tenant_id", filter.tenant_id.as_ref().map(|id| id.as_str().to_owned()));
+    conditions.equal(
+        "d.subscription_id",
+        filter.subscription_id.as_ref().map(|id| id.as_str().to_owned()),
+    );
+    conditions.equal("d.tier_id", filter.tier_id.map(|tier| tier.0.get_i32()));
+    conditions.equal("d.status", filter.status.map(|status| status.as_str().to_owned()));
+    if let Some((tenant, id)) = &page.after {
+        conditions.and_two(
+            "(d.tenant_id, d.device_id) > (?, ?)",
+            tenant.as_str().to_owned(),
+            id.as_str().to_owned(),
+        );
+    }
+    conditions
+        .page(db, DEVICE, "d.tenant_id, d.device_id", page)
+        .await?
+        .iter()
+        .map(device)
+        .collect()
+}
+
+/// How many devices are on a subscription, and the first of them by id.
+pub async fn on(
+    db: &impl GenericClient,
+    id: &SubscriptionId,
+    first: i64,
+) -> Result<(i64, Vec<Device>)> {
+    let count =
+        query_one(db, "SELECT count(*) FROM devices WHERE subscription_id = $1", &[&id.as_str()])
+            .await?
+            .get(0);
+    let rows = query(
+        db,
+        &format!("{DEVICE} WHERE d.subscription_id = $1 ORDER BY d.device_id LIMIT $2"),
+        &[&id.as_str(), &first],
+    )
+    .await?;
+    Ok((count, rows.iter().map(device).collect::<Result<_>>()?))
+}
+
+/// A tenant's device in use.
+pub async fn find(
+    db: &impl GenericClient,
+    tenant: &TenantId,
+    id: &DeviceId,
+) -> Result<Option<Device>> {
+    let sql =
+        format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE'");
+    query_opt(db, &sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+}
+
+/// The same, and nobody else changes it before this transaction ends.
+pub async fn lock(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &DeviceId,
+) -> Result<Option<Device>> {
+    let sql = format!(
+        "{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE' FOR NO KEY \
+         UPDATE OF d"
+    );
+    query_opt(tx, &sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+}
+
+/// Up to two tenants that have a device of this id in use.
+pub async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<TenantId>> {
+    let rows = query(
+        tx,
+        "SELECT tenant_id FROM devices WHERE device_id = $1 AND status = 'ACTIVE' LIMIT 2",
+        &[&id.as_str()],
+    )
+    .await?;
+    rows.iter().map(|row| TenantId::parse(row.get(0))).collect()
+}
+
+/// Registers a device, one that was decommissioned anew. False where one of this id is in use.
+pub async fn insert(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &DeviceId,
+    name: Option<&str>,
+    site: Option<&str>,
+    now: Timestamp,
+) -> Result<bool> {
+    let inserted = execute(
+        tx,
+        "INSERT INTO devices AS d (tenant_id, device_id, name, site_id, status, registered_at,
+         created_at, updated_at)
+             VALUES ($1, $2, $3, $4, 'ACTIVE', $5, $5, $5)
+             ON CONFLICT (tenant_id, device_id) DO UPDATE
+             SET name = excluded.name, site_id = excluded.site_id, status = 'ACTIVE',
+             registered_at = excluded.registered_at, decommissioned_at = NULL,
+             updated_at = excluded.updated_at
+             WHERE d.status = 'DECOMMISSIONED'",
+        &[&tenant.as_str(), &id.as_str(), &name, &site, &now],
+    )
+    .await?;
+    Ok(inserted == 1)
+}
+
+/// Puts a locked device on a subscription.
+pub async fn assign(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &DeviceId,
+    to: &SubscriptionId,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE devices SET subscription_id = $3, updated_at = $4 WHERE tenant_id = $1
+               AND device_id = $2";
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &to.as_str(), &now]).await?;
+    Ok(())
+}
+
+/// Gives a locked device a tier, or none.
+pub async fn set_tier(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &DeviceId,
+    tier: Option<i32>,
+    now: Timestamp,
+) -> Result<()> {
+    let sql =
+        "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = $2";
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &tier, &now]).await?;
+    Ok(())
+}
+
+/// The devices among these that are in use, locked by their ids.
+pub async fn lock_many(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    ids: &[DeviceId],
+) -> Result<Vec<Device>> {
+    let ids: Vec<&str> = ids.iter().map(DeviceId::as_str).collect();
+    let sql = format!(
+        "{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = ANY($2) AND d.status = 'ACTIVE' ORDER \
+         BY d.device_id FOR NO KEY UPDATE OF d"
+    );
+    query(tx, &sql, &[&tenant.as_str(), &ids]).await?.iter().map(device).collect()
+}
+
+/// Gives locked devices a tier, or none.
+pub async fn set_tiers(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    ids: &[&DeviceId],
+    tier: Option<i32>,
+    now: Timestamp,
+) -> Result<()> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    execute(
+        tx,
+        "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1
+                 AND device_id = ANY($2)",
+        &[&tenant.as_str(), &ids, &tier, &now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes a locked device out of use.
+pub async fn decommission(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &DeviceId,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE devices SET status = 'DECOMMISSIONED', decommissioned_at = $3,
+               subscription_id = NULL, tier_id = NULL, updated_at = $3
+               WHERE tenant_id = $1 AND device_id = $2";
+    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &now]).await?;
+    Ok(())
+}
+
+/// Locks the devices on subscriptions that may have left them behind, by id, and returns those
+/// subscriptions.
+pub async fn lock_left_behind(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+) -> Result<Vec<SubscriptionId>> {
+    let live = LIVE.map(Status::as_str);
+    let sql = "WITH locked AS (
+                 SELECT d.subscription_id FROM devices d
+                 WHERE d.tenant_id = $1 AND d.subscription_id IN (
+                     SELECT s.subscription_id FROM subscriptions s JOIN subscriptions r
+                     ON r.subscription_id = coalesce(s.parent_subscription_id, s.subscription_id)
+                     WHERE s.tenant_id = $1 AND (r.status <> ALL($2)
+                     OR r.subscription_type = 'TRIAL'))
+                 ORDER BY d.device_id FOR NO KEY UPDATE OF d)
+             SELECT DISTINCT subscription_id FROM locked ORDER BY subscription_id";
+    let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
+    rows.iter().map(|row| SubscriptionId::parse(row.get(0))).collect()
+}
+
+/// Whether the tenant has a live MAIN beside this one.
+pub async fn has_other_main(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    beside: &SubscriptionId,
+) -> Result<bool> {
+    let live = LIVE.map(Status::as_str);
+    let sql = "SELECT EXISTS (SELECT FROM subscriptions WHERE tenant_id = $1
+               AND subscription_type = 'MAIN' AND status = ANY($2) AND subscription_id <> $3)";
+    Ok(query_one(tx, sql, &[&tenant.as_str(), &live.as_slice(), &beside.as_str()]).await?.get(0))
+}
+
+/// Moves every device of these subscriptions to another of their tenant, and audits each; both are
+/// locked. Returns how many.
+pub async fn move_all(
+    tx: &Transaction<'_>,
+    from: &[&SubscriptionId],
+    to: &SubscriptionId,
+    event: &StripeEventId,
+    now: Timestamp,
+) -> Result<i64> {
+    let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
+    let row = query_one(
+        tx,
+        "WITH left_behind AS (SELECT tenant_id, device_id, subscription_id FROM devices
+         WHERE subscription_id = ANY($1)),
+                  moved AS (
+                 UPDATE devices d SET subscription_id = $2, updated_at = $4 FROM left_behind l
+                 WHERE d.tenant_id = l.tenant_id AND d.device_id = l.device_id
+                 AND d.subscription_id = l.subscription_id
+                 RETURNING d.tenant_id, d.device_id, l.subscription_id AS was, d.tier_id),
+                  audited AS (
+                 INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id,
+                 subscription_id, device_id, actor_type, actor_id, stripe_event_id, previous_state,
+                 new_state, details)
+                 SELECT $4, 'DEVICE_REASSIGNED', tenant_id, $2, device_id, 'system', 'stripe', $3,
+                 jsonb_build_object('subscription_id', was),
+                 jsonb_build_object('subscription_id', $2),
+                 jsonb_build_object('tier_id', tier_id, 'reason', 'taken over by a new MAIN')
+                 FROM moved)
+             SELECT count(*) FROM moved",
+        &[&from, &to.as_str(), &event.as_str(), &now],
+    )
+    .await?;
+    Ok(row.get(0))
+}

@@ -1,0 +1,180 @@
+//! Limits and use, of one family and of all.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::base::fields::{Count, Int, Text};
+use crate::base::ids::{PlanId, SubscriptionId, TenantId};
+use crate::domain::families::family::Family;
+use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::domain::tiers::model::Tier;
+use crate::request;
+
+/// How much of something may be had, and is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Use {
+    /// What may be had.
+    pub limit: i64,
+    /// What is.
+    pub used: i64,
+    /// What is left; never below 0.
+    pub remaining: i64,
+}
+
+impl Use {
+    /// Of these two.
+    #[must_use]
+    pub fn of(used: i64, limit: i64) -> Self {
+        Self { limit, used, remaining: (limit - used).max(0) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self::of(self.used + other.used, self.limit + other.limit)
+    }
+}
+
+/// The slots of a tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TierUse {
+    /// Which.
+    pub tier_id: i32,
+    /// Its name for programs.
+    pub name: String,
+    /// And for people.
+    pub display_name: String,
+    /// How much of it.
+    #[serde(flatten)]
+    pub slots: Use,
+    /// Whether more is used than may be: nothing is taken away, nothing new is given.
+    pub over_limit: bool,
+}
+
+/// What a family of subscriptions gives: nothing while it is not live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FamilyEntitlements {
+    /// Its root's.
+    pub subscription_id: SubscriptionId,
+    /// Its root's.
+    pub subscription_type: SubscriptionType,
+    /// Its root's.
+    pub status: Status,
+    /// Its root's.
+    pub plan_id: Option<PlanId>,
+    /// Whether it gives access.
+    pub live: bool,
+    /// The subscriptions that count.
+    pub counting: Vec<SubscriptionId>,
+    /// Places for devices.
+    pub devices: Use,
+    /// Slots by tier.
+    pub tiers: Vec<TierUse>,
+    /// What else its plans limit, by name.
+    pub limits: BTreeMap<String, i64>,
+}
+
+/// What a tenant has and uses; the totals are of live families.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "as of a family")]
+pub struct Entitlements {
+    pub tenant_id: TenantId,
+    pub families: Vec<FamilyEntitlements>,
+    pub devices: Use,
+    pub tiers: Vec<TierUse>,
+    pub limits: BTreeMap<String, i64>,
+}
+
+request! {
+    /// Whose, where another service asks.
+    pub struct ForTenant {
+        tenant_id: Option<TenantId> = None,
+    }
+
+    /// Whether so many more are allowed.
+    pub struct Check {
+        /// `devices`, `tier:<name>`, or what a plan limits by name.
+        resource: Text<1, 60>,
+        requested: Int<1, 1_000_000_000> = Int::ONE,
+        /// How many there are; required for what is counted elsewhere.
+        current_usage: Option<Count> = None,
+        /// Only this one's family.
+        subscription_id: Option<SubscriptionId> = None,
+        /// Whose, where another service asks.
+        tenant_id: Option<TenantId> = None,
+    }
+}
+
+/// That they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Allowed {
+    /// `true`.
+    pub allowed: bool,
+    /// As it was asked.
+    pub resource: String,
+    /// Before what is asked for.
+    #[serde(flatten)]
+    pub slots: Use,
+}
+
+/// What a family gives. `limits` are those of the plans.
+#[must_use]
+pub fn of_family(
+    family: &Family,
+    tiers: &[Tier],
+    limits: &BTreeMap<PlanId, BTreeMap<String, i64>>,
+) -> FamilyEntitlements {
+    let root = &family.root;
+    let counting: Vec<_> =
+        family.members().filter(|member| family.counts(&member.subscription_id)).collect();
+    let mut named = BTreeMap::new();
+    for (name, limit) in
+        counting.iter().filter_map(|member| limits.get(member.plan_id.as_ref()?)).flatten()
+    {
+        *named.entry(name.clone()).or_default() += limit;
+    }
+    let held =
+        tiers.iter().filter(|tier| family.allocations.iter().any(|held| held.tier == tier.tier_id));
+    let tiers = held.map(|tier| {
+        let slots = Use::of(family.slots_used(tier.tier_id), family.effective_limit(tier.tier_id));
+        TierUse {
+            tier_id: tier.tier_id,
+            name: tier.name.clone(),
+            display_name: tier.display_name.clone(),
+            over_limit: slots.used > slots.limit,
+            slots,
+        }
+    });
+    FamilyEntitlements {
+        subscription_id: root.subscription_id.clone(),
+        subscription_type: root.subscription_type,
+        status: root.status,
+        plan_id: root.plan_id.clone(),
+        live: root.status.is_live(),
+        counting: counting.iter().map(|member| member.subscription_id.clone()).collect(),
+        devices: Use::of(family.devices(), family.device_capacity()),
+        tiers: tiers.collect(),
+        limits: named,
+    }
+}
+
+/// All families of a tenant together.
+#[must_use]
+pub fn of_all(tenant_id: TenantId, families: Vec<FamilyEntitlements>) -> Entitlements {
+    let (mut devices, mut tiers, mut limits) =
+        (Use::default(), BTreeMap::<i32, TierUse>::new(), BTreeMap::new());
+    for family in families.iter().filter(|family| family.live) {
+        devices = devices.and(family.devices);
+        for tier in &family.tiers {
+            let total = tiers
+                .entry(tier.tier_id)
+                .or_insert_with(|| TierUse { slots: Use::default(), ..tier.clone() });
+            total.slots = total.slots.and(tier.slots);
+            total.over_limit = total.slots.used > total.slots.limit;
+        }
+        for (name, limit) in &family.limits {
+            *limits.entry(name.clone()).or_default() += limit;
+        }
+    }
+    Entitlements { tenant_id, families, devices, tiers: tiers.into_values().collect(), limits }
+}

@@ -1,0 +1,312 @@
+//! A checkout of slots beside a MAIN: an ADDON of the same family (docs/events.md, "Add-ons").
+
+use serde_json::json;
+
+use super::checkout::{Provisioning, Verdict, first_status};
+use super::model::EventStatus;
+use super::snapshot::News;
+use super::stripe_state::grace_end;
+use super::subscription::resolve;
+use crate::base::fault;
+use crate::base::fault::Point;
+use crate::base::ids::{AddonOrderId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::domain::addons::model::{Order, OrderStatus};
+use crate::domain::families::family::Family;
+use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::domain::{addons, allocations, families, outbox};
+use crate::{Error, Result};
+
+/// What an ADDON brings, by tier.
+type Slots = Vec<(i32, i32)>;
+
+impl Provisioning<'_> {
+    /// A paid checkout that names a parent: of an order of ours, else with a Stripe subscription of
+    /// its own.
+    pub(super) async fn addon(&self) -> Result<Verdict> {
+        match (self.metadata("addon_order_id"), &self.checkout.news) {
+            (Some(order), _) => self.ordered(&order).await,
+            (None, Some(news)) => self.with_its_own(news).await,
+            (None, None) => Err(unknown_order("none")),
+        }
+    }
+
+    /// The payment of an order: the ADDON is what the order says, whatever else the checkout says.
+    async fn ordered(&self, named: &str) -> Result<Verdict> {
+        let id = AddonOrderId::parse(named).map_err(|_| unknown_order(named))?;
+        let parent = addons::store::find(self.tx, &id)
+            .await?
+            .ok_or_else(|| unknown_order(named))?
+            .quote
+            .parent_subscription_id;
+        let (tenant, _) = self.tenant_of_addon().await?;
+        let family = self.parent(&parent, &tenant).await?;
+        let mut order =
+            addons::store::lock(self.tx, &id).await?.ok_or_else(|| unknown_order(named))?;
+        self.refuse_other_payment(&order, &tenant)?;
+        if order.status == OrderStatus::Paid {
+            return Ok(Verdict {
+                tenant: Some(tenant),
+                ..Verdict::of(EventStatus::Applied, "already provisioned")
+            });
+        }
+        not_ended(&family)?;
+        // From when its days were counted, until the parent's present end, which a renewal may have
+        // moved since.
+        let term = (order.created_at, family.root.term_end);
+        if term.1 <= term.0 {
+            let detail = format!(
+                "the add-on is paid, but the term of its parent {} ended before the order: refund \
+                 it",
+                family.root.subscription_id
+            );
+            return Err(Error::conflict("parent_ended", detail));
+        }
+        let slots: Slots =
+            order.quote.lines.iter().map(|line| (line.tier_id, line.additional_slots)).collect();
+        let new = families::rows::Bought {
+            tenant: &tenant,
+            parent: Some(&family.root.subscription_id),
+            status: Status::Active,
+            grace_end: None,
+            plan: None,
+            device_limit: order.slots(),
+            term,
+            stripe: None,
+            session: &self.checkout.id,
+        };
+        let addon = self.insert(&family, &new, &slots).await?;
+        let before = json!(order);
+        (order.status, order.subscription_id, order.stripe_checkout_session_id) =
+            (OrderStatus::Paid, Some(addon.clone()), Some(self.checkout.id.clone()));
+        addons::store::close(self.tx, &order, self.now).await?;
+        self.audit("ADDON_ORDER_PAID", &tenant, Some(&addon), Some(json!(order)), Some(before))
+            .await?;
+        let wake_outbox = outbox::insert_addon_quantity(self.tx, &family.root, self.now).await?;
+        fault::point(Point::ApplyStepsInserted);
+        Ok(Verdict {
+            status: EventStatus::Applied,
+            tenant: Some(tenant),
+            wake_outbox,
+            ..Verdict::default()
+        })
+    }
+
+    /// An ADDON that Stripe charges for by itself: it follows its own Stripe subscription, never
+    /// beyond its parent's term.
+    async fn with_its_own(&self, news: &News) -> Result<Verdict> {
+        let Some(status) = first_status(&news.subscription.status)? else {
+            return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
+        };
+        let stripe = StripeSubscriptionId::parse(&news.subscription.id)?;
+        if let Some((tenant, _)) =
+            families::rows::find_made_by(self.tx, &self.checkout.id, &stripe).await?
+        {
+            return Ok(Verdict {
+                tenant: Some(tenant),
+                ..Verdict::of(EventStatus::Applied, "already provisioned")
+            });
+        }
+        let named = self.metadata("parent_subscription_id").unwrap_or_default();
+        let parent = SubscriptionId::parse(&named).map_err(|_| unknown_parent(&named))?;
+        let bought =
+            resolve(self.tx, &news.subscription, self.metadata("plan_id").as_deref()).await?;
+        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
+        let (tenant, _) = self.tenant_of_addon().await?;
+        let family = self.parent(&parent, &tenant).await?;
+        not_ended(&family)?;
+        let paid = word.paid_term.unwrap_or(word.period);
+        // Where it has renewed and the parent has not, it is over with the parent's term, and goes
+        // on when that does.
+        let start = if paid.0 < family.root.term_end { paid.0 } else { family.root.term_start };
+        let term = (start, paid.1.min(family.root.term_end));
+        // With slots of its own, a plan that its metadata names is the parent's: its limits must
+        // not count twice.
+        let of_plan = bought.plan.as_ref().filter(|_| bought.slots.is_empty());
+        let new = families::rows::Bought {
+            tenant: &tenant,
+            parent: Some(&family.root.subscription_id),
+            status,
+            grace_end: grace_end(status, word.unpaid_since),
+            plan: of_plan.map(|plan| &plan.plan_id),
+            device_limit: of_plan.map_or_else(|| bought.devices(), |plan| plan.device_limit),
+            term,
+            stripe: Some((&stripe, &word)),
+            session: &self.checkout.id,
+        };
+        let slots = match of_plan {
+            Some(plan) => allocations::store::plan_defaults(self.tx, &plan.plan_id).await?,
+            None => bought.slots.clone(),
+        };
+        let addon = self.insert(&family, &new, &slots).await?;
+        if of_plan.is_none() && bought.slots.is_empty() {
+            self.unresolved(&tenant, &addon).await?;
+        }
+        fault::point(Point::ApplyStepsInserted);
+        Ok(Verdict { status: EventStatus::Applied, tenant: Some(tenant), ..Verdict::default() })
+    }
+
+    /// No payment came: its order, if it is one of ours, is over.
+    pub(super) async fn expired(&self) -> Result<Verdict> {
+        let over = Verdict {
+            closes_checkout: true,
+            ..Verdict::of(EventStatus::Applied, "the checkout expired")
+        };
+        let Some(id) = self.metadata("addon_order_id").and_then(|id| AddonOrderId::parse(&id).ok())
+        else {
+            return Ok(Verdict { status: EventStatus::Ignored, ..over });
+        };
+        let Some(mut order) = addons::store::lock(self.tx, &id).await? else {
+            return Ok(Verdict { status: EventStatus::Ignored, ..over });
+        };
+        let tenant = order.tenant_id.clone();
+        if order.status == OrderStatus::Open
+            && order
+                .stripe_checkout_session_id
+                .as_ref()
+                .is_none_or(|session| *session == self.checkout.id)
+        {
+            let before = json!(order);
+            (order.status, order.stripe_checkout_session_id) =
+                (OrderStatus::Expired, Some(self.checkout.id.clone()));
+            addons::store::close(self.tx, &order, self.now).await?;
+            self.audit(
+                "ADDON_ORDER_EXPIRED",
+                &tenant,
+                Some(&order.quote.parent_subscription_id),
+                Some(json!(order)),
+                Some(before),
+            )
+            .await?;
+        }
+        Ok(Verdict { tenant: Some(tenant), ..over })
+    }
+
+    /// Who paid. An add-on never makes a tenant: somebody must be named, or the customer be known.
+    async fn tenant_of_addon(&self) -> Result<(TenantId, bool)> {
+        let known = match &self.checkout.customer {
+            Some(customer) => {
+                crate::domain::tenants::store::find_by_customer(self.tx, customer).await?
+            }
+            None => None,
+        };
+        if known.is_none() && self.metadata("tenant_id").is_none() {
+            return Err(Error::conflict(
+                "unknown_tenant",
+                "the paid add-on names no tenant, and nobody has its customer",
+            ));
+        }
+        self.tenant().await
+    }
+
+    /// The parent's family, locked.
+    async fn parent(&self, id: &SubscriptionId, tenant: &TenantId) -> Result<Family> {
+        let family =
+            families::locks::lock(self.tx, id).await?.ok_or_else(|| unknown_parent(id.as_str()))?;
+        if family.root.tenant_id != *tenant {
+            let detail = format!(
+                "the paid add-on is for {id} of tenant {}, but tenant {tenant} paid",
+                family.root.tenant_id
+            );
+            return Err(Error::conflict("parent_of_another_tenant", detail));
+        }
+        if family.root.subscription_id != *id
+            || family.root.subscription_type != SubscriptionType::Main
+        {
+            return Err(Error::conflict(
+                "parent_not_main",
+                format!("the paid add-on is for {id}, which is no MAIN"),
+            ));
+        }
+        Ok(family)
+    }
+
+    /// That the money is this order's: its tenant's, through its own checkout, and exactly its
+    /// amount.
+    fn refuse_other_payment(&self, order: &Order, tenant: &TenantId) -> Result<()> {
+        let id = &order.order_id;
+        if order.tenant_id != *tenant {
+            return Err(Error::conflict(
+                "order_of_another_tenant",
+                format!("tenant {tenant} paid for {id}, which tenant {} ordered", order.tenant_id),
+            ));
+        }
+        if let Some(session) = order
+            .stripe_checkout_session_id
+            .as_ref()
+            .filter(|session| **session != self.checkout.id)
+        {
+            return Err(Error::conflict(
+                "order_of_another_checkout",
+                format!("{} was paid for {id}, whose checkout is {session}", self.checkout.id),
+            ));
+        }
+        let session = &self.checkout.session;
+        let (amount, currency) =
+            (session.amount_subtotal, session.currency.as_deref().unwrap_or_default());
+        if amount != Some(order.quote.amount_cents) || currency != order.quote.currency {
+            let detail = format!(
+                "{id} costs {} {}, and its checkout asked for {amount:?} {currency}",
+                order.quote.amount_cents, order.quote.currency
+            );
+            return Err(Error::conflict("order_amount_differs", detail));
+        }
+        Ok(())
+    }
+
+    /// The ADDON with its slots. The family's root is locked.
+    async fn insert(
+        &self,
+        family: &Family,
+        new: &families::rows::Bought<'_>,
+        slots: &[(i32, i32)],
+    ) -> Result<SubscriptionId> {
+        let (addon, state) = families::rows::insert_bought(self.tx, new, self.now).await?;
+        fault::point(Point::ApplySubscriptionInserted);
+        self.audit("STRIPE_CHECKOUT_COMPLETED", new.tenant, Some(&addon), Some(state), None)
+            .await?;
+        if !slots.is_empty() {
+            let (_, after) =
+                allocations::set_slots(self.tx, family, &addon, slots, self.now).await?;
+            self.audit(
+                "TIER_ALLOCATIONS_SYNCED",
+                new.tenant,
+                Some(&addon),
+                Some(json!(after)),
+                None,
+            )
+            .await?;
+        }
+        fault::point(Point::ApplySlotsInserted);
+        Ok(addon)
+    }
+}
+
+/// A parent that is over cannot have what was paid for: a person refunds it, or brings the parent
+/// back and replays. One that is suspended has it, and its use once it is paid again.
+fn not_ended(family: &Family) -> Result<()> {
+    if family.root.status != Status::Expired {
+        return Ok(());
+    }
+    let id = &family.root.subscription_id;
+    Err(Error::conflict(
+        "parent_not_live",
+        format!(
+            "the add-on is paid, but its parent {id} is over: refund it, or bring the parent back \
+             and replay"
+        ),
+    ))
+}
+
+fn unknown_order(named: &str) -> Error {
+    Error::conflict(
+        "unknown_order",
+        format!("the paid add-on names the order {named:?}, which does not exist"),
+    )
+}
+
+fn unknown_parent(named: &str) -> Error {
+    Error::conflict(
+        "unknown_parent",
+        format!("the paid add-on names the parent {named:?}, which does not exist"),
+    )
+}

@@ -1,0 +1,514 @@
+//! A checkout at Stripe: who paid becomes a customer (docs/events.md, "Checkout").
+
+use deadpool_postgres::Transaction;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::model::{Envelope, EventStatus};
+use super::snapshot::News;
+use super::stripe_state::{Meaning, grace_end, meaning};
+use super::subscription::resolve;
+use super::{Applier, Outcome, store};
+use crate::base::fault;
+use crate::base::fault::Point;
+use crate::base::ids::{
+    StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
+    TenantId,
+};
+use crate::domain::audit::{Actor, Entry};
+use crate::domain::flags::Flag;
+use crate::domain::plans::model::Plan;
+use crate::domain::subscriptions::model::Status;
+use crate::domain::tenants::model::Profile;
+use crate::domain::{allocations, audit, devices, families, flags, outbox, prices, tenants};
+use crate::outside::stripe::{CheckoutSession, Item, Metadata, Subscription};
+use crate::{Error, Result};
+
+/// A second live MAIN of one plan within this time was probably not meant.
+const TWIN_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// What Stripe says of the checkout now, all read before the transaction begins.
+pub(super) struct Checkout {
+    pub(super) id: StripeSessionId,
+    pub(super) session: CheckoutSession,
+    pub(super) news: Option<News>,
+    pub(super) customer: Option<StripeCustomerId>,
+    /// The session's, over the subscription's.
+    metadata: Metadata,
+}
+
+/// Applies `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`
+/// alike: what counts is whether the session is paid now.
+pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
+    let checkout = read(applier, event).await?;
+    fault::point(Point::ApplyRead);
+    let now = applier.clock.now();
+    let mut db = applier.db.connection().await?;
+    let tx = db.transaction().await?;
+    if let Some(status) = store::claim_alone(&tx, event, checkout.customer.as_ref(), now)
+        .await?
+        .filter(|status| status.is_final())
+    {
+        return Ok(Outcome { status, wake_outbox: false });
+    }
+    fault::point(Point::ApplyClaimed);
+    let verdict = Provisioning { tx: &tx, event, checkout: &checkout, now }.decide().await?;
+    let tenant = verdict.tenant.as_ref();
+    store::finish(&tx, &event.id, verdict.status, verdict.reason, tenant, now).await?;
+    if verdict.status != EventStatus::Waiting {
+        // Its own row is final by now; those of the same checkout that waited for this news end
+        // with it.
+        let others = if verdict.closes_checkout { EventStatus::Ignored } else { verdict.status };
+        let reason = verdict.reason.map_or_else(
+            || format!("by {}", event.id),
+            |reason| format!("{reason} ({})", event.id),
+        );
+        store::finish_waiting_checkout(&tx, &checkout.id, others, &reason, tenant, now).await?;
+    }
+    fault::point(Point::ApplyFinished);
+    tx.commit().await?;
+    fault::point(Point::ApplyCommitted);
+    drop(db);
+    if let (EventStatus::Applied, Some(customer)) = (verdict.status, &checkout.customer) {
+        applier.wake(customer).await;
+    }
+    tracing::info!(stripe.event_id = %event.id, tenant.id = tenant.map(TenantId::as_str),
+        status = verdict.status.as_str(), "checkout applied");
+    Ok(Outcome { status: verdict.status, wake_outbox: verdict.wake_outbox })
+}
+
+async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
+    let id = event
+        .object_id()
+        .ok_or_else(|| Error::conflict("stripe_shape", "the event's checkout session has no id"))?;
+    let id = StripeSessionId::parse(id)?;
+    applier.pace().await?;
+    let session = applier.stripe.checkout_session(&id).await?;
+    let news = match session.subscription()? {
+        Some(id) => Some(applier.news(&id).await?),
+        None => None,
+    };
+    let subscription = news.as_ref().map(|news| &news.subscription);
+    let of_subscription = subscription.map(Subscription::customer).transpose()?.flatten();
+    let customer = session.customer()?.or(of_subscription).or_else(|| event.customer());
+    let mut metadata =
+        subscription.map(|subscription| subscription.metadata.clone()).unwrap_or_default();
+    // Blank is absent: it must not hide what the subscription says.
+    metadata.extend(
+        session
+            .metadata
+            .iter()
+            .filter(|(_, value)| !value.trim().is_empty())
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
+    Ok(Checkout { id, session, news, customer, metadata })
+}
+
+/// What becomes of the event.
+#[derive(Default)]
+pub(super) struct Verdict {
+    pub(super) status: EventStatus,
+    pub(super) reason: Option<&'static str>,
+    pub(super) tenant: Option<TenantId>,
+    pub(super) wake_outbox: bool,
+    /// No money came, and none will: what waited for it is void.
+    pub(super) closes_checkout: bool,
+}
+
+impl Verdict {
+    pub(super) fn of(status: EventStatus, reason: &'static str) -> Self {
+        Self { status, reason: Some(reason), ..Self::default() }
+    }
+}
+
+/// One checkout in its transaction.
+pub(super) struct Provisioning<'a> {
+    pub(super) tx: &'a Transaction<'a>,
+    event: &'a Envelope,
+    pub(super) checkout: &'a Checkout,
+    pub(super) now: Timestamp,
+}
+
+impl Provisioning<'_> {
+    async fn decide(&self) -> Result<Verdict> {
+        let session = &self.checkout.session;
+        if session.status.as_deref() == Some("expired") {
+            return self.expired().await;
+        }
+        match session.payment_status.as_str() {
+            "paid" | "no_payment_required" => {}
+            "unpaid" => return self.unpaid().await,
+            other => {
+                return Err(Error::conflict(
+                    "stripe_shape",
+                    format!("checkout payment_status {other:?} is unknown"),
+                ));
+            }
+        }
+        if session.mode == "setup" {
+            return Ok(Verdict::of(EventStatus::Ignored, "a checkout in setup mode sells nothing"));
+        }
+        let ours = ["plan_id", "company_name", "tenant_id", "parent_subscription_id"]
+            .iter()
+            .any(|key| self.metadata(key).is_some());
+        if !ours && prices::store::find(self.tx, &self.prices()?).await?.is_empty() {
+            return Ok(Verdict::of(
+                EventStatus::Ignored,
+                "not ours: neither our metadata nor one of our prices",
+            ));
+        }
+        if self.metadata("parent_subscription_id").is_some() {
+            return self.addon().await;
+        }
+        let Some(news) = &self.checkout.news else {
+            return Err(Error::conflict(
+                "no_subscription",
+                "the paid checkout has no Stripe subscription, so the term that was bought is \
+                 unknown",
+            ));
+        };
+        let Some(status) = first_status(&news.subscription.status)? else {
+            return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
+        };
+        let stripe_subscription = StripeSubscriptionId::parse(&news.subscription.id)?;
+        if let Some((tenant, _)) =
+            families::rows::find_made_by(self.tx, &self.checkout.id, &stripe_subscription).await?
+        {
+            return Ok(Verdict {
+                tenant: Some(tenant),
+                ..Verdict::of(EventStatus::Applied, "already provisioned")
+            });
+        }
+
+        let bought =
+            resolve(self.tx, &news.subscription, self.metadata("plan_id").as_deref()).await?;
+        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
+        let (tenant, is_new) = self.tenant().await?;
+        fault::point(Point::ApplyTenantInserted);
+        let twin = match &bought.plan {
+            Some(plan) if status.is_live() => {
+                families::rows::find_recent_twin(
+                    self.tx,
+                    &tenant,
+                    &plan.plan_id,
+                    self.now - TWIN_WINDOW,
+                )
+                .await?
+            }
+            _ => None,
+        };
+        let new = families::rows::Bought {
+            tenant: &tenant,
+            parent: None,
+            status,
+            grace_end: grace_end(status, word.unpaid_since),
+            plan: bought.plan.as_ref().map(|plan| &plan.plan_id),
+            device_limit: bought.plan.as_ref().map_or(0, |plan| plan.device_limit),
+            term: word.paid_term.unwrap_or(word.period),
+            stripe: Some((&stripe_subscription, &word)),
+            session: &self.checkout.id,
+        };
+        let (id, state) = families::rows::insert_bought(self.tx, &new, self.now).await?;
+        fault::point(Point::ApplySubscriptionInserted);
+        self.audit("STRIPE_CHECKOUT_COMPLETED", &tenant, Some(&id), Some(state), None).await?;
+        self.slots(&tenant, &id, bought.plan.as_ref()).await?;
+        fault::point(Point::ApplySlotsInserted);
+        if status.is_live() && !is_new {
+            devices::takeover::take_over(self.tx, &tenant, &id, &self.event.id, self.now).await?;
+        }
+        if let Some(twin) = twin {
+            let detail =
+                format!("{id} is a second live MAIN of one plan within a day; the first is {twin}");
+            self.flag("bought_twice", &tenant, Some(&id), detail).await?;
+        }
+        let wake_outbox = is_new && self.first_login(&tenant).await?;
+        fault::point(Point::ApplyStepsInserted);
+        Ok(Verdict {
+            status: EventStatus::Applied,
+            tenant: Some(tenant),
+            wake_outbox,
+            ..Verdict::default()
+        })
+    }
+
+    /// Completed, but the money has not come: a bank debit takes days, and then succeeds or fails.
+    async fn unpaid(&self) -> Result<Verdict> {
+        match self.event.event_type.as_str() {
+            "checkout.session.async_payment_failed" => Ok(Verdict {
+                closes_checkout: true,
+                ..Verdict::of(EventStatus::Applied, "its payment failed")
+            }),
+            // Stripe has said that it was paid: the read was too early.
+            "checkout.session.async_payment_succeeded" => Err(Error::unavailable(
+                crate::base::error::Service::Stripe,
+                "the session is not paid yet, though its payment succeeded",
+            )),
+            _ if store::payment_failed(self.tx, &self.checkout.id).await? => {
+                Ok(Verdict::of(EventStatus::Ignored, "its payment failed"))
+            }
+            _ => Ok(Verdict::of(EventStatus::Waiting, "its payment is still under way")),
+        }
+    }
+
+    pub(super) fn metadata(&self, key: &str) -> Option<String> {
+        tenants::model::filled(self.checkout.metadata.get(key).map(String::as_str))
+    }
+
+    fn prices(&self) -> Result<Vec<StripePriceId>> {
+        self.checkout
+            .news
+            .iter()
+            .flat_map(|news| &news.subscription.items.data)
+            .map(Item::price)
+            .collect()
+    }
+
+    /// The tenant that paid, locked, and whether it is new.
+    pub(super) async fn tenant(&self) -> Result<(TenantId, bool)> {
+        let by_customer = match &self.checkout.customer {
+            Some(customer) => tenants::store::find_by_customer(self.tx, customer).await?,
+            None => None,
+        };
+        let named = self.metadata("tenant_id");
+        let Some(id) = named
+            .as_deref()
+            .map(|named| TenantId::parse(named).map_err(|_| unknown_tenant(named)))
+            .transpose()?
+            .or_else(|| by_customer.clone())
+        else {
+            return Ok((self.new_tenant().await?, true));
+        };
+        if let (Some(customer), Some(other)) =
+            (&self.checkout.customer, by_customer.filter(|other| *other != id))
+        {
+            return Err(Error::conflict(
+                "customer_of_another_tenant",
+                format!(
+                    "the checkout names tenant {id}, but its customer {customer} is tenant \
+                     {other}'s"
+                ),
+            ));
+        }
+        let Some(tenant) = tenants::store::lock(self.tx, &id).await? else {
+            return Err(unknown_tenant(id.as_str()));
+        };
+        if tenant.deleted {
+            return Err(Error::conflict(
+                "tenant_deleted",
+                format!("tenant {id}, which paid, is deleted"),
+            ));
+        }
+        if let Some(customer) = &self.checkout.customer {
+            self.link(&id, &tenant, customer).await?;
+        }
+        Ok((id, false))
+    }
+
+    async fn link(
+        &self,
+        id: &TenantId,
+        tenant: &tenants::store::Tenant,
+        customer: &StripeCustomerId,
+    ) -> Result<()> {
+        match &tenant.stripe_customer_id {
+            Some(linked) if linked == customer => {}
+            Some(linked) => {
+                if tenants::store::insert_alias(self.tx, id, customer, self.now).await? {
+                    self.flag(
+                        "second_customer",
+                        id,
+                        None,
+                        format!(
+                            "Stripe customer {customer} paid for the tenant, whose own is {linked}"
+                        ),
+                    )
+                    .await?;
+                }
+            }
+            None => {
+                tenants::store::link_customer(self.tx, id, customer, self.now).await?;
+                self.audit(
+                    "TENANT_UPDATED",
+                    id,
+                    None,
+                    Some(json!({"stripe_customer_id": customer.as_str()})),
+                    Some(json!({"stripe_customer_id": null})),
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn new_tenant(&self) -> Result<TenantId> {
+        let profile = Profile::from_checkout(
+            &self.checkout.metadata,
+            &self.checkout.session.customer_details,
+        );
+        for id in tenants::model::candidate_ids(
+            self.metadata("company_name").as_deref(),
+            self.checkout.id.as_str(),
+        ) {
+            if tenants::store::insert(
+                self.tx,
+                &id,
+                &profile,
+                self.checkout.customer.as_ref(),
+                self.now,
+            )
+            .await?
+            {
+                let state = json!({
+                    "tenant_id": id.as_str(),
+                    "name": profile.name.as_deref().unwrap_or(id.as_str()), "status": "ACTIVE",
+                    "stripe_customer_id":
+                        self.checkout.customer.as_ref().map(StripeCustomerId::as_str),
+                });
+                self.audit("TENANT_PROVISIONED", &id, None, Some(state), None).await?;
+                return Ok(id);
+            }
+        }
+        Err(Error::Internal(format!("no tenant id is free for checkout {}", self.checkout.id)))
+    }
+
+    /// The slots that the plan brings, or word that no plan was found: what was paid for is never
+    /// taken for the smallest plan.
+    async fn slots(
+        &self,
+        tenant: &TenantId,
+        subscription: &SubscriptionId,
+        plan: Option<&Plan>,
+    ) -> Result<()> {
+        if let Some(plan) = plan {
+            let slots = allocations::store::insert_plan_defaults(
+                self.tx,
+                tenant,
+                subscription,
+                &plan.plan_id,
+                self.now,
+            )
+            .await?;
+            if slots != json!([]) {
+                self.audit(
+                    "TIER_ALLOCATIONS_SYNCED",
+                    tenant,
+                    Some(subscription),
+                    Some(slots),
+                    None,
+                )
+                .await?;
+            }
+            return Ok(());
+        }
+        self.unresolved(tenant, subscription).await
+    }
+
+    /// Says that no plan was found.
+    pub(super) async fn unresolved(
+        &self,
+        tenant: &TenantId,
+        subscription: &SubscriptionId,
+    ) -> Result<()> {
+        let named = self.metadata("plan_id");
+        self.audit(
+            "PLAN_UNRESOLVED",
+            tenant,
+            Some(subscription),
+            Some(json!({"plan_id": null, "device_limit": 0, "metadata_plan_id": named})),
+            None,
+        )
+        .await?;
+        self.flag(
+            "plan_unresolved",
+            tenant,
+            Some(subscription),
+            format!("{subscription} was paid, but no plan has its price or the name {named:?}"),
+        )
+        .await
+    }
+
+    /// Leaves the steps that make the admin's login. False where nobody is named.
+    async fn first_login(&self, tenant: &TenantId) -> Result<bool> {
+        let typed = tenants::model::filled(self.checkout.session.customer_details.email.as_deref());
+        let Some(email) = self.metadata("admin_email").or(typed) else {
+            self.flag(
+                "no_admin_email",
+                tenant,
+                None,
+                "the checkout names no mail address, so there is no login yet".to_owned(),
+            )
+            .await?;
+            return Ok(false);
+        };
+        let user = outbox::model::KeycloakUser {
+            email,
+            first_name: self.metadata("admin_first_name"),
+            last_name: self.metadata("admin_last_name"),
+        };
+        outbox::store::insert_first_login(
+            self.tx,
+            tenant,
+            self.checkout.id.as_str(),
+            &user,
+            self.now,
+        )
+        .await?;
+        Ok(true)
+    }
+
+    pub(super) async fn audit(
+        &self,
+        event_type: &'static str,
+        tenant: &TenantId,
+        subscription: Option<&SubscriptionId>,
+        new_state: Option<serde_json::Value>,
+        previous_state: Option<serde_json::Value>,
+    ) -> Result<()> {
+        let entry = Entry {
+            tenant: Some(tenant),
+            subscription,
+            stripe_event: Some(&self.event.id),
+            previous_state,
+            new_state,
+            details: Some(json!({"checkout_session_id": self.checkout.id.as_str()})),
+            ..Entry::new(event_type, Actor::Stripe, self.now)
+        };
+        audit::store::insert(self.tx, &entry).await
+    }
+
+    async fn flag(
+        &self,
+        kind: &'static str,
+        tenant: &TenantId,
+        subscription: Option<&SubscriptionId>,
+        detail: String,
+    ) -> Result<()> {
+        let flag = Flag {
+            kind,
+            tenant: Some(tenant),
+            subscription,
+            stripe_event: Some(&self.event.id),
+            detail,
+        };
+        flags::store::raise(self.tx, &flag, self.now).await
+    }
+}
+
+/// The status of a first row; none while there is to be no row.
+pub(super) fn first_status(stripe: &str) -> Result<Option<Status>> {
+    match meaning(stripe, None) {
+        Meaning::Status(status) => Ok(Some(status)),
+        Meaning::Keep => Ok(None),
+        Meaning::Unknown => Err(Error::conflict(
+            "unknown_stripe_status",
+            format!("Stripe subscription status {stripe:?} is unknown"),
+        )),
+    }
+}
+
+fn unknown_tenant(named: &str) -> Error {
+    Error::conflict(
+        "unknown_tenant",
+        format!("the paid checkout names tenant {named:?}, which does not exist"),
+    )
+}

@@ -1,0 +1,152 @@
+//! What Stripe lists against what was applied last: news that never came is found
+//! (docs/renewals.md, "Drift").
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::subscription::Cause;
+use super::{Applier, Reads, store};
+use crate::Result;
+use crate::base::ids::{StripePriceId, StripeSubscriptionId};
+use crate::domain::flags::Flag;
+use crate::domain::subscriptions::model;
+use crate::domain::subscriptions::model::Status;
+use crate::domain::{families, flags, prices};
+use crate::outside::stripe::Subscription;
+
+/// How long the events of a checkout may take before its subscription is missed.
+const ARRIVAL: SignedDuration = SignedDuration::from_hours(1);
+
+/// A page that was compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Compared {
+    /// Those of the page that we have and nobody holds.
+    pub compared: u32,
+    /// Those that differed, and were repaired.
+    pub repaired: u32,
+    /// Those that could not be.
+    pub failed: u32,
+    /// Those that pay one of our prices, and that nobody here knows.
+    pub unknown: u32,
+    /// Where the next page begins; none after the last.
+    #[serde(skip)]
+    pub next: Option<StripeSubscriptionId>,
+}
+
+impl Applier {
+    /// Compares a page of a hundred of Stripe's subscriptions with ours, and repairs what differs.
+    ///
+    /// # Errors
+    /// `Upstream`, `Database`.
+    pub async fn compare(&self, after: Option<&StripeSubscriptionId>) -> Result<Compared> {
+        self.pace().await?;
+        let page = self.stripe.subscriptions(after).await?;
+        let ids: Vec<&str> = page.data.iter().map(|listed| listed.id.as_str()).collect();
+        let ours = families::rows::find_paid_by(&self.db.connection().await?, &ids).await?;
+        let (mut compared, mut unknown) = (Compared::default(), Vec::new());
+        for listed in &page.data {
+            let Some(own) = ours.iter().find(|own| {
+                own.stripe_subscription_id.as_ref().is_some_and(|id| id.as_str() == listed.id)
+            }) else {
+                unknown.push(listed);
+                continue;
+            };
+            if own.hold_reason.is_some() {
+                continue;
+            }
+            compared.compared += 1;
+            if !differs(listed, own, self.clock.now())? {
+                continue;
+            }
+            match self
+                .follow_stripe(
+                    &StripeSubscriptionId::parse(&listed.id)?,
+                    Cause::Drift,
+                    &mut Reads::default(),
+                )
+                .await
+            {
+                Ok(done) => {
+                    compared.repaired += u32::from(done.is_some_and(|(_, changed)| changed));
+                }
+                Err(error) => {
+                    compared.failed += 1;
+                    tracing::warn!(subscription.id = %own.subscription_id, code = error.code(),
+                        %error, "what differs from Stripe could not be repaired");
+                }
+            }
+        }
+        compared.unknown = self.tell_unknown(&unknown).await?;
+        compared.next = page
+            .data
+            .last()
+            .filter(|_| page.has_more)
+            .map(|last| StripeSubscriptionId::parse(&last.id))
+            .transpose()?;
+        Ok(compared)
+    }
+
+    /// Flags running subscriptions of our prices that no checkout made subscriptions of: somebody
+    /// pays for nothing. Not one that waits for its checkout. Returns how many.
+    async fn tell_unknown(&self, listed: &[&Subscription]) -> Result<u32> {
+        let now = self.clock.now();
+        let missed = |listed: &Subscription| {
+            matches!(listed.status.as_str(), "active" | "trialing" | "past_due")
+                && listed.created().is_some_and(|created| created <= now - ARRIVAL)
+        };
+        let mut pays = Vec::new();
+        for listed in listed.iter().filter(|listed| missed(listed)) {
+            for item in &listed.items.data {
+                pays.push((StripeSubscriptionId::parse(&listed.id)?, item.price()?));
+            }
+        }
+        if pays.is_empty() {
+            return Ok(0);
+        }
+        let mut db = self.db.connection().await?;
+        let tx = db.transaction().await?;
+        let prices: Vec<StripePriceId> = pays.iter().map(|(_, price)| price.clone()).collect();
+        let ours = prices::store::find(&tx, &prices).await?;
+        pays.retain(|(_, price)| ours.iter().any(|(our, _)| our == price));
+        pays.dedup_by(|one, other| one.0 == other.0);
+        let mut told = 0;
+        for (id, _) in &pays {
+            if store::is_before_somebody(&tx, id).await? {
+                continue;
+            }
+            let detail = format!(
+                "Stripe subscription {id} pays for one of our prices, and no subscription here is \
+                 its: was its checkout lost?"
+            );
+            let flag = Flag {
+                kind: "stripe_subscription_unknown",
+                tenant: None,
+                subscription: None,
+                stripe_event: None,
+                detail,
+            };
+            flags::store::raise_while_open(&tx, &flag, now).await?;
+            told += 1;
+        }
+        tx.commit().await?;
+        Ok(told)
+    }
+}
+
+/// Whether Stripe says another thing than when its word was applied last, or should have said one
+/// by now.
+fn differs(listed: &Subscription, own: &model::Subscription, now: Timestamp) -> Result<bool> {
+    let mut same_item = false;
+    for item in &listed.items.data {
+        let same_price =
+            own.stripe_price_id.is_none() || Some(item.price()?) == own.stripe_price_id;
+        same_item |= same_price && Some(listed.period(item)?.1) == own.stripe_period_end;
+    }
+    let same = own.stripe_status.as_deref() == Some(listed.status.as_str())
+        && own.stripe_cancel_at == listed.cancel_at()
+        && own.stripe_collection_paused == listed.is_collection_paused();
+    // An invoice that was paid changes nothing in the list.
+    let is_late = matches!(own.status, Status::Active | Status::Trial) && own.term_end <= now;
+    Ok(!same || !same_item || is_late)
+}

@@ -1,0 +1,188 @@
+//! Events that tell of a customer rather than of a subscription: refunds, disputes, and the
+//! customer's own data (docs/events.md, "Notices"). Access changes only when Stripe changes the
+//! subscription.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::model::{Envelope, EventStatus};
+use super::{Applier, Outcome, store};
+use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
+use crate::domain::audit::{Actor, Entry};
+use crate::domain::flags::Flag;
+use crate::domain::tenants::model::filled;
+use crate::domain::{audit, flags, tenants};
+use crate::outside::stripe::CustomerDetails;
+use crate::{Error, Result};
+
+/// What a notice is: how the audit and the flag name it.
+fn names(event_type: &str) -> Option<(&'static str, &'static str)> {
+    Some(match event_type {
+        "charge.refunded" => ("STRIPE_CHARGE_REFUNDED", "refunded"),
+        "charge.dispute.created" => ("STRIPE_DISPUTE_CREATED", "disputed"),
+        "charge.dispute.closed" => ("STRIPE_DISPUTE_CLOSED", "dispute_closed"),
+        "customer.deleted" => ("STRIPE_CUSTOMER_DELETED", "customer_deleted"),
+        _ => return None,
+    })
+}
+
+/// Applies a notice: to the tenant whose customer it is; one that we do not know yet waits for its
+/// checkout.
+pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
+    let customer = if let Some(customer) = event.customer() {
+        customer
+    } else {
+        let charge =
+            event.object["charge"].as_str().or_else(|| event.object["charge"]["id"].as_str());
+        let charge = charge.ok_or_else(|| {
+            Error::conflict("stripe_shape", "the event's object has neither customer nor charge")
+        })?;
+        applier.pace().await?;
+        match applier.stripe.customer_of_charge(&StripeChargeId::parse(charge)?).await? {
+            Some(customer) => customer,
+            None => {
+                return applier
+                    .record(
+                        event,
+                        EventStatus::Ignored,
+                        "not ours: the charge has no customer",
+                        None,
+                    )
+                    .await;
+            }
+        }
+    };
+    // What it is now, and not what it was when the event was made.
+    let details = match event.event_type.as_str() {
+        "customer.updated" => {
+            applier.pace().await?;
+            Some(applier.stripe.customer(&customer).await?)
+        }
+        _ => None,
+    };
+    let now = applier.clock.now();
+    let mut db = applier.db.connection().await?;
+    let tx = db.transaction().await?;
+    if let Some(status) = store::claim_alone(&tx, event, Some(&customer), now)
+        .await?
+        .filter(|status| status.is_final())
+    {
+        return Ok(Outcome::quiet(status));
+    }
+    let Some(tenant) = tenants::store::find_by_customer(&tx, &customer).await? else {
+        store::finish(
+            &tx,
+            &event.id,
+            EventStatus::Waiting,
+            Some("its Stripe customer is not known here yet"),
+            None,
+            now,
+        )
+        .await?;
+        tx.commit().await?;
+        return Ok(Outcome::quiet(EventStatus::Waiting));
+    };
+    let notice = Notice { tx: &tx, event, tenant: &tenant, now };
+    match (names(&event.event_type), details) {
+        (Some(names), _) => notice.tell(&customer, names).await?,
+        (None, Some(details)) => notice.complete_profile(&customer, &details).await?,
+        (None, None) => {}
+    }
+    store::finish(&tx, &event.id, EventStatus::Applied, None, Some(&tenant), now).await?;
+    tx.commit().await?;
+    Ok(Outcome::quiet(EventStatus::Applied))
+}
+
+/// One notice in its transaction.
+struct Notice<'a> {
+    tx: &'a Transaction<'a>,
+    event: &'a Envelope,
+    tenant: &'a TenantId,
+    now: Timestamp,
+}
+
+impl Notice<'_> {
+    async fn tell(
+        &self,
+        customer: &StripeCustomerId,
+        (event_type, kind): (&'static str, &'static str),
+    ) -> Result<()> {
+        let object = &self.event.object;
+        let details = json!({"stripe_customer_id": customer, "object": object["id"],
+            "amount": object["amount"], "amount_refunded": object["amount_refunded"],
+                             "status": object["status"], "reason": object["reason"]});
+        // What this kind of object does not have says nothing.
+        let details: Value = details
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        self.audit(event_type, None, None, Some(details)).await?;
+        let detail = format!("Stripe: {} of customer {customer}", self.event.event_type);
+        let flag = Flag {
+            kind,
+            tenant: Some(self.tenant),
+            subscription: None,
+            stripe_event: Some(&self.event.id),
+            detail,
+        };
+        flags::store::raise(self.tx, &flag, self.now).await
+    }
+
+    /// Fills only what is empty: what people have written here stays, whatever is typed at Stripe.
+    async fn complete_profile(
+        &self,
+        customer: &StripeCustomerId,
+        details: &CustomerDetails,
+    ) -> Result<()> {
+        let Some(before) = tenants::store::lock_whole(self.tx, self.tenant).await? else {
+            return Ok(());
+        };
+        if before.is_deleted() || before.stripe_customer_id.as_ref() != Some(customer) {
+            return Ok(());
+        }
+        let mut after = before.clone();
+        let address = &details.address;
+        for (field, given) in [
+            (&mut after.billing_email, &details.email),
+            (&mut after.phone, &details.phone),
+            (&mut after.address_line1, &address.line1),
+            (&mut after.address_line2, &address.line2),
+            (&mut after.city, &address.city),
+            (&mut after.state_province, &address.state),
+            (&mut after.postal_code, &address.postal_code),
+            (&mut after.country, &address.country),
+        ] {
+            if field.is_none() {
+                *field = filled(given.as_deref());
+            }
+        }
+        if after == before {
+            return Ok(());
+        }
+        (after.version, after.updated_at) = (before.version + 1, self.now);
+        tenants::store::save(self.tx, &after).await?;
+        self.audit("TENANT_UPDATED", Some(json!(before)), Some(json!(after)), None).await
+    }
+
+    async fn audit(
+        &self,
+        event_type: &'static str,
+        previous_state: Option<Value>,
+        new_state: Option<Value>,
+        details: Option<Value>,
+    ) -> Result<()> {
+        let entry = Entry {
+            tenant: Some(self.tenant),
+            stripe_event: Some(&self.event.id),
+            previous_state,
+            new_state,
+            details,
+            ..Entry::new(event_type, Actor::Stripe, self.now)
+        };
+        audit::store::insert(self.tx, &entry).await
+    }
+}

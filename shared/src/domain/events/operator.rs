@@ -1,0 +1,139 @@
+//! What a person does with a recorded event: look at it, have it applied again, or say that it
+//! needs nothing.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::model::{EventDetail, EventFilter, EventRow, EventStatus};
+use super::store;
+use crate::base::ids::{StripeEventId, TenantId};
+use crate::base::paging::{Page, Slice};
+use crate::db::Db;
+use crate::domain::audit;
+use crate::domain::audit::{Actor, Entry, Person};
+use crate::outside::queue::Queue;
+use crate::{Error, Result};
+
+/// A page of events, the one recorded last first.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(
+    db: &Db,
+    filter: &EventFilter,
+    page: &Page<(Timestamp, StripeEventId)>,
+) -> Result<Slice<EventRow>> {
+    let rows = store::list(&db.connection().await?, filter, page).await?;
+    Ok(page.cut(rows, |row| (row.recorded_at, row.event_id.clone())))
+}
+
+/// An event with what it says.
+///
+/// # Errors
+/// `stripe_event_not_found`.
+pub async fn find(db: &Db, id: &StripeEventId) -> Result<EventDetail> {
+    store::find(&db.connection().await?, id).await?.ok_or_else(not_found)
+}
+
+/// Puts a waiting or failed event on the queue again, after its cause was mended.
+///
+/// The count of replays commits before the message is sent, and is part of its deduplication id: a
+/// replay is never dropped by the queue as a duplicate, and one whose send failed is simply asked
+/// for again.
+///
+/// # Errors
+/// `stripe_event_not_found`; `Conflict` (`event_final`); `Upstream` of the queue.
+pub async fn replay(
+    db: &Db,
+    queue: &Queue,
+    id: &StripeEventId,
+    operator: &Person,
+    now: Timestamp,
+) -> Result<EventDetail> {
+    let message = {
+        // The connection goes back before the queue is asked.
+        let mut db = db.connection().await?;
+        let tx = db.transaction().await?;
+        let (row, status) = lock_open(&tx, id).await?;
+        let replay = row.get::<_, i32>("replays") + 1;
+        store::count_replay(&tx, id, now).await?;
+        record(
+            &tx,
+            "STRIPE_EVENT_REPLAYED",
+            id,
+            &row,
+            status,
+            json!({"replay": replay}),
+            operator,
+            now,
+        )
+        .await?;
+        tx.commit().await?;
+        store::envelope(&row)?.replay_message(replay)
+    };
+    queue.send(message).await?;
+    find(db, id).await
+}
+
+/// Ends a waiting or failed event that needs nothing.
+///
+/// # Errors
+/// `stripe_event_not_found`; `Conflict` (`event_final`).
+pub async fn dismiss(
+    db: &Db,
+    id: &StripeEventId,
+    note: &str,
+    operator: &Person,
+    now: Timestamp,
+) -> Result<EventDetail> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let (row, status) = lock_open(&tx, id).await?;
+    store::finish(&tx, id, EventStatus::Dismissed, Some(note), None, now).await?;
+    record(&tx, "STRIPE_EVENT_DISMISSED", id, &row, status, json!({"note": note}), operator, now)
+        .await?;
+    let event = store::find(&tx, id).await?.ok_or_else(not_found)?;
+    tx.commit().await?;
+    Ok(event)
+}
+
+fn not_found() -> Error {
+    Error::not_found("stripe_event_not_found", "Stripe event not found")
+}
+
+async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<(Row, EventStatus)> {
+    let row = store::lock(tx, id).await?.ok_or_else(not_found)?;
+    let status = EventStatus::parse(row.get("status"))?;
+    if status.is_final() {
+        return Err(Error::conflict(
+            "event_final",
+            format!("Stripe event is already {}", status.as_str()),
+        ));
+    }
+    Ok((row, status))
+}
+
+#[expect(clippy::too_many_arguments, reason = "one audit row")]
+async fn record(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    id: &StripeEventId,
+    row: &Row,
+    status: EventStatus,
+    details: Value,
+    operator: &Person,
+    now: Timestamp,
+) -> Result<()> {
+    let tenant = row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?;
+    let entry = Entry {
+        tenant: tenant.as_ref(),
+        stripe_event: Some(id),
+        previous_state: Some(json!({"status": status.as_str(), "reason": row.get::<_,
+                Option<&str>>("status_reason")})),
+        details: Some(details),
+        ..Entry::new(event_type, Actor::Operator(operator), now)
+    };
+    audit::store::insert(tx, &entry).await
+}

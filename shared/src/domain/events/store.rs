@@ -1,0 +1,449 @@
+//! `stripe_events`.
+
+use std::collections::HashSet;
+
+use deadpool_postgres::{GenericClient, Object, Transaction};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::model::{Envelope, EventDetail, EventFilter, EventRow, EventStatus};
+use crate::Result;
+use crate::base::ids::{
+    StripeCustomerId, StripeEventId, StripeSessionId, StripeSubscriptionId, TenantId,
+};
+use crate::base::paging::Page;
+use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
+
+/// What is recorded of an event, if anything.
+pub async fn status(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventStatus>> {
+    let row =
+        query_opt(db, "SELECT status FROM stripe_events WHERE event_id = $1", &[&id.as_str()])
+            .await?;
+    row.map(|row| EventStatus::parse(row.get(0))).transpose()
+}
+
+const LOCKED_STATUS: &str = "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE";
+
+/// Inserts or locks the event's row, and returns what it said before this transaction. Two
+/// deliveries of one event meet here: the second waits for the first one's commit, and then reads
+/// its outcome.
+///
+/// It makes this transaction the only one that applies events of this customer, whoever else does
+/// so (queue, replay, backfill): what the rules find out about a customer who has no row yet stays
+/// true until the commit.
+pub async fn claim_alone(
+    tx: &Transaction<'_>,
+    event: &Envelope,
+    customer: Option<&StripeCustomerId>,
+    now: Timestamp,
+) -> Result<Option<EventStatus>> {
+    // In one statement: a round trip less. It finds a row that another delivery commits while it
+    // waits for the lock, as ON CONFLICT does.
+    let first = "FROM (SELECT pg_advisory_xact_lock(hashtextextended(coalesce($6, $1),
+                 0)) OFFSET 0) locked";
+    if insert(tx, first, "DO NOTHING", event, customer, (EventStatus::Waiting, None, None), now)
+        .await?
+        == 1
+    {
+        return Ok(None);
+    }
+    let row = query_one(tx, LOCKED_STATUS, &[&event.id.as_str()]).await?;
+    EventStatus::parse(row.get(0)).map(Some)
+}
+
+/// Makes this transaction the only one of the event's customer, as `claim_alone` does, and returns
+/// what is recorded of the event. The row of a new one is left to `record`: written once and not
+/// twice, to each of its indexes.
+pub async fn lock_alone(tx: &Transaction<'_>, event: &Envelope) -> Result<Option<EventStatus>> {
+    let lock = tx.prepare_cached("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").await?;
+    let (customer, id) = (event.customer(), event.id.as_str());
+    let key = customer.as_ref().map_or(id, StripeCustomerId::as_str);
+    // In one round trip. The lock is sent first, and the row is read after it: as the holder before
+    // left it.
+    let read = async { query_opt(tx, LOCKED_STATUS, &[&id]).await };
+    let (_, row) = futures::future::try_join(tx.execute(&lock, &[&key]), read).await?;
+    row.map(|row| EventStatus::parse(row.get(0))).transpose()
+}
+
+/// Records the outcome of an event, whose row may be there or not. False where another delivery has
+/// made it final meanwhile: then this one's work must not be committed.
+pub async fn record(
+    tx: &Transaction<'_>,
+    event: &Envelope,
+    status: EventStatus,
+    reason: Option<&str>,
+    tenant: Option<&TenantId>,
+    now: Timestamp,
+) -> Result<bool> {
+    let update = "DO UPDATE SET status = excluded.status, status_reason = excluded.status_reason,
+                  tenant_id = coalesce(excluded.tenant_id, e.tenant_id), lost_tries = 0,
+                  updated_at = excluded.updated_at
+                  WHERE e.status IN ('waiting', 'failed')";
+    Ok(insert(tx, "", update, event, event.customer().as_ref(), (status, reason, tenant), now)
+        .await?
+        == 1)
+}
+
+async fn insert(
+    tx: &Transaction<'_>,
+    first: &str,
+    on_conflict: &str,
+    event: &Envelope,
+    customer: Option<&StripeCustomerId>,
+    (status, reason, tenant): (EventStatus, Option<&str>, Option<&TenantId>),
+    now: Timestamp,
+) -> Result<u64> {
+    let sql = format!(
+        "INSERT INTO stripe_events AS e (event_id, event_type, api_version, livemode, created_at,
+         customer_id, object_id, stripe_subscription_id, payload, recorded_at, updated_at, status,
+         status_reason, tenant_id)
+         SELECT $1::text, $2::text, $3::text, $4::boolean, $5::timestamptz, $6::text, $7::text,
+         $8::text, $9::jsonb, $10::timestamptz, $10, $11::text, $12::text, $13::text {first}
+         ON CONFLICT (event_id) {on_conflict}"
+    );
+    let inserted = execute(
+        tx,
+        &sql,
+        &[
+            &event.id.as_str(),
+            &event.event_type,
+            &event.api_version,
+            &event.livemode,
+            &event.created,
+            &customer.map(StripeCustomerId::as_str),
+            &event.object_id(),
+            // Malformed ones are recorded as well: their handler says what is wrong.
+            &event.subscription().ok().flatten().as_ref().map(StripeSubscriptionId::as_str),
+            &(!event.slim).then(|| stored(&event.object)),
+            &now,
+            &status.as_str(),
+            &reason,
+            &tenant.map(TenantId::as_str),
+        ],
+    )
+    .await?;
+    Ok(inserted)
+}
+
+/// Makes sure that the event has a row.
+async fn ensure_row(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> Result<()> {
+    insert(
+        tx,
+        "",
+        "DO NOTHING",
+        event,
+        event.customer().as_ref(),
+        (EventStatus::Waiting, None, None),
+        now,
+    )
+    .await
+    .map(drop)
+}
+
+/// Notes that a redelivered event is tried once more, and returns how many tries came to no word,
+/// this one included.
+///
+/// A commit of its own, before the try: a consumer that dies cannot note it after.
+pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
+    let tx = db.transaction().await?;
+    ensure_row(&tx, event, now).await?;
+    let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2
+                 WHERE event_id = $1 RETURNING lost_tries";
+    let lost: i32 = query_one(&tx, count, &[&event.id.as_str(), &now]).await?.get(0);
+    tx.commit().await?;
+    Ok(lost)
+}
+
+/// Notes a try that failed for a reason that may pass: it came to a word, so its consumer lives.
+pub async fn record_transient(
+    db: &mut Object,
+    event: &Envelope,
+    error: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let tx = db.transaction().await?;
+    ensure_row(&tx, event, now).await?;
+    execute(
+        &tx,
+        "UPDATE stripe_events SET lost_tries = 0, transient_errors = transient_errors + 1,
+         last_error = $2, updated_at = $3
+         WHERE event_id = $1 AND status IN ('waiting', 'failed')",
+        &[&event.id.as_str(), &error, &now],
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+const EVENT: &str = "e.event_id, e.event_type, e.api_version, e.livemode, e.created_at,
+       e.customer_id, e.object_id, e.stripe_subscription_id, e.tenant_id, e.status,
+       e.status_reason, e.lost_tries, e.transient_errors, e.last_error, e.replays, e.recorded_at,
+       e.updated_at";
+
+fn event(row: &Row) -> Result<EventRow> {
+    let text = |column| row.get::<_, Option<&str>>(column);
+    Ok(EventRow {
+        event_id: StripeEventId::parse(row.get("event_id"))?,
+        event_type: row.get("event_type"),
+        status: EventStatus::parse(row.get("status"))?,
+        status_reason: row.get("status_reason"),
+        customer_id: text("customer_id").map(StripeCustomerId::parse).transpose()?,
+        tenant_id: text("tenant_id").map(TenantId::parse).transpose()?,
+        stripe_subscription_id: text("stripe_subscription_id")
+            .map(StripeSubscriptionId::parse)
+            .transpose()?,
+        object_id: row.get("object_id"),
+        api_version: row.get("api_version"),
+        livemode: row.get("livemode"),
+        lost_tries: row.get("lost_tries"),
+        transient_errors: row.get("transient_errors"),
+        last_error: row.get("last_error"),
+        replays: row.get("replays"),
+        created_at: row.get("created_at"),
+        recorded_at: row.get("recorded_at"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+/// A page of the events that the filter lets through, the one recorded last first, and one more.
+pub async fn list(
+    db: &impl Planner,
+    filter: &EventFilter,
+    page: &Page<(Timestamp, StripeEventId)>,
+) -> Result<Vec<EventRow>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("e.status", filter.status.map(EventStatus::as_str));
+    conditions
+        .equal("e.event_type", filter.event_type.as_ref().map(|text| text.as_str().to_owned()));
+    conditions.equal("e.customer_id", filter.customer_id.as_ref().map(ToString::to_string));
+    conditions.equal("e.tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal(
+        "e.stripe_subscription_id",
+        filter.stripe_subscription_id.as_ref().map(ToString::to_string),
+    );
+    if let Some((at, id)) = &page.after {
+        conditions.and_two("(e.recorded_at, e.event_id) < (?, ?)", *at, id.to_string());
+    }
+    let rows = conditions
+        .page(
+            db,
+            &format!("SELECT {EVENT} FROM stripe_events e"),
+            "e.recorded_at DESC, e.event_id DESC",
+            page,
+        )
+        .await?;
+    rows.iter().map(event).collect()
+}
+
+/// The rows of this clause, each with what its event says.
+fn whole(clause: &str) -> String {
+    format!("SELECT {EVENT}, e.payload FROM stripe_events e {clause}")
+}
+
+/// An event with what it says; none where it is not recorded.
+pub async fn find(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventDetail>> {
+    let row = query_opt(db, &whole("WHERE e.event_id = $1"), &[&id.as_str()]).await?;
+    row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
+}
+
+/// Which of these are recorded.
+pub async fn known(db: &impl GenericClient, ids: &[&str]) -> Result<HashSet<String>> {
+    let rows =
+        query(db, "SELECT event_id FROM stripe_events WHERE event_id = ANY($1)", &[&ids]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Books the next moment at which Stripe may be read, and returns the seconds until then.
+pub async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> {
+    Ok(query_one(db, "SELECT book_stripe_read($1)", &[&per_second]).await?.get(0))
+}
+
+/// Locks an event that a person works on; none where it is not recorded.
+pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
+    Ok(query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
+}
+
+/// The event as it was queued; what was queued without its object is so again.
+pub fn envelope(row: &Row) -> Result<Envelope> {
+    let payload: Option<Value> = row.get("payload");
+    let slim = payload.is_none();
+    let text = |column| row.get::<_, Option<&str>>(column);
+    let ids = || {
+        json!({"id": text("object_id"), "customer": text("customer_id"),
+        "subscription": text("stripe_subscription_id")})
+    };
+    Ok(Envelope {
+        id: StripeEventId::parse(row.get("event_id"))?,
+        event_type: row.get("event_type"),
+        created: row.get("created_at"),
+        livemode: row.get("livemode"),
+        api_version: row.get("api_version"),
+        object: payload.unwrap_or_else(ids),
+        slim,
+    })
+}
+
+/// Waiting events whose cause is here by now, of one customer or of all, in the order in which they
+/// happened. Those of a checkout wait for money, and so for another event.
+pub async fn ready(
+    db: &impl GenericClient,
+    customer: Option<&StripeCustomerId>,
+    limit: i64,
+) -> Result<Vec<Envelope>> {
+    let sql = whole(
+        "WHERE e.status = 'waiting' AND e.event_type NOT LIKE 'checkout.session.%'
+         AND ($1::text IS NULL OR e.customer_id = $1)
+           AND CASE WHEN e.stripe_subscription_id IS NULL
+                    THEN EXISTS (SELECT FROM tenants t WHERE t.stripe_customer_id = e.customer_id)
+                         OR EXISTS (SELECT FROM stripe_customer_aliases a
+                         WHERE a.stripe_customer_id = e.customer_id)
+                    ELSE EXISTS (SELECT FROM subscriptions s
+                    WHERE s.stripe_subscription_id = e.stripe_subscription_id) END
+         ORDER BY e.created_at, e.event_id LIMIT $2",
+    );
+    query(db, &sql, &[&customer.map(StripeCustomerId::as_str), &limit])
+        .await?
+        .iter()
+        .map(envelope)
+        .collect()
+}
+
+/// The paid checkout that waits for this Stripe subscription to be complete.
+pub async fn waiting_checkout(
+    db: &impl GenericClient,
+    id: &StripeSubscriptionId,
+) -> Result<Option<Envelope>> {
+    let sql = whole(
+        "WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed'
+         AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1",
+    );
+    query_opt(db, &sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
+}
+
+/// Whether an event of this Stripe subscription waits, or has come before a person.
+pub async fn is_before_somebody(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
+               AND status IN ('waiting', 'failed', 'dismissed'))";
+    Ok(query_one(tx, sql, &[&id.as_str()]).await?.get(0))
+}
+
+/// Ends events that have waited since before `since`; those with a price of ours in them are
+/// flagged.
+pub async fn end_waiting(
+    tx: &Transaction<'_>,
+    since: Timestamp,
+    now: Timestamp,
+    limit: i64,
+) -> Result<()> {
+    let ended = tx
+        .query(
+            "UPDATE stripe_events SET status = 'ignored',
+             status_reason = 'nothing of ours appeared within 72 hours', updated_at = $2
+             WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting'
+             AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
+                                ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+             RETURNING event_id, event_type, payload::text",
+            &[&since, &now, &limit],
+        )
+        .await?;
+    for row in &ended {
+        let (id, event_type): (&str, &str) = (row.get("event_id"), row.get("event_type"));
+        tx.execute(
+            "INSERT INTO flags (kind, stripe_event_id, detail, created_at)
+             SELECT 'never_matched', $1, $2 ||
+             ' names a price of ours, and no checkout of it came within 72 hours', $3
+             WHERE EXISTS (SELECT FROM stripe_prices p
+             WHERE strpos($4, '\"' || p.stripe_price_id || '\"') > 0)
+             ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
+            &[&id, &event_type, &now, &row.get::<_, Option<&str>>("payload")],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Counts a replay.
+pub async fn count_replay(tx: &Transaction<'_>, id: &StripeEventId, now: Timestamp) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE stripe_events SET replays = replays + 1, updated_at = $2 WHERE event_id = $1",
+        &[&id.as_str(), &now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// `PostgreSQL`'s jsonb has no NUL character. The copy here is for a person to read, so losing it
+/// costs nothing.
+fn stored(object: &Value) -> Value {
+    let text = object.to_string();
+    if text.contains("\\u0000") {
+        serde_json::from_str(&text.replace("\\u0000", "")).unwrap_or_default()
+    } else {
+        object.clone()
+    }
+}
+
+/// Records the outcome of an event whose row is locked.
+pub async fn finish(
+    tx: &Transaction<'_>,
+    id: &StripeEventId,
+    status: EventStatus,
+    reason: Option<&str>,
+    tenant: Option<&TenantId>,
+    now: Timestamp,
+) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE stripe_events SET status = $2, status_reason = $3,
+         tenant_id = coalesce($4, tenant_id), lost_tries = 0, updated_at = $5 WHERE event_id = $1",
+        &[&id.as_str(), &status.as_str(), &reason, &tenant.map(TenantId::as_str), &now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Ends the wait of the other events of a checkout, now that its outcome is known.
+pub async fn finish_waiting_checkout(
+    tx: &Transaction<'_>,
+    session: &StripeSessionId,
+    status: EventStatus,
+    reason: &str,
+    tenant: Option<&TenantId>,
+    now: Timestamp,
+) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE stripe_events SET status = $2, status_reason = $3,
+         tenant_id = coalesce($4, tenant_id), updated_at = $5
+         WHERE object_id = $1 AND status = 'waiting' AND event_type LIKE 'checkout.session.%'",
+        &[&session.as_str(), &status.as_str(), &reason, &tenant.map(TenantId::as_str), &now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Whether Stripe has said that the asynchronous payment of this checkout failed.
+pub async fn payment_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> Result<bool> {
+    let row = query_one(
+        tx,
+        "SELECT EXISTS (SELECT FROM stripe_events WHERE object_id = $1
+         AND event_type = 'checkout.session.async_payment_failed' AND status = 'applied')",
+        &[&session.as_str()],
+    )
+    .await?;
+    Ok(row.get(0))
+}
+
+/// Drops the payloads of up to `limit` final events that were recorded before then, the oldest
+/// first. Their outcome is as old as it was.
+pub async fn drop_payloads(db: &impl GenericClient, before: Timestamp, limit: i64) -> Result<u64> {
+    let sql = "UPDATE stripe_events SET payload = NULL
+               WHERE event_id IN (SELECT event_id FROM stripe_events
+                                  WHERE payload IS NOT NULL
+                                  AND status IN ('applied', 'ignored', 'dismissed')
+                                  AND recorded_at < $1
+                                  ORDER BY recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+    Ok(db.execute(sql, &[&before, &limit]).await?)
+}

@@ -1,0 +1,172 @@
+//! What Stripe's word of a subscription means for ours: pure rules, no I/O, no clock
+//! (docs/events.md, "Subscriptions").
+//!
+//! The word is present state, never an event's content: applying it twice, late or after a newer
+//! event of the same fact is harmless.
+
+use jiff::Timestamp;
+
+use crate::base::ids::StripePriceId;
+use crate::domain::plans::model::Plan;
+use crate::domain::subscriptions::model::{GRACE, Status, Subscription};
+
+/// What a status of Stripe's means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// This status of ours.
+    Status(Status),
+    /// Ours stays; where there is none, none is made.
+    Keep,
+    /// Stripe has added it since. Never taken for active: ours stays, and a person is told.
+    Unknown,
+}
+
+/// The one map of statuses (docs/events.md, "Status"). `ours` is none before the first row.
+/// Reviewed as a table in `status_machine.txt`.
+#[must_use]
+pub fn meaning(stripe: &str, ours: Option<Status>) -> Meaning {
+    match (stripe, ours) {
+        ("active", _) => Meaning::Status(Status::Active),
+        ("trialing", _) => Meaning::Status(Status::Trial),
+        // Grace is given once: who has used it up pays first.
+        ("past_due", Some(Status::Suspended | Status::Expired)) | ("incomplete", _) => {
+            Meaning::Keep
+        }
+        ("past_due", None | Some(Status::Trial | Status::Active | Status::Grace)) => {
+            Meaning::Status(Status::Grace)
+        }
+        ("unpaid" | "paused", _) => Meaning::Status(Status::Suspended),
+        ("canceled" | "incomplete_expired", _) => Meaning::Status(Status::Expired),
+        _ => Meaning::Unknown,
+    }
+}
+
+/// When grace ends that began with this unpaid moment.
+#[must_use]
+pub fn grace_end(status: Status, unpaid_since: Timestamp) -> Option<Timestamp> {
+    (status == Status::Grace).then(|| unpaid_since + GRACE)
+}
+
+/// Stripe's present word of a subscription.
+#[derive(Debug, Clone)]
+pub struct Word<'a> {
+    /// As Stripe spells it.
+    pub status: &'a str,
+    /// The present period of the plan's item, `[start, end)`, UTC.
+    pub period: (Timestamp, Timestamp),
+    /// The latest time for which nothing is due any more, or nothing yet: the present period, or
+    /// one before; none where none is known.
+    pub paid_term: Option<(Timestamp, Timestamp)>,
+    /// Since when the oldest open invoice is unpaid.
+    pub unpaid_since: Timestamp,
+    /// When Stripe will end it.
+    pub cancel_at: Option<Timestamp>,
+    /// Whether Stripe does not collect what it invoices.
+    pub is_collection_paused: bool,
+    /// The item that decides the plan.
+    pub price: Option<&'a StripePriceId>,
+    /// What that item, or else the metadata, stands for; none where nothing resolves.
+    pub plan: Option<&'a Plan>,
+    /// Of an ADDON with items of its own: all of its slots.
+    pub slots: Option<i32>,
+}
+
+impl Word<'_> {
+    /// The subscription as the word makes it, version and counts untouched. Under a hold only what
+    /// Stripe says is kept beside ours. `root_end` is the end of an ADDON's parent.
+    #[must_use]
+    pub fn applied_to(&self, before: &Subscription, root_end: Option<Timestamp>) -> Subscription {
+        let mut after = Subscription {
+            stripe_status: Some(self.status.to_owned()),
+            stripe_price_id: self.price.cloned().or_else(|| before.stripe_price_id.clone()),
+            stripe_period_end: Some(self.period.1),
+            stripe_paid_until: self.paid_term.map(|(_, end)| end).or(before.stripe_paid_until),
+            stripe_cancel_at: self.cancel_at,
+            stripe_collection_paused: self.is_collection_paused,
+            ..before.clone()
+        };
+        if before.hold_reason.is_some() {
+            return after;
+        }
+        if let Meaning::Status(status) = meaning(self.status, Some(before.status)) {
+            after.status = status;
+            // Set once for each delinquency: no later news of it makes it longer.
+            after.grace_end = before
+                .grace_end
+                .filter(|_| status == Status::Grace)
+                .or_else(|| grace_end(status, self.unpaid_since));
+        }
+        if let Some((start, end)) = self.paid_term {
+            let end = root_end.map_or(end, |root_end| end.min(root_end));
+            if end > start {
+                (after.term_start, after.term_end) = (start, end);
+            }
+        }
+        match (self.plan, self.slots) {
+            (_, Some(slots)) => after.device_limit = slots,
+            (Some(plan), None) if before.plan_id.as_ref() != Some(&plan.plan_id) => {
+                (after.plan_id, after.device_limit) =
+                    (Some(plan.plan_id.clone()), plan.device_limit);
+            }
+            _ => {}
+        }
+        after
+    }
+}
+
+/// How the audit names what Stripe's word changed: the first of these that is true.
+#[must_use]
+pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
+    let pays = matches!(after.status, Status::Active | Status::Trial);
+    match after.status {
+        Status::Expired if before.status != Status::Expired => "STRIPE_SUBSCRIPTION_DELETED",
+        Status::Grace if before.status != Status::Grace => "STRIPE_PAYMENT_FAILED",
+        _ if after.plan_id != before.plan_id => "STRIPE_PLAN_CHANGED",
+        _ if pays
+            && (after.term_end > before.term_end
+                || !matches!(before.status, Status::Active | Status::Trial)) =>
+        {
+            "STRIPE_INVOICE_PAID"
+        }
+        _ => "STRIPE_SUBSCRIPTION_UPDATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRIPE: [&str; 10] = [
+        "active",
+        "trialing",
+        "past_due",
+        "unpaid",
+        "paused",
+        "canceled",
+        "incomplete",
+        "incomplete_expired",
+        "ACTIVE",
+        "brand_new",
+    ];
+
+    #[test]
+    fn the_status_machine_is_the_reviewed_one() {
+        let mut table = vec![
+            "Stripe says          ours before → after (docs/events.md, \"Status\")".to_owned(),
+        ];
+        for stripe in STRIPE {
+            for ours in [None].into_iter().chain(Status::ALL.iter().copied().map(Some)) {
+                let after = match meaning(stripe, ours) {
+                    Meaning::Status(status) => status.as_str(),
+                    Meaning::Keep => "(stays)",
+                    Meaning::Unknown => "(stays, flagged)",
+                };
+                table.push(format!(
+                    "{stripe:<20} {:<9} → {after}",
+                    ours.map_or("(none)", Status::as_str)
+                ));
+            }
+        }
+        assert_eq!(table, include_str!("status_machine.txt").lines().collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,506 @@
+//! Stripe's word of a subscription that we have: whichever event tells of it, present state is read
+//! and applied under the root's lock (docs/events.md, "Subscriptions").
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::model::{Envelope, EventStatus};
+use super::snapshot::{News, Reads};
+use super::stripe_state::{Meaning, Word, meaning};
+use super::{Applier, Outcome, checkout, store, stripe_state};
+use crate::base::error::Service;
+use crate::base::fault;
+use crate::base::fault::Point;
+use crate::base::ids::{
+    PlanId, StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId,
+};
+use crate::domain::audit::{Actor, Entry};
+use crate::domain::families::family::Family;
+use crate::domain::families::rows::Synced;
+use crate::domain::flags::Flag;
+use crate::domain::plans::model::Plan;
+use crate::domain::subscriptions::model::{Status, Subscription, SubscriptionType};
+use crate::domain::{allocations, audit, families, flags, plans, prices, subscriptions, tenants};
+use crate::outside::stripe::Item;
+use crate::{Error, Result};
+
+/// How often a word is read anew because another writer was faster.
+const READS: u32 = 4;
+
+/// Events that a person must see, beside what their subscription's word changes.
+const TOLD: [(&str, &str, &str); 2] = [
+    (
+        "invoice.payment_action_required",
+        "STRIPE_PAYMENT_ACTION_REQUIRED",
+        "payment_action_required",
+    ),
+    ("invoice.finalization_failed", "STRIPE_FINALIZATION_FAILED", "finalization_failed"),
+];
+
+/// Why Stripe's word is read.
+#[derive(Clone, Copy)]
+pub(super) enum Cause<'a> {
+    /// An event tells that there may be news.
+    Event(&'a Envelope),
+    /// It is waited for.
+    Wanted,
+    /// It differs from what was applied last, and no event told so.
+    Drift,
+}
+
+impl<'a> Cause<'a> {
+    fn event(self) -> Option<&'a Envelope> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Wanted | Self::Drift => None,
+        }
+    }
+}
+
+impl Applier {
+    /// Applies what Stripe says now of the subscription that the event is about. One that we do not
+    /// have yet waits for its checkout. `seen` is ours, as `find_synced` found it.
+    pub(super) async fn apply_word(
+        &self,
+        event: &Envelope,
+        id: &StripeSubscriptionId,
+        seen: Option<Synced>,
+        reads: &mut Reads,
+    ) -> Result<Outcome> {
+        if let Some((status, _)) = self.follow_seen(id, seen, Cause::Event(event), reads).await? {
+            return Ok(Outcome::quiet(status));
+        }
+        // A checkout that waits because its subscription was incomplete has no news of its own.
+        let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
+        if let Some(checkout) = checkout
+            && checkout::apply(self, &checkout).await?.status == EventStatus::Applied
+            && let Some((status, _)) = self.follow_stripe(id, Cause::Event(event), reads).await?
+        {
+            return Ok(Outcome { status, wake_outbox: true });
+        }
+        self.record(
+            event,
+            EventStatus::Waiting,
+            "its Stripe subscription is not known here yet",
+            None,
+        )
+        .await
+    }
+
+    /// Has Stripe's present word applied where no event tells of it: after a hold, or where it is
+    /// overdue. False where we do not have it.
+    ///
+    /// # Errors
+    /// `Upstream`, `Database`; what makes an event fail.
+    pub async fn catch_up(&self, id: &StripeSubscriptionId) -> Result<bool> {
+        Ok(self.follow_stripe(id, Cause::Wanted, &mut Reads::default()).await?.is_some())
+    }
+
+    /// What became of the event, and whether the word changed anything; none where we do not have
+    /// the subscription.
+    pub(super) async fn follow_stripe(
+        &self,
+        id: &StripeSubscriptionId,
+        cause: Cause<'_>,
+        reads: &mut Reads,
+    ) -> Result<Option<(EventStatus, bool)>> {
+        let seen = families::rows::find_synced(&self.db.connection().await?, id).await?;
+        self.follow_seen(id, seen, cause, reads).await
+    }
+
+    /// The count in `seen` is taken before a read begins, and compared under the lock.
+    async fn follow_seen(
+        &self,
+        id: &StripeSubscriptionId,
+        mut seen: Option<Synced>,
+        cause: Cause<'_>,
+        reads: &mut Reads,
+    ) -> Result<Option<(EventStatus, bool)>> {
+        for _ in 0..READS {
+            let Some((own, sync)) = seen else { return Ok(None) };
+            let news = match reads.of(id, sync) {
+                Some(news) => news,
+                None => self.news(id).await?,
+            };
+            fault::point(Point::WordRead);
+            if let Some(done) = self.try_follow(&own, sync, cause, &news).await? {
+                reads.keep(id, sync + 1, news);
+                return Ok(Some(done));
+            }
+            seen = families::rows::find_synced(&self.db.connection().await?, id).await?;
+        }
+        Err(Error::unavailable(
+            Service::Stripe,
+            format!("subscription {id} is changing faster than it can be read"),
+        ))
+    }
+
+    /// None where another word was applied since `sync`.
+    async fn try_follow(
+        &self,
+        own: &SubscriptionId,
+        sync: i64,
+        cause: Cause<'_>,
+        news: &News,
+    ) -> Result<Option<(EventStatus, bool)>> {
+        let now = self.clock.now();
+        let event = cause.event();
+        let mut db = self.db.connection().await?;
+        let tx = db.transaction().await?;
+        if let Some(event) = event
+            && let Some(status) =
+                store::lock_alone(&tx, event).await?.filter(|status| status.is_final())
+        {
+            return Ok(Some((status, false)));
+        }
+        let named =
+            tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
+        let (family, resolved) = futures::join!(
+            families::locks::lock(&tx, own),
+            resolve(&tx, &news.subscription, named.as_deref())
+        );
+        let family = family?.ok_or_else(subscriptions::not_found)?;
+        let before = family.member(own).ok_or_else(subscriptions::not_found)?;
+        if before.stripe_sync != sync {
+            // What an older word stands for is nobody's error.
+            return Ok(None);
+        }
+        let following = Following { tx: &tx, family: &family, before, cause, now };
+        let changed = following.apply(news, &resolved?).await?;
+        fault::point(Point::WordApplied);
+        if let Some(event) = event {
+            following.tell(event).await?;
+        }
+        tx.commit().await?;
+        fault::point(Point::WordCommitted);
+        tracing::info!(stripe.event_id = event.map(|event| event.id.as_str()),
+            subscription.id = %own, changed, "Stripe's word applied");
+        Ok(Some((EventStatus::Applied, changed)))
+    }
+}
+
+/// One word in its transaction, its family locked.
+struct Following<'a> {
+    tx: &'a Transaction<'a>,
+    family: &'a Family,
+    before: &'a Subscription,
+    cause: Cause<'a>,
+    now: Timestamp,
+}
+
+/// What a Stripe subscription's items and metadata stand for.
+pub(super) struct Resolved<'a> {
+    pub plan: Option<Plan>,
+    /// The plan item's price, else the first that is not for slots.
+    pub price: Option<StripePriceId>,
+    /// Whether the price itself is mapped to the plan.
+    pub by_price: bool,
+    /// The plan's item, else the first: its period is the term.
+    pub item: &'a Item,
+    /// Slots by tier.
+    pub slots: Vec<(i32, i32)>,
+}
+
+impl Resolved<'_> {
+    /// As many devices as slots of all tiers.
+    pub fn devices(&self) -> i32 {
+        self.slots.iter().fold(0, |sum, (_, slots)| sum.saturating_add(*slots))
+    }
+}
+
+/// By price first, whichever item's it is, by metadata second (docs/events.md, "Which plan").
+///
+/// # Errors
+/// `Conflict`: `two_plans`, `stripe_shape`.
+pub(super) async fn resolve<'a>(
+    tx: &Transaction<'_>,
+    subscription: &'a crate::outside::stripe::Subscription,
+    named: Option<&str>,
+) -> Result<Resolved<'a>> {
+    let items = &subscription.items.data;
+    let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
+        return Err(Error::conflict(
+            "stripe_shape",
+            format!(
+                "Stripe subscription {} has no items, or more than one page of them",
+                subscription.id
+            ),
+        ));
+    };
+    let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
+    let known = prices::store::find(tx, &prices).await?;
+    let mut slots: Vec<(i32, i32)> = Vec::new();
+    for (item, price) in items.iter().zip(&prices) {
+        let Some(tier) = prices::tier_of(price, &known) else { continue };
+        let quantity = i32::try_from(item.quantity.unwrap_or(1)).unwrap_or(i32::MAX);
+        match slots.iter_mut().find(|(held, _)| *held == tier) {
+            Some((_, count)) => *count = count.saturating_add(quantity),
+            None => slots.push((tier, quantity)),
+        }
+    }
+    slots.sort_unstable();
+    if let Some((index, price, plan)) = plans::model::plan_item(&prices, &known)? {
+        let plan = plans::store::find(tx, &plan).await?;
+        return Ok(Resolved {
+            plan,
+            price: Some(price.clone()),
+            by_price: true,
+            item: &items[index],
+            slots,
+        });
+    }
+    let plan = match named.and_then(|id| PlanId::parse(id).ok()) {
+        Some(id) => plans::store::find(tx, &id).await?,
+        None => None,
+    };
+    let price = prices.iter().find(|price| prices::tier_of(price, &known).is_none()).cloned();
+    Ok(Resolved { plan, price, by_price: false, item: first, slots })
+}
+
+impl Following<'_> {
+    /// Writes what the word changes, of the subscription and of what hangs on it, and what became
+    /// of the event. False where the first is nothing.
+    async fn apply(&self, news: &News, resolved: &Resolved<'_>) -> Result<bool> {
+        let before = self.before;
+        let is_addon = before.subscription_type == SubscriptionType::Addon;
+        let slots = (is_addon && !resolved.slots.is_empty()).then_some(&resolved.slots);
+        // The metadata is the checkout's, and may name a plan that was left since: it counts only
+        // where there is no plan yet.
+        let plan = resolved.plan.as_ref().filter(|_| resolved.by_price || before.plan_id.is_none());
+        let mut word = news.word(resolved.item, resolved.price.as_ref(), plan)?;
+        word.slots = slots.map(|_| resolved.devices());
+        let root_end = is_addon.then_some(self.family.root.term_end);
+        let after = word.applied_to(before, root_end);
+        self.warn(&word, resolved, slots.is_some(), before).await?;
+        let mut tier_slots = Value::Null;
+        if before.hold_reason.is_none() {
+            if after.plan_id != before.plan_id && slots.is_none() {
+                tier_slots = allocations::take_plan(
+                    self.tx,
+                    self.family,
+                    &after,
+                    before.plan_id.as_ref(),
+                    self.now,
+                )
+                .await?;
+            } else if let Some(slots) = slots {
+                tier_slots = allocations::take_slots(
+                    self.tx,
+                    self.family,
+                    &after.subscription_id,
+                    slots,
+                    self.now,
+                )
+                .await?;
+            }
+        }
+        if after == *before && tier_slots.is_null() {
+            let reason =
+                if before.hold_reason.is_some() { "held: kept beside ours" } else { "nothing new" };
+            futures::try_join!(
+                families::rows::count_sync(self.tx, &before.subscription_id),
+                self.finish(Some(reason))
+            )?;
+            return Ok(false);
+        }
+        if after.status.is_live() && !before.status.is_live() {
+            // A deleted tenant's stays dead; and this one is not deleted before the commit.
+            tenants::store::share(self.tx, &before.tenant_id).await?;
+        }
+        let details = (!tier_slots.is_null()).then(|| json!({"tier_slots": tier_slots}));
+        let counted = Subscription { stripe_sync: before.stripe_sync + 1, ..after.clone() };
+        futures::try_join!(self.save(before, counted, details), self.finish(None))?;
+        if before.subscription_type == SubscriptionType::Main {
+            self.carry_addons(&after).await?;
+            if after.stripe_price_id != before.stripe_price_id {
+                // By another interval, slots have another price.
+                subscriptions::charge_for_slots(self.tx, self.family, self.now).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Flags what a person must look at, once when it begins.
+    async fn warn(
+        &self,
+        word: &Word<'_>,
+        resolved: &Resolved<'_>,
+        brings_slots: bool,
+        before: &Subscription,
+    ) -> Result<()> {
+        let id = &before.subscription_id;
+        if meaning(word.status, Some(before.status)) == Meaning::Unknown
+            && before.stripe_status.as_deref() != Some(word.status)
+        {
+            self.flag(
+                "unknown_stripe_status",
+                format!(
+                    "{id} is {:?} at Stripe, which nothing here knows; it stays {}",
+                    word.status,
+                    before.status.as_str()
+                ),
+            )
+            .await?;
+        }
+        if word.is_collection_paused && !before.stripe_collection_paused {
+            self.flag(
+                "collection_paused",
+                format!("Stripe makes invoices for {id}, and does not collect them"),
+            )
+            .await?;
+        }
+        if !resolved.by_price
+            && !brings_slots
+            && resolved.price.is_some()
+            && resolved.price != before.stripe_price_id
+        {
+            let entry = Entry {
+                details: Some(
+                    json!({"stripe_price_id": resolved.price, "plan_id": before.plan_id}),
+                ),
+                ..self.entry("PLAN_UNRESOLVED", &before.subscription_id)
+            };
+            audit::store::insert(self.tx, &entry).await?;
+            self.flag(
+                "plan_unresolved",
+                format!("{id} pays by a price that is no plan's; it keeps what it has"),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What a MAIN's word does to its ADDONs: they end with it, and when it does.
+    async fn carry_addons(&self, root: &Subscription) -> Result<()> {
+        let details = || Some(json!({"with_parent": root.subscription_id}));
+        let mut charged = Vec::new();
+        for addon in self.family.addons.iter().filter(|addon| addon.status != Status::Expired) {
+            let own = addon.stripe_subscription_id.is_some();
+            let mut after = addon.clone();
+            if root.status == Status::Expired {
+                if own {
+                    charged.push(addon.subscription_id.as_str());
+                    continue;
+                }
+                (after.status, after.grace_end) = (Status::Expired, None);
+            } else {
+                let end = addon
+                    .stripe_paid_until
+                    .filter(|_| own)
+                    .map_or(root.term_end, |end| end.min(root.term_end));
+                if addon.hold_reason.is_some() || end <= addon.term_start {
+                    continue;
+                }
+                after.term_end = end;
+            }
+            if after != *addon {
+                self.save(addon, after, details()).await?;
+            }
+        }
+        // It may be charged on: for nothing, but that is for a person to end.
+        if charged.is_empty() || self.before.status == Status::Expired {
+            return Ok(());
+        }
+        self.flag(
+            "addon_still_charged",
+            format!(
+                "{} has ended, and Stripe still charges for {}",
+                root.subscription_id,
+                charged.join(", ")
+            ),
+        )
+        .await
+    }
+
+    /// Records what became of the event.
+    async fn finish(&self, reason: Option<&str>) -> Result<()> {
+        let Some(event) = self.cause.event() else { return Ok(()) };
+        if store::record(
+            self.tx,
+            event,
+            EventStatus::Applied,
+            reason,
+            Some(&self.before.tenant_id),
+            self.now,
+        )
+        .await?
+        {
+            return Ok(());
+        }
+        Err(Error::conflict("event_final", format!("another delivery of {} was faster", event.id)))
+    }
+
+    async fn save(
+        &self,
+        before: &Subscription,
+        changed: Subscription,
+        details: Option<Value>,
+    ) -> Result<()> {
+        let after = Subscription { version: before.version + 1, updated_at: self.now, ..changed };
+        let (previous_state, new_state) = (Some(json!(before)), Some(json!(after)));
+        let change = stripe_state::event_type(before, &after);
+        let (event_type, details) = match self.cause {
+            Cause::Drift => {
+                ("STRIPE_DRIFT_REPAIRED", Some(json!({"change": change, "also": details})))
+            }
+            Cause::Event(_) | Cause::Wanted => (change, details),
+        };
+        let entry = Entry {
+            previous_state,
+            new_state,
+            details,
+            ..self.entry(event_type, &before.subscription_id)
+        };
+        // At once, in one round trip.
+        futures::try_join!(
+            families::rows::save(self.tx, &after),
+            audit::store::insert(self.tx, &entry)
+        )
+        .map(drop)
+    }
+
+    /// Audits and flags an event that means something by itself.
+    async fn tell(&self, event: &Envelope) -> Result<()> {
+        let Some((_, event_type, flag)) = TOLD.iter().find(|(told, ..)| *told == event.event_type)
+        else {
+            return Ok(());
+        };
+        let entry = Entry {
+            details: Some(json!({"invoice_id": event.object_id()})),
+            ..self.entry(event_type, &self.before.subscription_id)
+        };
+        audit::store::insert(self.tx, &entry).await?;
+        self.flag(flag, format!("Stripe: {} of {}", event.event_type, self.before.subscription_id))
+            .await
+    }
+
+    fn event(&self) -> Option<&StripeEventId> {
+        self.cause.event().map(|event| &event.id)
+    }
+
+    fn entry<'b>(
+        &'b self,
+        event_type: &'static str,
+        subscription: &'b SubscriptionId,
+    ) -> Entry<'b> {
+        let tenant = Some(&self.before.tenant_id);
+        Entry {
+            tenant,
+            subscription: Some(subscription),
+            stripe_event: self.event(),
+            ..Entry::new(event_type, Actor::Stripe, self.now)
+        }
+    }
+
+    async fn flag(&self, kind: &'static str, detail: String) -> Result<()> {
+        let flag = Flag {
+            kind,
+            tenant: Some(&self.before.tenant_id),
+            subscription: Some(&self.before.subscription_id),
+            stripe_event: self.event(),
+            detail,
+        };
+        flags::store::raise(self.tx, &flag, self.now).await
+    }
+}

@@ -1,0 +1,251 @@
+//! Locks families, and keeps their counts: `subscriptions` and `subscription_tier_allocations`.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::family::{Allocation, Family};
+use super::rows::{COLUMNS, subscription};
+use crate::Result;
+use crate::base::ids::{SubscriptionId, TenantId};
+use crate::db::{execute, prepare_keys, query, query_keys};
+use crate::domain::subscriptions::model::{LIVE, Status, Subscription};
+
+/// Locks the family of this subscription; none where there is no such subscription, or row-level
+/// security hides it.
+pub async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Family>> {
+    Ok(lock_all(tx, &[id]).await?.pop())
+}
+
+/// Locks the families of these subscriptions, by their roots' ids, and reads them; each once.
+pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
+    let keys: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
+    let lock = |given: &str| {
+        format!(
+            "SELECT subscription_id FROM subscriptions WHERE subscription_id IN ({})
+             ORDER BY subscription_id FOR NO KEY UPDATE",
+            roots(given)
+        )
+    };
+    // In one round trip. The lock is parsed beforehand, so that it is the first to be sent; the
+    // others run after it, and so with the lock held: only then do the rows say what stays
+    // true.
+    prepare_keys(tx, lock, &keys).await?;
+    let (_, families) =
+        futures::future::try_join(async { Ok(query_keys(tx, lock, &keys).await?) }, read(tx, ids))
+            .await?;
+    Ok(families)
+}
+
+/// Locks every family of a tenant that could take a device: those with a live root.
+pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Family>> {
+    let live = LIVE.map(Status::as_str);
+    let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
+               AND parent_subscription_id IS NULL AND status = ANY($2)
+               ORDER BY subscription_id FOR NO KEY UPDATE";
+    let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
+    let roots =
+        rows.iter().map(|row| SubscriptionId::parse(row.get(0))).collect::<Result<Vec<_>>>()?;
+    read(tx, &roots.iter().collect::<Vec<_>>()).await
+}
+
+/// Every family of a tenant whose root has not expired, unlocked.
+pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<Family>> {
+    let roots = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
+                 AND parent_subscription_id IS NULL AND status <> 'EXPIRED'";
+    let tenant = tenant.as_str();
+    let (members, allocations, of): (_, _, [&(dyn ToSql + Sync); 1]) =
+        (members(roots), allocations(roots), [&tenant]);
+    let (members, allocations) =
+        futures::try_join!(query(db, &members, &of), query(db, &allocations, &of))?;
+    families(&members, &allocations)
+}
+
+/// The family of this subscription, unlocked; none as in `lock`.
+pub async fn find(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Family>> {
+    Ok(read(db, &[id]).await?.pop())
+}
+
+/// The families of these subscriptions.
+async fn read(db: &impl GenericClient, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    // At once: PostgreSQL answers both in one round trip.
+    let members = query_keys(db, |given| members(&roots(given)), &ids);
+    let (members, allocations) =
+        futures::try_join!(members, query_keys(db, |given| allocations(&roots(given)), &ids))?;
+    families(&members, &allocations)
+}
+
+/// The roots' ids of the families of some subscriptions.
+fn roots(given: &str) -> String {
+    format!(
+        "SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions
+         WHERE subscription_id {given}"
+    )
+}
+
+/// The condition that a subscription is in the family of one of these roots. As an array, because
+/// `OR` over sub-selects uses no index.
+fn of(roots: &str) -> String {
+    format!(
+        "s.subscription_id = ANY(ARRAY({roots})) OR s.parent_subscription_id = ANY(ARRAY({roots}))"
+    )
+}
+
+fn members(roots: &str) -> String {
+    format!("SELECT {COLUMNS} FROM subscriptions s WHERE {} ORDER BY s.subscription_id", of(roots))
+}
+
+fn allocations(roots: &str) -> String {
+    format!(
+        "SELECT a.id, a.subscription_id, a.tier_id, a.slot_limit, a.slots_used, a.counted_by_hand,
+         a.version
+         FROM subscription_tier_allocations a JOIN subscriptions s
+         ON s.subscription_id = a.subscription_id WHERE {} ORDER BY a.tier_id",
+        of(roots)
+    )
+}
+
+/// Families of their rows.
+fn families(members: &[Row], allocations: &[Row]) -> Result<Vec<Family>> {
+    let members: Vec<Subscription> = members.iter().map(subscription).collect::<Result<_>>()?;
+    let allocations: Vec<Allocation> = allocations
+        .iter()
+        .map(|row| {
+            Ok(Allocation {
+                id: row.get("id"),
+                subscription: SubscriptionId::parse(row.get("subscription_id"))?,
+                tier: row.get("tier_id"),
+                slot_limit: row.get("slot_limit"),
+                slots_used: row.get("slots_used"),
+                counted_by_hand: row.get("counted_by_hand"),
+                version: row.get("version"),
+            })
+        })
+        .collect::<Result<_>>()?;
+    let family = |root: &&Subscription| {
+        let addons: Vec<Subscription> = members
+            .iter()
+            .filter(|member| member.parent_subscription_id.as_ref() == Some(&root.subscription_id))
+            .cloned()
+            .collect();
+        let of_family = |id: &SubscriptionId| {
+            *id == root.subscription_id || addons.iter().any(|addon| addon.subscription_id == *id)
+        };
+        let allocations =
+            allocations.iter().filter(|held| of_family(&held.subscription)).cloned().collect();
+        Family { root: (*root).clone(), addons, allocations }
+    };
+    Ok(members
+        .iter()
+        .filter(|member| member.parent_subscription_id.is_none())
+        .collect::<Vec<_>>()
+        .iter()
+        .map(family)
+        .collect())
+}
+
+/// Counts devices that came to a member (or left it, below 0).
+pub async fn add_devices(
+    tx: &Transaction<'_>,
+    id: &SubscriptionId,
+    devices: i32,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE subscriptions SET active_device_count = active_device_count + $2,
+               updated_at = $3 WHERE subscription_id = $1";
+    execute(tx, sql, &[&id.as_str(), &devices, &now]).await?;
+    Ok(())
+}
+
+/// Counts slots of a tier that the family of this root took (or freed, below 0). An operator may
+/// have set the count by hand to less than the devices: it never falls below 0.
+pub async fn add_slots(
+    tx: &Transaction<'_>,
+    root: &SubscriptionId,
+    tier: i32,
+    slots: i32,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations
+               SET slots_used = greatest(slots_used + $3, 0), updated_at = $4
+               WHERE subscription_id = $1 AND tier_id = $2";
+    execute(tx, sql, &[&root.as_str(), &tier, &slots, &now]).await?;
+    Ok(())
+}
+
+/// Counts a device of the family of this root whose tier changes: one slot less of the old, one
+/// more of the other; none where there is none. Never below 0, as above.
+pub async fn move_slot(
+    tx: &Transaction<'_>,
+    root: &SubscriptionId,
+    from: Option<i32>,
+    to: Option<i32>,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations
+               SET slots_used = greatest(slots_used + CASE WHEN tier_id = $3 THEN 1
+               ELSE -1 END, 0), updated_at = $4
+               WHERE subscription_id = $1 AND tier_id IN ($2, $3)";
+    execute(tx, sql, &[&root.as_str(), &from, &to, &now]).await?;
+    Ok(())
+}
+
+/// Makes sure that the root has a row to count a tier's slots in.
+pub async fn ensure_row(
+    tx: &Transaction<'_>,
+    root: &Subscription,
+    tier: i32,
+    now: Timestamp,
+) -> Result<()> {
+    let sql =
+        "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit,
+         created_at, updated_at) VALUES ($1, $2, $3, 0, $4, $4)
+               ON CONFLICT (subscription_id, tier_id) DO NOTHING";
+    execute(tx, sql, &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &tier, &now])
+        .await?;
+    Ok(())
+}
+
+/// Counts anew, after devices of `members` went to `to`, which is a root: places on each, slots on
+/// the roots' rows, made where they are missing.
+pub async fn recount(
+    tx: &Transaction<'_>,
+    members: &[&SubscriptionId],
+    roots: &[&SubscriptionId],
+    to: &SubscriptionId,
+    now: Timestamp,
+) -> Result<()> {
+    let ids = |of: &[&SubscriptionId]| -> Vec<String> {
+        of.iter().chain([&to]).map(ToString::to_string).collect()
+    };
+    let sql = "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id,
+               slot_limit, created_at, updated_at)
+         SELECT DISTINCT tenant_id, subscription_id, tier_id, 0, $2::timestamptz, $2::timestamptz
+         FROM devices WHERE subscription_id = $1 AND tier_id IS NOT NULL
+         ON CONFLICT (subscription_id, tier_id) DO NOTHING";
+    execute(tx, sql, &[&to.as_str(), &now]).await?;
+    execute(
+        tx,
+        "UPDATE subscriptions s SET active_device_count = (SELECT count(*) FROM devices d
+         WHERE d.subscription_id = s.subscription_id), updated_at = $2
+         WHERE s.subscription_id = ANY($1)",
+        &[&ids(members), &now],
+    )
+    .await?;
+    execute(
+        tx,
+        "UPDATE subscription_tier_allocations a
+         SET slots_used = (SELECT count(*) FROM devices d JOIN subscriptions s
+         ON s.subscription_id = d.subscription_id
+                           WHERE coalesce(s.parent_subscription_id,
+                           s.subscription_id) = a.subscription_id
+                           AND d.tier_id = a.tier_id), counted_by_hand = false, updated_at = $2
+         WHERE a.subscription_id = ANY($1)",
+        &[&ids(roots), &now],
+    )
+    .await?;
+    Ok(())
+}

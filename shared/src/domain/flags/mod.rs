@@ -1,0 +1,82 @@
+//! Flags: what a person should look at. An event flags one thing once, however often it is tried; a
+//! flag ends with a note, and is never deleted.
+
+pub mod model;
+pub(crate) mod store;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::base::fields::Note;
+use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
+use crate::base::paging::{Page, Slice};
+use crate::db::Db;
+use crate::domain::audit;
+use crate::domain::audit::{Actor, Entry, Person};
+use crate::{Error, Result};
+use model::{FlagFilter, FlagRow};
+
+/// One thing to look at.
+#[derive(Debug, Clone)]
+pub struct Flag<'a> {
+    /// Stable kind, e.g. `plan_unresolved` (docs/events.md, "Flags").
+    pub kind: &'static str,
+    /// Whose.
+    pub tenant: Option<&'a TenantId>,
+    /// Which subscription.
+    pub subscription: Option<&'a SubscriptionId>,
+    /// What showed it.
+    pub stripe_event: Option<&'a StripeEventId>,
+    /// For a person.
+    pub detail: String,
+}
+
+/// A page of flags, newest first.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(
+    db: &Db,
+    filter: &FlagFilter,
+    page: &Page<(Timestamp, i64)>,
+) -> Result<Slice<FlagRow>> {
+    let rows = store::list(&db.connection().await?, filter, page).await?;
+    Ok(page.cut(rows, |row| (row.created_at, row.flag_id)))
+}
+
+/// Ends an open flag.
+///
+/// # Errors
+/// `flag_not_found`; `Conflict` (`flag_resolved`).
+pub async fn resolve(db: &Db, by: &Person, id: i64, note: Note, now: Timestamp) -> Result<FlagRow> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let before = store::lock(&tx, id)
+        .await?
+        .ok_or_else(|| Error::not_found("flag_not_found", "Flag not found"))?;
+    if let Some(at) = before.resolved_at {
+        let who = before.resolved_by.as_deref().unwrap_or("somebody");
+        return Err(Error::conflict(
+            "flag_resolved",
+            format!("Flag was already resolved by {who} at {at}"),
+        ));
+    }
+    let flag = FlagRow {
+        resolved_at: Some(now),
+        resolved_by: Some(by.id.clone()),
+        resolution_note: Some(note.into_string()),
+        ..before.clone()
+    };
+    store::save_resolution(&tx, &flag).await?;
+    let entry = Entry {
+        tenant: flag.tenant_id.as_ref(),
+        subscription: flag.subscription_id.as_ref(),
+        stripe_event: flag.stripe_event_id.as_ref(),
+        previous_state: Some(json!(before)),
+        new_state: Some(json!(flag)),
+        ..Entry::new("FLAG_RESOLVED", Actor::Operator(by), now)
+    };
+    audit::store::insert(&tx, &entry).await?;
+    tx.commit().await?;
+    Ok(flag)
+}

@@ -1,0 +1,113 @@
+//! `flags`.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::Flag;
+use super::model::{FlagFilter, FlagRow};
+use crate::Result;
+use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
+use crate::base::paging::Page;
+use crate::db::{Conditions, Planner, execute, query_opt};
+
+const FLAG: &str = "SELECT flag_id, kind, tenant_id, subscription_id, stripe_event_id, detail,
+                    created_at, resolved_at, resolved_by, resolution_note FROM flags";
+
+fn flag(row: &Row) -> Result<FlagRow> {
+    let text = |column| row.get::<_, Option<&str>>(column);
+    Ok(FlagRow {
+        flag_id: row.get("flag_id"),
+        kind: row.get("kind"),
+        tenant_id: text("tenant_id").map(TenantId::parse).transpose()?,
+        subscription_id: text("subscription_id").map(SubscriptionId::parse).transpose()?,
+        stripe_event_id: text("stripe_event_id").map(StripeEventId::parse).transpose()?,
+        detail: row.get("detail"),
+        created_at: row.get("created_at"),
+        resolved_at: row.get("resolved_at"),
+        resolved_by: row.get("resolved_by"),
+        resolution_note: row.get("resolution_note"),
+    })
+}
+
+/// Raises a flag, unless its event has raised it before.
+pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
+    execute(
+        tx,
+        "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
+        &[
+            &flag.kind,
+            &flag.tenant.map(TenantId::as_str),
+            &flag.subscription.map(SubscriptionId::as_str),
+            &flag.stripe_event.map(StripeEventId::as_str),
+            &flag.detail,
+            &now,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Raises a flag that no event tells of, unless one that says the same is open.
+pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
+    execute(
+        tx,
+        "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at)
+         SELECT $1, $2, $3, $4, $5
+         WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1
+         AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
+        &[
+            &flag.kind,
+            &flag.tenant.map(TenantId::as_str),
+            &flag.subscription.map(SubscriptionId::as_str),
+            &flag.detail,
+            &now,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A page of the flags that the filter lets through, newest first, and one more.
+pub async fn list(
+    db: &impl Planner,
+    filter: &FlagFilter,
+    page: &Page<(Timestamp, i64)>,
+) -> Result<Vec<FlagRow>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("kind", filter.kind.as_ref().map(|text| text.as_str().to_owned()));
+    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));
+    if let Some(resolved) = filter.status.resolved() {
+        conditions.plain(if resolved { "resolved_at IS NOT NULL" } else { "resolved_at IS NULL" });
+    }
+    if let Some((at, id)) = page.after {
+        conditions.and_two("(created_at, flag_id) < (?, ?)", at, id);
+    }
+    conditions
+        .page(db, FLAG, "created_at DESC, flag_id DESC", page)
+        .await?
+        .iter()
+        .map(flag)
+        .collect()
+}
+
+/// The flag of this number, and nobody else ends it before this transaction does.
+pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
+    let row = query_opt(tx, &format!("{FLAG} WHERE flag_id = $1 FOR UPDATE"), &[&id]).await?;
+    row.as_ref().map(flag).transpose()
+}
+
+/// Writes how a locked flag ended.
+pub async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE flags SET resolved_at = $2, resolved_by = $3, resolution_note = $4
+         WHERE flag_id = $1",
+        &[&flag.flag_id, &flag.resolved_at, &flag.resolved_by, &flag.resolution_note],
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! `idempotency_keys`.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Key;
+use crate::Result;
+use crate::base::ids::TenantId;
+use crate::db::{execute, query_one, query_opt};
+
+/// Whether no other transaction works under this key. Held until the end of this one.
+pub async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
+    let row =
+        query_one(tx, "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&key.scope()])
+            .await?;
+    Ok(row.get(0))
+}
+
+/// What was asked and answered since.
+pub async fn find(
+    tx: &Transaction<'_>,
+    key: &Key,
+    since: Timestamp,
+) -> Result<Option<(Vec<u8>, Value)>> {
+    let row = query_opt(
+        tx,
+        "SELECT request, answer FROM idempotency_keys
+             WHERE subject = $1 AND tenant_id IS NOT DISTINCT FROM $2 AND route = $3 AND key = $4
+             AND created_at > $5",
+        &[&key.subject, &key.tenant.as_ref().map(TenantId::as_str), &key.route, &key.text, &since],
+    )
+    .await?;
+    Ok(row.map(|row| (row.get("request"), row.get("answer"))))
+}
+
+/// Keeps an answer, in place of one that is too old.
+pub async fn insert(tx: &Transaction<'_>, key: &Key, answer: &Value, now: Timestamp) -> Result<()> {
+    execute(
+        tx,
+        "INSERT INTO idempotency_keys (subject, tenant_id, route, key, request, answer, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT ON CONSTRAINT idempotency_keys_scope
+         DO UPDATE SET request = excluded.request, answer = excluded.answer,
+         created_at = excluded.created_at",
+        &[
+            &key.subject,
+            &key.tenant.as_ref().map(TenantId::as_str),
+            &key.route,
+            &key.text,
+            &key.request,
+            &answer,
+            &now,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Deletes up to `limit` answers that were kept until then, the oldest first. One that is replaced
+/// at this moment is a new one, and stays.
+pub async fn delete_until(db: &impl GenericClient, until: Timestamp, limit: i64) -> Result<u64> {
+    let sql = "DELETE FROM idempotency_keys WHERE created_at <= $1
+               AND ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at <= $1
+               ORDER BY created_at LIMIT $2))";
+    Ok(db.execute(sql, &[&until, &limit]).await?)
+}

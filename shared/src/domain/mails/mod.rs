@@ -1,0 +1,118 @@
+//! Mails: what a customer and the operators are told, and when it is no longer true (docs/mail.md).
+//! They are steps of the outbox.
+//!
+//! What a mail says is read when it is sent: address, names, plan and present state.
+
+pub mod model;
+pub(crate) mod store;
+pub mod wording;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::base::ids::SubscriptionId;
+use crate::db::Db;
+use crate::outside::smtp::{Letter, Mailer};
+use crate::{Error, Result};
+use model::{Digest, MailKind, Notice, Part};
+use wording::Content;
+
+/// How long the database may take over what a mail is made of.
+const READ_BUDGET: Duration = Duration::from_secs(10);
+
+/// What became of a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The mail server has it.
+    Sent {
+        /// Of the message.
+        message_id: String,
+        /// To whom.
+        to: String,
+        /// What it was about; none of the digest.
+        about: Option<(MailKind, SubscriptionId)>,
+    },
+    /// It was no longer so.
+    Overtaken,
+    /// There is nobody to send it to.
+    NoAddress,
+}
+
+/// What is to be sent, and about what.
+struct Ready {
+    to: String,
+    content: Content,
+    name: String,
+    about: Option<(MailKind, SubscriptionId)>,
+}
+
+/// Sends the mail that a step's payload names, where it still holds. The database's connection is
+/// given back before the mail server is talked to.
+///
+/// # Errors
+/// `Database`; `Upstream`; `Internal` where the payload is none of a mail.
+pub async fn send(db: &Db, mailer: &Mailer, payload: &Value, now: Timestamp) -> Result<Outcome> {
+    let prepared = async {
+        match payload["mail"].as_str() {
+            Some(kind) if kind == MailKind::Digest.as_str() => {
+                prepare_digest(db, mailer, &read(payload)?).await
+            }
+            _ => prepare_notice(db, &read(payload)?, now).await,
+        }
+    };
+    let Ready { to, content, name, about } = match db.bounded(READ_BUDGET, prepared).await? {
+        Ok(ready) => ready,
+        Err(unsent) => return Ok(unsent),
+    };
+    let (text, html) = content.render()?;
+    // A step's key has colons, which a message's id must not have.
+    let letter = Letter { name: name.replace(':', "."), to, subject: content.subject, text, html };
+    let message_id = mailer.send(&letter, now).await?;
+    Ok(Outcome::Sent { message_id, to: letter.to, about })
+}
+
+async fn prepare_notice(
+    db: &Db,
+    notice: &Notice,
+    now: Timestamp,
+) -> Result<std::result::Result<Ready, Outcome>> {
+    let found = store::find(&db.connection().await?, &notice.subscription_id).await?;
+    let Some(about) = found.filter(|about| model::holds(notice, about, now)) else {
+        return Ok(Err(Outcome::Overtaken));
+    };
+    let content = wording::notice(notice, &about);
+    let Some(to) = about.address else { return Ok(Err(Outcome::NoAddress)) };
+    Ok(Ok(Ready {
+        to,
+        content,
+        name: notice.step().0,
+        about: Some((notice.mail, notice.subscription_id.clone())),
+    }))
+}
+
+async fn prepare_digest(
+    db: &Db,
+    mailer: &Mailer,
+    digest: &Digest,
+) -> Result<std::result::Result<Ready, Outcome>> {
+    let Some(to) = mailer.digest_to() else { return Ok(Err(Outcome::NoAddress)) };
+    let connection = db.connection().await?;
+    let mut parts = Vec::new();
+    for part in Part::ALL {
+        let (total, lines) = store::part(&connection, part, digest).await?;
+        parts.push((part, total, lines));
+    }
+    Ok(Ok(Ready {
+        to: to.to_string(),
+        content: wording::digest(digest, &parts),
+        name: digest.step().0,
+        about: None,
+    }))
+}
+
+fn read<T: DeserializeOwned>(payload: &Value) -> Result<T> {
+    T::deserialize(payload).map_err(|error| Error::Internal(format!("payload: {error}")))
+}

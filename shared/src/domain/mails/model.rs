@@ -1,0 +1,238 @@
+//! The kinds of mail, what the step of one holds (what it is about, and nothing that may have
+//! changed when it is sent), and whether it still holds.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::base::ids::SubscriptionId;
+use crate::domain::subscriptions::model::{Status, Subscription};
+use crate::domain::tenants::model::TenantStatus;
+use crate::words;
+
+words! {
+    /// What a mail tells (docs/mail.md, "Kinds").
+    pub enum MailKind {
+        /// The term ends, or renews, in at most 90 days.
+        Renewal90 = "RENEWAL_90",
+        /// In at most 60.
+        Renewal60 = "RENEWAL_60",
+        /// In at most 30.
+        Renewal30 = "RENEWAL_30",
+        /// In at most 14.
+        Renewal14 = "RENEWAL_14",
+        /// In at most 7.
+        Renewal7 = "RENEWAL_7",
+        /// In at most one.
+        Renewal1 = "RENEWAL_1",
+        /// Unpaid, and access ends at `grace_end`.
+        Grace = "GRACE",
+        /// Access has ended.
+        Suspended = "SUSPENDED",
+        /// It is over.
+        Expired = "EXPIRED",
+        /// What the operators should know of the last day.
+        Digest = "DIGEST",
+    }
+}
+
+impl MailKind {
+    /// The mails before a term's end, the earliest first.
+    pub const RENEWALS: [Self; 6] = [
+        Self::Renewal90,
+        Self::Renewal60,
+        Self::Renewal30,
+        Self::Renewal14,
+        Self::Renewal7,
+        Self::Renewal1,
+    ];
+
+    /// How many days before the term's end one of `RENEWALS` is due.
+    #[must_use]
+    pub fn days(self) -> Option<i64> {
+        match self {
+            Self::Renewal90 => Some(90),
+            Self::Renewal60 => Some(60),
+            Self::Renewal30 => Some(30),
+            Self::Renewal14 => Some(14),
+            Self::Renewal7 => Some(7),
+            Self::Renewal1 => Some(1),
+            Self::Grace | Self::Suspended | Self::Expired | Self::Digest => None,
+        }
+    }
+}
+
+/// A mail to a customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Any kind but DIGEST.
+    pub mail: MailKind,
+    /// The root of the family.
+    pub subscription_id: SubscriptionId,
+    /// The `term_end` that RENEWAL_* and EXPIRED are about, the `grace_end` that GRACE and
+    /// SUSPENDED are: with another, the mail is overtaken.
+    pub at: Timestamp,
+}
+
+impl Notice {
+    /// The step's `dedup_key`, by which it is left once, and its payload.
+    #[must_use]
+    pub fn step(&self) -> (String, Value) {
+        (format!("mail:{}:{}:{}", self.mail.as_str(), self.subscription_id, self.at), json!(self))
+    }
+}
+
+/// The mail to the operators, of no tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// From this instant on.
+    pub from: Timestamp,
+    /// Before this instant.
+    pub to: Timestamp,
+}
+
+impl Digest {
+    /// As of a notice: one for each `to`.
+    #[must_use]
+    pub fn step(&self) -> (String, Value) {
+        (
+            format!("mail:DIGEST:{}", self.to),
+            json!({"mail": MailKind::Digest, "from": self.from, "to": self.to}),
+        )
+    }
+}
+
+/// What a customer's mail is made of, as it is now.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The root of the family.
+    pub root: Subscription,
+    /// The name of the company.
+    pub company: String,
+    /// Whether it is still a tenant.
+    pub tenant_status: TenantStatus,
+    /// Where its mail goes: `billing_email`, else `contact_email`.
+    pub address: Option<String>,
+    /// The plan's name.
+    pub plan: Option<String>,
+    /// ADDONs that have not expired.
+    pub addons: Vec<Addon>,
+}
+
+/// A line of its root's mail.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct Addon {
+    pub subscription_id: SubscriptionId,
+    pub term_end: Timestamp,
+    pub device_limit: i32,
+    pub slots: Vec<Slots>,
+}
+
+/// Slots that an ADDON brings.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Slots {
+    /// The tier's name.
+    pub tier: String,
+    /// How many.
+    pub slot_limit: i32,
+}
+
+/// Whether a mail still says what is so. One that announces what has passed by now does not.
+#[must_use]
+pub fn holds(notice: &Notice, about: &Subject, now: Timestamp) -> bool {
+    let root = &about.root;
+    let ahead = notice.at > now;
+    about.tenant_status == TenantStatus::Active
+        && match notice.mail {
+            MailKind::Renewal90
+            | MailKind::Renewal60
+            | MailKind::Renewal30
+            | MailKind::Renewal14
+            | MailKind::Renewal7
+            | MailKind::Renewal1 => {
+                matches!(root.status, Status::Active | Status::Trial)
+                    && root.term_end == notice.at
+                    && ahead
+            }
+            MailKind::Grace => {
+                root.status == Status::Grace && root.grace_end == Some(notice.at) && ahead
+            }
+            MailKind::Suspended => root.status == Status::Suspended,
+            MailKind::Expired => root.status == Status::Expired && root.term_end == notice.at,
+            MailKind::Digest => false,
+        }
+}
+
+/// What the digest counts, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Open flags.
+    Flags,
+    /// Events that failed and were not replayed or dismissed.
+    FailedEvents,
+    /// Steps that were given up, or have been due for an hour.
+    StuckSteps,
+    /// Subscriptions that went into grace.
+    Graces,
+    /// Subscriptions that were suspended.
+    Suspensions,
+    /// Counts that were corrected, and what differed from Stripe.
+    Corrections,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Flags,
+        Self::FailedEvents,
+        Self::StuckSteps,
+        Self::Graces,
+        Self::Suspensions,
+        Self::Corrections,
+    ];
+
+    /// Its heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Flags => "Open flags",
+            Self::FailedEvents => "Failed events",
+            Self::StuckSteps => "Stuck steps",
+            Self::Graces => "New graces",
+            Self::Suspensions => "New suspensions",
+            Self::Corrections => "Corrections",
+        }
+    }
+
+    /// Whether somebody must do something about it.
+    #[must_use]
+    pub fn needs_a_person(self) -> bool {
+        matches!(self, Self::Flags | Self::FailedEvents | Self::StuckSteps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_is_left_once_for_each_subscription_kind_and_instant() {
+        let at: Timestamp = "2027-01-01T00:00:00Z".parse().expect("an instant");
+        let notice = Notice {
+            mail: MailKind::Renewal30,
+            subscription_id: SubscriptionId::parse("SUB-2026-0001").expect("an id"),
+            at,
+        };
+        let payload = json!({"mail": "RENEWAL_30", "subscription_id": "SUB-2026-0001",
+            "at": "2027-01-01T00:00:00Z"});
+        assert_eq!(
+            notice.step(),
+            ("mail:RENEWAL_30:SUB-2026-0001:2027-01-01T00:00:00Z".to_owned(), payload)
+        );
+        let digest = Digest { from: "2026-12-31T00:00:00Z".parse().expect("an instant"), to: at };
+        let payload =
+            json!({"mail": "DIGEST", "from": "2026-12-31T00:00:00Z", "to": "2027-01-01T00:00:00Z"});
+        assert_eq!(digest.step(), ("mail:DIGEST:2027-01-01T00:00:00Z".to_owned(), payload));
+    }
+}

@@ -1,0 +1,101 @@
+//! What mails are made of; reads only.
+
+use deadpool_postgres::GenericClient;
+use serde_json::Value;
+
+use super::model::{Digest, Part, Subject};
+use crate::base::ids::SubscriptionId;
+use crate::domain::families::rows::{COLUMNS, subscription};
+use crate::domain::tenants::model::TenantStatus;
+use crate::{Error, Result};
+
+/// How many lines a part of the digest has.
+const LINES: i64 = 20;
+
+/// What a mail about this root is made of.
+pub async fn find(db: &impl GenericClient, root: &SubscriptionId) -> Result<Option<Subject>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, t.name AS company, t.status AS tenant_status,
+         coalesce(t.billing_email, t.contact_email) AS address, p.name AS plan,
+                (SELECT coalesce(jsonb_agg(addon ORDER BY addon.subscription_id), '[]') FROM (
+                     SELECT a.subscription_id, a.term_end, a.device_limit,
+                            (SELECT coalesce(jsonb_agg(jsonb_build_object('tier', d.display_name,
+                            'slot_limit', held.slot_limit) ORDER BY d.tier_id), '[]')
+                             FROM subscription_tier_allocations held JOIN device_tiers d
+                             ON d.tier_id = held.tier_id
+                             WHERE held.subscription_id = a.subscription_id
+                             AND held.slot_limit > 0) AS slots
+                     FROM subscriptions a WHERE a.parent_subscription_id = s.subscription_id
+                     AND a.status <> 'EXPIRED') addon) AS addons
+         FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id LEFT
+         JOIN subscription_plans p ON p.plan_id = s.plan_id
+         WHERE s.subscription_id = $1"
+    );
+    let Some(row) = db.query_opt(&sql, &[&root.as_str()]).await? else { return Ok(None) };
+    Ok(Some(Subject {
+        root: subscription(&row)?,
+        company: row.get("company"),
+        tenant_status: TenantStatus::parse(row.get("tenant_status"))?,
+        address: row.get("address"),
+        plan: row.get("plan"),
+        addons: serde_json::from_value(row.get::<_, Value>("addons"))
+            .map_err(|error| Error::Internal(format!("addons: {error}")))?,
+    }))
+}
+
+/// A part of the digest: how many, and a line for each of the latest.
+pub async fn part(
+    db: &impl GenericClient,
+    part: Part,
+    digest: &Digest,
+) -> Result<(i64, Vec<String>)> {
+    let became = |status: &str| {
+        format!(
+            "SELECT concat_ws(' ', tenant_id, subscription_id, 'by',
+             coalesce(stripe_event_id, actor_id)) AS line, event_timestamp AS at, id
+             FROM subscription_audit
+             WHERE event_timestamp >= since AND event_timestamp < until
+             AND subscription_id IS NOT NULL
+               AND new_state->>'status' = '{status}' AND previous_state->>'status' <> '{status}'"
+        )
+    };
+    let rows = match part {
+        Part::Flags => "SELECT format('#%s %s %s: %s', flag_id, kind, coalesce(tenant_id, '-'),
+                        detail) AS line, created_at AS at, flag_id AS id
+             FROM flags WHERE resolved_at IS NULL"
+            .to_owned(),
+        Part::FailedEvents => "SELECT concat_ws(' ', event_id, event_type,
+             tenant_id) || coalesce(': ' || status_reason, '') AS line, recorded_at AS at,
+             event_id AS id
+             FROM stripe_events WHERE status = 'failed'"
+            .to_owned(),
+        Part::StuckSteps => "SELECT format('#%s %s %s: %s, tries: %s', step_id, kind,
+                             coalesce(tenant_id, '-'), status,
+                             attempts) || coalesce(', ' || last_error, '') AS line,
+                             created_at AS at, step_id AS id
+             FROM outbox_steps
+             WHERE status = 'failed' OR (status = 'pending'
+             AND coalesce(retried_at, created_at) < until - interval '1 hour')"
+            .to_owned(),
+        Part::Graces => became("GRACE"),
+        Part::Suspensions => became("SUSPENDED"),
+        Part::Corrections => {
+            "SELECT concat_ws(' ', event_type, tenant_id, subscription_id) AS line,
+                              event_timestamp AS at, id
+             FROM subscription_audit
+             WHERE event_timestamp >= since AND event_timestamp < until
+               AND event_type IN ('TIER_SLOTS_RECONCILED', 'STRIPE_DRIFT_REPAIRED')"
+                .to_owned()
+        }
+    };
+    let sql = format!(
+        "SELECT line, count(*) OVER () AS total
+         FROM (VALUES ($1::timestamptz, $2::timestamptz)) bounds (since, until),
+         LATERAL ({rows}) rows ORDER BY at DESC, id DESC LIMIT {LINES}"
+    );
+    let rows = db.query(&sql, &[&digest.from, &digest.to]).await?;
+    Ok((
+        rows.first().map_or(0, |row| row.get("total")),
+        rows.iter().map(|row| row.get("line")).collect(),
+    ))
+}

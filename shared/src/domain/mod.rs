@@ -1,0 +1,33 @@
+//! Every noun of the product, one folder each: `mod.rs` has the operations (one function a use case,
+//! which alone opens and commits the transaction), `model.rs` the types and rules without I/O or
+//! clock, `store.rs` the only SQL of that noun; `operator.rs` is what an operator does with it,
+//! `customer.rs` what a customer does.
+//!
+//! The nouns stand on floors, and none imports one of its own floor or above
+//! (`tests/contract/layers.rs`).
+
+pub mod audit;
+pub mod families;
+pub mod idempotency;
+pub mod prices;
+
+pub mod flags;
+pub mod outbox;
+pub mod plans;
+pub mod tenants;
+
+pub mod mails;
+pub mod tiers;
+pub mod users;
+
+pub mod addons;
+pub mod allocations;
+pub mod devices;
+pub mod entitlements;
+
+pub mod billing;
+pub mod events;
+pub mod invariants;
+pub mod subscriptions;
+
+pub mod renewals;

@@ -1,0 +1,169 @@
+//! The kinds of step, when a step is tried again, and steps as operators read and mend them.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::base::fields::{Note, Param};
+use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::paging::{Cursor, Limit, Offset};
+use crate::domain::users::model::Email;
+use crate::{request, words};
+
+/// How long a worker may hold a step: longer than all time-outs of one step together.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
+
+/// How long a step is tried before a person must look: longer than any outage that mends itself.
+pub const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
+
+words! {
+    /// What a step does (docs/events.md, "Outbox").
+    pub enum StepKind {
+        /// Makes the user of a tenant's admin.
+        KeycloakUser = "keycloak_user",
+        /// Has Keycloak send that user a mail.
+        WelcomeMail = "welcome_mail",
+        /// Ends a Stripe subscription at once.
+        StripeCancel = "stripe_cancel",
+        /// Sets the quantity of a slot's item.
+        StripeAddonQuantity = "stripe_addon_quantity",
+        /// Has Stripe's present word of a subscription applied.
+        StripeSync = "stripe_sync",
+        /// Sends a mail (docs/mail.md).
+        Mail = "mail",
+    }
+
+    /// How far a step is.
+    pub enum StepStatus {
+        /// To be done, now or at its next attempt.
+        Pending = "pending",
+        /// Done.
+        Done = "done",
+        /// Given up: it waits for a person.
+        Failed = "failed",
+        /// Ended by a person, undone.
+        Dismissed = "dismissed",
+    }
+}
+
+impl StepStatus {
+    /// Whether nothing changes it any more.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Dismissed)
+    }
+}
+
+/// The user that a `keycloak_user` step makes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeycloakUser {
+    /// Mail address and user name.
+    pub email: String,
+    /// First name, if known.
+    pub first_name: Option<String>,
+    /// Last name, if known.
+    pub last_name: Option<String>,
+}
+
+/// What a `stripe_cancel` step ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StripeCancel {
+    /// At Stripe.
+    pub stripe_subscription_id: StripeSubscriptionId,
+    /// Ours, for the audit.
+    pub subscription_id: SubscriptionId,
+}
+
+/// Of what a `stripe_sync` step applies Stripe's word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StripeSync {
+    /// At Stripe.
+    pub stripe_subscription_id: StripeSubscriptionId,
+}
+
+/// Whose slots a `stripe_addon_quantity` step has Stripe charge for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddonQuantity {
+    /// The root of the family.
+    pub subscription_id: SubscriptionId,
+}
+
+/// A step, and how it went so far.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct StepRow {
+    pub step_id: i64,
+    pub kind: StepKind,
+    /// None of the operators' digest.
+    pub tenant_id: Option<TenantId>,
+    pub status: StepStatus,
+    /// Tries so far.
+    pub attempts: i32,
+    /// When a pending step is due, if its predecessor is done.
+    pub next_attempt_at: Timestamp,
+    /// Of the last try that failed.
+    pub last_error: Option<String>,
+    /// The step that must be done before this one.
+    pub after_step_id: Option<i64>,
+    /// With what it is done: the admin's mail address and name, or ids. Never a secret.
+    #[schema(value_type = Object)]
+    pub payload: Value,
+    /// What it yielded.
+    #[schema(value_type = Option<Object>)]
+    pub result: Option<Value>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+request! {
+    /// Which steps.
+    pub struct StepFilter {
+        tenant_id: Option<TenantId> = None,
+        kind: Option<StepKind> = None,
+        status: Option<StepStatus> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+
+    /// How to try a step again.
+    pub struct Retry {
+        /// Another mail address for the user of a `keycloak_user` step.
+        email: Option<Email> = None,
+    }
+
+    /// How a step ends undone.
+    pub struct Dismissal {
+        /// Why it needs nothing.
+        note: Note,
+    }
+}
+
+/// The wait after a step's nth try failed: 5 s, doubled each time, at most 15 minutes.
+#[must_use]
+pub fn backoff(attempts: i32) -> SignedDuration {
+    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(10);
+    SignedDuration::from_secs((5_i64 << doublings).min(15 * 60))
+}
+
+/// How long a step gives way to another for the same mail address: of two that gave way to each
+/// other, one comes back first.
+#[must_use]
+pub fn pause(step: i64) -> SignedDuration {
+    SignedDuration::from_secs(5 + step.rem_euclid(10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_a_quarter_of_an_hour() {
+        let seconds: Vec<i64> = [0, 1, 2, 3, 8, 9, 1000, i32::MAX]
+            .into_iter()
+            .map(|attempts| backoff(attempts).as_secs())
+            .collect();
+        assert_eq!(seconds, [5, 5, 10, 20, 640, 900, 900, 900]);
+    }
+}

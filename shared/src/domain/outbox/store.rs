@@ -1,0 +1,417 @@
+//! `outbox_steps`.
+
+use std::collections::HashSet;
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio_postgres::{Client, Row};
+
+use super::model;
+use super::model::{
+    AddonQuantity, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel,
+    StripeSync,
+};
+use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::paging::Page;
+use crate::db::{Conditions, Planner, execute, query_one, query_opt};
+use crate::domain::mails::model::MailKind;
+use crate::domain::subscriptions::model::Subscription;
+use crate::{Error, Result};
+
+/// A claimed step.
+#[derive(Debug)]
+pub struct Step {
+    /// Its number.
+    pub id: i64,
+    /// What to do.
+    pub kind: String,
+    /// For whom; none of the operators' digest.
+    pub tenant: Option<TenantId>,
+    /// With what.
+    pub payload: Value,
+    /// What the step before it yielded.
+    pub before: Option<Value>,
+    /// This claim: a later one voids it.
+    pub claim: i64,
+    /// Tries, this one included.
+    pub attempts: i32,
+    /// When its cause was committed, or a person had it tried again.
+    pub since: Timestamp,
+}
+
+/// Leaves the two steps of a new tenant's first login: the user, then the mail. `cause` makes a
+/// repeated commit the same steps.
+pub async fn insert_first_login(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    cause: &str,
+    user: &KeycloakUser,
+    now: Timestamp,
+) -> Result<()> {
+    let payload = serde_json::to_value(user).map_err(|error| Error::Internal(error.to_string()))?;
+    let user = insert(tx, "keycloak_user", tenant, None, cause, &payload, now).await?;
+    insert(tx, "welcome_mail", tenant, Some(user), cause, &json!({}), now).await?;
+    Ok(())
+}
+
+async fn insert(
+    tx: &Transaction<'_>,
+    kind: &str,
+    tenant: &TenantId,
+    after: Option<i64>,
+    cause: &str,
+    payload: &Value,
+    now: Timestamp,
+) -> Result<i64> {
+    let row = query_one(
+        tx,
+        "INSERT INTO outbox_steps (kind, tenant_id, after_step_id, dedup_key, payload,
+         next_attempt_at, created_at, updated_at)
+             VALUES ($1, $2, $3, $1 || ':' || $4, $5, $6, $6, $6) RETURNING step_id",
+        &[&kind, &tenant.as_str(), &after, &cause, &payload, &now],
+    )
+    .await?;
+    Ok(row.get(0))
+}
+
+/// Leaves mails, as `(tenant, key, payload)`: each key once. The kinds of those that were not there
+/// are returned.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_mails(
+    tx: &Transaction<'_>,
+    mails: Vec<(Option<&str>, String, Value)>,
+    now: Timestamp,
+) -> Result<Vec<MailKind>> {
+    let tenants: Vec<Option<&str>> = mails.iter().map(|(tenant, ..)| *tenant).collect();
+    let (keys, payloads): (Vec<String>, Vec<Value>) =
+        mails.into_iter().map(|(_, key, payload)| (key, payload)).unzip();
+    let sql = "INSERT INTO outbox_steps (kind, tenant_id, dedup_key, payload, next_attempt_at,
+               created_at, updated_at)
+               SELECT 'mail', new.tenant, new.key, new.payload, $4, $4, $4
+               FROM unnest($1::text[], $2::text[], $3::jsonb[]) AS new (tenant, key, payload)
+               ON CONFLICT (dedup_key) DO NOTHING RETURNING payload->>'mail'";
+    tx.query(sql, &[&tenants, &keys, &payloads, &now])
+        .await?
+        .iter()
+        .map(|row| MailKind::parse(row.get(0)))
+        .collect()
+}
+
+/// Which of these keys have steps.
+///
+/// # Errors
+/// `Database`.
+pub async fn left_already(db: &impl GenericClient, keys: &[String]) -> Result<HashSet<String>> {
+    let rows =
+        db.query("SELECT dedup_key FROM outbox_steps WHERE dedup_key = ANY($1)", &[&keys]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Leaves the step that ends a Stripe subscription at once. A second request for the same is the
+/// same step; one that was given up or dismissed is then due again. False where it was asked for
+/// already.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_stripe_cancel(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    subscription: &SubscriptionId,
+    stripe: &StripeSubscriptionId,
+    now: Timestamp,
+) -> Result<bool> {
+    let payload = StripeCancel {
+        stripe_subscription_id: stripe.clone(),
+        subscription_id: subscription.clone(),
+    };
+    arm(tx, "stripe_cancel", tenant, stripe.as_str(), &payload, &["failed", "dismissed"], now).await
+}
+
+/// Leaves the step that applies Stripe's present word of a subscription; one that is done is due
+/// again.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_stripe_sync(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    stripe: &StripeSubscriptionId,
+    now: Timestamp,
+) -> Result<()> {
+    let payload = StripeSync { stripe_subscription_id: stripe.clone() };
+    arm(
+        tx,
+        "stripe_sync",
+        tenant,
+        stripe.as_str(),
+        &payload,
+        &["pending", "done", "failed", "dismissed"],
+        now,
+    )
+    .await?;
+    Ok(())
+}
+
+/// Leaves a step that there is one of for each `key`, or makes it due again where it is in one of
+/// these states: whoever works on it then is heard no more, because it may have looked before this
+/// cause. False where it stays as it was.
+async fn arm(
+    tx: &Transaction<'_>,
+    kind: &str,
+    tenant: &TenantId,
+    key: &str,
+    payload: &impl Serialize,
+    again: &[&str],
+    now: Timestamp,
+) -> Result<bool> {
+    let payload =
+        serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
+    let armed = execute(
+        tx,
+        "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
+         created_at, updated_at)
+             VALUES ($1, $2, $1 || ':' || $3::text, $4, $5, $5, $5)
+             ON CONFLICT (dedup_key) DO UPDATE
+             SET status = 'pending', next_attempt_at = $5, claimed_until = NULL,
+             claim = step.claim + 1, retried_at = $5, updated_at = $5
+             WHERE step.status = ANY($6)",
+        &[&kind, &tenant.as_str(), &key, &payload, &now, &again],
+    )
+    .await?;
+    Ok(armed == 1)
+}
+
+/// Leaves the step that has Stripe charge for the slots that a family's ADDONs have from now on;
+/// nothing where the root is not paid at Stripe. There is one step a family: a later cause makes it
+/// due again, also one that was done, given up or dismissed. A worker that is at it may have read
+/// what was before: it is heard no more, and the step is due when its claim ends, so that no two
+/// set quantities at once.
+///
+/// # Errors
+/// `Database`.
+pub async fn insert_addon_quantity(
+    tx: &Transaction<'_>,
+    root: &Subscription,
+    now: Timestamp,
+) -> Result<bool> {
+    if root.stripe_subscription_id.is_none() {
+        return Ok(false);
+    }
+    let payload = AddonQuantity { subscription_id: root.subscription_id.clone() };
+    let payload =
+        serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
+    execute(
+        tx,
+        "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
+         created_at, updated_at)
+         VALUES ('stripe_addon_quantity', $1, 'stripe_addon_quantity:' || $2::text, $3, $4, $4, $4)
+         ON CONFLICT (dedup_key) DO UPDATE
+         SET status = 'pending', next_attempt_at = greatest($4, step.claimed_until),
+         claim = step.claim + 1, attempts = 0, retried_at = $4, updated_at = $4",
+        &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &payload, &now],
+    )
+    .await?;
+    Ok(true)
+}
+
+const STEP: &str = "step_id, kind, tenant_id, status, attempts, next_attempt_at, last_error, \
+                    after_step_id, payload, result, created_at, updated_at";
+
+fn step(row: &Row) -> Result<StepRow> {
+    Ok(StepRow {
+        step_id: row.get("step_id"),
+        kind: StepKind::parse(row.get("kind"))?,
+        tenant_id: row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?,
+        status: StepStatus::parse(row.get("status"))?,
+        attempts: row.get("attempts"),
+        next_attempt_at: row.get("next_attempt_at"),
+        last_error: row.get("last_error"),
+        after_step_id: row.get("after_step_id"),
+        payload: row.get("payload"),
+        result: row.get("result"),
+        created_at: row.get("created_at"),
+        updated_at: row.get("updated_at"),
+    })
+}
+
+/// A page of the steps that the filter lets through, newest first, and one more.
+pub async fn list(
+    db: &impl Planner,
+    filter: &StepFilter,
+    page: &Page<i64>,
+) -> Result<Vec<StepRow>> {
+    let mut conditions = Conditions::default();
+    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
+    conditions.equal("kind", filter.kind.map(StepKind::as_str));
+    conditions.equal("status", filter.status.map(StepStatus::as_str));
+    if let Some(id) = page.after {
+        conditions.and("step_id < ?", id);
+    }
+    conditions
+        .page(db, &format!("SELECT {STEP} FROM outbox_steps"), "step_id DESC", page)
+        .await?
+        .iter()
+        .map(step)
+        .collect()
+}
+
+/// The step of this number, and nobody else writes it before this transaction ends.
+pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
+    let row = query_opt(
+        tx,
+        &format!("SELECT {STEP} FROM outbox_steps WHERE step_id = $1 FOR UPDATE"),
+        &[&id],
+    )
+    .await?;
+    row.as_ref().map(step).transpose()
+}
+
+/// Claims the step that has been due longest, and whose predecessor is done. A worker that dies
+/// holds it for the lease. Mails, where they are asked for at all, come after everything else: a
+/// login does not wait behind ten thousand of them.
+///
+/// A user of one mail address is never made by two steps at once: the second would overwrite whose
+/// it is. A claim gives way to another for the same address, and of two at the same instant at
+/// least one does.
+pub async fn claim_due(db: &Client, mails: bool, now: Timestamp) -> Result<Option<Step>> {
+    while let Some(step) = claim_first(db, mails, now).await? {
+        if !give_way(db, &step, now).await? {
+            return Ok(Some(step));
+        }
+    }
+    Ok(None)
+}
+
+async fn claim_first(db: &Client, mails: bool, now: Timestamp) -> Result<Option<Step>> {
+    let row = db
+        .query_opt(
+            "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2,
+             attempts = attempts + 1, updated_at = $1
+             WHERE step_id = (
+                 SELECT due.step_id FROM outbox_steps due
+                 LEFT JOIN outbox_steps before ON before.step_id = due.after_step_id
+                 WHERE due.status = 'pending' AND due.next_attempt_at <= $1
+                 AND coalesce(due.claimed_until <= $1, true)
+                   AND coalesce(before.status = 'done', true) AND ($3 OR due.kind <> 'mail')
+                 ORDER BY (due.kind = 'mail'), due.next_attempt_at
+                 LIMIT 1
+                 FOR UPDATE OF due SKIP LOCKED)
+             RETURNING step_id, kind, tenant_id, payload, claim, attempts,
+             coalesce(retried_at, created_at) AS since,
+                       (SELECT result FROM outbox_steps before
+                       WHERE before.step_id = outbox_steps.after_step_id) AS before",
+            &[&now, &(now + LEASE), &mails],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Step {
+        id: row.get("step_id"),
+        kind: row.get("kind"),
+        tenant: row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?,
+        payload: row.get("payload"),
+        before: row.get("before"),
+        claim: row.get("claim"),
+        attempts: row.get("attempts"),
+        since: row.get("since"),
+    }))
+}
+
+/// Gives a claimed step back, for a few seconds, where another claim holds its mail address. A
+/// statement of its own, because it must see what was committed since the claim's began: of two
+/// claims, the one that committed last sees the other.
+async fn give_way(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
+    if step.kind != StepKind::KeycloakUser.as_str() {
+        return Ok(false);
+    }
+    let given = db
+        .execute(
+            "UPDATE outbox_steps mine SET claimed_until = NULL, next_attempt_at = $3,
+             attempts = attempts - 1, updated_at = $4
+             WHERE step_id = $1 AND claim = $2 AND EXISTS (
+                 SELECT FROM outbox_steps held
+                 WHERE held.kind = 'keycloak_user' AND held.status = 'pending'
+                 AND held.next_attempt_at > $4 AND held.claimed_until > $4
+                   AND held.step_id <> mine.step_id
+                   AND lower(held.payload->>'email') = lower(mine.payload->>'email'))",
+            &[&step.id, &step.claim, &(now + model::pause(step.id)), &now],
+        )
+        .await?;
+    Ok(given == 1)
+}
+
+/// Records that a step is done. False where another worker holds it by now: that one's word counts.
+pub async fn finish(
+    tx: &Transaction<'_>,
+    step: &Step,
+    result: &Value,
+    now: Timestamp,
+) -> Result<bool> {
+    let updated = execute(
+        tx,
+        "UPDATE outbox_steps SET status = 'done', result = $3, claimed_until = NULL,
+         last_error = NULL, updated_at = $4
+             WHERE step_id = $1 AND claim = $2 AND status = 'pending'",
+        &[&step.id, &step.claim, &result, &now],
+    )
+    .await?;
+    Ok(updated == 1)
+}
+
+/// Records that a try failed: again at `next_attempt`, or, without one, never by itself. False as
+/// in `finish`.
+pub async fn fail(
+    tx: &Transaction<'_>,
+    step: &Step,
+    error: &str,
+    next_attempt: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<bool> {
+    let updated = execute(
+        tx,
+        "UPDATE outbox_steps SET status = CASE WHEN $4::timestamptz IS NULL THEN 'failed'
+         ELSE status END, next_attempt_at = coalesce($4, next_attempt_at),
+                    claimed_until = NULL, last_error = $3, updated_at = $5
+             WHERE step_id = $1 AND claim = $2 AND status = 'pending'",
+        &[&step.id, &step.claim, &error, &next_attempt, &now],
+    )
+    .await?;
+    Ok(updated == 1)
+}
+
+/// Makes a locked step due now, with a new mail address where one is given, and its time anew. A
+/// worker that has it is heard no more.
+pub async fn retry(
+    tx: &Transaction<'_>,
+    id: i64,
+    email: Option<&str>,
+    now: Timestamp,
+) -> Result<StepRow> {
+    let sql = format!(
+        "UPDATE outbox_steps SET status = 'pending', next_attempt_at = $3, claimed_until = NULL,
+         claim = claim + 1, retried_at = $3, updated_at = $3, payload = CASE WHEN $2::text IS NULL
+         THEN payload ELSE jsonb_set(payload, '{{email}}', to_jsonb($2)) END
+         WHERE step_id = $1 RETURNING {STEP}"
+    );
+    step(&query_one(tx, &sql, &[&id, &email, &now]).await?)
+}
+
+/// Ends a locked step, and those that wait for it, undone.
+pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<StepRow> {
+    execute(
+        tx,
+        "UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL,
+         updated_at = $2
+         WHERE after_step_id = $1 AND status IN ('pending', 'failed')",
+        &[&id, &now],
+    )
+    .await?;
+    let sql = format!(
+        "UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL,
+         updated_at = $2 WHERE step_id = $1 RETURNING {STEP}"
+    );
+    step(&query_one(tx, &sql, &[&id, &now]).await?)
+}

@@ -1,0 +1,265 @@
+//! A plan, what may be changed of it, and which one a Stripe subscription buys.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::base::error::FieldFault;
+use crate::base::fields::{Cents, Count, Description, Name, NamedLimits, SortOrder, TierId};
+use crate::base::ids::{PlanId, StripePriceId};
+use crate::domain::prices::PriceOf;
+use crate::http::Versioned;
+use crate::{Error, Result, request, update};
+
+/// A plan as the catalogue has it. Prices are in cents; a price id is the present one, former ones
+/// go on to resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
+pub struct Plan {
+    pub plan_id: PlanId,
+    pub name: String,
+    pub description: String,
+    pub device_limit: i32,
+    /// What else the plan limits, by name.
+    pub limits: BTreeMap<String, i64>,
+    /// Of the monthly price.
+    pub stripe_price_id: Option<StripePriceId>,
+    pub stripe_annual_price_id: Option<StripePriceId>,
+    pub monthly_price_cents: Option<i64>,
+    pub annual_price_cents: Option<i64>,
+    /// Whether it is on sale. A retired plan stays what it is for those who have it.
+    pub is_active: bool,
+    pub sort_order: i32,
+    /// The number in its `ETag`.
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Versioned for Plan {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+request! {
+    /// A plan to add.
+    pub struct NewPlan {
+        /// Never changed after.
+        plan_id: PlanId,
+        name: Name,
+        description: Description = Description::default(),
+        /// How many devices a subscription to it may have.
+        device_limit: Count = Count::ZERO,
+        /// What else it limits, by name, such as `{"alert_rules": 25, "users": 5}`.
+        limits: NamedLimits = NamedLimits::default(),
+        /// The Stripe price by the month. A price belongs to one thing.
+        stripe_price_id: Option<StripePriceId> = None,
+        /// The Stripe price by the year.
+        stripe_annual_price_id: Option<StripePriceId> = None,
+        /// What is shown as the price by the month, in cents.
+        monthly_price_cents: Option<Cents> = None,
+        /// The same by the year.
+        annual_price_cents: Option<Cents> = None,
+        /// Whether it is on sale.
+        is_active: bool = true,
+        sort_order: SortOrder = SortOrder::ZERO,
+    }
+
+    /// How many slots of a tier a plan brings.
+    pub struct TierDefault {
+        tier_id: TierId,
+        slot_limit: Count,
+    }
+}
+
+update! {
+    /// What of a plan to change. What is absent stays; `null` clears what may be empty.
+    pub struct PlanUpdate {
+        name: Name,
+        description: Description,
+        device_limit: Count,
+        limits: NamedLimits,
+        stripe_price_id: Option<StripePriceId>,
+        stripe_annual_price_id: Option<StripePriceId>,
+        monthly_price_cents: Option<Cents>,
+        annual_price_cents: Option<Cents>,
+        is_active: bool,
+        sort_order: SortOrder,
+    }
+}
+
+impl Plan {
+    /// A plan at its first version.
+    #[must_use]
+    pub fn from_new(new: NewPlan, now: Timestamp) -> Self {
+        Self {
+            plan_id: new.plan_id,
+            name: new.name.into_string(),
+            description: new.description.into_string(),
+            device_limit: new.device_limit.get_i32(),
+            limits: new.limits.into_map(),
+            stripe_price_id: new.stripe_price_id,
+            stripe_annual_price_id: new.stripe_annual_price_id,
+            monthly_price_cents: new.monthly_price_cents.map(Cents::get),
+            annual_price_cents: new.annual_price_cents.map(Cents::get),
+            is_active: new.is_active,
+            sort_order: new.sort_order.get_i32(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+impl PlanUpdate {
+    /// The plan with what the update names.
+    #[must_use]
+    pub fn applied_to(self, mut plan: Plan) -> Plan {
+        self.name.apply(&mut plan.name, Name::into_string);
+        self.description.apply(&mut plan.description, Description::into_string);
+        self.device_limit.apply(&mut plan.device_limit, Count::get_i32);
+        self.limits.apply(&mut plan.limits, NamedLimits::into_map);
+        self.stripe_price_id.apply(&mut plan.stripe_price_id, |id| id);
+        self.stripe_annual_price_id.apply(&mut plan.stripe_annual_price_id, |id| id);
+        self.monthly_price_cents
+            .apply(&mut plan.monthly_price_cents, |cents| cents.map(Cents::get));
+        self.annual_price_cents.apply(&mut plan.annual_price_cents, |cents| cents.map(Cents::get));
+        self.is_active.apply(&mut plan.is_active, |active| active);
+        self.sort_order.apply(&mut plan.sort_order, SortOrder::get_i32);
+        plan
+    }
+}
+
+/// The tier defaults of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TierDefaults {
+    /// Whose.
+    pub plan_id: PlanId,
+    /// By the tiers' order.
+    pub tier_defaults: Vec<PlanTier>,
+    /// Of the plan.
+    pub version: i64,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
+pub struct PlanTier {
+    pub id: i64,
+    pub plan_id: PlanId,
+    pub tier_id: i32,
+    pub name: String,
+    pub display_name: String,
+    pub slot_limit: i32,
+}
+
+impl Versioned for TierDefaults {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+impl TierDefaults {
+    /// Whether they are these already, in whatever order.
+    #[must_use]
+    pub fn are(&self, wanted: &[TierDefault]) -> bool {
+        let mut have: Vec<_> =
+            self.tier_defaults.iter().map(|held| (held.tier_id, held.slot_limit)).collect();
+        let mut want: Vec<_> = wanted
+            .iter()
+            .map(|entry| (entry.tier_id.get_i32(), entry.slot_limit.get_i32()))
+            .collect();
+        have.sort_unstable();
+        want.sort_unstable();
+        have == want
+    }
+}
+
+/// Refuses a list that says two things of one tier.
+///
+/// # Errors
+/// `Invalid`, naming each repetition.
+pub fn no_tier_twice(defaults: &[TierDefault]) -> Result<()> {
+    let twice = defaults.iter().enumerate().filter(|(index, entry)| {
+        defaults[..*index].iter().any(|earlier| earlier.tier_id == entry.tier_id)
+    });
+    let faults: Vec<_> = twice
+        .map(|(index, _)| FieldFault {
+            field: format!("[{index}].tier_id"),
+            message: "is listed twice".to_owned(),
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
+}
+
+/// The plan item among the items of a Stripe subscription: by its price, wherever it stands
+/// (docs/events.md, "Which plan").
+///
+/// `known` are the mapped prices among `items`. `None`: no item's price is a plan's.
+///
+/// # Errors
+/// `Conflict` (`two_plans`) where prices of two plans are among them: a person must say which was
+/// meant.
+pub fn plan_item<'a>(
+    items: &'a [StripePriceId],
+    known: &[(StripePriceId, PriceOf)],
+) -> Result<Option<(usize, &'a StripePriceId, PlanId)>> {
+    let mut found: Option<(usize, &StripePriceId, PlanId)> = None;
+    for (index, price) in items.iter().enumerate() {
+        let Some(PriceOf::Plan(plan)) = known.iter().find(|(id, _)| id == price).map(|(_, of)| of)
+        else {
+            continue;
+        };
+        match &found {
+            Some((_, _, other)) if other != plan => {
+                return Err(Error::conflict(
+                    "two_plans",
+                    format!("the Stripe subscription has prices of two plans, {other} and {plan}"),
+                ));
+            }
+            Some(_) => {}
+            None => found = Some((index, price, plan.clone())),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn price(id: &str) -> StripePriceId {
+        StripePriceId::parse(id).expect("well formed")
+    }
+
+    fn plan(id: &str) -> PlanId {
+        PlanId::parse(id).expect("well formed")
+    }
+
+    #[test]
+    fn the_plan_is_found_at_any_place_and_slots_never_decide() {
+        let known = [
+            (price("price_slot"), PriceOf::Tier(2)),
+            (price("price_pro"), PriceOf::Plan(plan("pro"))),
+            (price("price_pro_old"), PriceOf::Plan(plan("pro"))),
+            (price("price_other"), PriceOf::Plan(plan("other"))),
+        ];
+        let of = |items: &[&str]| {
+            plan_item(&items.iter().map(|id| price(id)).collect::<Vec<_>>(), &known)
+                .map(|found| found.map(|(index, _, plan)| (index, plan.to_string())))
+        };
+        assert_eq!(
+            of(&["price_slot", "price_pro"]).expect("one plan"),
+            Some((1, "pro".to_owned()))
+        );
+        assert_eq!(
+            of(&["price_pro", "price_pro_old"]).expect("one plan"),
+            Some((0, "pro".to_owned()))
+        );
+        assert_eq!(of(&["price_slot", "price_unknown"]).expect("none"), None);
+        assert_eq!(of(&["price_pro", "price_other"]).expect_err("two").code(), "two_plans");
+    }
+}

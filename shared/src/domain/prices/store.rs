@@ -1,0 +1,92 @@
+//! `stripe_prices`.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+
+use super::{Interval, PriceOf};
+use crate::Result;
+use crate::base::ids::{PlanId, StripePriceId};
+use crate::db::{execute, query_keys};
+
+/// Any number serves, as long as nothing else uses it.
+const LOCK: i64 = 0x7075_6c73_6501;
+
+/// Lets one transaction at a time change the mapping: two that exchange prices would otherwise wait
+/// for each other.
+pub async fn lock(tx: &Transaction<'_>) -> Result<()> {
+    execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    Ok(())
+}
+
+fn columns(of: &PriceOf) -> (Option<&str>, Option<i32>) {
+    match of {
+        PriceOf::Plan(plan) => (Some(plan.as_str()), None),
+        PriceOf::Tier(tier) => (None, Some(*tier)),
+    }
+}
+
+/// What those of these prices that are mapped stand for.
+pub async fn find(
+    tx: &Transaction<'_>,
+    ids: &[StripePriceId],
+) -> Result<Vec<(StripePriceId, PriceOf)>> {
+    let ids: Vec<&str> = ids.iter().map(StripePriceId::as_str).collect();
+    let sql = |given: &str| {
+        format!(
+            "SELECT stripe_price_id, plan_id, tier_id FROM stripe_prices
+             WHERE stripe_price_id {given}"
+        )
+    };
+    let rows = query_keys(tx, sql, &ids).await?;
+    rows.iter()
+        .map(|row| {
+            let of = match row.get::<_, Option<i32>>("tier_id") {
+                Some(tier) => PriceOf::Tier(tier),
+                None => PriceOf::Plan(PlanId::parse(row.get("plan_id"))?),
+            };
+            Ok((StripePriceId::parse(row.get("stripe_price_id"))?, of))
+        })
+        .collect()
+}
+
+/// Ends the present price of a thing, unless it is this one.
+pub async fn retire_others(
+    tx: &Transaction<'_>,
+    of: &PriceOf,
+    interval: Interval,
+    price: Option<&StripePriceId>,
+) -> Result<()> {
+    let (plan, tier) = columns(of);
+    execute(
+        tx,
+        "UPDATE stripe_prices SET is_current = false
+         WHERE plan_id IS NOT DISTINCT FROM $1 AND tier_id IS NOT DISTINCT FROM $2 AND interval = $3
+         AND is_current AND stripe_price_id IS DISTINCT FROM $4",
+        &[&plan, &tier, &interval.as_str(), &price.map(StripePriceId::as_str)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Maps a price that is new, or was this thing's before. False where it is another's.
+pub async fn make_current(
+    tx: &Transaction<'_>,
+    of: &PriceOf,
+    interval: Interval,
+    price: &StripePriceId,
+    now: Timestamp,
+) -> Result<bool> {
+    let (plan, tier) = columns(of);
+    let mapped = execute(
+        tx,
+        "INSERT INTO stripe_prices (stripe_price_id, plan_id, tier_id, interval, created_at)
+         VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (stripe_price_id) DO UPDATE SET is_current = true
+             WHERE stripe_prices.plan_id IS NOT DISTINCT FROM excluded.plan_id
+             AND stripe_prices.tier_id IS NOT DISTINCT FROM excluded.tier_id
+               AND stripe_prices.interval = excluded.interval",
+        &[&price.as_str(), &plan, &tier, &interval.as_str(), &now],
+    )
+    .await?;
+    Ok(mapped == 1)
+}

@@ -1,0 +1,263 @@
+//! What the hourly run decides for one subscription: pure rules, no I/O, no clock
+//! (docs/renewals.md). A day is 24 hours, and an instant that is exactly reached has come.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::base::fields::{Instant, Int, Param};
+use crate::base::ids::{SubscriptionId, TenantId};
+use crate::base::paging::{Cursor, Limit, Offset};
+use crate::domain::mails::model::MailKind;
+use crate::domain::subscriptions::model::{GRACE, Status, Subscription, SubscriptionType};
+use crate::{request, words};
+
+/// How long Stripe's word of an ended term is waited for before Stripe is asked, and then not
+/// waited for any more.
+pub const PATIENCE: SignedDuration = SignedDuration::from_hours(72);
+
+/// Nobody's grace is shorter, however late the run comes to it.
+pub const SHORTEST_GRACE: SignedDuration = SignedDuration::from_hours(3 * 24);
+
+/// A term that renews by itself and is shorter has no notices: they would come every month.
+const NOTICED_TERM: SignedDuration = SignedDuration::from_hours(60 * 24);
+
+/// What of a subscription is told before its term ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Due now: the nearest one that is reached, whichever were missed before it.
+    pub notice: Option<MailKind>,
+    /// When to look again; none: nothing more is due in this term.
+    pub next: Option<Timestamp>,
+}
+
+/// The notice that is due at `now`, and when the next one is. Whether one was sent before is not
+/// asked: each has one step a term.
+#[must_use]
+pub fn look(subscription: &Subscription, now: Timestamp) -> Look {
+    let Subscription { term_start, term_end, .. } = *subscription;
+    let term = term_start.duration_until(term_end);
+    // A threshold counts where it is at most half the term: the first days of a term are no time to
+    // speak of its end.
+    let counted = MailKind::RENEWALS.into_iter().filter_map(|kind| {
+        let before = SignedDuration::from_hours(24 * kind.days()?);
+        (before * 2 <= term).then(|| (kind, term_end - before))
+    });
+    let (reached, ahead): (Vec<_>, Vec<_>) = counted.partition(|(_, at)| *at <= now);
+    let silent = renews_by_itself(subscription) && term < NOTICED_TERM;
+    let notice = reached.last().map(|(kind, _)| *kind).filter(|_| now < term_end && !silent);
+    Look { notice, next: ahead.first().map(|(_, at)| *at) }
+}
+
+/// Whether Stripe goes on charging for it when its term ends.
+#[must_use]
+pub fn renews_by_itself(subscription: &Subscription) -> bool {
+    subscription.is_stripe_managed()
+        && subscription.stripe_cancel_at.is_none_or(|at| at > subscription.term_end)
+}
+
+/// The subscription as the run leaves it at `now`; none where nothing is due, or Stripe has its
+/// word first. `asked`: Stripe's present word of it was applied in this run.
+#[must_use]
+pub fn due(subscription: &Subscription, now: Timestamp, asked: bool) -> Option<Subscription> {
+    next_change(subscription)
+        .filter(|(at, _)| *at <= now && (asked || !subscription.is_stripe_managed()))?;
+    let (status, grace_end) = match (subscription.status, subscription.subscription_type) {
+        (Status::Grace, _) => (Status::Suspended, None),
+        (_, SubscriptionType::Trial | SubscriptionType::Temporary) => (Status::Expired, None),
+        (_, SubscriptionType::Main | SubscriptionType::Addon) => {
+            (Status::Grace, Some((subscription.term_end + GRACE).max(now + SHORTEST_GRACE)))
+        }
+    };
+    Some(Subscription {
+        status,
+        grace_end,
+        version: subscription.version + 1,
+        updated_at: now,
+        ..subscription.clone()
+    })
+}
+
+/// How the audit names it, and the mail that tells of it, with the instant that this is about.
+#[must_use]
+pub fn told(before: &Subscription, after: &Subscription) -> (&'static str, MailKind, Timestamp) {
+    match after.status {
+        Status::Suspended => {
+            ("STATUS_SUSPENDED", MailKind::Suspended, before.grace_end.unwrap_or(before.term_end))
+        }
+        Status::Expired => ("STATUS_EXPIRED", MailKind::Expired, after.term_end),
+        Status::Grace | Status::Active | Status::Trial => {
+            ("STATUS_GRACE", MailKind::Grace, after.grace_end.unwrap_or(after.term_end))
+        }
+    }
+}
+
+words! {
+    /// What will become of a subscription.
+    pub enum Change {
+        /// Stripe charges for the next term, and says so.
+        Renewal = "renewal",
+        /// Stripe ends it, as the customer or an operator asked.
+        Cancellation = "cancellation",
+        /// Nobody has paid for a next term: access for a last time.
+        Grace = "grace",
+        /// Grace has run out.
+        Suspension = "suspension",
+        /// A trial, or what was for a time, is over.
+        Expiry = "expiry",
+    }
+}
+
+impl Change {
+    /// In a sentence, for operators.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Renewal => {
+                "Stripe renews it at the end of the term. Without Stripe's word for 72 hours \
+                 Stripe is asked, and without a payment it gets grace."
+            }
+            Self::Cancellation => "It is cancelled at Stripe, which ends it then.",
+            Self::Grace => {
+                "Its term ends, and nobody renews it by itself: an operator does, or it gets grace."
+            }
+            Self::Suspension => "Its grace ends.",
+            Self::Expiry => "It is for a time, which ends.",
+        }
+    }
+}
+
+/// What changes a subscription next by itself, and when the run does so at the earliest; none where
+/// nothing does.
+#[must_use]
+pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
+    let managed = subscription.is_stripe_managed();
+    match subscription.status {
+        Status::Suspended | Status::Expired => None,
+        Status::Grace => subscription.grace_end.map(|end| (end, Change::Suspension)),
+        // It ends with its parent, and has access as long as that has.
+        Status::Active | Status::Trial
+            if subscription.parent_subscription_id.is_some()
+                && subscription.stripe_subscription_id.is_none() =>
+        {
+            None
+        }
+        Status::Active | Status::Trial if managed => {
+            let change =
+                if renews_by_itself(subscription) { Change::Renewal } else { Change::Cancellation };
+            // An ADDON's term is cut to its parent's: what it has paid for may go on.
+            let paid = subscription
+                .stripe_paid_until
+                .filter(|_| subscription.parent_subscription_id.is_some());
+            Some((
+                paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end))
+                    + PATIENCE,
+                change,
+            ))
+        }
+        Status::Active | Status::Trial => {
+            let for_a_time = matches!(
+                subscription.subscription_type,
+                SubscriptionType::Trial | SubscriptionType::Temporary
+            );
+            Some((subscription.term_end, if for_a_time { Change::Expiry } else { Change::Grace }))
+        }
+    }
+}
+
+/// What will become of a subscription, and what it is told before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Forecast {
+    /// Which.
+    pub subscription_id: SubscriptionId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// Its tenant's.
+    pub tenant_name: String,
+    /// As it is.
+    pub subscription_type: SubscriptionType,
+    /// As it is.
+    pub status: Status,
+    /// When: the end of its term or of its grace.
+    pub at: Timestamp,
+    /// What.
+    pub change: Change,
+    /// Why.
+    pub why: &'static str,
+    /// The mails before, those that were skipped aside.
+    pub notices: Vec<ForecastNotice>,
+}
+
+/// A mail that is to come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ForecastNotice {
+    /// Which.
+    pub kind: MailKind,
+    /// When, at the earliest.
+    pub at: Timestamp,
+}
+
+impl Forecast {
+    /// What is known at `now`; none where nothing happens by itself.
+    #[must_use]
+    pub fn of(subscription: &Subscription, tenant_name: String, now: Timestamp) -> Option<Self> {
+        let (_, change) = next_change(subscription)?;
+        let at = subscription.grace_end.unwrap_or(subscription.term_end);
+        let mut notices = Vec::new();
+        let mut next = look(subscription, now).next.filter(|_| {
+            subscription.parent_subscription_id.is_none() && subscription.status != Status::Grace
+        });
+        while let Some(instant) = next {
+            let then = look(subscription, instant);
+            notices.extend(then.notice.map(|kind| ForecastNotice { kind, at: instant }));
+            next = then.next;
+        }
+        let Subscription { subscription_id, tenant_id, subscription_type, status, .. } =
+            subscription.clone();
+        Some(Self {
+            subscription_id,
+            tenant_id,
+            tenant_name,
+            subscription_type,
+            status,
+            at,
+            change,
+            why: change.why(),
+            notices,
+        })
+    }
+}
+
+request! {
+    /// How far to look ahead.
+    pub struct ForecastFilter {
+        /// What happens within so many days from now, or is overdue; 30 where it is absent.
+        within_days: Option<Param<Int<0, 3660>>> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+
+    /// A run that is asked for.
+    pub struct RunRequest {
+        /// Only says what a run would do; so where it is absent.
+        dry_run: bool = true,
+        /// As if it were this instant: with `dry_run`, or where nothing is real.
+        as_of: Option<Instant> = None,
+    }
+}
+
+/// How many may lose access within a day before a person is asked.
+#[must_use]
+pub fn is_too_many(due: i64, live: i64) -> bool {
+    due > 10 && due * 20 > live
+}
+
+/// An operator's word that so many may lose access, as far as it still goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Approval {
+    /// Which.
+    pub id: i64,
+    /// How many more.
+    pub left: i64,
+}

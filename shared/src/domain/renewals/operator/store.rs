@@ -1,0 +1,67 @@
+//! `renewal_runs` and `renewal_approvals`, as operators read and write them.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
+
+use super::model::{BreakerApproval, NewBreakerApproval, RunRow, RunStatus};
+use crate::Result;
+use crate::base::paging::Page;
+use crate::db::{Conditions, Planner};
+use crate::domain::audit::Person;
+
+/// A page of runs, newest first, and one more.
+pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
+    let mut conditions = Conditions::default();
+    if let Some((at, id)) = page.after {
+        conditions.and_two("(started_at, run_id) < (?, ?)", at, id);
+    }
+    let select = "SELECT run_id, started_at, as_of, requested_by, status, counted, summary,
+                  finished_at FROM renewal_runs";
+    let rows = conditions.page(db, select, "started_at DESC, run_id DESC", page).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(RunRow {
+                run_id: row.get("run_id"),
+                started_at: row.get("started_at"),
+                as_of: row.get("as_of"),
+                requested_by: row.get("requested_by"),
+                status: RunStatus::parse(row.get("status"))?,
+                counted: row.get("counted"),
+                summary: row.get("summary"),
+                finished_at: row.get("finished_at"),
+            })
+        })
+        .collect()
+}
+
+/// Adds an operator's word.
+pub async fn insert_approval(
+    tx: &Transaction<'_>,
+    by: &Person,
+    approval: &NewBreakerApproval,
+    now: Timestamp,
+) -> Result<BreakerApproval> {
+    let row = tx
+        .query_one(
+            "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until, max_count,
+             note) VALUES ($1, $2, $3, $4, $5)
+             RETURNING approval_id, approved_at, approved_by, approve_until, max_count, used, note",
+            &[
+                &now,
+                &by.id,
+                &approval.approve_until.get(),
+                &approval.max_count.get_i32(),
+                &approval.note.as_str(),
+            ],
+        )
+        .await?;
+    Ok(BreakerApproval {
+        approval_id: row.get("approval_id"),
+        approved_at: row.get("approved_at"),
+        approved_by: row.get("approved_by"),
+        approve_until: row.get("approve_until"),
+        max_count: row.get("max_count"),
+        used: row.get("used"),
+        note: row.get("note"),
+    })
+}

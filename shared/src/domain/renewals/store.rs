@@ -1,0 +1,378 @@
+//! What is due of `subscriptions`, in pages and chunks; `renewal_runs`, `renewal_approvals` and
+//! `renewal_cursors`.
+//!
+//! A chunk is locked without waiting: what another holds at this moment, a tenant's row included,
+//! is for the next run. So no run waits for anybody, and nobody waits in a circle.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use utoipa::ToSchema;
+
+use super::model::{Approval, PATIENCE};
+use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::paging::Page;
+use crate::domain::families::rows::{COLUMNS, subscription};
+use crate::domain::subscriptions::model::{LIVE, Status, Subscription};
+use crate::{Error, Result};
+
+/// What is looked through for changes: each part is in the order of one index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Terms of this status that have ended.
+    Ended(Status),
+    /// Graces that have ended.
+    GraceOver,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] =
+        [Self::Ended(Status::Active), Self::Ended(Status::Trial), Self::GraceOver];
+
+    /// The instant that counts, and the condition on `$1`, now.
+    fn sql(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ended(Status::Trial) => ("s.term_end", "s.status = 'TRIAL' AND s.term_end <= $1"),
+            Self::Ended(_) => ("s.term_end", "s.status = 'ACTIVE' AND s.term_end <= $1"),
+            Self::GraceOver => ("s.grace_end", "s.status = 'GRACE' AND s.grace_end <= $1"),
+        }
+    }
+}
+
+/// An ADDON that nobody pays for by itself ends with its parent; one that is paid at Stripe when
+/// that is no longer so, because its term is cut to its parent's. Its own GRACE ends like any.
+const OF_ITS_OWN: &str = "(s.parent_subscription_id IS NULL OR s.status = 'GRACE'
+                           OR s.stripe_subscription_id IS NOT NULL
+                              AND coalesce(s.stripe_paid_until, s.term_end) <= $1)";
+/// Stripe has no word in it, or had it: `$2` are those whose word was applied.
+const DECIDED: &str = "(s.stripe_subscription_id IS NULL OR s.hold_reason IS NOT NULL OR \
+                       s.subscription_id = ANY($2))";
+/// When the notices of a subscription are looked at next.
+const NOTICE_DUE: &str = "CASE WHEN s.noticed_term_end = s.term_end THEN s.next_notice_at ELSE \
+                          '-infinity'::timestamptz END";
+const NOTICED: &str = "s.status IN ('ACTIVE', 'TRIAL') AND s.parent_subscription_id IS NULL";
+/// The locks of a chunk. The tenant's is the one that a foreign key takes.
+const LOCKS: &str = "FOR NO KEY UPDATE OF s SKIP LOCKED FOR KEY SHARE OF t SKIP LOCKED";
+
+/// After which the next chunk of a part begins.
+pub type Position = Option<(Timestamp, SubscriptionId)>;
+
+fn or_beginning(after: Option<&(Timestamp, SubscriptionId)>) -> (Timestamp, &str) {
+    after.map_or((Timestamp::UNIX_EPOCH, ""), |(at, id)| (*at, id.as_str()))
+}
+
+/// Up to `limit` of those that are due, in order; locked where `locks`.
+pub async fn due(
+    db: &impl GenericClient,
+    part: Part,
+    now: Timestamp,
+    asked: &[&str],
+    after: &Position,
+    limit: i64,
+    locks: bool,
+) -> Result<Vec<Subscription>> {
+    let (at, condition) = part.sql();
+    let locks = if locks { LOCKS } else { "" };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id
+         WHERE {condition} AND {OF_ITS_OWN} AND {DECIDED} AND ({at}, s.subscription_id) > ($3, $4)
+         ORDER BY {at}, s.subscription_id LIMIT $5 {locks}"
+    );
+    let (instant, id) = or_beginning(after.as_ref());
+    db.query(&sql, &[&now, &asked, &instant, &id, &limit]).await?.iter().map(subscription).collect()
+}
+
+/// The instant by which a part is in order.
+#[must_use]
+pub fn position(part: Part, subscription: &Subscription) -> (Timestamp, SubscriptionId) {
+    let at = match part {
+        Part::Ended(_) => subscription.term_end,
+        Part::GraceOver => subscription.grace_end.unwrap_or(subscription.term_end),
+    };
+    (at, subscription.subscription_id.clone())
+}
+
+/// How many are due by now, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Counts {
+    /// Of TRIAL and TEMPORARY subscriptions.
+    pub expiries: i64,
+    /// Of others.
+    pub graces: i64,
+    /// Graces that have ended.
+    pub suspensions: i64,
+}
+
+impl Counts {
+    /// All of them.
+    #[must_use]
+    pub fn all(self) -> i64 {
+        self.expiries + self.graces + self.suspensions
+    }
+}
+
+/// What is due in all, Stripe's own to decide aside.
+pub async fn count_due(db: &impl GenericClient, now: Timestamp, asked: &[&str]) -> Result<Counts> {
+    let of_part = |part: Part, column: &str| {
+        let (_, condition) = part.sql();
+        format!(
+            "SELECT {column} AS change FROM subscriptions s WHERE {condition} AND {OF_ITS_OWN}
+             AND {DECIDED}"
+        )
+    };
+    let ended =
+        "CASE WHEN s.subscription_type IN ('TRIAL', 'TEMPORARY') THEN 'expiry' ELSE 'grace' END";
+    let [active, trial, grace] = Part::ALL;
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE change = 'expiry'), count(*) FILTER (WHERE change = 'grace'),
+         count(*) FILTER (WHERE change = 'suspension')
+         FROM ({} UNION ALL {} UNION ALL {}) due",
+        of_part(active, ended),
+        of_part(trial, ended),
+        of_part(grace, "'suspension'")
+    );
+    let row = db.query_one(&sql, &[&now, &asked]).await?;
+    Ok(Counts { expiries: row.get(0), graces: row.get(1), suspensions: row.get(2) })
+}
+
+/// Subscriptions that give access: counted up to `limit`, because more make no difference.
+pub async fn count_live(db: &impl GenericClient, limit: i64) -> Result<i64> {
+    let live = LIVE.map(Status::as_str);
+    let sql =
+        "SELECT count(*) FROM (SELECT FROM subscriptions WHERE status = ANY($1) LIMIT $2) live";
+    Ok(db.query_one(sql, &[&live.as_slice(), &limit]).await?.get(0))
+}
+
+/// One of which Stripe's word is overdue.
+pub struct ToAsk {
+    /// The end that has passed.
+    pub at: Timestamp,
+    /// Which.
+    pub id: SubscriptionId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// At Stripe.
+    pub stripe: StripeSubscriptionId,
+}
+
+/// Those of which Stripe's word is overdue, in order.
+pub async fn to_ask(
+    db: &impl GenericClient,
+    now: Timestamp,
+    after: &Position,
+    limit: i64,
+) -> Result<Vec<ToAsk>> {
+    let managed = "s.stripe_subscription_id IS NOT NULL AND s.hold_reason IS NULL";
+    let sql = format!(
+        "SELECT at, subscription_id, tenant_id, stripe_subscription_id
+         FROM (SELECT s.term_end AS at, s.subscription_id, s.tenant_id, s.stripe_subscription_id
+         FROM subscriptions s
+               WHERE s.status IN ('ACTIVE', 'TRIAL') AND s.term_end <= $2 AND {managed}
+                     AND (s.parent_subscription_id IS NULL
+                     OR coalesce(s.stripe_paid_until, s.term_end) <= $2)
+               UNION ALL
+               SELECT s.grace_end, s.subscription_id, s.tenant_id, s.stripe_subscription_id
+               FROM subscriptions s
+               WHERE s.status = 'GRACE' AND s.grace_end <= $1 AND {managed}) due
+         WHERE (at, subscription_id) > ($3, $4) ORDER BY at, subscription_id LIMIT $5"
+    );
+    let (instant, id) = or_beginning(after.as_ref());
+    let rows = db.query(&sql, &[&now, &(now - PATIENCE), &instant, &id, &limit]).await?;
+    let read = |row: &Row| {
+        let (id, tenant, stripe) = (
+            SubscriptionId::parse(row.get(1))?,
+            TenantId::parse(row.get(2))?,
+            StripeSubscriptionId::parse(row.get(3))?,
+        );
+        Ok(ToAsk { at: row.get(0), id, tenant, stripe })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Writes status and end of grace of locked subscriptions.
+pub async fn save_changes(
+    tx: &Transaction<'_>,
+    after: &[Subscription],
+    now: Timestamp,
+) -> Result<()> {
+    let ids: Vec<&str> = after.iter().map(|it| it.subscription_id.as_str()).collect();
+    let statuses: Vec<&str> = after.iter().map(|it| it.status.as_str()).collect();
+    let ends: Vec<Option<Timestamp>> = after.iter().map(|it| it.grace_end).collect();
+    let versions: Vec<i64> = after.iter().map(|it| it.version).collect();
+    let sql = "UPDATE subscriptions SET status = new.status, grace_end = new.grace_end,
+               version = new.version, updated_at = $5
+               FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS new (id,
+               status, grace_end, version) WHERE subscription_id = new.id";
+    tx.execute(sql, &[&ids, &statuses, &ends, &versions, &now]).await?;
+    Ok(())
+}
+
+/// Up to `limit` of those whose notices are to be looked at; locked.
+pub async fn unnoticed(
+    tx: &Transaction<'_>,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Subscription>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id
+         WHERE {NOTICED} AND {NOTICE_DUE} <= $1 ORDER BY {NOTICE_DUE}, s.subscription_id
+         LIMIT $2 {LOCKS}"
+    );
+    tx.query(&sql, &[&now, &limit]).await?.iter().map(subscription).collect()
+}
+
+/// The same for who only looks: without a lock, by id.
+pub async fn unnoticed_after(
+    db: &impl GenericClient,
+    now: Timestamp,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Subscription>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM subscriptions s WHERE {NOTICED} AND {NOTICE_DUE} <= $1
+         AND s.subscription_id > $2 ORDER BY s.subscription_id LIMIT $3"
+    );
+    db.query(&sql, &[&now, &after, &limit]).await?.iter().map(subscription).collect()
+}
+
+/// How many are to be looked at.
+pub async fn count_unnoticed(db: &impl GenericClient, now: Timestamp) -> Result<i64> {
+    let sql =
+        format!("SELECT count(*) FROM subscriptions s WHERE {NOTICED} AND {NOTICE_DUE} <= $1");
+    Ok(db.query_one(&sql, &[&now]).await?.get(0))
+}
+
+/// Notes when locked subscriptions are looked at next. It is no change of theirs: no new version.
+pub async fn save_looks(
+    tx: &Transaction<'_>,
+    looks: &[(&SubscriptionId, Option<Timestamp>)],
+) -> Result<()> {
+    let ids: Vec<&str> = looks.iter().map(|(id, _)| id.as_str()).collect();
+    let next: Vec<Option<Timestamp>> = looks.iter().map(|(_, next)| *next).collect();
+    let sql = "UPDATE subscriptions SET noticed_term_end = term_end, next_notice_at = new.next
+               FROM unnest($1::text[], $2::timestamptz[]) AS new (id, next)
+               WHERE subscription_id = new.id";
+    tx.execute(sql, &[&ids, &next]).await?;
+    Ok(())
+}
+
+/// What happens by itself until `until`, the first first: subscriptions with their tenants' names.
+pub async fn forecast(
+    db: &impl GenericClient,
+    until: Timestamp,
+    page: &Page<(Timestamp, SubscriptionId)>,
+) -> Result<Vec<(Subscription, String)>> {
+    let (instant, id) = or_beginning(page.after.as_ref());
+    let sql = format!(
+        "SELECT {COLUMNS}, t.name AS tenant_name
+         FROM (SELECT at, subscription_id
+               FROM ((SELECT term_end AS at, s.subscription_id FROM subscriptions s
+                      WHERE s.status IN ('ACTIVE', 'TRIAL') AND s.term_end <= $1 AND {OF_ITS_OWN}
+                      AND (s.term_end, s.subscription_id) > ($2, $3)
+                      ORDER BY s.term_end, s.subscription_id LIMIT $4::bigint + $5::bigint)
+                     UNION ALL
+                     (SELECT grace_end, s.subscription_id FROM subscriptions s
+                      WHERE s.status = 'GRACE' AND s.grace_end <= $1
+                      AND (s.grace_end, s.subscription_id) > ($2, $3)
+                      ORDER BY s.grace_end, s.subscription_id
+                      LIMIT $4::bigint + $5::bigint)) both_kinds
+               ORDER BY at, subscription_id LIMIT $4 OFFSET $5) due
+         JOIN subscriptions s ON s.subscription_id = due.subscription_id JOIN tenants t
+         ON t.tenant_id = s.tenant_id ORDER BY due.at, due.subscription_id"
+    );
+    let params: [&(dyn ToSql + Sync); 5] = [&until, &instant, &id, &page.fetch(), &page.offset];
+    db.query(&sql, &params)
+        .await?
+        .iter()
+        .map(|row| Ok((subscription(row)?, row.get("tenant_name"))))
+        .collect()
+}
+
+/// Begins a run, and returns its number.
+pub async fn begin_run(
+    db: &impl GenericClient,
+    started: Timestamp,
+    as_of: Timestamp,
+    requested_by: Option<&str>,
+) -> Result<i64> {
+    let sql = "INSERT INTO renewal_runs (started_at, as_of, requested_by) VALUES ($1, $2, $3)
+               RETURNING run_id";
+    Ok(db.query_one(sql, &[&started, &as_of, &requested_by]).await?.get(0))
+}
+
+/// Ends a run.
+pub async fn finish_run(
+    db: &impl GenericClient,
+    run: i64,
+    status: &str,
+    summary: &impl Serialize,
+    now: Timestamp,
+) -> Result<()> {
+    let summary =
+        serde_json::to_value(summary).map_err(|error| Error::Internal(error.to_string()))?;
+    let sql =
+        "UPDATE renewal_runs SET status = $2, summary = $3, finished_at = $4 WHERE run_id = $1";
+    db.execute(sql, &[&run, &status, &summary, &now]).await?;
+    Ok(())
+}
+
+/// How many the runs of a day before `now` took access from, or gave grace, without an operator's
+/// word.
+pub async fn counted_lately(db: &impl GenericClient, now: Timestamp) -> Result<i64> {
+    let sql = "SELECT coalesce(sum(counted), 0)::bigint FROM renewal_runs WHERE as_of > $1";
+    Ok(db.query_one(sql, &[&(now - SignedDuration::from_hours(24))]).await?.get(0))
+}
+
+/// Counts a chunk's: against an operator's word, or for the next day's judgement. False where the
+/// word does not go so far.
+pub async fn count(
+    tx: &Transaction<'_>,
+    run: i64,
+    approval: Option<i64>,
+    count: i64,
+) -> Result<bool> {
+    let (sql, id) = match approval {
+        Some(approval) => (
+            "UPDATE renewal_approvals SET used = used + $2::bigint::integer WHERE approval_id = $1
+             AND used + $2::bigint <= max_count",
+            approval,
+        ),
+        None => (
+            "UPDATE renewal_runs SET counted = counted + $2::bigint::integer WHERE run_id = $1",
+            run,
+        ),
+    };
+    Ok(tx.execute(sql, &[&id, &count]).await? == 1)
+}
+
+/// The operator's word that counts at `now`: the last one, while it goes on.
+pub async fn approval(db: &impl GenericClient, now: Timestamp) -> Result<Option<Approval>> {
+    let sql = "SELECT approval_id, (max_count - used)::bigint, approve_until > $1
+               FROM renewal_approvals WHERE approved_at <= $1 ORDER BY approval_id DESC LIMIT 1";
+    let row = db.query_opt(sql, &[&now]).await?;
+    Ok(row.filter(|row| row.get(2)).map(|row| Approval { id: row.get(0), left: row.get(1) }))
+}
+
+/// Where a part goes on; none at its beginning.
+pub async fn cursor(db: &impl GenericClient, part: &str) -> Result<Option<String>> {
+    Ok(db
+        .query_opt("SELECT position FROM renewal_cursors WHERE part = $1", &[&part])
+        .await?
+        .and_then(|row| row.get(0)))
+}
+
+/// Notes it.
+pub async fn save_cursor(
+    db: &impl GenericClient,
+    part: &str,
+    position: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "INSERT INTO renewal_cursors (part, position, updated_at) VALUES ($1, $2, $3)
+               ON CONFLICT (part) DO UPDATE SET position = $2, updated_at = $3";
+    db.execute(sql, &[&part, &position, &now]).await?;
+    Ok(())
+}

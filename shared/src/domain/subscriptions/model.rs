@@ -1,0 +1,483 @@
+//! A subscription: its states, and what an operator may change of it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::base::fields::{Change, Count, Description, Instant, Int, Note, Param};
+use crate::base::ids::{PlanId, StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::paging::{Cursor, Limit, Offset};
+use crate::domain::plans::model::Plan;
+use crate::http::Versioned;
+use crate::{Error, Result, request, update, words};
+
+/// How long a customer whose payment failed keeps access, from the first unpaid moment.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+words! {
+    /// Our status of a subscription (docs/subscriptions.md, "Status").
+    pub enum Status {
+        /// Tried, not paid yet.
+        Trial = "TRIAL",
+        /// Paid.
+        Active = "ACTIVE",
+        /// Unpaid, with access until `grace_end`.
+        Grace = "GRACE",
+        /// Unpaid, without access.
+        Suspended = "SUSPENDED",
+        /// Over.
+        Expired = "EXPIRED",
+    }
+
+    /// What kind of subscription it is.
+    pub enum SubscriptionType {
+        /// What a company pays for; its ADDONs belong to it.
+        Main = "MAIN",
+        /// More of something for a MAIN, ending with it.
+        Addon = "ADDON",
+        /// To try, for some days.
+        Trial = "TRIAL",
+        /// For a project or an event.
+        Temporary = "TEMPORARY",
+    }
+
+    /// What an operator's change of a Stripe-managed subscription means for Stripe.
+    pub enum Mode {
+        /// Ours counts; Stripe's news is kept and not applied until the hold is released.
+        Hold = "hold",
+        /// Stripe is told, and its news changes ours.
+        Stripe = "stripe",
+    }
+}
+
+impl Status {
+    /// Whether it gives access.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        LIVE.contains(&self)
+    }
+
+    /// The worse of two: an ADDON's own and its root's.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        let rank = |status| match status {
+            Self::Trial | Self::Active => 0,
+            Self::Grace => 1,
+            Self::Suspended => 2,
+            Self::Expired => 3,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+}
+
+/// The statuses that give access.
+pub const LIVE: [Status; 3] = [Status::Trial, Status::Active, Status::Grace];
+
+/// How long a TRIAL lasts that names no end.
+pub const TRIAL: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// A subscription as it is stored. Terms are half-open, `[term_start, term_end)`, in UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of docs/subscriptions.md")]
+pub struct Subscription {
+    pub subscription_id: SubscriptionId,
+    pub tenant_id: TenantId,
+    pub subscription_type: SubscriptionType,
+    /// The MAIN that an ADDON belongs to.
+    pub parent_subscription_id: Option<SubscriptionId>,
+    pub status: Status,
+    pub plan_id: Option<PlanId>,
+    /// Devices that it brings to its family.
+    pub device_limit: i32,
+    /// Devices that are on it.
+    pub active_device_count: i32,
+    pub term_start: Timestamp,
+    pub term_end: Timestamp,
+    /// Set exactly while the status is GRACE.
+    pub grace_end: Option<Timestamp>,
+    pub description: Option<String>,
+    /// Set where Stripe manages it.
+    pub stripe_subscription_id: Option<StripeSubscriptionId>,
+    /// Stripe's status as it was last read, also where a hold keeps it from being applied.
+    pub stripe_status: Option<String>,
+    /// The Stripe price that is paid.
+    pub stripe_price_id: Option<StripePriceId>,
+    /// When the period ends that Stripe is in.
+    pub stripe_period_end: Option<Timestamp>,
+    /// Up to when nothing is due at Stripe.
+    pub stripe_paid_until: Option<Timestamp>,
+    /// When Stripe will end it; none while it renews.
+    pub stripe_cancel_at: Option<Timestamp>,
+    /// Whether Stripe makes invoices without collecting them.
+    pub stripe_collection_paused: bool,
+    /// How often Stripe's word was applied: nobody's business but the appliers'.
+    #[serde(skip)]
+    pub stripe_sync: i64,
+    /// Why an operator holds it against Stripe's news.
+    pub hold_reason: Option<String>,
+    pub held_by: Option<String>,
+    pub held_at: Option<Timestamp>,
+    pub created_by: String,
+    /// The number in its `ETag`.
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Versioned for Subscription {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+impl Subscription {
+    /// The root of its family: itself, or an ADDON's MAIN.
+    #[must_use]
+    pub fn root(&self) -> &SubscriptionId {
+        self.parent_subscription_id.as_ref().unwrap_or(&self.subscription_id)
+    }
+
+    /// Whether only Stripe's news may change its status, term and plan.
+    #[must_use]
+    pub fn is_stripe_managed(&self) -> bool {
+        self.stripe_subscription_id.is_some() && self.hold_reason.is_none()
+    }
+}
+
+request! {
+    /// A subscription to create.
+    pub struct NewSubscription {
+        tenant_id: TenantId,
+        subscription_type: SubscriptionType,
+        device_limit: Int<1, 1_000_000_000>,
+        /// Now where it is absent.
+        term_start: Option<Instant> = None,
+        /// Not together with `term_days`. An ADDON ends with its parent whatever is said here.
+        term_end: Option<Instant> = None,
+        term_days: Option<Int<1, 3660>> = None,
+        /// The live MAIN that an ADDON belongs to.
+        parent_subscription_id: Option<SubscriptionId> = None,
+        plan_id: Option<PlanId> = None,
+        description: Option<Description> = None,
+        /// For the audit.
+        notes: Option<Note> = None,
+        /// For the audit: a wire transfer, an invoice.
+        transaction_ref: Option<Note> = None,
+    }
+
+    /// Which subscriptions.
+    pub struct SubscriptionFilter {
+        tenant_id: Option<TenantId> = None,
+        subscription_type: Option<SubscriptionType> = None,
+        status: Option<Status> = None,
+        plan_id: Option<PlanId> = None,
+        stripe_subscription_id: Option<StripeSubscriptionId> = None,
+        /// ACTIVE ones whose term ends within so many days from now, or has ended.
+        expiring_days: Option<Param<Int<0, 36_500>>> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+
+    /// How to end a subscription.
+    pub struct Ending {
+        /// Ends it although devices are on it; they stay assigned.
+        force: Param<bool> = Param(false),
+        /// For a Stripe-managed one: `hold` ends ours only, `stripe` has Stripe cancel.
+        mode: Option<Mode> = None,
+        /// Why; required with `mode=hold`.
+        reason: Option<Note> = None,
+    }
+}
+
+update! {
+    /// What of a subscription to change. What is absent stays; `null` clears what may be empty.
+    pub struct SubscriptionUpdate {
+        device_limit: Count,
+        term_end: Instant,
+        status: Status,
+        /// When GRACE ends; 14 days from now where it is absent.
+        grace_end: Instant,
+        plan_id: PlanId,
+        description: Option<Description>,
+        /// `false` releases a hold, `true` begins one without another change.
+        hold: bool,
+        /// For a Stripe-managed one: `hold`.
+        mode: Mode,
+        /// Why; required where a hold begins.
+        hold_reason: Note,
+        /// For the audit.
+        notes: Note,
+        /// For the audit: a wire transfer, an invoice.
+        transaction_ref: Note,
+    }
+}
+
+/// Refuses a request that names two ends.
+///
+/// # Errors
+/// `Invalid`.
+pub fn only_one_end(new: &NewSubscription) -> Result<()> {
+    match (new.term_end, new.term_days) {
+        (Some(_), Some(_)) => Err(Error::invalid("term_days", "cannot be combined with term_end")),
+        _ => Ok(()),
+    }
+}
+
+/// The term of a new subscription that has no parent.
+///
+/// # Errors
+/// `Invalid`, naming the field; `term_required`.
+pub fn first_term(new: &NewSubscription, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
+    only_one_end(new)?;
+    let start = new.term_start.map_or(now, Instant::get);
+    let end = match (new.term_end, new.term_days) {
+        (Some(end), _) => end.get(),
+        (None, Some(days)) => start + SignedDuration::from_hours(24 * days.get()),
+        (None, None) if new.subscription_type == SubscriptionType::Trial => start + TRIAL,
+        (None, None) => {
+            return Err(Error::malformed(
+                "term_required",
+                "term_end or term_days required for non-TRIAL subscriptions",
+            ));
+        }
+    };
+    if end <= start {
+        return Err(Error::invalid("term_end", "must be after term_start"));
+    }
+    Ok((start, end))
+}
+
+/// What a change amounts to: the first of these that is true names it.
+#[must_use]
+pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
+    match after.status {
+        status if status == before.status => {}
+        Status::Trial => return "STATUS_TRIAL",
+        Status::Active => return "STATUS_ACTIVE",
+        Status::Grace => return "STATUS_GRACE",
+        Status::Suspended => return "STATUS_SUSPENDED",
+        Status::Expired => return "STATUS_EXPIRED",
+    }
+    if after.plan_id != before.plan_id {
+        "PLAN_CHANGED"
+    } else if after.device_limit != before.device_limit {
+        "LIMIT_CHANGED"
+    } else if after.term_end > before.term_end {
+        "TERM_EXTENDED"
+    } else if after.term_end < before.term_end {
+        "TERM_SHORTENED"
+    } else {
+        "UPDATED"
+    }
+}
+
+impl SubscriptionUpdate {
+    /// Whether it would change anything but the audit.
+    #[must_use]
+    pub fn only_explains(&self) -> bool {
+        let Self {
+            device_limit,
+            term_end,
+            status,
+            grace_end,
+            plan_id,
+            description,
+            hold,
+            mode: _,
+            hold_reason: _,
+            notes: _,
+            transaction_ref: _,
+        } = self;
+        !(device_limit.is_set()
+            || term_end.is_set()
+            || status.is_set()
+            || grace_end.is_set()
+            || plan_id.is_set()
+            || description.is_set()
+            || hold.is_set())
+    }
+
+    /// The subscription as it would be. `plan` is the one that the update names.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field; `addon_term`, `stripe_managed`.
+    pub fn applied_to(
+        self,
+        before: &Subscription,
+        root_end: Timestamp,
+        plan: Option<&Plan>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Subscription> {
+        let mut after = before.clone();
+        self.decide_hold(&mut after, by, now)?;
+        if before.subscription_type == SubscriptionType::Addon && self.term_end.is_set() {
+            return Err(Error::malformed(
+                "addon_term",
+                "An ADDON ends with its parent. Change the term_end of the parent.",
+            ));
+        }
+        if after.is_stripe_managed()
+            && (self.status.is_set() || self.term_end.is_set() || self.plan_id.is_set())
+        {
+            return Err(stripe_managed());
+        }
+        let (checks_term, status_named) =
+            (self.status.is_set() || self.term_end.is_set(), self.status.is_set());
+        let grace_end = match self.grace_end {
+            Change::Set(end) => Some(end.get()),
+            Change::Keep => None,
+        };
+        if let (Some(plan), true) = (plan, self.plan_id.is_set())
+            && before.plan_id.as_ref() != Some(&plan.plan_id)
+        {
+            (after.plan_id, after.device_limit) = (Some(plan.plan_id.clone()), plan.device_limit);
+        }
+        self.device_limit.apply(&mut after.device_limit, Count::get_i32);
+        self.term_end.apply(&mut after.term_end, Instant::get);
+        self.status.apply(&mut after.status, |status| status);
+        self.description.apply(&mut after.description, |text| text.map(Description::into_string));
+        let mut checks_term = checks_term;
+        if before.subscription_type == SubscriptionType::Addon
+            && !before.status.is_live()
+            && after.status.is_live()
+            && after.stripe_subscription_id.is_none()
+        {
+            // Its parent's term may have moved while it was over.
+            (after.term_end, checks_term) = (root_end, true);
+        }
+        let field = if status_named { "status" } else { "term_end" };
+        if after.term_end <= after.term_start {
+            return Err(Error::invalid(
+                if before.subscription_type == SubscriptionType::Addon {
+                    field
+                } else {
+                    "term_end"
+                },
+                "needs a term_end after term_start",
+            ));
+        }
+        if checks_term
+            && matches!(after.status, Status::Active | Status::Trial)
+            && after.term_end <= now
+        {
+            return Err(Error::invalid(
+                field,
+                format!(
+                    "needs a term_end in the future: the subscription is {}",
+                    after.status.as_str()
+                ),
+            ));
+        }
+        after.grace_end = match (after.status, grace_end) {
+            (Status::Grace, Some(end)) if end <= now => {
+                return Err(Error::invalid("grace_end", "must be in the future"));
+            }
+            (Status::Grace, Some(end)) => Some(end),
+            (Status::Grace, None) => before.grace_end.or(Some(now + GRACE)),
+            (_, Some(_)) => return Err(Error::invalid("grace_end", "belongs to the status GRACE")),
+            (_, None) => None,
+        };
+        Ok(after)
+    }
+
+    fn decide_hold(&self, after: &mut Subscription, by: &str, now: Timestamp) -> Result<()> {
+        let wanted = match (&self.hold, &self.mode) {
+            (Change::Set(hold), _) => Some(*hold),
+            (Change::Keep, Change::Set(Mode::Hold)) => Some(true),
+            (Change::Keep, Change::Set(Mode::Stripe)) => {
+                return Err(Error::invalid(
+                    "mode",
+                    "must be hold: only an ending can be left to Stripe",
+                ));
+            }
+            (Change::Keep, Change::Keep) => None,
+        };
+        match wanted {
+            Some(true) if after.stripe_subscription_id.is_none() => {
+                Err(Error::invalid("hold", "is only for a subscription that Stripe manages"))
+            }
+            Some(true) if after.hold_reason.is_none() => {
+                let ((Change::Set(reason), _) | (Change::Keep, Change::Set(reason))) =
+                    (self.hold_reason.clone(), self.notes.clone())
+                else {
+                    return Err(Error::invalid("hold_reason", "is required where a hold begins"));
+                };
+                (after.hold_reason, after.held_by, after.held_at) =
+                    (Some(reason.into_string()), Some(by.to_owned()), Some(now));
+                Ok(())
+            }
+            Some(false) => {
+                (after.hold_reason, after.held_by, after.held_at) = (None, None, None);
+                Ok(())
+            }
+            Some(true) | None => Ok(()),
+        }
+    }
+}
+
+/// That only Stripe's news changes it.
+#[must_use]
+pub fn stripe_managed() -> Error {
+    Error::conflict(
+        "stripe_managed",
+        "Stripe manages this subscription: change it there, or say mode=hold, with a reason, to \
+         keep what you set against Stripe's news.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn new(kind: &str, more: &serde_json::Value) -> NewSubscription {
+        let mut body =
+            serde_json::json!({"tenant_id": "acme", "subscription_type": kind, "device_limit": 1});
+        more.as_object().into_iter().flatten().for_each(|(name, value)| body[name] = value.clone());
+        deserr::deserialize::<_, _, crate::base::fields::Faults>(body)
+            .map_err(Error::from)
+            .expect("a request")
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("an instant")
+    }
+
+    proptest! {
+        #[test]
+        fn a_term_of_days_is_that_many_days_long_and_never_empty(
+            start in 946_684_800_i64..7_000_000_000, days in 1_i64..=3660,
+        ) {
+            let term = first_term(&new("MAIN",
+                &serde_json::json!({"term_start": at(start).to_string(), "term_days": days})),
+                at(0)).expect("a term");
+            prop_assert_eq!(term.1.duration_since(term.0), SignedDuration::from_hours(24 * days));
+            prop_assert_eq!(term.0, at(start));
+        }
+
+        #[test]
+        fn a_term_ends_after_it_begins_or_is_refused(start in 946_684_800_i64..7_000_000_000,
+            length in -100_000_i64..100_000) {
+            let given = serde_json::json!({"term_start": at(start).to_string(),
+                "term_end": at(start + length).to_string()});
+            let term = first_term(&new("TEMPORARY", &given), at(0));
+            prop_assert_eq!(term.is_ok(), length > 0);
+            prop_assert_eq!(first_term(&new("TRIAL", &serde_json::json!({})), at(start)).expect(
+                "a term"), (at(start), at(start) + TRIAL));
+        }
+
+        #[test]
+        fn the_worse_status_is_worse_in_either_order_and_live_only_if_both_are(a in 0_usize..5,
+            b in 0_usize..5) {
+            let (a, b) = (Status::ALL[a], Status::ALL[b]);
+            prop_assert_eq!(a.worse(b).is_live(), a.is_live() && b.is_live());
+            prop_assert_eq!(a.worse(b) == Status::Expired,
+                a == Status::Expired || b == Status::Expired);
+            prop_assert!(a.worse(b) == b.worse(a) || (a.worse(b) == a && b.worse(a) == b),
+            "of two that are equally good the own one stays");
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! A tenant, what may be changed of it, what a checkout tells of a new one, and how tenants are
+//! searched.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
+use utoipa::ToSchema;
+
+use crate::base::fields::{Change, JsonObject, Name, Param, Text};
+use crate::base::ids::{StripeCustomerId, SubscriptionId, TenantId};
+use crate::base::paging::{Cursor, Limit, Offset};
+use crate::domain::subscriptions::model::Status;
+use crate::domain::users::model::Email;
+use crate::http::Versioned;
+use crate::outside::stripe::{CustomerDetails, Metadata};
+use crate::{request, update, words};
+
+/// A line of a company's profile.
+pub type Line = Text<1, 200>;
+/// What support a company has.
+type SupportTier = Text<1, 50>;
+
+words! {
+    /// Whether a tenant is there.
+    pub enum TenantStatus {
+        /// It is.
+        Active = "ACTIVE",
+        /// It was; its id is never given to another.
+        Deleted = "DELETED",
+    }
+}
+
+/// A customer company.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct Tenant {
+    pub tenant_id: TenantId,
+    pub name: String,
+    pub status: TenantStatus,
+    pub legal_name: Option<String>,
+    pub contact_email: Option<String>,
+    pub contact_name: Option<String>,
+    pub billing_email: Option<String>,
+    pub phone: Option<String>,
+    pub industry: Option<String>,
+    pub company_size: Option<String>,
+    pub address_line1: Option<String>,
+    pub address_line2: Option<String>,
+    pub city: Option<String>,
+    pub state_province: Option<String>,
+    pub postal_code: Option<String>,
+    pub country: Option<String>,
+    pub data_residency_region: Option<String>,
+    pub support_tier: String,
+    /// Whose payments are this tenant's.
+    pub stripe_customer_id: Option<StripeCustomerId>,
+    /// The operators' own words.
+    pub metadata: Map<String, Value>,
+    /// The number in its `ETag`.
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Versioned for Tenant {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+request! {
+    /// A tenant to add.
+    pub struct NewTenant {
+        /// Never changed after, nor given to another.
+        tenant_id: TenantId,
+        name: Name,
+        legal_name: Option<Line> = None,
+        contact_email: Option<Email> = None,
+        contact_name: Option<Line> = None,
+        billing_email: Option<Email> = None,
+        phone: Option<Line> = None,
+        industry: Option<Line> = None,
+        company_size: Option<Line> = None,
+        address_line1: Option<Line> = None,
+        address_line2: Option<Line> = None,
+        city: Option<Line> = None,
+        state_province: Option<Line> = None,
+        postal_code: Option<Line> = None,
+        country: Option<Line> = None,
+        data_residency_region: Option<Line> = None,
+        /// `standard` where absent.
+        support_tier: Change<SupportTier> = Change::Keep,
+        /// Whose payments are this tenant's. A customer belongs to one tenant.
+        stripe_customer_id: Option<StripeCustomerId> = None,
+        /// The operators' own words.
+        metadata: JsonObject = JsonObject::default(),
+    }
+
+    /// Which tenants.
+    pub struct TenantFilter {
+        /// Words, each of which begins one in the id, the name or the legal name.
+        q: Option<Text<0, 100>> = None,
+        /// The contact's or the billing mail address, in upper or lower case.
+        email: Option<Text<1, 254>> = None,
+        /// The linked customer, or a further one.
+        stripe_customer_id: Option<StripeCustomerId> = None,
+        status: Option<TenantStatus> = None,
+        limit: Option<Param<Limit>> = None,
+        offset: Option<Param<Offset>> = None,
+        cursor: Option<Cursor> = None,
+    }
+}
+
+update! {
+    /// What of a tenant to change. What is absent stays; `null` clears what may be empty.
+    pub struct TenantUpdate {
+        name: Name,
+        legal_name: Option<Line>,
+        contact_email: Option<Email>,
+        contact_name: Option<Line>,
+        billing_email: Option<Email>,
+        phone: Option<Line>,
+        industry: Option<Line>,
+        company_size: Option<Line>,
+        address_line1: Option<Line>,
+        address_line2: Option<Line>,
+        city: Option<Line>,
+        state_province: Option<Line>,
+        postal_code: Option<Line>,
+        country: Option<Line>,
+        data_residency_region: Option<Line>,
+        support_tier: SupportTier,
+        stripe_customer_id: Option<StripeCustomerId>,
+        metadata: JsonObject,
+    }
+}
+
+impl Tenant {
+    /// A tenant at its first version.
+    #[must_use]
+    pub fn from_new(new: NewTenant, now: Timestamp) -> Self {
+        let mut support_tier = STANDARD.to_owned();
+        new.support_tier.apply(&mut support_tier, SupportTier::into_string);
+        Self {
+            tenant_id: new.tenant_id,
+            name: new.name.into_string(),
+            status: TenantStatus::Active,
+            legal_name: new.legal_name.map(Line::into_string),
+            contact_email: new.contact_email.map(Email::into_string),
+            contact_name: new.contact_name.map(Line::into_string),
+            billing_email: new.billing_email.map(Email::into_string),
+            phone: new.phone.map(Line::into_string),
+            industry: new.industry.map(Line::into_string),
+            company_size: new.company_size.map(Line::into_string),
+            address_line1: new.address_line1.map(Line::into_string),
+            address_line2: new.address_line2.map(Line::into_string),
+            city: new.city.map(Line::into_string),
+            state_province: new.state_province.map(Line::into_string),
+            postal_code: new.postal_code.map(Line::into_string),
+            country: new.country.map(Line::into_string),
+            data_residency_region: new.data_residency_region.map(Line::into_string),
+            support_tier,
+            stripe_customer_id: new.stripe_customer_id,
+            metadata: new.metadata.into_map(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// The tenant of a company that has paid: what its checkout tells, under its id where it tells
+    /// no name.
+    #[must_use]
+    pub fn from_checkout(
+        tenant_id: TenantId,
+        profile: Profile,
+        stripe_customer_id: Option<StripeCustomerId>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            name: profile.name.unwrap_or_else(|| tenant_id.to_string()),
+            tenant_id,
+            status: TenantStatus::Active,
+            legal_name: profile.legal_name,
+            contact_email: profile.contact_email,
+            contact_name: profile.contact_name,
+            billing_email: profile.billing_email,
+            phone: profile.phone,
+            industry: profile.industry,
+            company_size: profile.company_size,
+            address_line1: profile.address_line1,
+            address_line2: profile.address_line2,
+            city: profile.city,
+            state_province: profile.state_province,
+            postal_code: profile.postal_code,
+            country: profile.country,
+            data_residency_region: profile.data_residency_region,
+            support_tier: STANDARD.to_owned(),
+            stripe_customer_id,
+            metadata: Map::new(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Whether it was deleted.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.status == TenantStatus::Deleted
+    }
+}
+
+/// The support of a company of which nothing else is said.
+const STANDARD: &str = "standard";
+
+impl TenantUpdate {
+    /// The tenant with what the update names.
+    #[must_use]
+    pub fn applied_to(self, mut tenant: Tenant) -> Tenant {
+        let line = |line: Option<Line>| line.map(Line::into_string);
+        let email = |email: Option<Email>| email.map(Email::into_string);
+        self.name.apply(&mut tenant.name, Name::into_string);
+        self.legal_name.apply(&mut tenant.legal_name, line);
+        self.contact_email.apply(&mut tenant.contact_email, email);
+        self.contact_name.apply(&mut tenant.contact_name, line);
+        self.billing_email.apply(&mut tenant.billing_email, email);
+        self.phone.apply(&mut tenant.phone, line);
+        self.industry.apply(&mut tenant.industry, line);
+        self.company_size.apply(&mut tenant.company_size, line);
+        self.address_line1.apply(&mut tenant.address_line1, line);
+        self.address_line2.apply(&mut tenant.address_line2, line);
+        self.city.apply(&mut tenant.city, line);
+        self.state_province.apply(&mut tenant.state_province, line);
+        self.postal_code.apply(&mut tenant.postal_code, line);
+        self.country.apply(&mut tenant.country, line);
+        self.data_residency_region.apply(&mut tenant.data_residency_region, line);
+        self.support_tier.apply(&mut tenant.support_tier, SupportTier::into_string);
+        self.stripe_customer_id.apply(&mut tenant.stripe_customer_id, |id| id);
+        self.metadata.apply(&mut tenant.metadata, JsonObject::into_map);
+        tenant
+    }
+}
+
+/// What was typed into a search, in the language of `to_tsquery`; none where no letter or digit is
+/// in it.
+///
+/// The parser of `PostgreSQL` takes `demo-2` for `demo` and the number -2, and `acme.example` for
+/// one word: a number is so searched with its sign too, and a word with punctuation also as it
+/// stands. All of it is quoted, so that nothing typed is an operator.
+#[must_use]
+pub fn search_terms(typed: &str) -> Option<String> {
+    let begins = |text: &str| format!("'{}':*", text.replace('\\', r"\\").replace('\'', "''"));
+    let part = |part: &str| match part.chars().next() {
+        Some(first) if first.is_numeric() => {
+            format!("({} | {})", begins(part), begins(&format!("-{part}")))
+        }
+        _ => begins(part),
+    };
+    let word = |word: &str| {
+        let parts: Vec<_> =
+            word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
+        let each = parts.iter().map(|text| part(text)).collect::<Vec<_>>().join(" & ");
+        if parts == [word] { each } else { format!("(({each}) | {})", begins(word)) }
+    };
+    let terms: Vec<_> = typed
+        .split_whitespace()
+        .filter(|word| word.contains(char::is_alphanumeric))
+        .map(word)
+        .collect();
+    (!terms.is_empty()).then(|| terms.join(" & "))
+}
+
+/// How many subscriptions a refusal names.
+const NAMED: usize = 5;
+
+/// Why a tenant cannot be deleted.
+#[must_use]
+pub fn still_live(id: &TenantId, live: &[(SubscriptionId, Status)]) -> String {
+    let named = live
+        .iter()
+        .take(NAMED)
+        .map(|(subscription, status)| format!("{subscription} ({})", status.as_str()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = live.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    let plural = if live.len() == 1 { "" } else { "s" };
+    format!("Tenant '{id}' has {} live subscription{plural}: {named}{more}", live.len())
+}
+
+/// How much of the company's name goes into the id.
+const SLUG_LENGTH: usize = 50;
+
+/// What a checkout tells of a company; the columns of `tenants` that it fills.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct Profile {
+    pub name: Option<String>,
+    pub legal_name: Option<String>,
+    pub contact_email: Option<String>,
+    pub contact_name: Option<String>,
+    pub phone: Option<String>,
+    pub industry: Option<String>,
+    pub company_size: Option<String>,
+    pub address_line1: Option<String>,
+    pub address_line2: Option<String>,
+    pub city: Option<String>,
+    pub state_province: Option<String>,
+    pub postal_code: Option<String>,
+    pub country: Option<String>,
+    pub data_residency_region: Option<String>,
+    pub billing_email: Option<String>,
+}
+
+impl Profile {
+    /// From the marketing site's metadata first, else from what the customer typed at Stripe
+    /// (docs/events.md, "Metadata").
+    #[must_use]
+    pub fn from_checkout(metadata: &Metadata, details: &CustomerDetails) -> Self {
+        let meta = |key: &str| filled(metadata.get(key).map(String::as_str));
+        let typed = |value: &Option<String>| filled(value.as_deref());
+        let contact = [meta("admin_first_name"), meta("admin_last_name")]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ");
+        Self {
+            name: meta("company_name").or_else(|| typed(&details.name)),
+            legal_name: meta("legal_name"),
+            contact_email: typed(&details.email).or_else(|| meta("admin_email")),
+            contact_name: filled(Some(&contact)),
+            phone: meta("phone").or_else(|| typed(&details.phone)),
+            industry: meta("industry"),
+            company_size: meta("company_size"),
+            address_line1: typed(&details.address.line1),
+            address_line2: typed(&details.address.line2),
+            city: typed(&details.address.city),
+            state_province: typed(&details.address.state),
+            postal_code: typed(&details.address.postal_code),
+            country: typed(&details.address.country),
+            data_residency_region: meta("data_residency_region"),
+            billing_email: typed(&details.email).or_else(|| meta("admin_email")),
+        }
+    }
+}
+
+/// The value without its margins and without NUL (which `PostgreSQL` has no room for), where
+/// something is left.
+pub(crate) fn filled(value: Option<&str>) -> Option<String> {
+    let value = value?.replace('\0', "");
+    let value = value.trim();
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// The ids to try for a new tenant, best first: the slug of its company's name, then the slug with
+/// a suffix that only this checkout yields. The suffix is no counter: a number would tell one
+/// customer that another of its name exists.
+///
+/// `seed` is the checkout's id, so that a repeated try yields the same ids.
+pub fn candidate_ids(company_name: Option<&str>, seed: &str) -> impl Iterator<Item = TenantId> {
+    let slug = slug(company_name.unwrap_or_default());
+    let bare = (!slug.is_empty()).then(|| slug.clone());
+    let stem = if slug.is_empty() { "tenant".to_owned() } else { slug };
+    let suffixed = suffixes(seed).into_iter().map(move |suffix| format!("{stem}-{suffix}"));
+    bare.into_iter().chain(suffixed).filter_map(|id| TenantId::parse(&id).ok())
+}
+
+/// Four ways to tell this checkout from any other: 5 hexadecimal digits have room for a million of
+/// one name, 12 for all.
+fn suffixes(seed: &str) -> Vec<String> {
+    let digest =
+        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, seed.as_bytes()));
+    [0..5, 5..10, 10..15, 15..27].into_iter().map(|range| digest[range].to_owned()).collect()
+}
+
+/// Letters and digits of the name in ASCII, what is between them as one hyphen, at most
+/// `SLUG_LENGTH` long.
+fn slug(name: &str) -> String {
+    let mut slug = String::new();
+    // NFKD takes letters and accents apart; the accents are then dropped without becoming a hyphen.
+    for c in name
+        .nfkd()
+        .filter(|c| !unicode_normalization::char::is_combining_mark(*c))
+        .flat_map(char::to_lowercase)
+    {
+        match c {
+            'a'..='z' | '0'..='9' => slug.push(c),
+            'ß' => slug.push_str("ss"),
+            'æ' => slug.push_str("ae"),
+            'ø' => slug.push('o'),
+            _ if slug.is_empty() || slug.ends_with('-') => {}
+            _ => slug.push('-'),
+        }
+    }
+    slug.truncate(SLUG_LENGTH);
+    slug.trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_slug_is_what_a_person_would_type() {
+        for (name, expected) in [
+            ("Acme IoT Corp", "acme-iot-corp"),
+            ("  --Acme,  Inc.--  ", "acme-inc"),
+            ("Ångström & Söhne GmbH", "angstrom-sohne-gmbh"),
+            ("Großmann Ærø", "grossmann-aero"),
+            ("ＦＵＬＬ　ｗｉｄｔｈ", "full-width"),
+            ("東京電力", ""),
+            ("", ""),
+        ] {
+            assert_eq!(slug(name), expected, "{name}");
+        }
+        assert_eq!(slug(&"abcd ".repeat(40)).len(), 49, "cut at 50, without a hyphen at its end");
+    }
+
+    #[test]
+    fn a_name_of_which_nothing_is_left_yields_an_id_all_the_same() {
+        for name in [None, Some(""), Some("東京")] {
+            let first = candidate_ids(name, "cs_1").next().expect("an id");
+            assert!(first.as_str().starts_with("tenant-"), "{first}");
+        }
+    }
+
+    #[test]
+    fn checkouts_of_one_name_fall_back_on_different_ids_and_one_checkout_always_on_the_same() {
+        let ids = |seed| candidate_ids(Some("Acme"), seed).collect::<Vec<_>>();
+        assert_eq!(ids("cs_1"), ids("cs_1"));
+        assert_eq!(ids("cs_1")[0], ids("cs_2")[0]);
+        assert!(ids("cs_1")[1..].iter().all(|id| !ids("cs_2").contains(id)));
+    }
+
+    #[test]
+    fn what_the_marketing_site_knows_wins_over_what_was_typed() {
+        let metadata = Metadata::from([
+            ("company_name".to_owned(), "Acme".to_owned()),
+            ("phone".to_owned(), " ".to_owned()),
+            ("admin_email".to_owned(), "jane@acme.example".to_owned()),
+        ]);
+        let details = CustomerDetails {
+            name: Some("Jane".to_owned()),
+            phone: Some("+1".to_owned()),
+            email: Some("pay@acme.example".to_owned()),
+            ..CustomerDetails::default()
+        };
+        let profile = Profile::from_checkout(&metadata, &details);
+        assert_eq!(profile.name.as_deref(), Some("Acme"));
+        assert_eq!(profile.phone.as_deref(), Some("+1"));
+        assert_eq!(profile.billing_email.as_deref(), Some("pay@acme.example"));
+        assert_eq!(
+            Profile::from_checkout(&Metadata::new(), &details).name.as_deref(),
+            Some("Jane")
+        );
+    }
+
+    #[test]
+    fn nothing_that_is_typed_into_a_search_is_an_operator() {
+        assert_eq!(search_terms("Acme").as_deref(), Some("'Acme':*"));
+        assert_eq!(
+            search_terms("x demo-2").as_deref(),
+            Some("'x':* & (('demo':* & ('2':* | '-2':*)) | 'demo-2':*)")
+        );
+        assert_eq!(search_terms(r"o'b\:*!").as_deref(), Some(r"(('o':* & 'b':*) | 'o''b\\:*!':*)"));
+        for nothing in ["", "  ", "&", r"':* | !()\"] {
+            assert_eq!(search_terms(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_to_delete_names_some_and_counts_all() {
+        let live: Vec<_> = (1..=7)
+            .map(|n| {
+                (
+                    SubscriptionId::parse(&format!("SUB-2026-{n}")).expect("well formed"),
+                    Status::Active,
+                )
+            })
+            .collect();
+        let id = TenantId::parse("acme").expect("well formed");
+        assert_eq!(
+            still_live(&id, &live[..1]),
+            "Tenant 'acme' has 1 live subscription: SUB-2026-1 (ACTIVE)"
+        );
+        let named = "SUB-2026-1 (ACTIVE), SUB-2026-2 (ACTIVE), SUB-2026-3 (ACTIVE), SUB-2026-4 \
+                     (ACTIVE), SUB-2026-5 (ACTIVE)";
+        assert_eq!(
+            still_live(&id, &live),
+            format!("Tenant 'acme' has 7 live subscriptions: {named}, and 2 more")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_yields_well_formed_ids(name in "\\PC{0,80}", seed in "cs_[a-z0-9]{1,20}") {
+            let ids: Vec<_> = candidate_ids(Some(&name), &seed).collect();
+            prop_assert!(ids.len() >= 4);
+            prop_assert!(slug(&name).len() <= SLUG_LENGTH);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The users of tenants. They live in Keycloak; what operators do with them is in the audit.
+//!
+//! Keycloak is asked with no transaction open. So a request may die after Keycloak has done its
+//! part and before the audit says so: the same request again finds that, and records it.
+
+pub mod model;
+mod store;
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::base::error::{Error, Result, Service};
+use crate::base::ids::TenantId;
+use crate::base::paging::{Offset, Page, Slice};
+use crate::db::Db;
+use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::idempotency::Key;
+use crate::domain::{audit, idempotency, tenants};
+use crate::outside::keycloak::{Ensured, Keycloak};
+use model::{NewUser, User, UserId};
+
+/// A page of a tenant's users, by user name.
+///
+/// # Errors
+/// `tenant_not_found`; `Upstream`.
+pub async fn list(
+    db: &Db,
+    keycloak: &Keycloak,
+    tenant: &TenantId,
+    page: &Page<i64>,
+) -> Result<Slice<User>> {
+    tenants::get(db, tenant).await?;
+    // Keycloak pages by number only: so does the cursor.
+    let first = page.after.unwrap_or(page.offset);
+    let first = Offset::new(first)
+        .ok_or_else(|| Error::invalid("cursor", "is not a cursor of this list"))?
+        .get();
+    let accounts = keycloak.accounts(tenant, first, page.fetch()).await?;
+    let users = accounts.into_iter().map(|account| User::of(account, tenant.clone())).collect();
+    Ok(page.cut(users, |_| first + page.limit))
+}
+
+/// Makes a user with the role `customer`, who can log in once a password is set
+/// (`send_welcome_mail`).
+///
+/// A user of this address and tenant that a lost try left, whole or half-made, is completed and
+/// counts as made now.
+///
+/// # Errors
+/// `tenant_not_found`, `tenant_deleted`, `user_exists`; `Invalid` where Keycloak does not take a
+/// field; `Upstream`; those of the idempotency key.
+pub async fn create(
+    db: &Db,
+    keycloak: &Keycloak,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewUser,
+    now: Timestamp,
+) -> Result<User> {
+    let tenant = new.tenant_id.clone();
+    if let Some(user) = begin(db, key, &tenant, now).await? {
+        return Ok(user);
+    }
+    let (id, ensured) = keycloak.create_customer(&new.into(), &tenant).await?;
+    let account = keycloak.account(&id).await?.ok_or_else(|| {
+        Error::unavailable(Service::Keycloak, "a user that was just made is gone")
+    })?;
+    let user = User::of(account, tenant);
+
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    if let Some(user) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(user);
+    }
+    // Of two requests for one user the second sees the first one's row.
+    tenants::store::lock(&tx, &user.tenant_id).await?;
+    let recorded = store::is_created(&tx, &user).await?;
+    let by_lost_try = user.created_at.is_some_and(|made| made > now - idempotency::KEPT);
+    let event_type = match ensured {
+        Ensured::Completed if recorded => "USER_UPDATED",
+        Ensured::Created | Ensured::Completed if !recorded => "USER_CREATED",
+        Ensured::Unchanged if !recorded && by_lost_try => "USER_CREATED",
+        _ => return Err(user_exists()),
+    };
+    record(&tx, event_type, by, &user, None, now).await?;
+    idempotency::keep(&tx, key, &user, now).await?;
+    tx.commit().await?;
+    Ok(user)
+}
+
+/// The answer that this key got before; else whether the tenant can have users.
+async fn begin(
+    db: &Db,
+    key: Option<&Key>,
+    tenant: &TenantId,
+    now: Timestamp,
+) -> Result<Option<User>> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let earlier = idempotency::earlier(&tx, key, now).await?;
+    if earlier.is_none()
+        && tenants::store::find(&tx, tenant).await?.ok_or_else(tenants::not_found)?.is_deleted()
+    {
+        return Err(tenants::deleted(tenant));
+    }
+    Ok(earlier)
+}
+
+/// Lets a user log in, or not any more. What is so already, and is in the audit, changes nothing.
+///
+/// # Errors
+/// `user_not_found`; `Upstream`.
+pub async fn set_enabled(
+    db: &Db,
+    keycloak: &Keycloak,
+    by: &Person,
+    id: &UserId,
+    enabled: bool,
+    now: Timestamp,
+) -> Result<User> {
+    let mut user = find(db, keycloak, id).await?;
+    let recorded = store::is_enabled(&db.connection().await?, &user).await?;
+    if user.enabled != recorded {
+        // Perhaps another request has changed it since it was read.
+        user = find(db, keycloak, id).await?;
+    }
+    if user.enabled != enabled {
+        keycloak.set_enabled(&user.id, enabled).await?;
+    } else if recorded == enabled {
+        return Ok(user);
+    }
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    tenants::store::lock(&tx, &user.tenant_id).await?;
+    // Unless another request for the same has recorded it meanwhile.
+    if recorded == enabled || store::is_enabled(&tx, &user).await? != enabled {
+        let states = (json!({"enabled": !enabled}), json!({"enabled": enabled}));
+        record(
+            &tx,
+            if enabled { "USER_ENABLED" } else { "USER_DISABLED" },
+            by,
+            &user,
+            Some(states),
+            now,
+        )
+        .await?;
+        tx.commit().await?;
+    }
+    Ok(User { enabled, ..user })
+}
+
+/// Sends the mail that lets the user set a password.
+///
+/// # Errors
+/// `user_not_found`, `user_disabled`; `Upstream`.
+pub async fn send_welcome_mail(
+    db: &Db,
+    keycloak: &Keycloak,
+    by: &Person,
+    id: &UserId,
+    now: Timestamp,
+) -> Result<()> {
+    let user = find(db, keycloak, id).await?;
+    if !user.enabled {
+        return Err(Error::conflict("user_disabled", "The user is disabled: enable it first"));
+    }
+    keycloak.send_welcome_mail(&user.id).await?;
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    record(&tx, "WELCOME_EMAIL_SENT", by, &user, None, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A user of a tenant that we have. Everybody else, platform staff above all, is not here.
+async fn find(db: &Db, keycloak: &Keycloak, id: &UserId) -> Result<User> {
+    let account = keycloak.account(id.as_str()).await?.ok_or_else(not_found)?;
+    let tenant = account.tenant().ok_or_else(not_found)?;
+    tenants::store::find(&db.connection().await?, &tenant).await?.ok_or_else(not_found)?;
+    Ok(User::of(account, tenant))
+}
+
+fn not_found() -> Error {
+    Error::not_found("user_not_found", "User not found")
+}
+
+/// Of whatever tenant, or none: that is not the caller's to know.
+pub(crate) fn user_exists() -> Error {
+    Error::conflict("user_exists", "A user with this email exists already")
+}
+
+async fn record(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    by: &Person,
+    user: &User,
+    states: Option<(Value, Value)>,
+    now: Timestamp,
+) -> Result<()> {
+    let (previous_state, new_state) = states.unzip();
+    let details = Some(json!({"user_id": user.id}));
+    let entry = Entry {
+        tenant: Some(&user.tenant_id),
+        previous_state,
+        new_state,
+        details,
+        ..Entry::new(event_type, Actor::Operator(by), now)
+    };
+    audit::store::insert(tx, &entry).await
+}

@@ -1,9 +1,0 @@
-//! Families: a MAIN and its ADDONs (any other subscription is one of its own), whose capacity is
-//! pooled (docs/subscriptions.md, "Families").
-//!
-//! **The root's row is the family's lock.** Whoever changes status, limits, term or counts of a
-//! family holds it, and takes locks in one order: device rows by id, then roots by id, then
-//! allocations. So counts are what the rows are, and nobody waits in a circle.
-
-pub mod model;
-pub(crate) mod store;
