@@ -17,4 +17,4 @@ pub mod http;
 
 pub mod migrations;
 
-pub use base::error::{Error, Result};
+pub use crate::base::error::{Error, Result};

@@ -1,12 +1,13 @@
 //! The outbox: once its step is committed, it is done at least once, visibly, and by one worker at
 //! a time.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use futures::future::join_all;
 use serde_json::{Value, json};
 use shared::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use simulators::keycloak::User;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tests::{World, text};
 
 async fn provisioned(world: &World, company: &str, email: &str) {

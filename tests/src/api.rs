@@ -7,6 +7,10 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use lambda_http::request::RequestContext;
 use serde_json::{Value, json};
+use shared::base::clock::Clock;
+use shared::http::app::App;
+use shared::outside::secrets::Role;
+use shared::process::config::Env;
 use simulators::keycloak::Fake;
 use simulators::tokens;
 use tokio::sync::Mutex;
@@ -14,10 +18,6 @@ use tower::ServiceExt as _;
 use utoipa::OpenApi as _;
 
 use crate::{World, stack};
-use shared::base::clock::Clock;
-use shared::http::app::App;
-use shared::outside::secrets::Role;
-use shared::process::config::Env;
 
 /// Where a world's requests come from, as API Gateway would say.
 pub const SOURCE_IP: &str = "203.0.113.7";

@@ -18,6 +18,12 @@ use lambda_http::{Body, Request, Response};
 use provisioning::Provisioning;
 use renewal::Renewals;
 use serde_json::Value;
+use shared::base::clock::Clock;
+use shared::domain::events::model::ENDPOINT_TYPES;
+use shared::domain::events::signature;
+use shared::outside::aws::SdkConfig;
+use shared::outside::queue::Queue;
+use shared::process::config::Env;
 use simulators::keycloak::Fake;
 use simulators::stripe::{CheckoutParams, Interval, Payer, Price, Simulator};
 use stripe_events::StripeEvents;
@@ -27,12 +33,6 @@ use webhook::Webhook;
 
 use crate::proxy::Proxy;
 use crate::smtp::{Smtp, Tls};
-use shared::base::clock::Clock;
-use shared::domain::events::model::ENDPOINT_TYPES;
-use shared::domain::events::signature;
-use shared::outside::aws::SdkConfig;
-use shared::outside::queue::Queue;
-use shared::process::config::Env;
 
 pub mod api;
 pub mod company;
@@ -488,8 +488,8 @@ pub fn news(stripe: &Simulator, seen: &mut usize) -> Vec<Value> {
 
 /// Platform staff, as the audit knows them.
 #[must_use]
-pub fn operator() -> shared::domain::audit::Person {
-    shared::domain::audit::Person { id: "operator-1".to_owned(), ip: None }
+pub fn operator() -> shared::base::caller::Person {
+    shared::base::caller::Person { id: "operator-1".to_owned(), ip: None }
 }
 
 /// The string in a JSON value.

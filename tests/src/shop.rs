@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use shared::base::clock::Clock;
 use simulators::stripe::{Interval, Price};
 
 use crate::api::{Api, Reply, Who};
 use crate::{World, payer, text};
-use shared::base::clock::Clock;
 
 /// Where slots are ordered.
 pub const ADDON_CHECKOUT: &str = "/api/v1/customer/billing/addon-checkout";

@@ -4,9 +4,10 @@ use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::base::ids::SubscriptionId;
+use shared::base::version::IfMatch;
 use shared::domain::allocations;
 use shared::http::app::App;
-use shared::http::{Admin, IfMatch, Json, Path};
+use shared::http::{Admin, Json, Path};
 use utoipa::ToSchema;
 
 /// That it is gone.

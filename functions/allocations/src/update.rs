@@ -3,10 +3,11 @@
 use axum::extract::State;
 use shared::Result;
 use shared::base::ids::SubscriptionId;
+use shared::base::version::IfMatch;
 use shared::domain::allocations;
 use shared::domain::allocations::model::{AllocationUpdate, Updated as UpdatedAllocation};
 use shared::http::app::App;
-use shared::http::{Admin, Body, IfMatch, Path, Updated};
+use shared::http::{Admin, Body, Path, Updated};
 
 /// Changes a limit, or, by hand, the count of used slots; the answer warns where that differs from
 /// the devices

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Consumer;
 use shared::domain::entitlements;
 use shared::domain::entitlements::model::{Allowed, Check};
 use shared::http::app::App;
-use shared::http::{Body, Consumer, Json};
+use shared::http::{Body, Json};
 
 /// Says whether so many more of something are allowed: what other services ask before they make a
 /// device, an alert rule or a user

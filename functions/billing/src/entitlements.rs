@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Consumer;
 use shared::domain::entitlements;
 use shared::domain::entitlements::model::{Entitlements, ForTenant};
 use shared::http::app::App;
-use shared::http::{Consumer, Json, Query};
+use shared::http::{Json, Query};
 
 /// The pooled limits and use of every family of subscriptions, and of all together
 #[utoipa::path(get, path = "/api/v1/customer/entitlements", tag = "entitlements", operation_id =

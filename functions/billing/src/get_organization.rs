@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::tenants::organization;
 use shared::domain::tenants::organization::Organization;
+use shared::http::Tagged;
 use shared::http::app::App;
-use shared::http::{Customer, Tagged};
 
 /// The own company's profile
 #[utoipa::path(get, path = "/api/v1/customer/organization", tag = "organization", operation_id =

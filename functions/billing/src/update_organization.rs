@@ -2,10 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
+use shared::base::version::IfMatch;
 use shared::domain::tenants::organization;
 use shared::domain::tenants::organization::{Organization, OrganizationUpdate};
 use shared::http::app::App;
-use shared::http::{Body, Customer, IfMatch, Tagged};
+use shared::http::{Body, Tagged};
 
 /// Changes what the body names; Stripe's ids, the support tier and the status are not the
 /// customer's to change

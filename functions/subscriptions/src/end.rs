@@ -3,11 +3,12 @@
 use axum::extract::State;
 use shared::Result;
 use shared::base::ids::SubscriptionId;
+use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::Ended;
 use shared::domain::subscriptions::model::Ending;
 use shared::http::app::App;
-use shared::http::{Admin, IfMatch, Json, Path, Query};
+use shared::http::{Admin, Json, Path, Query};
 
 /// Expires a subscription, and a MAIN's ADDONs with it
 #[utoipa::path(delete, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =

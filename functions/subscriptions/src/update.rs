@@ -3,11 +3,12 @@
 use axum::extract::State;
 use shared::Result;
 use shared::base::ids::SubscriptionId;
+use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::Changed;
 use shared::domain::subscriptions::model::SubscriptionUpdate;
 use shared::http::app::App;
-use shared::http::{Admin, Body, IfMatch, Path, Tagged};
+use shared::http::{Admin, Body, Path, Tagged};
 
 /// Changes what the body names, and what follows from it: another plan's slots, the terms of ADDONs
 #[utoipa::path(patch, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =

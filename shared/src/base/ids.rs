@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::fields;
@@ -106,6 +107,12 @@ ids! {
     "^ord_[0-9a-f]{32}$": |t| t.strip_prefix("ord_").is_some_and(|rest| {
         rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     });
+    /// A user: Keycloak's UUID, and nothing else that a path would read otherwise.
+    UserId,
+    "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$": |t| t.len() == 36
+        && t.bytes().enumerate().all(|(index, b)| {
+            if matches!(index, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() }
+        });
     /// Stripe's `evt_…`.
     StripeEventId, "^evt_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "evt_");
     /// Stripe's `cus_…`.
@@ -143,6 +150,24 @@ mod tests {
         assert!(TenantId::parse("acme-iot-corp").is_ok());
         for bad in ["", "-acme", "acme-", "Acme", "a b", &"a".repeat(64)] {
             assert!(TenantId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_users_id_is_a_uuid() {
+        assert!(UserId::parse("00000000-0000-4000-8000-00000000000f").is_ok());
+        let bad = [
+            "",
+            "me",
+            "00000000-0000-4000-8000-00000000000",
+            "00000000x0000-4000-8000-000000000000",
+            "../../../../users/00000000-0000-4000",
+        ];
+        for bad in bad
+            .into_iter()
+            .chain(["g0000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-0000000000é"])
+        {
+            assert!(UserId::parse(bad).is_err(), "{bad}");
         }
     }
 }

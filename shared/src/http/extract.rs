@@ -9,18 +9,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use deserr::Deserr;
+use lambda_http::request::RequestContext;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-
-use lambda_http::request::RequestContext;
 
 use super::app::App;
 use super::auth::Claims;
 use super::{IDEMPOTENCY_KEY, Problem};
+use crate::base::caller::{Consumer, Customer, Person};
 use crate::base::error::Refusal;
 use crate::base::fields::Faults;
-use crate::base::ids::TenantId;
-use crate::domain::audit::Person;
+use crate::base::version::IfMatch;
 use crate::domain::idempotency::Key;
 use crate::{Error, Result};
 
@@ -99,85 +98,6 @@ where
             return Ok(Self(person(&claims, parts)));
         }
         Err(forbidden("operator_admin_required", "This route needs the role operator_admin."))
-    }
-}
-
-/// Somebody who acts for the tenant of their token.
-#[derive(Debug, Clone)]
-pub struct Customer {
-    /// Who.
-    pub person: Person,
-    /// For whom.
-    pub tenant: TenantId,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Customer
-where
-    App: FromRef<S>,
-{
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let claims = claims(parts, &App::from_ref(state)).await?;
-        if !claims.has("customer") {
-            return Err(forbidden("customer_required", "This route needs the role customer."));
-        }
-        let person = person(&claims, parts);
-        let tenant = claims
-            .tenant
-            .ok_or_else(|| forbidden("no_tenant", "The access token names no tenant."))?;
-        Ok(Self { person, tenant })
-    }
-}
-
-/// Who may ask what a tenant is entitled to: its own customer, or another backend, which names the
-/// tenant.
-#[derive(Debug, Clone)]
-pub enum Consumer {
-    /// Of this tenant.
-    Customer(TenantId),
-    /// With the role `service`.
-    Service,
-}
-
-impl Consumer {
-    /// Whose entitlements are asked for.
-    ///
-    /// # Errors
-    /// `Invalid` where a service names no tenant; forbidden where a customer names another one.
-    pub fn tenant(&self, named: Option<TenantId>) -> Result<TenantId> {
-        match (self, named) {
-            (Self::Service, Some(tenant)) => Ok(tenant),
-            (Self::Service, None) => {
-                Err(Error::invalid("tenant_id", "is required: a service asks for a tenant"))
-            }
-            (Self::Customer(own), Some(other)) if *own != other => {
-                Err(forbidden("another_tenant", "A customer asks for their own tenant only."))
-            }
-            (Self::Customer(own), _) => Ok(own.clone()),
-        }
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Consumer
-where
-    App: FromRef<S>,
-{
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let claims = claims(parts, &App::from_ref(state)).await?;
-        match claims.tenant {
-            _ if claims.has("service") => Ok(Self::Service),
-            Some(tenant) if claims.has("customer") => Ok(Self::Customer(tenant)),
-            None if claims.has("customer") => {
-                Err(forbidden("no_tenant", "The access token names no tenant."))
-            }
-            _ => Err(forbidden(
-                "customer_required",
-                "This route needs the role customer, or service.",
-            )),
-        }
     }
 }
 
@@ -317,30 +237,6 @@ fn one_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>> 
     }
 }
 
-/// The versions of which a write may replace one; none given: any (RFC 9110, section 13.1.1).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IfMatch(Option<Vec<String>>);
-
-impl IfMatch {
-    /// Whether a resource of this version may be replaced.
-    ///
-    /// # Errors
-    /// `Refused` as `version_changed`.
-    pub fn check(&self, version: i64) -> Result<()> {
-        let tag = format!("\"{version}\"");
-        match &self.0 {
-            Some(tags) if !tags.iter().any(|given| *given == tag || given == "*") => {
-                let detail = format!(
-                    "It has changed since you read it: it is at version {version} now. Read it \
-                     again, and repeat what you meant."
-                );
-                Err(Error::refusal(Refusal::Precondition, "version_changed", detail))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Error;
 
@@ -352,16 +248,57 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
             .map(|value| value.to_str().unwrap_or_default())
             .collect();
         if values.is_empty() {
-            return Ok(Self(None));
+            return Ok(Self::default());
         }
         // A weak tag never matches here, nor does what is no tag: it stands as it is, and equals
         // nothing.
-        Ok(Self(Some(
+        Ok(Self::any_of(
             values
                 .iter()
                 .flat_map(|value| value.split(','))
                 .map(|tag| tag.trim().to_owned())
                 .collect(),
-        )))
+        ))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Customer
+where
+    App: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let claims = claims(parts, &App::from_ref(state)).await?;
+        if !claims.has("customer") {
+            return Err(forbidden("customer_required", "This route needs the role customer."));
+        }
+        let person = person(&claims, parts);
+        let tenant = claims
+            .tenant
+            .ok_or_else(|| forbidden("no_tenant", "The access token names no tenant."))?;
+        Ok(Self { person, tenant })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Consumer
+where
+    App: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let claims = claims(parts, &App::from_ref(state)).await?;
+        match claims.tenant {
+            _ if claims.has("service") => Ok(Self::Service),
+            Some(tenant) if claims.has("customer") => Ok(Self::Customer(tenant)),
+            None if claims.has("customer") => {
+                Err(forbidden("no_tenant", "The access token names no tenant."))
+            }
+            _ => Err(forbidden(
+                "customer_required",
+                "This route needs the role customer, or service.",
+            )),
+        }
     }
 }

@@ -9,12 +9,10 @@ pub mod auth;
 mod extract;
 pub mod openapi;
 
-pub use crate::base::paging::{Cursor, Limit, Offset, Page, PageQuery, Slice};
-pub use extract::{Admin, Body, Consumer, Customer, Idempotent, IfMatch, Operator, Path, Query};
-
 use std::sync::Arc;
 use std::time::Instant;
 
+use app::App;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -23,6 +21,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
+pub use extract::{Admin, Body, Idempotent, Operator, Path, Query};
 use lambda_http::RequestExt as _;
 use lambda_http::request::RequestContext;
 use serde::Serialize;
@@ -31,7 +30,8 @@ use tower_http::cors::CorsLayer;
 
 use crate::Error;
 use crate::base::error::{Refusal, Service as Outside};
-use app::App;
+pub use crate::base::paging::{Cursor, Limit, Offset, Page, PageQuery, Slice};
+use crate::base::version::Versioned;
 
 /// Names a request in every answer, log line and problem.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -274,12 +274,6 @@ fn refusal_status(why: Refusal) -> StatusCode {
         Refusal::Conflict => StatusCode::CONFLICT,
         Refusal::Precondition => StatusCode::PRECONDITION_FAILED,
     }
-}
-
-/// What has a version that configuration writes bump.
-pub trait Versioned {
-    /// That.
-    fn version(&self) -> i64;
 }
 
 /// 200 with this as JSON. axum's own writes it piece by piece through a `BytesMut`, which takes a

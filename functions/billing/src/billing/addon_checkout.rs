@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::addons;
 use shared::domain::addons::model::{AddonCheckout, NewAddonCheckout};
 use shared::domain::allocations::model::Try;
 use shared::http::app::App;
-use shared::http::{Customer, Idempotent, Json, Query};
+use shared::http::{Idempotent, Json, Query};
 
 /// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says
 /// what they cost

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::billing;
 use shared::domain::billing::model::{Checkout, NewCheckout};
 use shared::http::app::App;
-use shared::http::{Customer, Idempotent, Json};
+use shared::http::{Idempotent, Json};
 
 /// Opens a checkout at Stripe; once it is paid, the subscription comes by itself
 #[utoipa::path(post, path = "/api/v1/customer/billing/checkout", tag = "billing", operation_id =

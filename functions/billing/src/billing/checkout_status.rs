@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::ids::StripeSessionId;
 use shared::domain::billing;
 use shared::domain::billing::model::CheckoutStatus;
 use shared::http::app::App;
-use shared::http::{Customer, Json, Path};
+use shared::http::{Json, Path};
 
 /// How far an own checkout has come: for the page that the payer comes back to
 #[utoipa::path(get, path = "/api/v1/customer/billing/checkout/{session_id}", tag = "billing",

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::billing;
 use shared::domain::billing::model::BillingConfig;
+use shared::http::Json;
 use shared::http::app::App;
-use shared::http::{Customer, Json};
 
 /// The plans on sale, and Stripe's key for pages
 #[utoipa::path(get, path = "/api/v1/customer/billing/config", tag = "billing", operation_id =

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::billing;
 use shared::domain::billing::model::{NewPortal, Portal};
 use shared::http::app::App;
-use shared::http::{Body, Customer, Json};
+use shared::http::{Body, Json};
 
 /// Opens Stripe's billing portal: payment methods, invoices, and the end of subscriptions
 #[utoipa::path(post, path = "/api/v1/customer/billing/portal", tag = "billing", operation_id =

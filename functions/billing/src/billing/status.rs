@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::billing;
 use shared::domain::billing::model::BillingStatus;
+use shared::http::Json;
 use shared::http::app::App;
-use shared::http::{Customer, Json};
 
 /// The own subscriptions that have not ended, with their slots, and whether payments come by Stripe
 #[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id =

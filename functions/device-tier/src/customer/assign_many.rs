@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::allocations::model::Try;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Assignments, Bulk};
 use shared::http::app::App;
-use shared::http::{Body, Customer, Json, Query};
+use shared::http::{Body, Json, Query};
 
 /// Gives up to 500 devices a tier, or takes it: each that can, or all or none
 #[utoipa::path(post, path = "/api/v1/customer/devices/tier-assignments", tag = "own devices",

@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{TierAssignment, TierChange};
 use shared::http::app::App;
-use shared::http::{Body, Customer, Json, Path};
+use shared::http::{Body, Json, Path};
 
 /// Gives a device a tier, while there is a free slot of it
 #[utoipa::path(put, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",

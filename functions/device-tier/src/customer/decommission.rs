@@ -3,10 +3,11 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::http::app::App;
-use shared::http::{Customer, Json, Path};
+use shared::http::{Json, Path};
 use utoipa::ToSchema;
 
 /// That it is out of use.

@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::Device;
 use shared::http::app::App;
-use shared::http::{Customer, Json, Path};
+use shared::http::{Json, Path};
 
 /// An own device, with its tier
 #[utoipa::path(get, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",

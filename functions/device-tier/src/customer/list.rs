@@ -3,11 +3,12 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::paging::Page;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Device, OwnDeviceFilter};
 use shared::http::app::App;
-use shared::http::{Customer, Json, Query};
+use shared::http::{Json, Query};
 use utoipa::ToSchema;
 
 /// A page of own devices.

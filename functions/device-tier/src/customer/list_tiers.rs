@@ -3,11 +3,12 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::paging::PageQuery;
 use shared::domain::tiers;
 use shared::domain::tiers::model::OfferedTier;
 use shared::http::app::App;
-use shared::http::{Customer, Json, Query};
+use shared::http::{Json, Query};
 use utoipa::ToSchema;
 
 /// A page of tiers.

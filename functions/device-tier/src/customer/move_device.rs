@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Moved, OwnMove};
 use shared::http::app::App;
-use shared::http::{Body, Customer, Json, Path};
+use shared::http::{Body, Json, Path};
 
 /// Moves a device to another of the own subscriptions; its slot moves with it
 #[utoipa::path(post, path = "/api/v1/customer/devices/{device_id}/subscription", tag =

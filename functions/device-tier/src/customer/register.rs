@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Device, OwnDevice};
 use shared::http::app::App;
-use shared::http::{Customer, Idempotent, Made};
+use shared::http::{Idempotent, Made};
 
 /// Registers a device, where one more was paid for
 #[utoipa::path(post, path = "/api/v1/customer/devices", tag = "own devices", operation_id =

@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::TierChange;
 use shared::http::app::App;
-use shared::http::{Customer, Json, Path};
+use shared::http::{Json, Path};
 
 /// Takes a device's tier, and frees its slot
 #[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",

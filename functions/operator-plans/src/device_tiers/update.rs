@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::version::IfMatch;
 use shared::domain::tiers;
 use shared::domain::tiers::model::{Tier, TierUpdate};
 use shared::http::app::App;
-use shared::http::{Admin, Body, IfMatch, Path, Updated};
+use shared::http::{Admin, Body, Path, Updated};
 
 /// Changes what the body names
 #[utoipa::path(put, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers",

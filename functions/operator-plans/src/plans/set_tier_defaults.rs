@@ -4,10 +4,11 @@ use axum::extract::State;
 use shared::Result;
 use shared::base::fields::List;
 use shared::base::ids::PlanId;
+use shared::base::version::IfMatch;
 use shared::domain::plans;
 use shared::domain::plans::model::{TierDefault, TierDefaults};
 use shared::http::app::App;
-use shared::http::{Admin, Body, IfMatch, Path, Updated};
+use shared::http::{Admin, Body, Path, Updated};
 
 /// Replaces the whole list; subscriptions that exist keep what they have until a sync
 #[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans",

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use shared::Result;
 use shared::base::ids::PlanId;
+use shared::base::version::IfMatch;
 use shared::domain::plans;
 use shared::domain::plans::model::{Plan, PlanUpdate};
 use shared::http::app::App;
-use shared::http::{Admin, Body, IfMatch, Path, Updated};
+use shared::http::{Admin, Body, Path, Updated};
 
 /// Changes what the body names; subscriptions that exist keep what they have
 #[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}", tag = "plans", operation_id =

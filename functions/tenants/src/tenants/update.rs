@@ -3,10 +3,11 @@
 use axum::extract::State;
 use shared::Result;
 use shared::base::ids::TenantId;
+use shared::base::version::IfMatch;
 use shared::domain::tenants;
 use shared::domain::tenants::model::{Tenant, TenantUpdate};
 use shared::http::app::App;
-use shared::http::{Admin, Body, IfMatch, Path, Tagged};
+use shared::http::{Admin, Body, Path, Tagged};
 
 /// Changes what the body names
 #[utoipa::path(patch, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants",

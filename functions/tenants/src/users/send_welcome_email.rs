@@ -3,8 +3,8 @@
 use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
+use shared::base::ids::UserId;
 use shared::domain::users;
-use shared::domain::users::model::UserId;
 use shared::http::app::App;
 use shared::http::{Admin, Json, Path};
 use utoipa::ToSchema;

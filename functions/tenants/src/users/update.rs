@@ -2,8 +2,9 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::base::ids::UserId;
 use shared::domain::users;
-use shared::domain::users::model::{User, UserId, UserUpdate};
+use shared::domain::users::model::{User, UserUpdate};
 use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
 

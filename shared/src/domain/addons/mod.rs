@@ -11,20 +11,21 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{Addition, AddonCheckout, NewAddonCheckout, Order, OrderStatus, Quote};
 use serde_json::json;
 
+use crate::base::caller::Customer;
+use crate::base::fields;
+use crate::base::fields::ReturnUrl;
 use crate::base::ids::AddonOrderId;
 use crate::db::{Db, begin};
 use crate::domain::audit::{Actor, Entry};
-use crate::domain::billing::model::ReturnUrl;
 use crate::domain::idempotency::Key;
 use crate::domain::tenants::model::Tenant;
 use crate::domain::{audit, billing, families, idempotency, subscriptions, tenants, tiers};
-use crate::http::Customer;
 use crate::http::app::App;
 use crate::outside::stripe::{KEY_SPENT, NewPayment, SESSION_TOO_SHORT};
 use crate::{Error, Result};
-use model::{Addition, AddonCheckout, NewAddonCheckout, Order, OrderStatus, Quote};
 
 /// What slots would cost now.
 ///
@@ -58,10 +59,7 @@ pub async fn checkout(
 ) -> Result<AddonCheckout> {
     let success_url = required("success_url", wanted.success_url.as_ref())?;
     let cancel_url = required("cancel_url", wanted.cancel_url.as_ref())?;
-    billing::model::check_urls(
-        app.origins(),
-        &[("success_url", success_url), ("cancel_url", cancel_url)],
-    )?;
+    fields::check_urls(app.origins(), &[("success_url", success_url), ("cancel_url", cancel_url)])?;
     model::each_tier_once(&wanted.additions.0)?;
     let (db, now) = (app.tenant_db()?, app.clock().now());
     let (tenant, order) = match order(db, caller, key, &wanted, now).await? {

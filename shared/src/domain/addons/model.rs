@@ -6,9 +6,8 @@ use utoipa::ToSchema;
 
 use super::proration;
 use super::proration::{PaidBy, Share};
-use crate::base::fields::{Int, List, TierId};
+use crate::base::fields::{Int, List, ReturnUrl, TierId};
 use crate::base::ids::{AddonOrderId, StripePriceId, StripeSessionId, SubscriptionId, TenantId};
-use crate::domain::billing::model::ReturnUrl;
 use crate::domain::prices::Interval;
 use crate::domain::subscriptions::model::{Subscription, SubscriptionType};
 use crate::domain::tiers::model::Tier;

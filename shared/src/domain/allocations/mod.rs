@@ -9,22 +9,23 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
-
-use crate::base::fields::{Change, Count};
-use crate::base::ids::{PlanId, SubscriptionId};
-use crate::db::Db;
-use crate::domain::audit::{Actor, Entry, Person};
-use crate::domain::families::family::{Allocation, Family};
-use crate::domain::idempotency::Key;
-use crate::domain::subscriptions::model::Subscription;
-use crate::domain::{audit, families, idempotency, outbox, subscriptions, tiers};
-use crate::http::IfMatch;
-use crate::{Error, Result};
 use model::{
     AllocationList, AllocationUpdate, AllocationView, AllocationsSynced, Correction,
     DeviceCorrection, NewAllocation, Reconciled, SlotLimit, Updated,
 };
+use serde_json::{Map, Value, json};
+
+use crate::base::caller::Person;
+use crate::base::fields::{Change, Count};
+use crate::base::ids::{PlanId, SubscriptionId};
+use crate::base::version::IfMatch;
+use crate::db::Db;
+use crate::domain::audit::{Actor, Entry};
+use crate::domain::families::family::{Allocation, Family};
+use crate::domain::idempotency::Key;
+use crate::domain::subscriptions::model::Subscription;
+use crate::domain::{audit, families, idempotency, outbox, subscriptions, tiers};
+use crate::{Error, Result};
 
 /// A subscription's allocations, with what its family has and uses of each tier.
 ///

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::base::fields::{Count, Param, TierId};
 use crate::base::ids::{PlanId, SubscriptionId, TenantId};
-use crate::http::Versioned;
+use crate::base::version::Versioned;
 use crate::{request, update};
 
 /// Slots of a tier on a subscription, and what its family has and uses of that tier.

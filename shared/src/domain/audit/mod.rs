@@ -4,17 +4,16 @@
 pub mod model;
 pub(crate) mod store;
 
-use std::net::IpAddr;
-
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{AuditFilter, AuditRow};
 use serde_json::Value;
 
 use crate::Result;
+use crate::base::caller::Person;
 use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use model::{AuditFilter, AuditRow};
 
 /// A page of the trail, newest first.
 ///
@@ -27,15 +26,6 @@ pub async fn list(
 ) -> Result<Slice<AuditRow>> {
     let rows = store::list(&db.connection().await?, filter, page).await?;
     Ok(page.cut(rows, |row| (row.event_timestamp, row.id)))
-}
-
-/// Somebody who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person {
-    /// The `sub` of their token.
-    pub id: String,
-    /// Where from, as API Gateway saw it; never what a client's header says.
-    pub ip: Option<IpAddr>,
 }
 
 /// Who did it.

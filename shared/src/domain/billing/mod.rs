@@ -10,8 +10,14 @@ pub(crate) mod store;
 
 use aws_lc_rs::{digest, rand};
 use jiff::Timestamp;
+use model::{
+    BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus,
+    NewCheckout, NewPortal, Portal,
+};
 use serde_json::json;
 
+use crate::base::caller::Customer;
+use crate::base::fields;
 use crate::base::ids::{StripeCustomerId, StripePriceId, StripeSessionId};
 use crate::base::paging::Page;
 use crate::db::{Db, begin};
@@ -20,15 +26,10 @@ use crate::domain::idempotency::Key;
 use crate::domain::subscriptions::model::{Status, SubscriptionType};
 use crate::domain::tenants::model::Tenant;
 use crate::domain::{addons, allocations, audit, families, idempotency, plans, tenants};
-use crate::http::Customer;
 use crate::http::app::App;
 use crate::outside::stripe;
 use crate::outside::stripe::{KEY_SPENT, NewCustomer, NewSession};
 use crate::{Error, Result};
-use model::{
-    BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus,
-    NewCheckout, NewPortal, Portal,
-};
 
 /// What is on sale, and the key that pages sell it with.
 ///
@@ -105,7 +106,7 @@ pub async fn checkout(
     key: Option<&Key>,
     wanted: NewCheckout,
 ) -> Result<Checkout> {
-    model::check_urls(
+    fields::check_urls(
         app.origins(),
         &[("success_url", &wanted.success_url), ("cancel_url", &wanted.cancel_url)],
     )?;
@@ -330,7 +331,7 @@ async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) 
 /// # Errors
 /// `Invalid` for an address elsewhere; `no_billing_account`; Stripe's refusals, `Upstream`.
 pub async fn portal(app: &App, caller: &Customer, wanted: &NewPortal) -> Result<Portal> {
-    model::check_urls(app.origins(), &[("return_url", &wanted.return_url)])?;
+    fields::check_urls(app.origins(), &[("return_url", &wanted.return_url)])?;
     let customer = linked(app.tenant_db()?, caller).await?;
     let customer = customer.ok_or_else(|| {
         Error::conflict(

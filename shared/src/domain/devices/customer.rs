@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::model::{Assignments, Device, DeviceFilter, DeviceResult, Moved, OwnDevice, TierChange};
 use super::{change_tier, model, move_locked, not_found, place_for, record, store, takes_a_device};
+use crate::base::caller::Customer;
 use crate::base::error::{FieldFault, Refusal};
 use crate::base::fields::Text;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
@@ -19,7 +20,6 @@ use crate::domain::families::family::Family;
 use crate::domain::idempotency::Key;
 use crate::domain::tiers::model::Tier;
 use crate::domain::{families, idempotency, subscriptions, tiers};
-use crate::http::Customer;
 use crate::{Error, Result};
 
 /// A page of the tenant's devices, by id.

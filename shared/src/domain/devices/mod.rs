@@ -11,20 +11,21 @@ pub(crate) mod takeover;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{Device, DeviceFilter, Move, Moved, NewDevice, Overridden, Override};
 use serde_json::{Value, json};
 
+use crate::base::caller::Person;
 use crate::base::error::Refusal;
 use crate::base::fields::{Change, Note, Text};
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::idempotency::Key;
 use crate::domain::subscriptions::model::SubscriptionType;
 use crate::domain::{audit, families, idempotency, subscriptions, tenants, tiers};
 use crate::{Error, Result};
-use model::{Device, DeviceFilter, Move, Moved, NewDevice, Overridden, Override};
 
 /// A page of devices, by tenant and id.
 ///

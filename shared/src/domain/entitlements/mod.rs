@@ -6,6 +6,7 @@ pub mod model;
 use std::collections::BTreeMap;
 
 use deadpool_postgres::Transaction;
+use model::{Allowed, Check, Entitlements, Use};
 
 use crate::base::ids::{PlanId, TenantId};
 use crate::base::paging::Page;
@@ -14,7 +15,6 @@ use crate::domain::families::family::Family;
 use crate::domain::tiers::model::Tier;
 use crate::domain::{families, plans, subscriptions, tiers};
 use crate::{Error, Result};
-use model::{Allowed, Check, Entitlements, Use};
 
 /// What a tenant may have and has.
 ///

@@ -9,10 +9,11 @@ use serde_json::json;
 use super::model::{Backfill, Backfilled, ENDPOINT_TYPES, Envelope};
 use super::{pace, store};
 use crate::Result;
+use crate::base::caller::Person;
 use crate::base::ids::StripeEventId;
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::outside::queue::Queue;
 use crate::outside::stripe::{EventQuery, Stripe, unreadable};
 

@@ -9,12 +9,12 @@ use super::snapshot::News;
 use super::stripe_state::{Meaning, grace_end, meaning};
 use super::subscription::resolve;
 use super::{Applier, Outcome, store};
-use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::{
     StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
     TenantId,
 };
+use crate::base::{fault, fields};
 use crate::domain::audit::{Actor, Entry};
 use crate::domain::flags::Flag;
 use crate::domain::plans::model::Plan;
@@ -251,7 +251,7 @@ impl Provisioning<'_> {
     }
 
     pub(super) fn metadata(&self, key: &str) -> Option<String> {
-        tenants::model::filled(self.checkout.metadata.get(key).map(String::as_str))
+        fields::filled(self.checkout.metadata.get(key).map(String::as_str))
     }
 
     fn prices(&self) -> Result<Vec<StripePriceId>> {
@@ -429,7 +429,7 @@ impl Provisioning<'_> {
 
     /// Leaves the steps that make the admin's login. False where nobody is named.
     async fn first_login(&self, tenant: &TenantId) -> Result<bool> {
-        let typed = tenants::model::filled(self.checkout.session.customer_details.email.as_deref());
+        let typed = fields::filled(self.checkout.session.customer_details.email.as_deref());
         let Some(email) = self.metadata("admin_email").or(typed) else {
             self.flag(
                 "no_admin_email",

@@ -20,11 +20,12 @@ mod subscription;
 pub mod tidying;
 mod waiting;
 
-pub use drift::Compared;
-pub use snapshot::Reads;
-
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use drift::Compared;
+use model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
+pub use snapshot::Reads;
 
 use crate::base::clock::Clock;
 use crate::base::fault;
@@ -34,7 +35,6 @@ use crate::domain::flags::Flag;
 use crate::domain::{families, flags};
 use crate::outside::stripe::Stripe;
 use crate::{Error, Result};
-use model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
 
 /// How long one event may take. What takes longer is tried again: a stalled service must not hold
 /// up the batch until the function's end.

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, store};
+use crate::base::fields::filled;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
 use crate::domain::audit::{Actor, Entry};
 use crate::domain::flags::Flag;
-use crate::domain::tenants::model::filled;
 use crate::domain::{audit, flags, tenants};
 use crate::outside::stripe::CustomerDetails;
 use crate::{Error, Result};

@@ -8,11 +8,12 @@ use tokio_postgres::Row;
 
 use super::model::{EventDetail, EventFilter, EventRow, EventStatus};
 use super::store;
+use crate::base::caller::Person;
 use crate::base::ids::{StripeEventId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::outside::queue::Queue;
 use crate::{Error, Result};
 

@@ -10,11 +10,11 @@ use super::snapshot::{News, Reads};
 use super::stripe_state::{Meaning, Word, meaning};
 use super::{Applier, Outcome, checkout, store, stripe_state};
 use crate::base::error::Service;
-use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::{
     PlanId, StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId,
 };
+use crate::base::{fault, fields};
 use crate::domain::audit::{Actor, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
@@ -154,8 +154,7 @@ impl Applier {
         {
             return Ok(Some((status, false)));
         }
-        let named =
-            tenants::model::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
+        let named = fields::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
         let (family, resolved) = futures::join!(
             families::locks::lock(&tx, own),
             resolve(&tx, &news.subscription, named.as_deref())

@@ -5,16 +5,17 @@ pub mod model;
 pub(crate) mod store;
 
 use jiff::Timestamp;
+use model::{FlagFilter, FlagRow};
 use serde_json::json;
 
+use crate::base::caller::Person;
 use crate::base::fields::Note;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::{Error, Result};
-use model::{FlagFilter, FlagRow};
 
 /// One thing to look at.
 #[derive(Debug, Clone)]

@@ -8,13 +8,13 @@ mod store;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use model::{ByHand, EXAMPLES, Finding, Invariant, Invariants};
 
 use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
 use crate::domain::allocations::comparison;
 use crate::domain::allocations::comparison::{Count, Counted, Difference};
-use model::{ByHand, EXAMPLES, Finding, Invariant, Invariants};
 
 /// How long operators wait for the comparison of counts with devices; what it has not come to by
 /// then is not in the answer.

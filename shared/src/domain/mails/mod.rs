@@ -10,15 +10,15 @@ pub mod wording;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use model::{Digest, MailKind, Notice, Part};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use wording::Content;
 
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
 use crate::outside::smtp::{Letter, Mailer};
 use crate::{Error, Result};
-use model::{Digest, MailKind, Notice, Part};
-use wording::Content;
 
 /// How long the database may take over what a mail is made of.
 const READ_BUDGET: Duration = Duration::from_secs(10);

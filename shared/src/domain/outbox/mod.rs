@@ -7,36 +7,35 @@
 pub mod model;
 pub(crate) mod store;
 
-pub use store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
-
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{AddonQuantity, KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use store::Step;
+pub use store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 
+use crate::base::caller::Person;
 use crate::base::fault;
 use crate::base::fault::Point;
-use crate::base::fields::Note;
+use crate::base::fields::{Email, Note};
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::domain::events::Applier;
 use crate::domain::flags::Flag;
 use crate::domain::mails::Outcome;
 use crate::domain::mails::model::MailKind;
-use crate::domain::users::model::Email;
 use crate::domain::{addons, audit, flags, mails};
 use crate::outside::keycloak::{Ensured, Keycloak};
 use crate::outside::smtp::Mailer;
 use crate::process::metrics;
 use crate::process::metrics::Unit;
 use crate::{Error, Result};
-use model::{AddonQuantity, KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
-use store::Step;
 
 /// How long the database may take over one step's claim or record: a hung one must not hold the
 /// worker for ever.

@@ -5,10 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::base::fields::{Note, Param};
+use crate::base::fields::{Email, Note, Param};
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
-use crate::domain::users::model::Email;
 use crate::{request, words};
 
 /// How long a worker may hold a step: longer than all time-outs of one step together.

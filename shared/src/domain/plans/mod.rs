@@ -9,19 +9,19 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{NewPlan, Plan, PlanUpdate, TierDefault, TierDefaults};
 use serde_json::json;
 
+use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::List;
 use crate::base::ids::PlanId;
 use crate::base::paging::{Page, Slice};
+use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::Person;
 use crate::domain::idempotency::Key;
 use crate::domain::prices::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
-use crate::http::IfMatch;
-use model::{NewPlan, Plan, PlanUpdate, TierDefault, TierDefaults};
 
 /// A page of all plans, retired ones too, in the order of the catalogue.
 ///

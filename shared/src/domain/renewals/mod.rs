@@ -14,15 +14,18 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use jiff::{SignedDuration, Timestamp};
+use model::{Forecast, ForecastFilter};
 use serde::Serialize;
 use serde_json::{Value, json};
+use store::{Counts, Part, Position, ToAsk};
 use utoipa::ToSchema;
 
+use crate::base::caller::Person;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::{Db, in_chunks};
 use crate::domain::allocations::comparison::Counted;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::domain::events::backfill::Backfiller;
 use crate::domain::events::{Applier, Compared};
 use crate::domain::flags::Flag;
@@ -35,8 +38,6 @@ use crate::outside::queue::Queue;
 use crate::process::metrics;
 use crate::process::metrics::Unit;
 use crate::{Error, Result};
-use model::{Forecast, ForecastFilter};
-use store::{Counts, Part, Position, ToAsk};
 
 /// How many subscriptions one transaction changes.
 const CHUNK: i64 = 2_000;

@@ -5,26 +5,27 @@ pub mod model;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use utoipa::ToSchema;
-
-use crate::base::fields::{Change, Description, Note};
-use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
-use crate::base::paging::{Page, Slice};
-use crate::db::Db;
-use crate::domain::allocations::model::AllocationView;
-use crate::domain::audit::{Actor, Entry, Person};
-use crate::domain::devices::model::Device;
-use crate::domain::families::family::Family;
-use crate::domain::idempotency::Key;
-use crate::domain::{allocations, audit, devices, families, idempotency, outbox, plans, tenants};
-use crate::http::{IfMatch, Versioned};
-use crate::{Error, Result};
 use model::{
     Ending, Mode, NewSubscription, Status, Subscription, SubscriptionFilter, SubscriptionType,
     SubscriptionUpdate,
 };
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::base::caller::Person;
+use crate::base::fields::{Change, Description, Note};
+use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
+use crate::base::paging::{Page, Slice};
+use crate::base::version::{IfMatch, Versioned};
+use crate::db::Db;
+use crate::domain::allocations::model::AllocationView;
+use crate::domain::audit::{Actor, Entry};
+use crate::domain::devices::model::Device;
+use crate::domain::families::family::Family;
+use crate::domain::idempotency::Key;
+use crate::domain::{allocations, audit, devices, families, idempotency, outbox, plans, tenants};
+use crate::{Error, Result};
 
 /// A subscription as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 use crate::base::fields::{Change, Count, Description, Instant, Int, Note, Param};
 use crate::base::ids::{PlanId, StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
+use crate::base::version::Versioned;
 use crate::domain::plans::model::Plan;
-use crate::http::Versioned;
 use crate::{Error, Result, request, update, words};
 
 /// How long a customer whose payment failed keeps access, from the first unpaid moment.

@@ -7,18 +7,19 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate};
 use serde_json::{Value, json};
 
+use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::Change;
 use crate::base::ids::TenantId;
 use crate::base::paging::{Page, Slice};
+use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::domain::idempotency::Key;
 use crate::domain::{audit, idempotency};
-use crate::http::IfMatch;
-use model::{NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate};
 
 /// A page of the tenants that the filter lets through, deleted ones too unless it says otherwise,
 /// by id.

@@ -7,12 +7,11 @@ use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
-use crate::base::fields::{Change, JsonObject, Name, Param, Text};
+use crate::base::fields::{Change, Email, JsonObject, Name, Param, Text, filled};
 use crate::base::ids::{StripeCustomerId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
+use crate::base::version::Versioned;
 use crate::domain::subscriptions::model::Status;
-use crate::domain::users::model::Email;
-use crate::http::Versioned;
 use crate::outside::stripe::{CustomerDetails, Metadata};
 use crate::{request, update, words};
 
@@ -344,14 +343,6 @@ impl Profile {
             billing_email: typed(&details.email).or_else(|| meta("admin_email")),
         }
     }
-}
-
-/// The value without its margins and without NUL (which `PostgreSQL` has no room for), where
-/// something is left.
-pub(crate) fn filled(value: Option<&str>) -> Option<String> {
-    let value = value?.replace('\0', "");
-    let value = value.trim();
-    (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// The ids to try for a new tenant, best first: the slug of its company's name, then the slug with

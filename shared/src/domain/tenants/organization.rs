@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 
 use super::model::{Line, Tenant, TenantStatus};
 use super::{not_found, store};
-use crate::base::fields::Name;
+use crate::base::caller::Customer;
+use crate::base::fields::{Email, Name};
 use crate::base::ids::TenantId;
+use crate::base::version::{IfMatch, Versioned};
 use crate::db::{Db, begin};
 use crate::domain::audit;
 use crate::domain::audit::{Actor, Entry};
-use crate::domain::users::model::Email;
-use crate::http::{Customer, IfMatch, Versioned};
 use crate::{Error, Result, update};
 
 /// The own company's profile. Stripe's ids, the support tier and the status are to read only.

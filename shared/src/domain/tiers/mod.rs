@@ -5,17 +5,17 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{NewTier, OfferedTier, Tier, TierUpdate};
 use serde_json::json;
 
+use crate::base::caller::{Customer, Person};
 use crate::base::error::{Error, Result};
 use crate::base::paging::{Page, Slice};
+use crate::base::version::IfMatch;
 use crate::db::{Db, begin};
-use crate::domain::audit::Person;
 use crate::domain::idempotency::Key;
 use crate::domain::prices::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
-use crate::http::{Customer, IfMatch};
-use model::{NewTier, OfferedTier, Tier, TierUpdate};
 
 /// A page of all tiers, retired ones too, in their order.
 ///

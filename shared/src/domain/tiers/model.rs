@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::base::fields::{Cents, Description, JsonObject, Name, SortOrder, TierName};
 use crate::base::ids::StripePriceId;
-use crate::http::Versioned;
+use crate::base::version::Versioned;
 use crate::{request, update};
 
 /// A device tier as the catalogue has it. Prices are in cents, of one extra slot.

@@ -8,17 +8,18 @@ mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use model::{NewUser, User};
 use serde_json::{Value, json};
 
+use crate::base::caller::Person;
 use crate::base::error::{Error, Result, Service};
-use crate::base::ids::TenantId;
+use crate::base::ids::{TenantId, UserId};
 use crate::base::paging::{Offset, Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::domain::idempotency::Key;
 use crate::domain::{audit, idempotency, tenants};
 use crate::outside::keycloak::{Ensured, Keycloak};
-use model::{NewUser, User, UserId};
 
 /// A page of a tenant's users, by user name.
 ///

@@ -10,22 +10,22 @@ mod events;
 mod objects;
 mod slots;
 
-pub use events::{EventPage, EventQuery};
-pub use objects::{
-    Address, CheckoutSession, CustomerDetails, Invoice, Item, Items, Metadata, Subscription,
-    SubscriptionPage,
-};
-pub use slots::NewPayment;
-
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use events::{EventPage, EventQuery};
+pub use objects::{
+    Address, CheckoutSession, CustomerDetails, Invoice, Item, Items, Metadata, Subscription,
+    SubscriptionPage,
+};
+use objects::{Charge, ListOf};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+pub use slots::NewPayment;
 use stripe_billing::subscription::{
     CancelSubscription, ListSubscription, ListSubscriptionStatus, RetrieveSubscription,
 };
@@ -45,7 +45,6 @@ use crate::base::ids::{
 };
 use crate::process::tls;
 use crate::{Error, Result};
-use objects::{Charge, ListOf};
 
 /// Tries of one request before its message goes back to the queue, or its step waits, and how long
 /// each may take.

@@ -4,15 +4,16 @@ pub mod model;
 mod store;
 
 use jiff::Timestamp;
+use model::{BreakerApproval, NewBreakerApproval, RunRow};
 use serde_json::json;
 
 use crate::Result;
+use crate::base::caller::Person;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry, Person};
+use crate::domain::audit::{Actor, Entry};
 use crate::domain::idempotency::Key;
 use crate::domain::{audit, idempotency};
-use model::{BreakerApproval, NewBreakerApproval, RunRow};
 
 /// A page of runs, newest first.
 ///

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 
 use super::model::{BreakerApproval, NewBreakerApproval, RunRow, RunStatus};
 use crate::Result;
+use crate::base::caller::Person;
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner};
-use crate::domain::audit::Person;
 
 /// A page of runs, newest first, and one more.
 pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
