@@ -406,7 +406,7 @@ async fn what_stripe_refuses_is_told_without_its_internals() {
         .await
         .expect(200);
     let gone = checkout(&api, ACME, wanted()).await;
-    let words = "Stripe does not sell this plan at this moment. Choose another plan or interval,
+    let words = "Stripe does not sell this plan at this moment. Choose another plan or interval, \
                  or contact support.";
     assert_eq!(gone.problem(409, "price_not_available"), words);
     world

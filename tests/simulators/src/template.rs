@@ -3,8 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value, json};
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
 use serde_yaml_ng::Value as Yaml;
 
 /// The template, with `!Ref x` as `{"Ref": "x"}` and so on.

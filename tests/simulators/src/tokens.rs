@@ -3,10 +3,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aws_lc_rs::digest::{SHA256, digest};
-use reqwest::{Client, Method, RequestBuilder, Response};
-use serde_json::{Value, json};
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use aws_lc_rs::digest::SHA256;
+use aws_lc_rs::digest::digest;
+use reqwest::Client;
+use reqwest::Method;
+use reqwest::RequestBuilder;
+use reqwest::Response;
+use serde_json::Value;
+use serde_json::json;
 
 use crate::keycloak::PUBLIC_CLIENT;
 
@@ -242,7 +250,9 @@ async fn good(call: RequestBuilder) -> Result<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keycloak::{Fake, Options, User};
+    use crate::keycloak::Fake;
+    use crate::keycloak::Options;
+    use crate::keycloak::User;
 
     async fn fake() -> Fake {
         let options = Options {

@@ -58,7 +58,7 @@ pub async fn assign(
     Err(Error::conflict(
         "price_taken",
         format!(
-            "Stripe price '{price}' already belongs to something else,
+            "Stripe price '{price}' already belongs to something else, \
              or is paid by another interval"
         ),
     ))

@@ -516,7 +516,7 @@ impl Said {
             ),
             (_, _, param) if param.starts_with("line_items") => Error::conflict(
                 "price_not_available",
-                "Stripe does not sell this plan at this moment. Choose another plan or interval,
+                "Stripe does not sell this plan at this moment. Choose another plan or interval, \
                  or contact support.",
             ),
             _ => Error::conflict(

@@ -1,6 +1,7 @@
 //! The OIDC endpoints and the admin REST API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +9,36 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::http::HeaderName;
+use axum::http::Method;
+use axum::http::StatusCode;
+use axum::http::Uri;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use lettre::AsyncSmtpTransport;
+use lettre::AsyncTransport as _;
+use lettre::Message;
+use lettre::Tokio1Executor;
 use lettre::message::Body;
-use lettre::message::header::{ContentTransferEncoding, ContentType};
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
-use serde_json::{Value, json};
+use lettre::message::header::ContentTransferEncoding;
+use lettre::message::header::ContentType;
+use serde_json::Value;
+use serde_json::json;
 
-use super::{COMPOSITES, Core, Link, PUBLIC_CLIENT, Realm, User, pages, token, uuid};
-use crate::server::{lock, now, pairs};
+use super::COMPOSITES;
+use super::Core;
+use super::Link;
+use super::PUBLIC_CLIENT;
+use super::Realm;
+use super::User;
+use super::pages;
+use super::token;
+use super::uuid;
+use crate::server::lock;
+use crate::server::now;
+use crate::server::pairs;
 
 pub(super) fn router(core: Arc<Core>) -> Router {
     Router::new().fallback(handle).with_state(core)

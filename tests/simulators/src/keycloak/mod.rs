@@ -13,16 +13,24 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::server::{Faults, Server, basic, lock};
-use token::{Keys, SigningKey};
+use crate::server::Faults;
+use crate::server::Server;
+use crate::server::basic;
+use crate::server::lock;
+use token::Keys;
+use token::SigningKey;
 
 /// The public client of the password grant.
 pub const PUBLIC_CLIENT: &str = "pulse-cli";

@@ -2,10 +2,14 @@
 //! real ones works here.
 
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::response::Html;
+use axum::response::IntoResponse as _;
+use axum::response::Response;
 
 use super::Core;
-use crate::server::{escape, lock, now};
+use crate::server::escape;
+use crate::server::lock;
+use crate::server::now;
 
 fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
     pairs.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)

@@ -3,15 +3,27 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+use anyhow::ensure;
 use aws_lc_rs::encoding::AsDer as _;
-use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::rsa::KeyPair;
+use aws_lc_rs::rsa::KeySize;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::EncodingKey;
+use jsonwebtoken::Header;
+use jsonwebtoken::Validation;
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
-use super::{COMPOSITES, Core, PUBLIC_CLIENT, User, uuid};
-use crate::server::{lock, now};
+use super::COMPOSITES;
+use super::Core;
+use super::PUBLIC_CLIENT;
+use super::User;
+use super::uuid;
+use crate::server::lock;
+use crate::server::now;
 
 /// Seconds an access token lives: Keycloak's default.
 pub(super) const LIFESPAN: i64 = 300;

@@ -2,12 +2,19 @@
 //! sessions expire.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
-use super::ledger::{self, Bill};
-use super::objects::{Line, next_period_end, text};
-use super::state::{ApiError, Result, State};
-use super::{Card, GivenUp};
+use super::Card;
+use super::GivenUp;
+use super::ledger;
+use super::ledger::Bill;
+use super::objects::Line;
+use super::objects::next_period_end;
+use super::objects::text;
+use super::state::ApiError;
+use super::state::Result;
+use super::state::State;
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;

@@ -1,11 +1,23 @@
 //! Checkout: sessions, their payment and their end.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
-use super::ledger::{self, Bill};
-use super::objects::{self, Line, address, metadata, ordered, text};
-use super::state::{ApiError, Cart, Payment, Result, State};
-use super::{Card, Payer};
+use super::Card;
+use super::Payer;
+use super::ledger;
+use super::ledger::Bill;
+use super::objects;
+use super::objects::Line;
+use super::objects::address;
+use super::objects::metadata;
+use super::objects::ordered;
+use super::objects::text;
+use super::state::ApiError;
+use super::state::Cart;
+use super::state::Payment;
+use super::state::Result;
+use super::state::State;
 
 /// Stripe's least charge in US cents.
 const LEAST_CHARGE: i64 = 50;
@@ -145,7 +157,7 @@ impl State {
                 line.recurs() && recurring.is_object() && line.price["recurring"] != *recurring
             }) {
                 return Err(ApiError::invalid(
-                    "All prices on a subscription must have the same `recurring.interval` and
+                    "All prices on a subscription must have the same `recurring.interval` and \
                      `recurring.interval_count`.",
                 ));
             }

@@ -9,7 +9,8 @@ use reqwest::header::CONTENT_TYPE;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Core;
-use crate::server::{lock, now};
+use crate::server::lock;
+use crate::server::now;
 
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);

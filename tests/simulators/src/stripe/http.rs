@@ -5,14 +5,28 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use axum::http::HeaderMap;
+use axum::http::Method;
+use axum::http::StatusCode;
+use axum::http::Uri;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
 
-use super::objects::{self, ordered, text};
-use super::state::{ApiError, Result, State as Store};
-use super::{Core, ledger, pages};
-use crate::server::{lock, pairs};
+use super::Core;
+use super::ledger;
+use super::objects;
+use super::objects::ordered;
+use super::objects::text;
+use super::pages;
+use super::state::ApiError;
+use super::state::Result;
+use super::state::State as Store;
+use crate::server::lock;
+use crate::server::pairs;
 
 pub(super) fn router(core: Arc<Core>) -> Router {
     pages::router().fallback(api).with_state(core)

@@ -1,9 +1,14 @@
 //! Builders of what a sale leaves, and how they change: subscriptions, invoices, charges, disputes.
 //! No state, no clock.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
-use super::objects::{Line, Stamp, list, next_period_end, text};
+use super::objects::Line;
+use super::objects::Stamp;
+use super::objects::list;
+use super::objects::next_period_end;
+use super::objects::text;
 
 /// The legacy twin of a recurring price that subscription items still carry.
 fn plan(price: &Value) -> Value {

@@ -2,7 +2,8 @@
 //! and at their bank.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
 use super::Simulator;
 

@@ -24,19 +24,29 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::server::{Faults, Server, basic, lock};
-pub use delivery::{Delivery, Disorder};
-pub use life::{Card, Dunning, GivenUp};
-use state::{Payment, State};
+use crate::server::Faults;
+use crate::server::Server;
+use crate::server::basic;
+use crate::server::lock;
+pub use delivery::Delivery;
+pub use delivery::Disorder;
+pub use life::Card;
+pub use life::Dunning;
+pub use life::GivenUp;
+use state::Payment;
+use state::State;
 pub use versions::shape_event;
 
 /// The API version whose shapes are answered.

@@ -1,12 +1,17 @@
 //! Money that goes back, and customers that change or go.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
 use super::billing::GOING;
-use super::objects::{self, text};
-use super::state::{ApiError, Result, State};
+use super::http;
+use super::ledger;
+use super::objects;
+use super::objects::text;
+use super::state::ApiError;
+use super::state::Result;
+use super::state::State;
 use super::subscriptions::merge_metadata;
-use super::{http, ledger};
 
 impl State {
     /// The charge of that id, or the one by which a session or an invoice was paid.

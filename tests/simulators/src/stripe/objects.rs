@@ -1,9 +1,12 @@
 //! Builders of Stripe's objects, complete enough for the generated types to read them. No state, no
 //! clock.
 
+use jiff::Span;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
 
 /// What every object of one moment shares.
 #[derive(Clone, Copy)]

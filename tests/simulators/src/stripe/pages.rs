@@ -4,17 +4,30 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::Path;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Redirect, Response};
-use axum::routing::{get, post};
+use axum::response::Html;
+use axum::response::IntoResponse;
+use axum::response::Redirect;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
 use serde_json::Value;
 
+use super::Address;
+use super::Card;
+use super::Core;
+use super::Payer;
 use super::billing::GOING;
 use super::objects::text;
-use super::state::{ApiError, Payment, Result, State as Store};
-use super::{Address, Card, Core, Payer};
-use crate::server::{escape, lock, pairs};
+use super::state::ApiError;
+use super::state::Payment;
+use super::state::Result;
+use super::state::State as Store;
+use crate::server::escape;
+use crate::server::lock;
+use crate::server::pairs;
 
 pub(super) fn router() -> Router<Arc<Core>> {
     Router::new()

@@ -1,17 +1,28 @@
 //! The stored objects, their events, and customers and prices. No sockets here.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::delivery::{Delivery, Disorder, Posting};
-use super::objects::{self, Line, Stamp, text};
+use super::API_VERSION;
+use super::Card;
+use super::Dunning;
+use super::delivery::Delivery;
+use super::delivery::Disorder;
+use super::delivery::Posting;
+use super::objects;
+use super::objects::Line;
+use super::objects::Stamp;
+use super::objects::text;
 use super::versions::shape_event;
-use super::{API_VERSION, Card, Dunning};
 use crate::server::now;
 
 /// An error of Stripe's API.

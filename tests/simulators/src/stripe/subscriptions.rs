@@ -1,12 +1,17 @@
 //! How a subscription is changed through the API, the portal and the Dashboard.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
 use super::Card;
 use super::billing::GOING;
 use super::ledger;
-use super::objects::{Line, ordered, text};
-use super::state::{ApiError, Result, State};
+use super::objects::Line;
+use super::objects::ordered;
+use super::objects::text;
+use super::state::ApiError;
+use super::state::Result;
+use super::state::State;
 
 /// An id among the parameters of an item that the subscription does not have.
 fn no_item(id: &str) -> ApiError {
@@ -349,7 +354,7 @@ fn check_items(items: &[Value]) -> Result<()> {
     };
     for (index, item) in items.iter().enumerate() {
         if item["price"]["recurring"] != first["price"]["recurring"] {
-            let message = "Currency and interval fields must match across all plans on this
+            let message = "Currency and interval fields must match across all plans on this \
                            subscription. Found mismatch in interval field.";
             return Err(ApiError::invalid(message).param("items"));
         }

@@ -7,8 +7,10 @@ mod subscriptions;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use serde_json::Value;
+use serde_json::json;
 
 use super::*;
 

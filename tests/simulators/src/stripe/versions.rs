@@ -1,6 +1,7 @@
 //! Events in the shapes of older API versions.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::json;
 
 use super::ledger;
 use super::objects::text;
