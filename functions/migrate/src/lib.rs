@@ -9,7 +9,6 @@ pub mod cloudformation;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloudformation::{ANSWER_LIMIT, Change, Deployment};
 use serde_json::{Value, json};
 use shared::base::error::Service;
 use shared::db::Db;
@@ -17,6 +16,8 @@ use shared::outside::aws;
 use shared::outside::secrets::{Role, Secrets};
 use shared::process::config::{DatabaseSettings, Env};
 use shared::{Error, Result, migrations};
+
+use self::cloudformation::{ANSWER_LIMIT, Change, Deployment};
 
 /// Does what the event asks for in the time that the function has left. A deployment is answered
 /// whatever happens, and is not an error of the function then: Lambda would call again for an

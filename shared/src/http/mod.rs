@@ -12,7 +12,6 @@ pub mod openapi;
 use std::sync::Arc;
 use std::time::Instant;
 
-use app::App;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -21,13 +20,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
-pub use extract::{Admin, Body, Idempotent, Operator, Path, Query};
 use lambda_http::RequestExt as _;
 use lambda_http::request::RequestContext;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tower_http::cors::CorsLayer;
 
+use self::app::App;
+pub use self::extract::{Admin, Body, Idempotent, Operator, Path, Query};
 use crate::Error;
 use crate::base::error::{Refusal, Service as Outside};
 pub use crate::base::paging::{Cursor, Limit, Offset, Page, PageQuery, Slice};

@@ -16,17 +16,17 @@ use deserr::{
     DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, Value, ValueKind,
     ValuePointerRef, take_cf_content,
 };
-pub use email::Email;
 use jiff::{SignedDuration, Timestamp};
-pub use json::{JsonObject, NamedLimits};
-pub use numbers::{Cents, Count, Int, SortOrder, TierId};
-pub use requests::*;
 use serde_json::Value as Json;
-pub use text::{Description, Name, Note, Text, TierName, filled, text};
-pub use urls::{ReturnUrl, check_urls};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Schema, SchemaFormat};
 
+pub use self::email::Email;
+pub use self::json::{JsonObject, NamedLimits};
+pub use self::numbers::{Cents, Count, Int, SortOrder, TierId};
+pub use self::requests::*;
+pub use self::text::{Description, Name, Note, Text, TierName, filled, text};
+pub use self::urls::{ReturnUrl, check_urls};
 use super::error::FieldFault;
 use crate::{Error, Result};
 

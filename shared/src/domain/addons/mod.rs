@@ -11,9 +11,9 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{Addition, AddonCheckout, NewAddonCheckout, Order, OrderStatus, Quote};
 use serde_json::json;
 
+use self::model::{Addition, AddonCheckout, NewAddonCheckout, Order, OrderStatus, Quote};
 use crate::base::caller::Customer;
 use crate::base::fields;
 use crate::base::fields::ReturnUrl;

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
-use model::{
+use serde_json::{Map, Value, json};
+
+use self::model::{
     AllocationList, AllocationUpdate, AllocationView, AllocationsSynced, Correction,
     DeviceCorrection, NewAllocation, Reconciled, SlotLimit, Updated,
 };
-use serde_json::{Map, Value, json};
-
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Count};
 use crate::base::ids::{PlanId, SubscriptionId};

@@ -6,9 +6,9 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{AuditFilter, AuditRow};
 use serde_json::Value;
 
+use self::model::{AuditFilter, AuditRow};
 use crate::Result;
 use crate::base::caller::Person;
 use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};

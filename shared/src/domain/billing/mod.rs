@@ -10,12 +10,12 @@ pub(crate) mod store;
 
 use aws_lc_rs::{digest, rand};
 use jiff::Timestamp;
-use model::{
+use serde_json::json;
+
+use self::model::{
     BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus,
     NewCheckout, NewPortal, Portal,
 };
-use serde_json::json;
-
 use crate::base::caller::Customer;
 use crate::base::fields;
 use crate::base::ids::{StripeCustomerId, StripePriceId, StripeSessionId};

@@ -11,9 +11,9 @@ pub(crate) mod takeover;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{Device, DeviceFilter, Move, Moved, NewDevice, Overridden, Override};
 use serde_json::{Value, json};
 
+use self::model::{Device, DeviceFilter, Move, Moved, NewDevice, Overridden, Override};
 use crate::base::caller::Person;
 use crate::base::error::Refusal;
 use crate::base::fields::{Change, Note, Text};

@@ -6,8 +6,8 @@ pub mod model;
 use std::collections::BTreeMap;
 
 use deadpool_postgres::Transaction;
-use model::{Allowed, Check, Entitlements, Use};
 
+use self::model::{Allowed, Check, Entitlements, Use};
 use crate::base::ids::{PlanId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Db, begin};

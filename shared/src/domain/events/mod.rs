@@ -23,10 +23,9 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use drift::Compared;
-use model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
-pub use snapshot::Reads;
-
+pub use self::drift::Compared;
+use self::model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
+pub use self::snapshot::Reads;
 use crate::base::clock::Clock;
 use crate::base::fault;
 use crate::base::fault::Point;

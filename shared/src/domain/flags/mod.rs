@@ -5,9 +5,9 @@ pub mod model;
 pub(crate) mod store;
 
 use jiff::Timestamp;
-use model::{FlagFilter, FlagRow};
 use serde_json::json;
 
+use self::model::{FlagFilter, FlagRow};
 use crate::base::caller::Person;
 use crate::base::fields::Note;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};

@@ -8,8 +8,8 @@ mod store;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use model::{ByHand, EXAMPLES, Finding, Invariant, Invariants};
 
+use self::model::{ByHand, EXAMPLES, Finding, Invariant, Invariants};
 use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;

@@ -10,11 +10,11 @@ pub mod wording;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Digest, MailKind, Notice, Part};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use wording::Content;
 
+use self::model::{Digest, MailKind, Notice, Part};
+use self::wording::Content;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
 use crate::outside::smtp::{Letter, Mailer};

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{AddonQuantity, KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use store::Step;
-pub use store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 
+use self::model::{
+    AddonQuantity, KeycloakUser, StepFilter, StepKind, StepRow, StripeCancel, StripeSync,
+};
+use self::store::Step;
+pub use self::store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 use crate::base::caller::Person;
 use crate::base::fault;
 use crate::base::fault::Point;

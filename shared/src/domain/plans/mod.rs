@@ -9,9 +9,9 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{NewPlan, Plan, PlanUpdate, TierDefault, TierDefaults};
 use serde_json::json;
 
+use self::model::{NewPlan, Plan, PlanUpdate, TierDefault, TierDefaults};
 use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::List;

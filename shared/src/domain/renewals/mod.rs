@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use jiff::{SignedDuration, Timestamp};
-use model::{Forecast, ForecastFilter};
 use serde::Serialize;
 use serde_json::{Value, json};
-use store::{Counts, Part, Position, ToAsk};
 use utoipa::ToSchema;
 
+use self::model::{Forecast, ForecastFilter};
+use self::store::{Counts, Part, Position, ToAsk};
 use crate::base::caller::Person;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};

@@ -5,14 +5,14 @@ pub mod model;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{
-    Ending, Mode, NewSubscription, Status, Subscription, SubscriptionFilter, SubscriptionType,
-    SubscriptionUpdate,
-};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use self::model::{
+    Ending, Mode, NewSubscription, Status, Subscription, SubscriptionFilter, SubscriptionType,
+    SubscriptionUpdate,
+};
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Description, Note};
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId};

@@ -7,9 +7,9 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate};
 use serde_json::{Value, json};
 
+use self::model::{NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate};
 use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::Change;

@@ -5,9 +5,9 @@ pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{NewTier, OfferedTier, Tier, TierUpdate};
 use serde_json::json;
 
+use self::model::{NewTier, OfferedTier, Tier, TierUpdate};
 use crate::base::caller::{Customer, Person};
 use crate::base::error::{Error, Result};
 use crate::base::paging::{Page, Slice};

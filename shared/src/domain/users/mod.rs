@@ -8,9 +8,9 @@ mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use model::{NewUser, User};
 use serde_json::{Value, json};
 
+use self::model::{NewUser, User};
 use crate::base::caller::Person;
 use crate::base::error::{Error, Result, Service};
 use crate::base::ids::{TenantId, UserId};

@@ -15,17 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use events::{EventPage, EventQuery};
-pub use objects::{
-    Address, CheckoutSession, CustomerDetails, Invoice, Item, Items, Metadata, Subscription,
-    SubscriptionPage,
-};
-use objects::{Charge, ListOf};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-pub use slots::NewPayment;
 use stripe_billing::subscription::{
     CancelSubscription, ListSubscription, ListSubscriptionStatus, RetrieveSubscription,
 };
@@ -37,6 +30,13 @@ use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
 use stripe_shared::CheckoutSessionMode;
 use tokio::sync::OnceCell;
 
+pub use self::events::{EventPage, EventQuery};
+pub use self::objects::{
+    Address, CheckoutSession, CustomerDetails, Invoice, Item, Items, Metadata, Subscription,
+    SubscriptionPage,
+};
+use self::objects::{Charge, ListOf};
+pub use self::slots::NewPayment;
 use super::secrets::Secrets;
 use crate::base::error::{Refusal, Service, with_causes};
 use crate::base::ids::{

@@ -4,9 +4,9 @@ pub mod model;
 mod store;
 
 use jiff::Timestamp;
-use model::{BreakerApproval, NewBreakerApproval, RunRow};
 use serde_json::json;
 
+use self::model::{BreakerApproval, NewBreakerApproval, RunRow};
 use crate::Result;
 use crate::base::caller::Person;
 use crate::base::paging::{Page, Slice};
