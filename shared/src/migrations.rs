@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::base::error::Service;
+use crate::domain::audit::AUDIT_MONTHS_AHEAD;
 use crate::{Error, Result};
 
 mod embedded {
@@ -15,9 +16,6 @@ mod embedded {
 /// Two deployments at once: the second waits, then finds nothing to do. Any number serves, as long
 /// as nothing else uses it.
 const LOCK: i64 = 0x7075_6c73_6500;
-
-/// How many months of audit partitions are kept ahead.
-pub(crate) const AUDIT_MONTHS_AHEAD: i32 = 12;
 
 /// How long a migration waits for a lock that a request holds: requests wait behind it meanwhile.
 const LOCK_LIMIT: &str = "10s";

@@ -3,8 +3,7 @@
 
 use jiff::Timestamp;
 use shared::base::ids::TenantId;
-use shared::domain::outbox::model::KeycloakUser;
-use shared::outside::keycloak::{Ensured, Keycloak};
+use shared::outside::keycloak::{Ensured, Keycloak, KeycloakUser};
 use shared::outside::secrets::{Role, Secrets};
 use shared::process::config::{Env, KeycloakSettings};
 use tests::stack;

@@ -8,7 +8,7 @@ use shared::Result;
 use shared::base::clock::Clock;
 use shared::db::Db;
 use shared::domain::events::Applier;
-use shared::domain::outbox::{Outbox, Summary};
+use shared::domain::provisioning::{Outbox, Summary};
 use shared::outside::aws;
 use shared::outside::keycloak::Keycloak;
 use shared::outside::secrets::{Role, Secrets};

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::fields;

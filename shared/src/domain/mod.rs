@@ -30,4 +30,5 @@ pub mod events;
 pub mod invariants;
 pub mod subscriptions;
 
+pub mod provisioning;
 pub mod renewals;

@@ -20,7 +20,7 @@ use crate::base::caller::{Consumer, Customer, Person};
 use crate::base::error::Refusal;
 use crate::base::fields::Faults;
 use crate::base::version::IfMatch;
-use crate::domain::idempotency::Key;
+use crate::domain::idempotency::model::Key;
 use crate::{Error, Result};
 
 /// Who called, once the token is checked: for the log line, which is written outside the handler.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use reqwest::header::LOCATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -18,8 +18,7 @@ use crate::base::error::{FieldFault, Service, with_causes};
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::TenantId;
-use crate::domain::outbox::model::KeycloakUser;
-use crate::domain::users;
+use crate::outside::keycloak;
 use crate::process::config::KeycloakSettings;
 use crate::process::tls;
 use crate::{Error, Result};
@@ -148,7 +147,7 @@ impl Keycloak {
     ) -> Result<(String, Ensured)> {
         let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
         if found["attributes"]["tenant_id"][0] != tenant.as_str() {
-            return Err(users::user_exists());
+            return Err(keycloak::user_exists());
         }
         if self.grant_customer_role(&id).await? && ensured == Ensured::Unchanged {
             ensured = Ensured::Completed;
@@ -432,4 +431,20 @@ async fn accept(what: &str, answer: Response) -> Result<Response> {
         transient: !permanent,
         detail: format!("{what} answered {status}: {said}"),
     })
+}
+
+/// The user that a `keycloak_user` step makes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeycloakUser {
+    /// Mail address and user name.
+    pub email: String,
+    /// First name, if known.
+    pub first_name: Option<String>,
+    /// Last name, if known.
+    pub last_name: Option<String>,
+}
+
+/// Of whatever tenant, or none: that is not the caller's to know.
+pub(crate) fn user_exists() -> Error {
+    Error::conflict("user_exists", "A user with this email exists already")
 }

@@ -5,7 +5,6 @@ use aws_sdk_sqs::types::MessageSystemAttributeName;
 
 use super::aws::SdkConfig;
 use crate::base::error::Service;
-use crate::domain::events::model::Message;
 use crate::{Error, Result};
 
 /// One queue.
@@ -137,4 +136,15 @@ where
     E: std::error::Error,
 {
     Error::unavailable(Service::Queue, DisplayErrorContext(error))
+}
+
+/// One message of the FIFO queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Messages of one group are applied one after the other.
+    pub group: String,
+    /// SQS drops a second one within five minutes.
+    pub deduplication_id: String,
+    /// The event.
+    pub body: String,
 }

@@ -136,6 +136,7 @@ impl Described for TierName {
 
 /// The value without its margins and without NUL (which `PostgreSQL` has no room for), where
 /// something is left.
+#[must_use]
 pub fn filled(value: Option<&str>) -> Option<String> {
     let value = value?.replace('\0', "");
     let value = value.trim();

@@ -19,10 +19,10 @@ use crate::base::fields;
 use crate::base::fields::ReturnUrl;
 use crate::base::ids::AddonOrderId;
 use crate::db::{Db, begin};
-use crate::domain::audit::{Actor, Entry};
-use crate::domain::idempotency::Key;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::idempotency::model::Key;
 use crate::domain::tenants::model::Tenant;
-use crate::domain::{audit, billing, families, idempotency, subscriptions, tenants, tiers};
+use crate::domain::{audit, families, idempotency, tenants, tiers};
 use crate::http::app::App;
 use crate::outside::stripe::{KEY_SPENT, NewPayment, SESSION_TOO_SHORT};
 use crate::{Error, Result};
@@ -66,7 +66,7 @@ pub async fn checkout(
         Ordered::Answered(first) => return Ok(first),
         Ordered::Open(tenant, order) => (tenant, order),
     };
-    let customer = billing::customer_of(app, caller, &tenant).await?;
+    let customer = tenants::payer::customer_of(app, caller, &tenant).await?;
     let lines: Vec<_> = order
         .quote
         .lines
@@ -139,7 +139,7 @@ async fn order(
         return Ok(Ordered::Open(tenant, Box::new(order)));
     }
     let order = Order {
-        order_id: AddonOrderId::parse(&format!("ord_{}", billing::random_key()?))?,
+        order_id: AddonOrderId::parse(&format!("ord_{}", idempotency::random_key()?))?,
         tenant_id: caller.tenant.clone(),
         quote: quoted(&tx, wanted, now).await?,
         stripe_checkout_session_id: None,
@@ -178,8 +178,8 @@ fn is_for(order: &Order, wanted: &NewAddonCheckout) -> bool {
 async fn quoted(tx: &Transaction<'_>, wanted: &NewAddonCheckout, now: Timestamp) -> Result<Quote> {
     let id = &wanted.parent_subscription_id;
     // Row-level security: another tenant's is not there.
-    let family = families::locks::find(tx, id).await?.ok_or_else(subscriptions::not_found)?;
-    let parent = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::find(tx, id).await?.ok_or_else(families::not_found)?;
+    let parent = family.member(id).ok_or_else(families::not_found)?;
     model::check_parent(parent)?;
     let mut sold = Vec::new();
     for Addition { tier_id, .. } in &wanted.additions.0 {

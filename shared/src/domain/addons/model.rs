@@ -8,8 +8,8 @@ use super::proration;
 use super::proration::{PaidBy, Share};
 use crate::base::fields::{Int, List, ReturnUrl, TierId};
 use crate::base::ids::{AddonOrderId, StripePriceId, StripeSessionId, SubscriptionId, TenantId};
-use crate::domain::prices::Interval;
-use crate::domain::subscriptions::model::{Subscription, SubscriptionType};
+use crate::domain::families::subscription::{Subscription, SubscriptionType};
+use crate::domain::prices::model::Interval;
 use crate::domain::tiers::model::Tier;
 use crate::{Error, Result, request, words};
 

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use crate::domain::prices::Interval;
+use crate::domain::prices::model::Interval;
 
 /// A year, for the price of a day; leap years too.
 const YEAR_DAYS: i64 = 365;

@@ -12,7 +12,7 @@ use super::model::RenewingSlots;
 use super::store;
 use crate::base::ids::{StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::db::Db;
-use crate::domain::prices::{Interval, PriceOf};
+use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{families, prices};
 use crate::outside::stripe::{Item, Stripe, Subscription};
 use crate::{Error, Result};
@@ -126,7 +126,7 @@ async fn interval(
 }
 
 fn tier_of(item: &Item, known: &Known) -> Option<i32> {
-    prices::tier_of(&item.price().ok()?, known)
+    prices::model::tier_of(&item.price().ok()?, known)
 }
 
 /// What makes the items what is wanted. An item keeps the price that it has, a former one too; a

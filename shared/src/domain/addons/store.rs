@@ -9,8 +9,8 @@ use super::model::{Order, OrderStatus, Quote, RenewingSlots};
 use crate::Result;
 use crate::base::ids::{AddonOrderId, StripePriceId, StripeSessionId, SubscriptionId, TenantId};
 use crate::db::{execute, query, query_one, query_opt};
-use crate::domain::prices::Interval;
-use crate::domain::subscriptions::model::{LIVE, Status};
+use crate::domain::families::subscription::{LIVE, Status};
+use crate::domain::prices::model::Interval;
 
 const ORDER: &str = "order_id, tenant_id, parent_subscription_id, interval, term_end,
                      remaining_days, period_days, lines, amount_cents, currency,

@@ -17,7 +17,7 @@ use super::{count_anew, store};
 use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
-use crate::domain::audit::Actor;
+use crate::domain::audit::model::Actor;
 use crate::domain::families;
 
 /// How many subscriptions a run compares; a fleet below that is compared whole by each.

@@ -20,11 +20,11 @@ use crate::base::fields::{Change, Count};
 use crate::base::ids::{PlanId, SubscriptionId};
 use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::family::{Allocation, Family};
-use crate::domain::idempotency::Key;
-use crate::domain::subscriptions::model::Subscription;
-use crate::domain::{audit, families, idempotency, outbox, subscriptions, tiers};
+use crate::domain::families::subscription::Subscription;
+use crate::domain::idempotency::model::Key;
+use crate::domain::{audit, families, idempotency, outbox, tiers};
 use crate::{Error, Result};
 
 /// A subscription's allocations, with what its family has and uses of each tier.
@@ -33,8 +33,8 @@ use crate::{Error, Result};
 /// `subscription_not_found`.
 pub async fn list(db: &Db, id: &SubscriptionId) -> Result<AllocationList> {
     let db = db.connection().await?;
-    let family = families::locks::find(&db, id).await?.ok_or_else(subscriptions::not_found)?;
-    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::find(&db, id).await?.ok_or_else(families::not_found)?;
+    let subscription = family.member(id).ok_or_else(families::not_found)?;
     Ok(AllocationList {
         subscription_id: id.clone(),
         tenant_id: subscription.tenant_id.clone(),
@@ -102,8 +102,8 @@ pub async fn create(
     if let Some(made) = idempotency::earlier(&tx, key, now).await? {
         return Ok(made);
     }
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
-    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
+    let subscription = family.member(id).ok_or_else(families::not_found)?;
     let tier =
         tiers::store::find(&tx, new.tier_id.get_i32()).await?.ok_or_else(tiers::not_found)?;
     if family.allocation(id, tier.tier_id).is_some() {
@@ -151,8 +151,8 @@ pub async fn update(
 ) -> Result<Updated> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
-    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
+    let subscription = family.member(id).ok_or_else(families::not_found)?;
     let held = family.allocation(id, tier_id).ok_or_else(not_found)?;
     if_match.check(held.version)?;
     if update.is_empty() {
@@ -232,8 +232,8 @@ pub async fn delete(
 ) -> Result<()> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
-    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
+    let subscription = family.member(id).ok_or_else(families::not_found)?;
     let held = family.allocation(id, tier_id).ok_or_else(not_found)?;
     if_match.check(held.version)?;
     let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::not_found)?;
@@ -312,8 +312,8 @@ pub async fn sync(
 ) -> Result<AllocationsSynced> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
-    let subscription = family.member(id).ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
+    let subscription = family.member(id).ok_or_else(families::not_found)?;
     let no_plan = || {
         Error::malformed("no_plan", "Subscription has no plan_id set. Set plan_id first via PATCH.")
     };
@@ -372,7 +372,7 @@ pub async fn reconcile(
 ) -> Result<Reconciled> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
     let reconciled =
         Reconciled { dry_run, ..count_anew(&tx, Actor::Operator(by), &family, now).await? };
     if !dry_run {
@@ -548,9 +548,7 @@ pub(crate) async fn set_slots(
 }
 
 async fn reread(tx: &Transaction<'_>, family: &Family) -> Result<Family> {
-    families::locks::find(tx, &family.root.subscription_id)
-        .await?
-        .ok_or_else(subscriptions::not_found)
+    families::locks::find(tx, &family.root.subscription_id).await?.ok_or_else(families::not_found)
 }
 
 async fn viewed(

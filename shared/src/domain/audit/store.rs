@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 
-use super::model::{AuditFilter, AuditRow};
-use super::{Actor, Entry};
+use super::model::{Actor, AuditFilter, AuditRow, Entry};
 use crate::Result;
 use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::Page;

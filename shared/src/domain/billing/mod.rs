@@ -8,9 +8,7 @@
 pub mod model;
 pub(crate) mod store;
 
-use aws_lc_rs::{digest, rand};
 use jiff::Timestamp;
-use serde_json::json;
 
 use self::model::{
     BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus,
@@ -21,14 +19,15 @@ use crate::base::fields;
 use crate::base::ids::{StripeCustomerId, StripePriceId, StripeSessionId};
 use crate::base::paging::Page;
 use crate::db::{Db, begin};
-use crate::domain::audit::{Actor, Entry};
-use crate::domain::idempotency::Key;
-use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::domain::families::subscription::{Status, SubscriptionType};
+use crate::domain::idempotency::model::Key;
+use crate::domain::idempotency::random_key;
 use crate::domain::tenants::model::Tenant;
-use crate::domain::{addons, allocations, audit, families, idempotency, plans, tenants};
+use crate::domain::tenants::payer::{customer_of, linked};
+use crate::domain::{addons, allocations, families, idempotency, plans, tenants};
 use crate::http::app::App;
 use crate::outside::stripe;
-use crate::outside::stripe::{KEY_SPENT, NewCustomer, NewSession};
+use crate::outside::stripe::{KEY_SPENT, NewSession};
 use crate::{Error, Result};
 
 /// What is on sale, and the key that pages sell it with.
@@ -171,88 +170,6 @@ async fn prepare(
     Ok(Prepared::ToDo(Box::new(tenant), price))
 }
 
-/// Who pays for the tenant: its customer at Stripe, made where there is none yet.
-pub(crate) async fn customer_of(
-    app: &App,
-    caller: &Customer,
-    tenant: &Tenant,
-) -> Result<StripeCustomerId> {
-    match tenant.stripe_customer_id.clone() {
-        Some(linked) => Ok(linked),
-        None => become_customer(app, caller, tenant).await,
-    }
-}
-
-/// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was
-/// lost, have the same key, and so the same customer.
-async fn become_customer(
-    app: &App,
-    caller: &Customer,
-    tenant: &Tenant,
-) -> Result<StripeCustomerId> {
-    let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
-    let new = NewCustomer {
-        tenant: &tenant.tenant_id,
-        name: &tenant.name,
-        email: tenant.billing_email.as_deref(),
-    };
-    let key = format!("tenant:{}:customer", tenant.tenant_id);
-    let made = match client.create_customer(&new, &key).await {
-        // The profile has changed since a try that was lost, and for a day the key would serve
-        // nobody. What the lost try made stays unused.
-        Err(spent) if spent.code() == KEY_SPENT => {
-            if let Some(linked) = linked(db, caller).await? {
-                return Ok(linked);
-            }
-            let profile = hash(&[new.name, new.email.unwrap_or_default()]);
-            client.create_customer(&new, &format!("{key}:{profile}")).await?
-        }
-        made => made?,
-    };
-    link(db, caller, made, now).await
-}
-
-async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCustomerId>> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
-    tx.commit().await?;
-    Ok(tenant.stripe_customer_id)
-}
-
-/// Links the customer where none is linked by now, and answers the one that is.
-async fn link(
-    db: &Db,
-    caller: &Customer,
-    made: StripeCustomerId,
-    now: Timestamp,
-) -> Result<StripeCustomerId> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    // As appliers of events do: the customer's lock before the tenant's row.
-    tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
-    let tenant =
-        tenants::store::lock_whole(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
-    if let Some(linked) = tenant.stripe_customer_id {
-        return Ok(linked);
-    }
-    if !store::link_customer(&tx, &caller.tenant, &made, now).await? {
-        return Err(Error::Internal(format!(
-            "Stripe customer {made}, made for tenant {}, is another tenant's",
-            caller.tenant
-        )));
-    }
-    let entry = Entry {
-        tenant: Some(&caller.tenant),
-        previous_state: Some(json!({"stripe_customer_id": null})),
-        new_state: Some(json!({"stripe_customer_id": made})),
-        ..Entry::new("TENANT_UPDATED", Actor::Customer(&caller.person), now)
-    };
-    audit::store::insert(&tx, &entry).await?;
-    tx.commit().await?;
-    Ok(made)
-}
-
 async fn keep(
     db: &Db,
     caller: &Customer,
@@ -321,7 +238,7 @@ async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) 
     let tx = begin(&mut db, &caller.tenant).await?;
     let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
     let own = tenant.stripe_customer_id.as_ref() == Some(&customer)
-        || store::is_alias(&tx, &caller.tenant, &customer).await?;
+        || tenants::store::is_alias(&tx, &caller.tenant, &customer).await?;
     tx.commit().await?;
     Ok(own)
 }
@@ -350,16 +267,4 @@ pub async fn portal(app: &App, caller: &Customer, wanted: &NewPortal) -> Result<
 /// session.
 fn session_key(key: Option<&Key>) -> Result<String> {
     key.map_or_else(random_key, |key| Ok(format!("checkout:{}", key.outside())))
-}
-
-/// For one request and its tries.
-pub(crate) fn random_key() -> Result<String> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| Error::Internal("no random numbers".to_owned()))?;
-    Ok(hex::encode(bytes))
-}
-
-/// Of lines: none of the parts that matter can hold a line break.
-fn hash(parts: &[&str]) -> String {
-    hex::encode(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()))
 }

@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use crate::base::fields::ReturnUrl;
 use crate::base::ids::{PlanId, StripePriceId, StripeSessionId, SubscriptionId};
 use crate::domain::allocations::model::AllocationView;
+use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::plans::model::Plan;
-use crate::domain::prices::Interval;
-use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::domain::prices::model::Interval;
 use crate::outside::stripe::{CheckoutSession, Subscription};
 use crate::{Error, Result, request, words};
 

@@ -15,11 +15,11 @@ use crate::base::fields::Text;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::{Db, begin};
-use crate::domain::audit::Actor;
+use crate::domain::audit::model::Actor;
 use crate::domain::families::family::Family;
-use crate::domain::idempotency::Key;
+use crate::domain::idempotency::model::Key;
 use crate::domain::tiers::model::Tier;
-use crate::domain::{families, idempotency, subscriptions, tiers};
+use crate::domain::{families, idempotency, tiers};
 use crate::{Error, Result};
 
 /// A page of the tenant's devices, by id.
@@ -78,8 +78,7 @@ pub async fn register(
     }
     let on = match new.subscription_id {
         Some(id) => {
-            let family =
-                families::locks::lock(&tx, &id).await?.ok_or_else(subscriptions::not_found)?;
+            let family = families::locks::lock(&tx, &id).await?.ok_or_else(families::not_found)?;
             takes_a_device(&family, &id)?;
             id
         }
@@ -111,7 +110,7 @@ pub async fn decommission(db: &Db, caller: &Customer, id: &DeviceId, now: Timest
     let tx = begin(&mut db, &caller.tenant).await?;
     let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
     if let Some(on) = &device.subscription_id {
-        let family = families::locks::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
+        let family = families::locks::lock(&tx, on).await?.ok_or_else(families::not_found)?;
         if let Some(tier) = device.tier_id {
             families::locks::add_slots(&tx, &family.root.subscription_id, tier, -1, now).await?;
         }
@@ -155,7 +154,7 @@ pub async fn assign_tier(
     let (device, tier) = (device?.ok_or_else(not_found)?, tier?);
     let on = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
     if device.tier_id != Some(tier.tier_id) {
-        let family = families::locks::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
+        let family = families::locks::lock(&tx, on).await?.ok_or_else(families::not_found)?;
         may_take(&family, &tier)?;
         let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": tier.tier_id})));
         let details =
@@ -194,7 +193,7 @@ pub async fn remove_tier(
     let tx = begin(&mut db, &caller.tenant).await?;
     let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
     if let (Some(old), Some(on)) = (device.tier_id, &device.subscription_id) {
-        let family = families::locks::lock(&tx, on).await?.ok_or_else(subscriptions::not_found)?;
+        let family = families::locks::lock(&tx, on).await?.ok_or_else(families::not_found)?;
         change_tier(&tx, &family, &device, None, now).await?;
         let states = Some((json!({"tier_id": old}), json!({"tier_id": null})));
         let details = json!({"device_id": id, "old_tier_id": old, "new_tier_id": null});
@@ -299,7 +298,7 @@ fn decide(device: Option<&Device>, tier: Option<&Tier>, families: &mut [Family])
     let family = families
         .iter_mut()
         .find(|family| family.member(on).is_some())
-        .ok_or_else(subscriptions::not_found)?;
+        .ok_or_else(families::not_found)?;
     if let Some(tier) = tier {
         may_take(family, tier)?;
     }

@@ -20,11 +20,11 @@ use crate::base::fields::{Change, Note, Text};
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::family::Family;
-use crate::domain::idempotency::Key;
-use crate::domain::subscriptions::model::SubscriptionType;
-use crate::domain::{audit, families, idempotency, subscriptions, tenants, tiers};
+use crate::domain::families::subscription::SubscriptionType;
+use crate::domain::idempotency::model::Key;
+use crate::domain::{audit, families, idempotency, tenants, tiers};
 use crate::{Error, Result};
 
 /// A page of devices, by tenant and id.
@@ -73,7 +73,7 @@ pub async fn register(
             let family = families::locks::lock(&tx, &id)
                 .await?
                 .filter(|family| family.root.tenant_id == new.tenant_id);
-            let family = family.ok_or_else(subscriptions::not_found)?;
+            let family = family.ok_or_else(families::not_found)?;
             takes_a_device(&family, &id)?;
             Some(id)
         }
@@ -177,8 +177,7 @@ pub async fn override_tier(
         )
     };
     let subscription = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
-    let family =
-        families::locks::lock(&tx, subscription).await?.ok_or_else(subscriptions::not_found)?;
+    let family = families::locks::lock(&tx, subscription).await?.ok_or_else(families::not_found)?;
     if let Some(tier) = tier {
         families::locks::ensure_row(&tx, &family.root, tier, now).await?;
     }
@@ -263,7 +262,7 @@ async fn move_locked(
     let ids: Vec<&SubscriptionId> = device.subscription_id.iter().chain([to]).collect();
     let families = families::locks::lock_all(tx, &ids).await?;
     let of = |id: &SubscriptionId| families.iter().find(|family| family.member(id).is_some());
-    let target = of(to).ok_or_else(subscriptions::not_found)?;
+    let target = of(to).ok_or_else(families::not_found)?;
     let source = device.subscription_id.as_ref().and_then(of);
     if target.root.tenant_id != device.tenant_id {
         return Err(Error::malformed(

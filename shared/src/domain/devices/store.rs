@@ -9,7 +9,7 @@ use crate::Result;
 use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
-use crate::domain::subscriptions::model::{LIVE, Status};
+use crate::domain::families::subscription::{LIVE, Status};
 
 const DEVICE: &str =
     "SELECT d.tenant_id, d.device_id, d.name, d.site_id, d.subscription_id, d.tier_id,

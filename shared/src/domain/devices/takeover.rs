@@ -8,7 +8,7 @@ use super::store;
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::domain::families;
-use crate::domain::subscriptions::model::SubscriptionType;
+use crate::domain::families::subscription::SubscriptionType;
 
 /// Moves to the new MAIN, whose row is this transaction's own, every device of the tenant's dead
 /// subscriptions and trials, with its slot, whatever the limits: nothing is taken away from who has

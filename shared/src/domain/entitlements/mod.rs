@@ -13,7 +13,7 @@ use crate::base::paging::Page;
 use crate::db::{Db, begin};
 use crate::domain::families::family::Family;
 use crate::domain::tiers::model::Tier;
-use crate::domain::{families, plans, subscriptions, tiers};
+use crate::domain::{families, plans, tiers};
 use crate::{Error, Result};
 
 /// What a tenant may have and has.
@@ -60,7 +60,7 @@ pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> 
     if let Some(id) = &asked.subscription_id {
         families.retain(|family| family.member(id).is_some());
         if families.is_empty() {
-            return Err(subscriptions::not_found());
+            return Err(families::not_found());
         }
     }
     let all = compute(&tx, tenant, &families, &tiers).await?;

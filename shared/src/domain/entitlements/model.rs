@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::base::fields::{Count, Int, Text};
 use crate::base::ids::{PlanId, SubscriptionId, TenantId};
 use crate::domain::families::family::Family;
-use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::tiers::model::Tier;
 use crate::request;
 

@@ -12,7 +12,7 @@ use crate::base::fault::Point;
 use crate::base::ids::{AddonOrderId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::domain::addons::model::{Order, OrderStatus};
 use crate::domain::families::family::Family;
-use crate::domain::subscriptions::model::{Status, SubscriptionType};
+use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::{addons, allocations, families, outbox};
 use crate::{Error, Result};
 

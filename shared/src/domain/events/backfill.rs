@@ -13,7 +13,7 @@ use crate::base::caller::Person;
 use crate::base::ids::StripeEventId;
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::outside::queue::Queue;
 use crate::outside::stripe::{EventQuery, Stripe, unreadable};
 

@@ -15,12 +15,13 @@ use crate::base::ids::{
     TenantId,
 };
 use crate::base::{fault, fields};
-use crate::domain::audit::{Actor, Entry};
-use crate::domain::flags::Flag;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::families::subscription::Status;
+use crate::domain::flags::model::Flag;
 use crate::domain::plans::model::Plan;
-use crate::domain::subscriptions::model::Status;
 use crate::domain::tenants::model::Profile;
 use crate::domain::{allocations, audit, devices, families, flags, outbox, prices, tenants};
+use crate::outside::keycloak;
 use crate::outside::stripe::{CheckoutSession, Item, Metadata, Subscription};
 use crate::{Error, Result};
 
@@ -440,7 +441,7 @@ impl Provisioning<'_> {
             .await?;
             return Ok(false);
         };
-        let user = outbox::model::KeycloakUser {
+        let user = keycloak::KeycloakUser {
             email,
             first_name: self.metadata("admin_first_name"),
             last_name: self.metadata("admin_last_name"),

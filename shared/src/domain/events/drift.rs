@@ -9,9 +9,8 @@ use super::subscription::Cause;
 use super::{Applier, Reads, store};
 use crate::Result;
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
-use crate::domain::flags::Flag;
-use crate::domain::subscriptions::model;
-use crate::domain::subscriptions::model::Status;
+use crate::domain::families::subscription::Status;
+use crate::domain::flags::model::Flag;
 use crate::domain::{families, flags, prices};
 use crate::outside::stripe::Subscription;
 
@@ -136,7 +135,11 @@ impl Applier {
 
 /// Whether Stripe says another thing than when its word was applied last, or should have said one
 /// by now.
-fn differs(listed: &Subscription, own: &model::Subscription, now: Timestamp) -> Result<bool> {
+fn differs(
+    listed: &Subscription,
+    own: &families::subscription::Subscription,
+    now: Timestamp,
+) -> Result<bool> {
     let mut same_item = false;
     for item in &listed.items.data {
         let same_price =

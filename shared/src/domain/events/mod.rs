@@ -30,7 +30,7 @@ use crate::base::clock::Clock;
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::db::Db;
-use crate::domain::flags::Flag;
+use crate::domain::flags::model::Flag;
 use crate::domain::{families, flags};
 use crate::outside::stripe::Stripe;
 use crate::{Error, Result};

@@ -11,6 +11,7 @@ use crate::base::error::FieldFault;
 use crate::base::fields::{Instant, Note, Param, Text};
 use crate::base::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
+use crate::outside::queue::Message;
 use crate::{Error, Result, request, words};
 
 /// What the endpoint is registered for at Stripe, and what a backfill asks for: at most 20, which
@@ -218,17 +219,6 @@ impl Envelope {
             ..self.message(&body.to_string())
         }
     }
-}
-
-/// One message of the FIFO queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Messages of one group are applied one after the other.
-    pub group: String,
-    /// SQS drops a second one within five minutes.
-    pub deduplication_id: String,
-    /// The event.
-    pub body: String,
 }
 
 /// SQS refuses two characters that JSON allows (U+FFFE, U+FFFF); inside a JSON text they can only

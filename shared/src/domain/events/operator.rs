@@ -13,7 +13,7 @@ use crate::base::ids::{StripeEventId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::outside::queue::Queue;
 use crate::{Error, Result};
 

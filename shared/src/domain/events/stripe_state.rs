@@ -7,8 +7,8 @@
 use jiff::Timestamp;
 
 use crate::base::ids::StripePriceId;
+use crate::domain::families::subscription::{GRACE, Status, Subscription};
 use crate::domain::plans::model::Plan;
-use crate::domain::subscriptions::model::{GRACE, Status, Subscription};
 
 /// What a status of Stripe's means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,12 +15,12 @@ use crate::base::ids::{
     PlanId, StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId,
 };
 use crate::base::{fault, fields};
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
-use crate::domain::flags::Flag;
+use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
+use crate::domain::flags::model::Flag;
 use crate::domain::plans::model::Plan;
-use crate::domain::subscriptions::model::{Status, Subscription, SubscriptionType};
 use crate::domain::{allocations, audit, families, flags, plans, prices, subscriptions, tenants};
 use crate::outside::stripe::Item;
 use crate::{Error, Result};
@@ -159,8 +159,8 @@ impl Applier {
             families::locks::lock(&tx, own),
             resolve(&tx, &news.subscription, named.as_deref())
         );
-        let family = family?.ok_or_else(subscriptions::not_found)?;
-        let before = family.member(own).ok_or_else(subscriptions::not_found)?;
+        let family = family?.ok_or_else(families::not_found)?;
+        let before = family.member(own).ok_or_else(families::not_found)?;
         if before.stripe_sync != sync {
             // What an older word stands for is nobody's error.
             return Ok(None);
@@ -231,7 +231,7 @@ pub(super) async fn resolve<'a>(
     let known = prices::store::find(tx, &prices).await?;
     let mut slots: Vec<(i32, i32)> = Vec::new();
     for (item, price) in items.iter().zip(&prices) {
-        let Some(tier) = prices::tier_of(price, &known) else { continue };
+        let Some(tier) = prices::model::tier_of(price, &known) else { continue };
         let quantity = i32::try_from(item.quantity.unwrap_or(1)).unwrap_or(i32::MAX);
         match slots.iter_mut().find(|(held, _)| *held == tier) {
             Some((_, count)) => *count = count.saturating_add(quantity),
@@ -253,7 +253,8 @@ pub(super) async fn resolve<'a>(
         Some(id) => plans::store::find(tx, &id).await?,
         None => None,
     };
-    let price = prices.iter().find(|price| prices::tier_of(price, &known).is_none()).cloned();
+    let price =
+        prices.iter().find(|price| prices::model::tier_of(price, &known).is_none()).cloned();
     Ok(Resolved { plan, price, by_price: false, item: first, slots })
 }
 

@@ -1,7 +1,7 @@
 //! What a family has and uses.
 
+use super::subscription::{Status, Subscription};
 use crate::base::ids::SubscriptionId;
-use crate::domain::subscriptions::model::{Status, Subscription};
 
 /// A locked family.
 #[derive(Debug, Clone, PartialEq, Eq)]

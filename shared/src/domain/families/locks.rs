@@ -7,10 +7,10 @@ use tokio_postgres::types::ToSql;
 
 use super::family::{Allocation, Family};
 use super::rows::{COLUMNS, subscription};
+use super::subscription::{LIVE, Status, Subscription};
 use crate::Result;
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::db::{execute, prepare_keys, query, query_keys};
-use crate::domain::subscriptions::model::{LIVE, Status, Subscription};
 
 /// Locks the family of this subscription; none where there is no such subscription, or row-level
 /// security hides it.

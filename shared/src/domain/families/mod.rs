@@ -8,3 +8,10 @@
 pub mod family;
 pub(crate) mod locks;
 pub(crate) mod rows;
+pub mod subscription;
+
+use crate::Error;
+
+pub(crate) fn not_found() -> Error {
+    Error::not_found("subscription_not_found", "Subscription not found")
+}

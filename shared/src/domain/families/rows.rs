@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use super::subscription::{LIVE, Status, Subscription, SubscriptionType};
 use crate::Result;
 use crate::base::ids::{
     PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
@@ -12,9 +13,7 @@ use crate::base::ids::{
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 use crate::domain::events::stripe_state::Word;
-use crate::domain::subscriptions::model::{
-    LIVE, Status, Subscription, SubscriptionFilter, SubscriptionType,
-};
+use crate::domain::subscriptions::model::SubscriptionFilter;
 
 /// The columns of a `Subscription`, of a table called `s`.
 pub const COLUMNS: &str = "s.subscription_id, s.tenant_id, s.subscription_type,
@@ -325,4 +324,28 @@ pub async fn find_recent_twin(
     )
     .await?;
     row.map(|row| SubscriptionId::parse(row.get(0))).transpose()
+}
+
+/// The tenant's subscriptions that give access, by id. Where the tenant is locked, no other gets to
+/// give it one.
+pub async fn live_subscriptions(
+    tx: &Transaction<'_>,
+    id: &TenantId,
+) -> Result<Vec<(SubscriptionId, Status)>> {
+    let live = LIVE.map(Status::as_str);
+    let rows = query(
+        tx,
+        "SELECT subscription_id, status FROM subscriptions WHERE tenant_id = $1 AND status = ANY($2)
+         ORDER BY subscription_id",
+        &[&id.as_str(), &live.as_slice()],
+    )
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                SubscriptionId::parse(row.get("subscription_id"))?,
+                Status::parse(row.get("status"))?,
+            ))
+        })
+        .collect()
 }

@@ -10,27 +10,11 @@ use serde_json::json;
 use self::model::{FlagFilter, FlagRow};
 use crate::base::caller::Person;
 use crate::base::fields::Note;
-use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::{Error, Result};
-
-/// One thing to look at.
-#[derive(Debug, Clone)]
-pub struct Flag<'a> {
-    /// Stable kind, e.g. `plan_unresolved` (docs/events.md, "Flags").
-    pub kind: &'static str,
-    /// Whose.
-    pub tenant: Option<&'a TenantId>,
-    /// Which subscription.
-    pub subscription: Option<&'a SubscriptionId>,
-    /// What showed it.
-    pub stripe_event: Option<&'a StripeEventId>,
-    /// For a person.
-    pub detail: String,
-}
 
 /// A page of flags, newest first.
 ///

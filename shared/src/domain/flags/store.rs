@@ -4,8 +4,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::Flag;
-use super::model::{FlagFilter, FlagRow};
+use super::model::{Flag, FlagFilter, FlagRow};
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::Page;

@@ -4,16 +4,18 @@
 //! The answer is kept in the transaction of the work, so it is there exactly when the work is. A
 //! refusal or a failure changed nothing and is not kept: the repetition is tried anew.
 
+pub mod model;
 mod store;
 
 use std::time::Duration;
 
+use aws_lc_rs::rand;
 use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::base::ids::TenantId;
+use self::model::Key;
 use crate::db::{Db, TIDIED_AT_ONCE};
 use crate::{Error, Result};
 
@@ -24,64 +26,6 @@ pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// is free within milliseconds.
 const LOCK_TRIES: u32 = 3;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
-
-/// A key in its scope: caller, tenant and route; and what was asked under it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
-    text: String,
-    subject: String,
-    tenant: Option<TenantId>,
-    route: String,
-    /// SHA-256 of the body.
-    request: Vec<u8>,
-}
-
-impl Key {
-    /// The key of a request.
-    ///
-    /// # Errors
-    /// `Invalid` where it is not 1 to 255 visible ASCII characters.
-    pub fn new(
-        key: &str,
-        subject: &str,
-        tenant: Option<&TenantId>,
-        route: &str,
-        body: &[u8],
-    ) -> Result<Self> {
-        if !(1..=255).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Error::invalid(
-                "idempotency-key",
-                "must be 1 to 255 visible ASCII characters",
-            ));
-        }
-        let request = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body).as_ref().to_vec();
-        Ok(Self {
-            text: key.to_owned(),
-            subject: subject.to_owned(),
-            tenant: tenant.cloned(),
-            route: route.to_owned(),
-            request,
-        })
-    }
-
-    /// The key in its scope, as one text. No part of it can hold a line break.
-    fn scope(&self) -> String {
-        format!(
-            "{}\n{}\n{}\n{}",
-            self.subject,
-            self.tenant.as_ref().map_or("", TenantId::as_str),
-            self.route,
-            self.text
-        )
-    }
-
-    /// The key for what this request has done outside: the same at every repetition, and no other
-    /// request's.
-    #[must_use]
-    pub fn outside(&self) -> String {
-        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.scope().as_bytes()))
-    }
-}
 
 /// The answer that this key's first request got, or none where this is the first: the caller's
 /// transaction then holds the key until it ends.
@@ -138,4 +82,11 @@ pub async fn keep<T: Serialize>(
 /// `Database`.
 pub async fn delete_expired(db: &Db, now: Timestamp) -> Result<u64> {
     store::delete_until(&db.connection().await?, now - KEPT, TIDIED_AT_ONCE).await
+}
+
+/// For one request and its tries.
+pub(crate) fn random_key() -> Result<String> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| Error::Internal("no random numbers".to_owned()))?;
+    Ok(hex::encode(bytes))
 }

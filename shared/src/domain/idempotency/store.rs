@@ -4,7 +4,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Key;
+use super::model::Key;
 use crate::Result;
 use crate::base::ids::TenantId;
 use crate::db::{execute, query_one, query_opt};

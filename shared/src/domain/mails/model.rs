@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::ids::SubscriptionId;
-use crate::domain::subscriptions::model::{Status, Subscription};
+use crate::domain::families::subscription::{Status, Subscription};
 use crate::domain::tenants::model::TenantStatus;
 use crate::words;
 

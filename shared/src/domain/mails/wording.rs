@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::model::{Addon, Digest, MailKind, Notice, Part, Subject};
-use crate::domain::subscriptions::model::{Status, Subscription, SubscriptionType};
+use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::{Error, Result};
 
 /// The content of a mail. Its parts are plain text; the templates escape them.

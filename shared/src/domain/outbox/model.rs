@@ -54,17 +54,6 @@ impl StepStatus {
     }
 }
 
-/// The user that a `keycloak_user` step makes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KeycloakUser {
-    /// Mail address and user name.
-    pub email: String,
-    /// First name, if known.
-    pub first_name: Option<String>,
-    /// Last name, if known.
-    pub last_name: Option<String>,
-}
-
 /// What a `stripe_cancel` step ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StripeCancel {

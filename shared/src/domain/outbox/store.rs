@@ -10,14 +10,14 @@ use tokio_postgres::{Client, Row};
 
 use super::model;
 use super::model::{
-    AddonQuantity, KeycloakUser, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel,
-    StripeSync,
+    AddonQuantity, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel, StripeSync,
 };
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query_one, query_opt};
+use crate::domain::families::subscription::Subscription;
 use crate::domain::mails::model::MailKind;
-use crate::domain::subscriptions::model::Subscription;
+use crate::outside::keycloak::KeycloakUser;
 use crate::{Error, Result};
 
 /// A claimed step.

@@ -19,8 +19,8 @@ use crate::base::ids::PlanId;
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::idempotency::Key;
-use crate::domain::prices::{Interval, PriceOf};
+use crate::domain::idempotency::model::Key;
+use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
 
 /// A page of all plans, retired ones too, in the order of the catalogue.

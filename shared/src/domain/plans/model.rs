@@ -10,7 +10,7 @@ use crate::base::error::FieldFault;
 use crate::base::fields::{Cents, Count, Description, Name, NamedLimits, SortOrder, TierId};
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::version::Versioned;
-use crate::domain::prices::PriceOf;
+use crate::domain::prices::model::PriceOf;
 use crate::{Error, Result, request, update};
 
 /// A plan as the catalogue has it. Prices are in cents; a price id is the present one, former ones

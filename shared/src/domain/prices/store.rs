@@ -3,7 +3,7 @@
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
-use super::{Interval, PriceOf};
+use super::model::{Interval, PriceOf};
 use crate::Result;
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::db::{execute, query_keys};

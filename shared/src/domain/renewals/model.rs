@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use crate::base::fields::{Instant, Int, Param};
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
+use crate::domain::families::subscription::{GRACE, Status, Subscription, SubscriptionType};
 use crate::domain::mails::model::MailKind;
-use crate::domain::subscriptions::model::{GRACE, Status, Subscription, SubscriptionType};
 use crate::{request, words};
 
 /// How long Stripe's word of an ended term is waited for before Stripe is asked, and then not

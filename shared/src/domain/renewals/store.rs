@@ -15,7 +15,7 @@ use super::model::{Approval, PATIENCE};
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::domain::families::rows::{COLUMNS, subscription};
-use crate::domain::subscriptions::model::{LIVE, Status, Subscription};
+use crate::domain::families::subscription::{LIVE, Status, Subscription};
 use crate::{Error, Result};
 
 /// What is looked through for changes: each part is in the order of one index.

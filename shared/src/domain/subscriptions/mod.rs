@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use self::model::{
-    Ending, Mode, NewSubscription, Status, Subscription, SubscriptionFilter, SubscriptionType,
-    SubscriptionUpdate,
-};
+use self::model::{Ending, Mode, NewSubscription, SubscriptionFilter, SubscriptionUpdate};
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Description, Note};
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
@@ -20,10 +17,12 @@ use crate::base::paging::{Page, Slice};
 use crate::base::version::{IfMatch, Versioned};
 use crate::db::Db;
 use crate::domain::allocations::model::AllocationView;
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::devices::model::Device;
 use crate::domain::families::family::Family;
-use crate::domain::idempotency::Key;
+use crate::domain::families::not_found;
+use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
+use crate::domain::idempotency::model::Key;
 use crate::domain::{allocations, audit, devices, families, idempotency, outbox, plans, tenants};
 use crate::{Error, Result};
 
@@ -316,7 +315,7 @@ pub async fn update(
         json!({"tier_slots": allocations::take_plan(&tx, &family, &after, before.plan_id.as_ref(),
             now).await?})
     };
-    let event_type = model::event_type(&before, &after);
+    let event_type = families::subscription::event_type(&before, &after);
     record(
         &tx,
         event_type,
@@ -370,8 +369,16 @@ async fn follow(
                 };
                 families::rows::save(tx, &moved).await?;
                 let details = Some(json!({"with_parent": family.root.subscription_id}));
-                record(tx, model::event_type(addon, &moved), by, Some(addon), &moved, details, now)
-                    .await?;
+                record(
+                    tx,
+                    families::subscription::event_type(addon, &moved),
+                    by,
+                    Some(addon),
+                    &moved,
+                    details,
+                    now,
+                )
+                .await?;
             }
         }
     }
@@ -592,10 +599,6 @@ fn explained(notes: Option<&Note>, reference: Option<&Note>, mut details: Value)
         }
     }
     (details != json!({})).then_some(details)
-}
-
-pub(crate) fn not_found() -> Error {
-    Error::not_found("subscription_not_found", "Subscription not found")
 }
 
 async fn record(

@@ -1,146 +1,21 @@
 //! A subscription: its states, and what an operator may change of it.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::base::fields::{Change, Count, Description, Instant, Int, Note, Param};
-use crate::base::ids::{PlanId, StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::ids::{PlanId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
-use crate::base::version::Versioned;
+use crate::domain::families::subscription::{GRACE, Status, Subscription, SubscriptionType, TRIAL};
 use crate::domain::plans::model::Plan;
 use crate::{Error, Result, request, update, words};
 
-/// How long a customer whose payment failed keeps access, from the first unpaid moment.
-pub const GRACE: SignedDuration = SignedDuration::from_hours(14 * 24);
-
 words! {
-    /// Our status of a subscription (docs/subscriptions.md, "Status").
-    pub enum Status {
-        /// Tried, not paid yet.
-        Trial = "TRIAL",
-        /// Paid.
-        Active = "ACTIVE",
-        /// Unpaid, with access until `grace_end`.
-        Grace = "GRACE",
-        /// Unpaid, without access.
-        Suspended = "SUSPENDED",
-        /// Over.
-        Expired = "EXPIRED",
-    }
-
-    /// What kind of subscription it is.
-    pub enum SubscriptionType {
-        /// What a company pays for; its ADDONs belong to it.
-        Main = "MAIN",
-        /// More of something for a MAIN, ending with it.
-        Addon = "ADDON",
-        /// To try, for some days.
-        Trial = "TRIAL",
-        /// For a project or an event.
-        Temporary = "TEMPORARY",
-    }
-
     /// What an operator's change of a Stripe-managed subscription means for Stripe.
     pub enum Mode {
         /// Ours counts; Stripe's news is kept and not applied until the hold is released.
         Hold = "hold",
         /// Stripe is told, and its news changes ours.
         Stripe = "stripe",
-    }
-}
-
-impl Status {
-    /// Whether it gives access.
-    #[must_use]
-    pub fn is_live(self) -> bool {
-        LIVE.contains(&self)
-    }
-
-    /// The worse of two: an ADDON's own and its root's.
-    #[must_use]
-    pub fn worse(self, other: Self) -> Self {
-        let rank = |status| match status {
-            Self::Trial | Self::Active => 0,
-            Self::Grace => 1,
-            Self::Suspended => 2,
-            Self::Expired => 3,
-        };
-        if rank(other) > rank(self) { other } else { self }
-    }
-}
-
-/// The statuses that give access.
-pub const LIVE: [Status; 3] = [Status::Trial, Status::Active, Status::Grace];
-
-/// How long a TRIAL lasts that names no end.
-pub const TRIAL: SignedDuration = SignedDuration::from_hours(14 * 24);
-
-/// A subscription as it is stored. Terms are half-open, `[term_start, term_end)`, in UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[expect(missing_docs, reason = "the columns of docs/subscriptions.md")]
-pub struct Subscription {
-    pub subscription_id: SubscriptionId,
-    pub tenant_id: TenantId,
-    pub subscription_type: SubscriptionType,
-    /// The MAIN that an ADDON belongs to.
-    pub parent_subscription_id: Option<SubscriptionId>,
-    pub status: Status,
-    pub plan_id: Option<PlanId>,
-    /// Devices that it brings to its family.
-    pub device_limit: i32,
-    /// Devices that are on it.
-    pub active_device_count: i32,
-    pub term_start: Timestamp,
-    pub term_end: Timestamp,
-    /// Set exactly while the status is GRACE.
-    pub grace_end: Option<Timestamp>,
-    pub description: Option<String>,
-    /// Set where Stripe manages it.
-    pub stripe_subscription_id: Option<StripeSubscriptionId>,
-    /// Stripe's status as it was last read, also where a hold keeps it from being applied.
-    pub stripe_status: Option<String>,
-    /// The Stripe price that is paid.
-    pub stripe_price_id: Option<StripePriceId>,
-    /// When the period ends that Stripe is in.
-    pub stripe_period_end: Option<Timestamp>,
-    /// Up to when nothing is due at Stripe.
-    pub stripe_paid_until: Option<Timestamp>,
-    /// When Stripe will end it; none while it renews.
-    pub stripe_cancel_at: Option<Timestamp>,
-    /// Whether Stripe makes invoices without collecting them.
-    pub stripe_collection_paused: bool,
-    /// How often Stripe's word was applied: nobody's business but the appliers'.
-    #[serde(skip)]
-    pub stripe_sync: i64,
-    /// Why an operator holds it against Stripe's news.
-    pub hold_reason: Option<String>,
-    pub held_by: Option<String>,
-    pub held_at: Option<Timestamp>,
-    pub created_by: String,
-    /// The number in its `ETag`.
-    pub version: i64,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-impl Versioned for Subscription {
-    fn version(&self) -> i64 {
-        self.version
-    }
-}
-
-impl Subscription {
-    /// The root of its family: itself, or an ADDON's MAIN.
-    #[must_use]
-    pub fn root(&self) -> &SubscriptionId {
-        self.parent_subscription_id.as_ref().unwrap_or(&self.subscription_id)
-    }
-
-    /// Whether only Stripe's news may change its status, term and plan.
-    #[must_use]
-    pub fn is_stripe_managed(&self) -> bool {
-        self.stripe_subscription_id.is_some() && self.hold_reason.is_none()
     }
 }
 
@@ -246,30 +121,6 @@ pub fn first_term(new: &NewSubscription, now: Timestamp) -> Result<(Timestamp, T
         return Err(Error::invalid("term_end", "must be after term_start"));
     }
     Ok((start, end))
-}
-
-/// What a change amounts to: the first of these that is true names it.
-#[must_use]
-pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
-    match after.status {
-        status if status == before.status => {}
-        Status::Trial => return "STATUS_TRIAL",
-        Status::Active => return "STATUS_ACTIVE",
-        Status::Grace => return "STATUS_GRACE",
-        Status::Suspended => return "STATUS_SUSPENDED",
-        Status::Expired => return "STATUS_EXPIRED",
-    }
-    if after.plan_id != before.plan_id {
-        "PLAN_CHANGED"
-    } else if after.device_limit != before.device_limit {
-        "LIMIT_CHANGED"
-    } else if after.term_end > before.term_end {
-        "TERM_EXTENDED"
-    } else if after.term_end < before.term_end {
-        "TERM_SHORTENED"
-    } else {
-        "UPDATED"
-    }
 }
 
 impl SubscriptionUpdate {

@@ -3,6 +3,7 @@
 
 pub mod model;
 pub mod organization;
+pub(crate) mod payer;
 pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
@@ -17,9 +18,9 @@ use crate::base::ids::TenantId;
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry};
-use crate::domain::idempotency::Key;
-use crate::domain::{audit, idempotency};
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::idempotency::model::Key;
+use crate::domain::{audit, families, idempotency};
 
 /// A page of the tenants that the filter lets through, deleted ones too unless it says otherwise,
 /// by id.
@@ -132,7 +133,7 @@ pub async fn delete(
         return Ok(());
     }
     if_match.check(before.version)?;
-    let live = store::live_subscriptions(&tx, id).await?;
+    let live = families::rows::live_subscriptions(&tx, id).await?;
     if !live.is_empty() {
         return Err(Error::conflict("live_subscription", model::still_live(id, &live)));
     }

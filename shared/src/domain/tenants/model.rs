@@ -11,7 +11,7 @@ use crate::base::fields::{Change, Email, JsonObject, Name, Param, Text, filled};
 use crate::base::ids::{StripeCustomerId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::base::version::Versioned;
-use crate::domain::subscriptions::model::Status;
+use crate::domain::families::subscription::Status;
 use crate::outside::stripe::{CustomerDetails, Metadata};
 use crate::{request, update, words};
 

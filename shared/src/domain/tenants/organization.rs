@@ -14,7 +14,7 @@ use crate::base::ids::TenantId;
 use crate::base::version::{IfMatch, Versioned};
 use crate::db::{Db, begin};
 use crate::domain::audit;
-use crate::domain::audit::{Actor, Entry};
+use crate::domain::audit::model::{Actor, Entry};
 use crate::{Error, Result, update};
 
 /// The own company's profile. Stripe's ids, the support tier and the status are to read only.

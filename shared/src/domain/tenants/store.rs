@@ -10,10 +10,9 @@ use super::model;
 use super::model::{Profile, TenantFilter, TenantStatus};
 use crate::Result;
 use crate::base::fields::Text;
-use crate::base::ids::{StripeCustomerId, SubscriptionId, TenantId};
+use crate::base::ids::{StripeCustomerId, TenantId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query, query_opt};
-use crate::domain::subscriptions::model::{LIVE, Status};
+use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 
 /// A tenant, as far as a checkout must know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,30 +288,6 @@ pub async fn lock_customers(
     Ok(())
 }
 
-/// The tenant's subscriptions that give access, by id. Where the tenant is locked, no other gets to
-/// give it one.
-pub async fn live_subscriptions(
-    tx: &Transaction<'_>,
-    id: &TenantId,
-) -> Result<Vec<(SubscriptionId, Status)>> {
-    let live = LIVE.map(Status::as_str);
-    let rows = query(
-        tx,
-        "SELECT subscription_id, status FROM subscriptions WHERE tenant_id = $1 AND status = ANY($2)
-         ORDER BY subscription_id",
-        &[&id.as_str(), &live.as_slice()],
-    )
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok((
-                SubscriptionId::parse(row.get("subscription_id"))?,
-                Status::parse(row.get("status"))?,
-            ))
-        })
-        .collect()
-}
-
 /// Links the customer of a tenant that has none.
 pub async fn link_customer(
     tx: &Transaction<'_>,
@@ -383,4 +358,38 @@ pub async fn save_profile(tx: &Transaction<'_>, tenant: &model::Tenant) -> Resul
     )
     .await?;
     Ok(())
+}
+
+/// Whether the customer is one of the tenant's further ones.
+pub async fn is_alias(
+    tx: &Transaction<'_>,
+    id: &TenantId,
+    customer: &StripeCustomerId,
+) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM stripe_customer_aliases WHERE tenant_id = $1
+               AND stripe_customer_id = $2)";
+    Ok(query_one(tx, sql, &[&id.as_str(), &customer.as_str()]).await?.get(0))
+}
+
+/// Links the customer of this transaction's tenant, whose row is locked, where it has none. False
+/// where it has one, or the customer is another's.
+pub async fn link_own_customer(
+    tx: &Transaction<'_>,
+    id: &TenantId,
+    customer: &StripeCustomerId,
+    now: Timestamp,
+) -> Result<bool> {
+    if !query_one(tx, "SELECT link_stripe_customer($1)", &[&customer.as_str()])
+        .await?
+        .get::<_, bool>(0)
+    {
+        return Ok(false);
+    }
+    execute(
+        tx,
+        "UPDATE tenants SET version = version + 1, updated_at = $2 WHERE tenant_id = $1",
+        &[&id.as_str(), &now],
+    )
+    .await?;
+    Ok(true)
 }

@@ -13,8 +13,8 @@ use crate::base::error::{Error, Result};
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::{Db, begin};
-use crate::domain::idempotency::Key;
-use crate::domain::prices::{Interval, PriceOf};
+use crate::domain::idempotency::model::Key;
+use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
 
 /// A page of all tiers, retired ones too, in their order.

@@ -16,10 +16,10 @@ use crate::base::error::{Error, Result, Service};
 use crate::base::ids::{TenantId, UserId};
 use crate::base::paging::{Offset, Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry};
-use crate::domain::idempotency::Key;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency, tenants};
-use crate::outside::keycloak::{Ensured, Keycloak};
+use crate::outside::keycloak::{Ensured, Keycloak, user_exists};
 
 /// A page of a tenant's users, by user name.
 ///
@@ -184,11 +184,6 @@ async fn find(db: &Db, keycloak: &Keycloak, id: &UserId) -> Result<User> {
 
 fn not_found() -> Error {
     Error::not_found("user_not_found", "User not found")
-}
-
-/// Of whatever tenant, or none: that is not the caller's to know.
-pub(crate) fn user_exists() -> Error {
-    Error::conflict("user_exists", "A user with this email exists already")
 }
 
 async fn record(

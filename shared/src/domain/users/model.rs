@@ -7,8 +7,7 @@ use utoipa::ToSchema;
 use crate::base::fields::{Email, Name, Param};
 use crate::base::ids::TenantId;
 use crate::base::paging::{Cursor, Limit, Offset};
-use crate::domain::outbox::model::KeycloakUser;
-use crate::outside::keycloak::Account;
+use crate::outside::keycloak::{Account, KeycloakUser};
 use crate::request;
 
 /// A user of a tenant, as Keycloak has it.

@@ -11,8 +11,8 @@ use crate::Result;
 use crate::base::caller::Person;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::{Actor, Entry};
-use crate::domain::idempotency::Key;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency};
 
 /// A page of runs, newest first.

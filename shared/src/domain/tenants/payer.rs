@@ -1,0 +1,102 @@
+//! Who pays for a tenant: its customer at Stripe.
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::model::Tenant;
+use crate::base::caller::Customer;
+use crate::base::ids::StripeCustomerId;
+use crate::db::{Db, begin};
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::{audit, tenants};
+use crate::http::app::App;
+use crate::outside::stripe::{KEY_SPENT, NewCustomer};
+use crate::{Error, Result};
+
+/// Who pays for the tenant: its customer at Stripe, made where there is none yet.
+pub(crate) async fn customer_of(
+    app: &App,
+    caller: &Customer,
+    tenant: &Tenant,
+) -> Result<StripeCustomerId> {
+    match tenant.stripe_customer_id.clone() {
+        Some(linked) => Ok(linked),
+        None => become_customer(app, caller, tenant).await,
+    }
+}
+
+/// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was
+/// lost, have the same key, and so the same customer.
+pub(crate) async fn become_customer(
+    app: &App,
+    caller: &Customer,
+    tenant: &Tenant,
+) -> Result<StripeCustomerId> {
+    let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
+    let new = NewCustomer {
+        tenant: &tenant.tenant_id,
+        name: &tenant.name,
+        email: tenant.billing_email.as_deref(),
+    };
+    let key = format!("tenant:{}:customer", tenant.tenant_id);
+    let made = match client.create_customer(&new, &key).await {
+        // The profile has changed since a try that was lost, and for a day the key would serve
+        // nobody. What the lost try made stays unused.
+        Err(spent) if spent.code() == KEY_SPENT => {
+            if let Some(linked) = linked(db, caller).await? {
+                return Ok(linked);
+            }
+            let profile = hash(&[new.name, new.email.unwrap_or_default()]);
+            client.create_customer(&new, &format!("{key}:{profile}")).await?
+        }
+        made => made?,
+    };
+    link(db, caller, made, now).await
+}
+
+pub(crate) async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCustomerId>> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    tx.commit().await?;
+    Ok(tenant.stripe_customer_id)
+}
+
+/// Links the customer where none is linked by now, and answers the one that is.
+pub(crate) async fn link(
+    db: &Db,
+    caller: &Customer,
+    made: StripeCustomerId,
+    now: Timestamp,
+) -> Result<StripeCustomerId> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    // As appliers of events do: the customer's lock before the tenant's row.
+    tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
+    let tenant =
+        tenants::store::lock_whole(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    if let Some(linked) = tenant.stripe_customer_id {
+        return Ok(linked);
+    }
+    if !super::store::link_own_customer(&tx, &caller.tenant, &made, now).await? {
+        return Err(Error::Internal(format!(
+            "Stripe customer {made}, made for tenant {}, is another tenant's",
+            caller.tenant
+        )));
+    }
+    let entry = Entry {
+        tenant: Some(&caller.tenant),
+        previous_state: Some(json!({"stripe_customer_id": null})),
+        new_state: Some(json!({"stripe_customer_id": made})),
+        ..Entry::new("TENANT_UPDATED", Actor::Customer(&caller.person), now)
+    };
+    audit::store::insert(&tx, &entry).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+/// Of lines: none of the parts that matter can hold a line break.
+pub(crate) fn hash(parts: &[&str]) -> String {
+    hex::encode(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()))
+}
