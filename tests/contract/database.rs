@@ -440,7 +440,9 @@ async fn a_pooled_connection_shows_the_next_request_nothing_also_after_an_error(
     let acme = shared::base::ids::TenantId::parse("acme").expect("an id");
     for ending in ["commit", "rollback", "error", "dropped"] {
         let mut connection = db.connection().await.expect("a connection");
-        let tx = shared::db::begin(&mut connection, &acme).await.expect("a transaction");
+        let tx = shared::domain::tenants::session::begin(&mut connection, &acme)
+            .await
+            .expect("a transaction");
         assert_eq!(tx.query("SELECT FROM subscriptions", &[]).await.expect("rows").len(), 1);
         match ending {
             "commit" => tx.commit().await.expect("committed"),

@@ -13,9 +13,10 @@ use lambda_http::request::RequestContext;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::IDEMPOTENCY_KEY;
 use super::app::App;
 use super::auth::Claims;
-use super::{IDEMPOTENCY_KEY, Problem};
+use super::problem::Problem;
 use crate::base::caller::{Consumer, Customer, Person};
 use crate::base::error::Refusal;
 use crate::base::fields::Faults;

@@ -4,6 +4,7 @@
 pub mod model;
 pub mod organization;
 pub(crate) mod payer;
+pub mod session;
 pub(crate) mod store;
 
 use deadpool_postgres::Transaction;

@@ -7,12 +7,13 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::model::{Line, Tenant, TenantStatus};
+use super::session::begin;
 use super::{not_found, store};
 use crate::base::caller::Customer;
 use crate::base::fields::{Email, Name};
 use crate::base::ids::TenantId;
 use crate::base::version::{IfMatch, Versioned};
-use crate::db::{Db, begin};
+use crate::db::Db;
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::{Error, Result, update};

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::model::Tenant;
+use super::session::begin;
 use crate::base::caller::Customer;
 use crate::base::ids::StripeCustomerId;
-use crate::db::{Db, begin};
+use crate::db::Db;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::{audit, tenants};
 use crate::http::app::App;

@@ -12,9 +12,10 @@ use crate::base::caller::{Customer, Person};
 use crate::base::error::{Error, Result};
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
-use crate::db::{Db, begin};
+use crate::db::Db;
 use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Interval, PriceOf};
+use crate::domain::tenants::session::begin;
 use crate::domain::{audit, idempotency, prices};
 
 /// A page of all tiers, retired ones too, in their order.

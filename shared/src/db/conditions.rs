@@ -1,0 +1,136 @@
+//! What a list lets through, and its page.
+
+use deadpool_postgres::{GenericClient, Object, Transaction};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::statements::query;
+use crate::base::paging::Page;
+
+/// A value of a condition, with its type: what is planned for its values is sent with both.
+pub trait Value: ToSql + Sync + Send + 'static {
+    /// The column's.
+    const TYPE: Type;
+}
+
+impl Value for &'static str {
+    const TYPE: Type = Type::TEXT;
+}
+
+/// A connection, or a transaction on one, that plans a statement for its values: one round trip,
+/// and nothing of it is kept.
+pub trait Planner: GenericClient {
+    /// The rows.
+    fn query_planned(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> impl Future<Output = std::result::Result<Vec<Row>, tokio_postgres::Error>> + Send;
+}
+
+impl Value for String {
+    const TYPE: Type = Type::TEXT;
+}
+
+impl Value for i32 {
+    const TYPE: Type = Type::INT4;
+}
+
+impl Value for i64 {
+    const TYPE: Type = Type::INT8;
+}
+
+impl Value for Timestamp {
+    const TYPE: Type = Type::TIMESTAMPTZ;
+}
+
+impl Planner for Object {
+    async fn query_planned(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        self.query_typed(sql, params).await
+    }
+}
+
+impl Planner for Transaction<'_> {
+    async fn query_planned(
+        &self,
+        sql: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        self.query_typed(sql, params).await
+    }
+}
+
+/// What a list lets through: only the conditions that are asked for, so that each has its index.
+#[derive(Default)]
+pub struct Conditions {
+    sql: Vec<String>,
+    params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
+}
+
+impl Conditions {
+    /// Adds a condition on no value.
+    pub fn plain(&mut self, sql: &str) {
+        self.sql.push(sql.to_owned());
+    }
+
+    /// Adds a condition on one value, which stands for its `?`.
+    pub fn and<V: Value>(&mut self, sql: &str, value: V) {
+        let sql = sql.replacen('?', &self.place(value), 1);
+        self.sql.push(sql);
+    }
+
+    /// The same with two.
+    pub fn and_two(&mut self, sql: &str, first: impl Value, second: impl Value) {
+        let sql = sql.replacen('?', &self.place(first), 1).replacen('?', &self.place(second), 1);
+        self.sql.push(sql);
+    }
+
+    /// The column is this, where something is asked for.
+    pub fn equal(&mut self, column: &str, value: Option<impl Value>) {
+        if let Some(value) = value {
+            self.and(&format!("{column} = ?"), value);
+        }
+    }
+
+    fn place<V: Value>(&mut self, value: V) -> String {
+        self.params.push((Box::new(value), V::TYPE));
+        format!("${}", self.params.len())
+    }
+
+    /// The page of what `select` reads, in this order, and one row more. One on no value, of a
+    /// usual length, has that length written out, and its plan is kept. Any other is planned
+    /// for its values each time: one tenant has half of all rows, another none, and of a plan for
+    /// all of them, which a prepared statement has from its sixth time on, the great one's page
+    /// would cost all of its rows.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn page<K>(
+        self,
+        db: &impl Planner,
+        select: &str,
+        order: &str,
+        page: &Page<K>,
+    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+        let clause = if self.sql.is_empty() {
+            String::new()
+        } else {
+            format!("WHERE {}", self.sql.join(" AND "))
+        };
+        let sql = format!("{select} {clause} ORDER BY {order} LIMIT {}", page.fetch());
+        if self.params.is_empty() && page.is_usual() {
+            return query(db, &sql, &[]).await;
+        }
+        let params: Vec<_> = self
+            .params
+            .iter()
+            .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
+            .collect();
+        db.query_planned(&format!("{sql} OFFSET {}", page.offset), &params).await
+    }
+}

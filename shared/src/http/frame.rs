@@ -1,0 +1,121 @@
+//! What surrounds every request: CORS, its id, its log line, and the body of a problem.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
+use lambda_http::RequestExt as _;
+use lambda_http::request::RequestContext;
+use tower_http::cors::CorsLayer;
+
+use super::app::App;
+use super::problem::Problem;
+use super::{IDEMPOTENCY_KEY, REQUEST_ID, extract};
+use crate::Error;
+
+/// The routes of a function with what surrounds each.
+pub fn serve(routes: Router<App>, app: App) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(app.origins().to_vec())
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IDEMPOTENCY_KEY])
+        .expose_headers([ETAG, LOCATION, RETRY_AFTER, REQUEST_ID])
+        .max_age(std::time::Duration::from_hours(1));
+    routes
+        .fallback(async || Error::not_found("no_such_route", "There is no such route."))
+        .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED.into_response())
+        .layer(cors)
+        .layer(middleware::from_fn(frame))
+        .with_state(app)
+}
+
+/// The binary of an HTTP function; of its roles the first is the one that most requests act as
+/// (`App::warm`).
+///
+/// # Errors
+/// Where it does not start, or the Lambda runtime ends.
+pub async fn run(
+    routes: Router<App>,
+    roles: &[crate::outside::secrets::Role],
+) -> std::result::Result<(), lambda_http::Error> {
+    let env = crate::process::config::Env::process();
+    crate::process::telemetry::init(&env)?;
+    let app = App::start(&env, crate::base::clock::Clock::system(), roles).await?;
+    app.warm().await;
+    lambda_http::run(serve(routes, app)).await
+}
+
+/// Around every request: its id, its log line, and the body of a problem.
+pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(String::new, |path| path.as_str().to_owned());
+    // The extractor that checks the token leaves here who called.
+    let caller = extract::Caller::default();
+    request.extensions_mut().insert(caller.clone());
+    let span = tracing::info_span!("request", request.id = id);
+    let mut answer = {
+        use tracing::Instrument as _;
+        next.run(request).instrument(span).await
+    };
+    if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let problem = Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This route has no such method.",
+        );
+        answer.extensions_mut().insert(problem);
+    }
+    let problem = answer.extensions_mut().remove::<Problem>();
+    if let Some(problem) = &problem {
+        let (mut parts, _) = answer.into_parts();
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+        answer = Response::from_parts(parts, axum::body::Body::from(problem.body(&id).to_string()));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    let claims = caller.get();
+    let (subject, tenant) = (
+        claims.map(|claims| claims.subject.as_str()),
+        claims.and_then(|claims| claims.tenant.as_ref()).map(tracing::field::display),
+    );
+    let (status, duration_ms) =
+        (answer.status().as_u16(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+    let (code, error) = (
+        problem.as_ref().map(|problem| problem.code),
+        problem.as_ref().and_then(|problem| problem.cause.as_deref()).map(tracing::field::display),
+    );
+    // One line a request, with the whole error where there was one; 5xx is what somebody should act
+    // on.
+    if status >= 500 {
+        tracing::error!(request.id = id, http.method = %method, http.route = route,
+            http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error,
+            "request");
+    } else {
+        tracing::info!(request.id = id, http.method = %method, http.route = route,
+            http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error,
+            "request");
+    }
+    answer
+}
+
+/// API Gateway's id where it sent one, else Lambda's. Never one that a client chose.
+pub(crate) fn request_id(request: &Request) -> String {
+    let gateway = match request.extensions().get::<RequestContext>() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+        _ => None,
+    };
+    gateway
+        .or_else(|| request.lambda_context_ref().map(|context| context.request_id.clone()))
+        .unwrap_or_default()
+}
