@@ -20,7 +20,7 @@ pub async fn reconcile(
     Path(id): Path<SubscriptionId>,
     Query(how): Query<Try>,
 ) -> Result<Json<Reconciled>> {
-    allocations::reconcile(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now())
+    allocations::recount::reconcile(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now())
         .await
         .map(Json)
 }

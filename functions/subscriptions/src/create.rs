@@ -3,8 +3,7 @@
 use axum::extract::State;
 use shared::Result;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::Listed;
-use shared::domain::subscriptions::model::NewSubscription;
+use shared::domain::subscriptions::model::{Listed, NewSubscription};
 use shared::http::app::App;
 use shared::http::{Admin, Created, Idempotent};
 

@@ -5,8 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::Ended;
-use shared::domain::subscriptions::model::Ending;
+use shared::domain::subscriptions::model::{Ended, Ending};
 use shared::http::app::App;
 use shared::http::{Admin, Json, Path, Query};
 
@@ -25,7 +24,7 @@ pub async fn end(
     if_match: IfMatch,
     Query(ending): Query<Ending>,
 ) -> Result<Json<Ended>> {
-    subscriptions::end(app.operator_db()?, &by, &id, &if_match, ending, app.clock().now())
+    subscriptions::end::end(app.operator_db()?, &by, &id, &if_match, ending, app.clock().now())
         .await
         .map(Json)
 }

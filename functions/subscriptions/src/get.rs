@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::Detail;
+use shared::domain::subscriptions::model::Detail;
 use shared::http::app::App;
 use shared::http::{Operator, Path, Tagged};
 

@@ -5,8 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::Changed;
-use shared::domain::subscriptions::model::SubscriptionUpdate;
+use shared::domain::subscriptions::model::{Changed, SubscriptionUpdate};
 use shared::http::app::App;
 use shared::http::{Admin, Body, Path, Tagged};
 

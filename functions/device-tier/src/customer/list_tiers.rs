@@ -30,7 +30,7 @@ pub async fn list_tiers(
     caller: Customer,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<OfferedTiers>> {
-    let slice = tiers::offered(app.tenant_db()?, &caller, &query.page()?).await?;
+    let slice = tiers::customer::offered(app.tenant_db()?, &caller, &query.page()?).await?;
     Ok(Json(OfferedTiers {
         count: slice.items.len(),
         tiers: slice.items,

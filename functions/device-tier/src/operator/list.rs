@@ -30,7 +30,7 @@ pub async fn list(
     Query(filter): Query<DeviceFilter>,
 ) -> Result<Json<DeviceList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = devices::list(app.operator_db()?, &filter, &page).await?;
+    let slice = devices::operator::list(app.operator_db()?, &filter, &page).await?;
     Ok(Json(DeviceList {
         count: slice.items.len(),
         devices: slice.items,

@@ -23,5 +23,7 @@ pub async fn move_device(
     Path(id): Path<DeviceId>,
     Body(wanted): Body<Move>,
 ) -> Result<Json<Moved>> {
-    devices::move_to(app.operator_db()?, &by, &id, wanted, app.clock().now()).await.map(Json)
+    devices::operator::move_to(app.operator_db()?, &by, &id, wanted, app.clock().now())
+        .await
+        .map(Json)
 }

@@ -18,5 +18,7 @@ pub async fn override_tier(
     Admin(by): Admin,
     Body(wanted): Body<Override>,
 ) -> Result<Json<Overridden>> {
-    devices::override_tier(app.operator_db()?, &by, wanted, app.clock().now()).await.map(Json)
+    devices::operator::override_tier(app.operator_db()?, &by, wanted, app.clock().now())
+        .await
+        .map(Json)
 }

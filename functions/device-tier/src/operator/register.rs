@@ -20,5 +20,7 @@ pub async fn register(
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewDevice>,
 ) -> Result<Made<Device>> {
-    devices::register(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await.map(Made)
+    devices::operator::register(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
+        .await
+        .map(Made)
 }

@@ -20,5 +20,7 @@ pub async fn dismiss(
     Path(id): Path<i64>,
     Body(dismissal): Body<Dismissal>,
 ) -> Result<Json<StepRow>> {
-    outbox::dismiss(app.operator_db()?, &by, id, &dismissal.note, app.clock().now()).await.map(Json)
+    outbox::operator::dismiss(app.operator_db()?, &by, id, &dismissal.note, app.clock().now())
+        .await
+        .map(Json)
 }

@@ -30,7 +30,7 @@ pub async fn list(
     Query(filter): Query<StepFilter>,
 ) -> Result<Json<StepList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = outbox::list(app.operator_db()?, &filter, &page).await?;
+    let slice = outbox::operator::list(app.operator_db()?, &filter, &page).await?;
     Ok(Json(StepList {
         count: slice.items.len(),
         steps: slice.items,

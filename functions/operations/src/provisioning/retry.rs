@@ -20,5 +20,7 @@ pub async fn retry(
     Path(id): Path<i64>,
     Body(retry): Body<Retry>,
 ) -> Result<Json<StepRow>> {
-    outbox::retry(app.operator_db()?, &by, id, retry.email, app.clock().now()).await.map(Json)
+    outbox::operator::retry(app.operator_db()?, &by, id, retry.email, app.clock().now())
+        .await
+        .map(Json)
 }

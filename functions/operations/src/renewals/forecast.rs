@@ -31,7 +31,8 @@ pub async fn forecast(
     Query(filter): Query<ForecastFilter>,
 ) -> Result<Json<ForecastList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = renewals::forecast(app.operator_db()?, &filter, &page, app.clock().now()).await?;
+    let slice =
+        renewals::operator::forecast(app.operator_db()?, &filter, &page, app.clock().now()).await?;
     Ok(Json(ForecastList {
         count: slice.items.len(),
         renewals: slice.items,

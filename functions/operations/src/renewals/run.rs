@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::domain::renewals;
-use shared::domain::renewals::Summary;
 use shared::domain::renewals::model::RunRequest;
+use shared::domain::renewals::summary::Summary;
 use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
 use shared::{Error, Result};
@@ -33,12 +33,14 @@ pub async fn run(
 ) -> Result<Response> {
     let now = app.clock().now();
     if asked.dry_run {
-        let at = asked.as_of.map_or(now, shared::base::fields::Instant::get);
-        return Ok(Json(renewals::dry_run(app.operator_db()?, at).await?).into_response());
+        let at = asked.as_of.map_or(now, shared::base::fields::DateTime::get);
+        return Ok(
+            Json(renewals::rehearsal::dry_run(app.operator_db()?, at).await?).into_response()
+        );
     }
     if asked.as_of.is_some() {
         return Err(Error::invalid("as_of", "needs dry_run"));
     }
-    renewals::request(app.operator_db()?, &app.renewal_queue()?, &by, now).await?;
+    renewals::operator::request(app.operator_db()?, &app.renewal_queue()?, &by, now).await?;
     Ok((StatusCode::ACCEPTED, Json(Requested { status: "requested" })).into_response())
 }

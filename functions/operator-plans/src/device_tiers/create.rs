@@ -18,7 +18,9 @@ pub async fn create(
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewTier>,
 ) -> Result<Created<Tier>> {
-    let tier = tiers::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
+    let tier =
+        tiers::operator::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
+            .await?;
     Ok(Created {
         location: format!("/api/v1/operator/device-tiers/{}", tier.tier_id),
         resource: tier,

@@ -13,5 +13,5 @@ use shared::http::{Operator, Path, Tagged};
     responses((status = 200, description = "It", body = Tier), (status = 404, description =
         "`tier_not_found`")))]
 pub async fn get(State(app): State<App>, _: Operator, Path(id): Path<i32>) -> Result<Tagged<Tier>> {
-    tiers::get(app.operator_db()?, id).await.map(Tagged)
+    tiers::operator::get(app.operator_db()?, id).await.map(Tagged)
 }

@@ -29,7 +29,7 @@ pub async fn list(
     _: Operator,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<TierList>> {
-    let slice = tiers::list(app.operator_db()?, &query.page()?).await?;
+    let slice = tiers::operator::list(app.operator_db()?, &query.page()?).await?;
     Ok(Json(TierList {
         count: slice.items.len(),
         tiers: slice.items,

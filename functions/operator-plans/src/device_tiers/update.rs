@@ -23,7 +23,7 @@ pub async fn update(
     if_match: IfMatch,
     Body(update): Body<TierUpdate>,
 ) -> Result<Updated<Tier>> {
-    tiers::update(app.operator_db()?, &by, id, &if_match, update, app.clock().now())
+    tiers::operator::update(app.operator_db()?, &by, id, &if_match, update, app.clock().now())
         .await
         .map(Updated::ok)
 }

@@ -19,7 +19,8 @@ pub async fn create(
     Idempotent(key, new): Idempotent<NewTenant>,
 ) -> Result<Created<Tenant>> {
     let tenant =
-        tenants::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
+        tenants::operator::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
+            .await?;
     Ok(Created {
         location: format!("/api/v1/operator/tenants/{}", tenant.tenant_id),
         resource: tenant,

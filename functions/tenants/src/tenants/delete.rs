@@ -31,6 +31,6 @@ pub async fn delete(
     Path(id): Path<TenantId>,
     if_match: IfMatch,
 ) -> Result<Json<Deletion>> {
-    tenants::delete(app.operator_db()?, &by, &id, &if_match, app.clock().now()).await?;
+    tenants::operator::delete(app.operator_db()?, &by, &id, &if_match, app.clock().now()).await?;
     Ok(Json(Deletion { status: "ok", tenant_id: id }))
 }

@@ -18,5 +18,5 @@ pub async fn get(
     _: Operator,
     Path(id): Path<TenantId>,
 ) -> Result<Tagged<Tenant>> {
-    tenants::get(app.operator_db()?, &id).await.map(Tagged)
+    tenants::operator::get(app.operator_db()?, &id).await.map(Tagged)
 }

@@ -30,7 +30,7 @@ pub async fn list(
     Query(filter): Query<TenantFilter>,
 ) -> Result<Json<TenantList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = tenants::list(app.operator_db()?, &filter, &page).await?;
+    let slice = tenants::operator::list(app.operator_db()?, &filter, &page).await?;
     Ok(Json(TenantList {
         count: slice.items.len(),
         tenants: slice.items,

@@ -25,7 +25,7 @@ pub async fn update(
     if_match: IfMatch,
     Body(update): Body<TenantUpdate>,
 ) -> Result<Tagged<Tenant>> {
-    tenants::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
+    tenants::operator::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
         .await
         .map(Tagged)
 }

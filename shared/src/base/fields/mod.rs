@@ -142,9 +142,9 @@ fn refuse<V: IntoValue>(
 
 /// An instant with an offset, kept in UTC to the microsecond, from the year 2000 to 2199.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Instant(Timestamp);
+pub struct DateTime(Timestamp);
 
-impl Instant {
+impl DateTime {
     /// The instant.
     #[must_use]
     pub fn get(self) -> Timestamp {
@@ -152,7 +152,7 @@ impl Instant {
     }
 }
 
-impl Deserr<Faults> for Instant {
+impl Deserr<Faults> for DateTime {
     fn deserialize_from_value<V: IntoValue>(
         value: Value<V>,
         location: ValuePointerRef<'_>,
@@ -171,7 +171,7 @@ impl Deserr<Faults> for Instant {
     }
 }
 
-impl Described for Instant {
+impl Described for DateTime {
     fn schema() -> RefOr<Schema> {
         // Example and format together: RFC 3339 in one field is what tools understand.
         text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).into()

@@ -127,8 +127,9 @@ async fn order(
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
         return Ok(Ordered::Answered(first));
     }
-    let tenant =
-        Box::new(tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?);
+    let tenant = Box::new(
+        tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?,
+    );
     let request_key = key.map(Key::outside);
     if let Some(request_key) = &request_key
         && let Some(order) = store::of_request(&tx, &caller.tenant, request_key, now).await?

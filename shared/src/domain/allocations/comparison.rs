@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::{count_anew, store};
+use super::model::{CountKind, Counted, Slice};
+use super::recount::count_anew;
+use super::store;
 use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
@@ -22,59 +22,6 @@ use crate::domain::families;
 
 /// How many subscriptions a run compares; a fleet below that is compared whole by each.
 pub const SLICE: i64 = 50_000;
-
-/// One count that is not what the devices say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// Whose count.
-    pub subscription: SubscriptionId,
-    /// The root of its family.
-    pub root: SubscriptionId,
-    /// Which of its counts.
-    pub count: Count,
-}
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Count {
-    /// Slots of a tier; on a root's row those of the family, on an ADDON's none.
-    Slots,
-    /// The same, where an operator set the number: information, and nothing broken.
-    SlotsByHand,
-    /// Devices on the subscription.
-    Devices,
-}
-
-/// A slice of all subscriptions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Slice {
-    /// How many were compared.
-    pub compared: i64,
-    /// What differs, by subscription.
-    pub differences: Vec<Difference>,
-    /// After which the next slice begins; none: this was the last.
-    pub next: Option<SubscriptionId>,
-}
-
-/// What the run found and did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Counted {
-    /// Subscriptions that were compared.
-    pub compared: i64,
-    /// Counts of slots that differed.
-    pub slots_used_differs: i64,
-    /// Counts of devices that differed.
-    pub device_count_differs: i64,
-    /// Counts of slots that an operator set to another number than the devices: left as they are.
-    pub counted_by_hand: i64,
-    /// Families that were corrected, each with an audit row.
-    pub corrected: i64,
-    /// Families that could not be locked, or not be written: the next run sees them again.
-    pub failed: i64,
-    /// Where the next run begins; none: at the beginning.
-    #[serde(skip)]
-    pub next: Option<SubscriptionId>,
-}
 
 /// The slice after this subscription; without one, the first.
 ///
@@ -102,22 +49,22 @@ pub async fn correct(
 ) -> Result<Counted> {
     let began = Instant::now();
     let slice = compare(&db.connection().await?, after.as_ref()).await?;
-    let of = |count: Count| {
+    let of = |count: CountKind| {
         i64::try_from(slice.differences.iter().filter(|it| it.count == count).count())
             .unwrap_or(i64::MAX)
     };
     let mut counted = Counted {
         compared: slice.compared,
-        slots_used_differs: of(Count::Slots),
-        device_count_differs: of(Count::Devices),
-        counted_by_hand: of(Count::SlotsByHand),
+        slots_used_differs: of(CountKind::Slots),
+        device_count_differs: of(CountKind::Devices),
+        counted_by_hand: of(CountKind::SlotsByHand),
         next: slice.next,
         ..Counted::default()
     };
     let roots: BTreeSet<&SubscriptionId> = slice
         .differences
         .iter()
-        .filter(|it| it.count != Count::SlotsByHand)
+        .filter(|it| it.count != CountKind::SlotsByHand)
         .map(|it| &it.root)
         .collect();
     for root in roots {

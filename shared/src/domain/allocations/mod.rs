@@ -3,6 +3,7 @@
 
 pub mod comparison;
 pub mod model;
+pub mod recount;
 pub(crate) mod store;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use self::model::{
-    AllocationList, AllocationUpdate, AllocationView, AllocationsSynced, Correction,
-    DeviceCorrection, NewAllocation, Reconciled, SlotLimit, Updated,
+    AllocationList, AllocationUpdate, AllocationView, AllocationsSynced, NewAllocation, SlotLimit,
+    Updated,
 };
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Count};
@@ -104,8 +105,9 @@ pub async fn create(
     }
     let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
     let subscription = family.member(id).ok_or_else(families::not_found)?;
-    let tier =
-        tiers::store::find(&tx, new.tier_id.get_i32()).await?.ok_or_else(tiers::not_found)?;
+    let tier = tiers::store::find(&tx, new.tier_id.get_i32())
+        .await?
+        .ok_or_else(tiers::model::not_found)?;
     if family.allocation(id, tier.tier_id).is_some() {
         let detail = format!(
             "Tier allocation already exists for tier {}. Use PUT to update.",
@@ -184,7 +186,7 @@ pub async fn update(
     }
     if after != *held {
         store::save(&tx, &after, now).await?;
-        let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::not_found)?;
+        let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::model::not_found)?;
         let details = json!({"subscription_id": id, "tier_id": tier_id,
             "tier_name": tier.display_name, "changes": changes});
         let state = |of: &Allocation| {
@@ -236,7 +238,7 @@ pub async fn delete(
     let subscription = family.member(id).ok_or_else(families::not_found)?;
     let held = family.allocation(id, tier_id).ok_or_else(not_found)?;
     if_match.check(held.version)?;
-    let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::not_found)?;
+    let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::model::not_found)?;
     let is_root = family.root.subscription_id == *id;
     if is_root {
         let counted = store::count_devices(&tx, id).await?.get(&tier_id).copied().unwrap_or(0);
@@ -356,119 +358,6 @@ pub async fn sync(
     }
     tx.commit().await?;
     Ok(synced)
-}
-
-/// Counts the devices of a family anew, and corrects what differs: slots on the root's rows,
-/// devices on each member.
-///
-/// # Errors
-/// `subscription_not_found`.
-pub async fn reconcile(
-    db: &Db,
-    by: &Person,
-    id: &SubscriptionId,
-    dry_run: bool,
-    now: Timestamp,
-) -> Result<Reconciled> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
-    let reconciled =
-        Reconciled { dry_run, ..count_anew(&tx, Actor::Operator(by), &family, now).await? };
-    if !dry_run {
-        tx.commit().await?;
-    }
-    Ok(reconciled)
-}
-
-/// The same of a locked family, in its transaction. The hourly run leaves what an operator counted
-/// by hand.
-async fn count_anew(
-    tx: &Transaction<'_>,
-    by: Actor<'_>,
-    family: &Family,
-    now: Timestamp,
-) -> Result<Reconciled> {
-    let root = &family.root;
-    let counted = store::count_devices(tx, &root.subscription_id).await?;
-    let mut corrections = Vec::new();
-    let known = family
-        .allocations
-        .iter()
-        .filter(|held| held.subscription == root.subscription_id)
-        .map(|held| held.tier);
-    let mut tiers: Vec<i32> = known.chain(counted.keys().copied()).collect();
-    tiers.sort_unstable();
-    tiers.dedup();
-    for tier in tiers {
-        let (actual, used) = (counted.get(&tier).copied().unwrap_or(0), family.slots_used(tier));
-        let held = family.allocation(&root.subscription_id, tier);
-        let by_hand = held.is_some_and(|held| held.counted_by_hand);
-        if by_hand && by == Actor::Renewal {
-            continue;
-        }
-        if actual != used || by_hand || held.is_none() {
-            families::locks::ensure_row(tx, root, tier, now).await?;
-            store::set_used(tx, &root.subscription_id, tier, actual, now).await?;
-            corrections.push(Correction {
-                subscription_id: None,
-                tier_id: tier,
-                old_slots_used: used,
-                actual_count: actual,
-            });
-        }
-    }
-    for held in family
-        .allocations
-        .iter()
-        .filter(|held| held.subscription != root.subscription_id && held.slots_used != 0)
-    {
-        store::set_used(tx, &held.subscription, held.tier, 0, now).await?;
-        let (id, used) = (held.subscription.clone(), i64::from(held.slots_used));
-        corrections.push(Correction {
-            subscription_id: Some(id),
-            tier_id: held.tier,
-            old_slots_used: used,
-            actual_count: 0,
-        });
-    }
-    let mut device_corrections = Vec::new();
-    for (id, actual) in store::count_members(tx, &root.subscription_id).await? {
-        let Some(member) = family.member(&id) else { continue };
-        if i64::from(member.active_device_count) != actual {
-            store::set_devices(tx, &id, actual, now).await?;
-            device_corrections.push(DeviceCorrection {
-                subscription_id: id,
-                old_active_device_count: member.active_device_count,
-                actual_count: actual,
-            });
-        }
-    }
-    let total = corrections.len() + device_corrections.len();
-    if total > 0 {
-        let entry = Entry {
-            tenant: Some(&root.tenant_id),
-            subscription: Some(&root.subscription_id),
-            details: Some(
-                json!({"subscription_id": root.subscription_id, "corrections": corrections,
-                "device_count_corrections": device_corrections}),
-            ),
-            ..Entry::new("TIER_SLOTS_RECONCILED", by, now)
-        };
-        audit::store::insert(tx, &entry).await?;
-    }
-    let message = match (corrections.len(), device_corrections.len()) {
-        (0, 0) => "All slot counts are accurate".to_owned(),
-        (tiers, 0) => format!("Reconciled {tiers} tier(s)"),
-        (tiers, devices) => format!("Reconciled {tiers} tier(s) and {devices} device count(s)"),
-    };
-    Ok(Reconciled {
-        status: "ok",
-        corrections,
-        device_count_corrections: device_corrections,
-        message,
-        dry_run: false,
-    })
 }
 
 /// Gives a locked subscription the slots of its new plan; tiers that only the old one brought drop

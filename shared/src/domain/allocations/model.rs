@@ -167,3 +167,56 @@ pub struct DeviceCorrection {
     pub old_active_device_count: i32,
     pub actual_count: i64,
 }
+
+/// One count that is not what the devices say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Whose count.
+    pub subscription: SubscriptionId,
+    /// The root of its family.
+    pub root: SubscriptionId,
+    /// Which of its counts.
+    pub count: CountKind,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountKind {
+    /// Slots of a tier; on a root's row those of the family, on an ADDON's none.
+    Slots,
+    /// The same, where an operator set the number: information, and nothing broken.
+    SlotsByHand,
+    /// Devices on the subscription.
+    Devices,
+}
+
+/// A slice of all subscriptions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// How many were compared.
+    pub compared: i64,
+    /// What differs, by subscription.
+    pub differences: Vec<Difference>,
+    /// After which the next slice begins; none: this was the last.
+    pub next: Option<SubscriptionId>,
+}
+
+/// What the run found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Counted {
+    /// Subscriptions that were compared.
+    pub compared: i64,
+    /// Counts of slots that differed.
+    pub slots_used_differs: i64,
+    /// Counts of devices that differed.
+    pub device_count_differs: i64,
+    /// Counts of slots that an operator set to another number than the devices: left as they are.
+    pub counted_by_hand: i64,
+    /// Families that were corrected, each with an audit row.
+    pub corrected: i64,
+    /// Families that could not be locked, or not be written: the next run sees them again.
+    pub failed: i64,
+    /// Where the next run begins; none: at the beginning.
+    #[serde(skip)]
+    pub next: Option<SubscriptionId>,
+}

@@ -6,7 +6,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::comparison::{Count, Difference};
+use super::model::{CountKind, Difference};
 use crate::Result;
 use crate::base::ids::{PlanId, SubscriptionId, TenantId};
 use crate::db::{execute, query, query_one};
@@ -216,9 +216,9 @@ pub async fn differences(
     rows.iter()
         .map(|row| {
             let count = match row.get("count") {
-                "slots" => Count::Slots,
-                "slots_by_hand" => Count::SlotsByHand,
-                _ => Count::Devices,
+                "slots" => CountKind::Slots,
+                "slots_by_hand" => CountKind::SlotsByHand,
+                _ => CountKind::Devices,
             };
             Ok(Difference {
                 subscription: SubscriptionId::parse(row.get("subscription_id"))?,

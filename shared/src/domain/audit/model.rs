@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::base::caller::Person;
-use crate::base::fields::{Instant, Param, Text};
+use crate::base::fields::{DateTime, Param, Text};
 use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::request;
@@ -43,9 +43,9 @@ request! {
         /// The `sub` of a token.
         actor_id: Option<Text<1, 255>> = None,
         /// From this instant on.
-        from: Option<Instant> = None,
+        from: Option<DateTime> = None,
         /// Before this instant.
-        to: Option<Instant> = None,
+        to: Option<DateTime> = None,
         limit: Option<Param<Limit>> = None,
         offset: Option<Param<Offset>> = None,
         cursor: Option<Cursor> = None,

@@ -51,7 +51,8 @@ pub async fn config(app: &App, caller: &Customer) -> Result<BillingConfig> {
 pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
-    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let tenant =
+        tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
     let mut subscriptions = Vec::new();
     for family in families::locks::read_all(&tx, &caller.tenant).await? {
         let root = &family.root;
@@ -155,7 +156,7 @@ async fn prepare(
     let plan = plans::store::find(&tx, &wanted.plan_id)
         .await?
         .filter(|plan| plan.is_active)
-        .ok_or_else(plans::not_found)?;
+        .ok_or_else(plans::model::not_found)?;
     let price = model::price(&plan, wanted.interval)?.clone();
     if !wanted.additional
         && let Some(paid) = store::paid_main(&tx, &caller.tenant).await?
@@ -166,7 +167,8 @@ async fn prepare(
         );
         return Err(Error::conflict("already_subscribed", detail));
     }
-    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let tenant =
+        tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
     tx.commit().await?;
     Ok(Prepared::ToDo(Box::new(tenant), price))
 }
@@ -237,7 +239,8 @@ async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) 
     let Some(customer) = customer else { return Ok(false) };
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
-    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let tenant =
+        tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
     let own = tenant.stripe_customer_id.as_ref() == Some(&customer)
         || tenants::store::is_alias(&tx, &caller.tenant, &customer).await?;
     tx.commit().await?;

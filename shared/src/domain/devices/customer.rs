@@ -7,8 +7,10 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::model::{Assignments, Device, DeviceFilter, DeviceResult, Moved, OwnDevice, TierChange};
-use super::{change_tier, model, move_locked, not_found, place_for, record, store, takes_a_device};
+use super::model::{
+    Assignments, Device, DeviceFilter, DeviceResult, Moved, OwnDevice, TierChange, not_found,
+};
+use super::{change_tier, model, move_locked, place_for, record, store, takes_a_device};
 use crate::base::caller::Customer;
 use crate::base::error::{FieldFault, Refusal};
 use crate::base::fields::Text;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::base::fields::{Change, List, Note, Param, Text, TierId};
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
-use crate::{request, words};
+use crate::{Error, request, words};
 
 /// A device as its tenant registered it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -193,4 +193,8 @@ pub struct DeviceResult {
     pub code: Option<String>,
     /// And for people.
     pub detail: Option<String>,
+}
+
+pub(crate) fn not_found() -> Error {
+    Error::not_found("device_not_found", "Device not found")
 }

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::checkout::{Provisioning, Verdict, first_status};
 use super::model::EventStatus;
+use super::resolve::resolve;
 use super::snapshot::News;
 use super::stripe_state::grace_end;
-use super::subscription::resolve;
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::{AddonOrderId, StripeSubscriptionId, SubscriptionId, TenantId};

@@ -5,9 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::model::{Envelope, EventStatus};
+use super::resolve::resolve;
 use super::snapshot::News;
 use super::stripe_state::{Meaning, grace_end, meaning};
-use super::subscription::resolve;
 use super::{Applier, Outcome, store};
 use crate::base::fault::Point;
 use crate::base::ids::{

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::base::error::FieldFault;
-use crate::base::fields::{Instant, Note, Param, Text};
+use crate::base::fields::{DateTime, Note, Param, Text};
 use crate::base::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::outside::queue::Message;
@@ -333,9 +333,9 @@ request! {
     /// Which events to ask Stripe for.
     pub struct Backfill {
         /// Those that happened from this instant on, by Stripe's clock: at most 30 days ago.
-        from: Instant,
+        from: DateTime,
         /// And before this one.
-        to: Instant,
+        to: DateTime,
         /// The `next_cursor` of the call before, with the same range.
         cursor: Option<StripeEventId> = None,
     }

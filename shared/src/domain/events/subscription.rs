@@ -6,23 +6,20 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::model::{Envelope, EventStatus};
+use super::resolve::{Resolved, resolve};
 use super::snapshot::{News, Reads};
 use super::stripe_state::{Meaning, Word, meaning};
 use super::{Applier, Outcome, checkout, store, stripe_state};
 use crate::base::error::Service;
 use crate::base::fault::Point;
-use crate::base::ids::{
-    PlanId, StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId,
-};
+use crate::base::ids::{StripeEventId, StripeSubscriptionId, SubscriptionId};
 use crate::base::{fault, fields};
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::Flag;
-use crate::domain::plans::model::Plan;
-use crate::domain::{allocations, audit, families, flags, plans, prices, subscriptions, tenants};
-use crate::outside::stripe::Item;
+use crate::domain::{allocations, audit, families, flags, outbox, tenants};
 use crate::{Error, Result};
 
 /// How often a word is read anew because another writer was faster.
@@ -188,76 +185,6 @@ struct Following<'a> {
     now: Timestamp,
 }
 
-/// What a Stripe subscription's items and metadata stand for.
-pub(super) struct Resolved<'a> {
-    pub plan: Option<Plan>,
-    /// The plan item's price, else the first that is not for slots.
-    pub price: Option<StripePriceId>,
-    /// Whether the price itself is mapped to the plan.
-    pub by_price: bool,
-    /// The plan's item, else the first: its period is the term.
-    pub item: &'a Item,
-    /// Slots by tier.
-    pub slots: Vec<(i32, i32)>,
-}
-
-impl Resolved<'_> {
-    /// As many devices as slots of all tiers.
-    pub fn devices(&self) -> i32 {
-        self.slots.iter().fold(0, |sum, (_, slots)| sum.saturating_add(*slots))
-    }
-}
-
-/// By price first, whichever item's it is, by metadata second (docs/events.md, "Which plan").
-///
-/// # Errors
-/// `Conflict`: `two_plans`, `stripe_shape`.
-pub(super) async fn resolve<'a>(
-    tx: &Transaction<'_>,
-    subscription: &'a crate::outside::stripe::Subscription,
-    named: Option<&str>,
-) -> Result<Resolved<'a>> {
-    let items = &subscription.items.data;
-    let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
-        return Err(Error::conflict(
-            "stripe_shape",
-            format!(
-                "Stripe subscription {} has no items, or more than one page of them",
-                subscription.id
-            ),
-        ));
-    };
-    let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
-    let known = prices::store::find(tx, &prices).await?;
-    let mut slots: Vec<(i32, i32)> = Vec::new();
-    for (item, price) in items.iter().zip(&prices) {
-        let Some(tier) = prices::model::tier_of(price, &known) else { continue };
-        let quantity = i32::try_from(item.quantity.unwrap_or(1)).unwrap_or(i32::MAX);
-        match slots.iter_mut().find(|(held, _)| *held == tier) {
-            Some((_, count)) => *count = count.saturating_add(quantity),
-            None => slots.push((tier, quantity)),
-        }
-    }
-    slots.sort_unstable();
-    if let Some((index, price, plan)) = plans::model::plan_item(&prices, &known)? {
-        let plan = plans::store::find(tx, &plan).await?;
-        return Ok(Resolved {
-            plan,
-            price: Some(price.clone()),
-            by_price: true,
-            item: &items[index],
-            slots,
-        });
-    }
-    let plan = match named.and_then(|id| PlanId::parse(id).ok()) {
-        Some(id) => plans::store::find(tx, &id).await?,
-        None => None,
-    };
-    let price =
-        prices.iter().find(|price| prices::model::tier_of(price, &known).is_none()).cloned();
-    Ok(Resolved { plan, price, by_price: false, item: first, slots })
-}
-
 impl Following<'_> {
     /// Writes what the word changes, of the subscription and of what hangs on it, and what became
     /// of the event. False where the first is nothing.
@@ -315,7 +242,7 @@ impl Following<'_> {
             self.carry_addons(&after).await?;
             if after.stripe_price_id != before.stripe_price_id {
                 // By another interval, slots have another price.
-                subscriptions::charge_for_slots(self.tx, self.family, self.now).await?;
+                outbox::charge_for_slots(self.tx, self.family, self.now).await?;
             }
         }
         Ok(true)

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
 use crate::domain::allocations::comparison;
-use crate::domain::allocations::comparison::{Count, Counted, Difference};
+use crate::domain::allocations::model::{CountKind, Counted, Difference};
 
 /// How long operators wait for the comparison of counts with devices; what it has not come to by
 /// then is not in the answer.
@@ -61,13 +61,13 @@ pub async fn list(db: &Db, now: Timestamp) -> Result<Invariants> {
     let mut invariants = Vec::new();
     for name in Invariant::ALL.iter().copied() {
         let (count, examples) = match name {
-            Invariant::SlotsUsedDiffers => of(&differences, Count::Slots),
-            Invariant::DeviceCountDiffers => of(&differences, Count::Devices),
+            Invariant::SlotsUsedDiffers => of(&differences, CountKind::Slots),
+            Invariant::DeviceCountDiffers => of(&differences, CountKind::Devices),
             _ => store::find(&db, name, now).await?,
         };
         invariants.push(Finding { name, count, examples, meaning: name.meaning() });
     }
-    let (count, examples) = of(&differences, Count::SlotsByHand);
+    let (count, examples) = of(&differences, CountKind::SlotsByHand);
     let ok = invariants.iter().all(|finding| finding.count == 0);
     Ok(Invariants {
         ok,
@@ -80,7 +80,7 @@ pub async fn list(db: &Db, now: Timestamp) -> Result<Invariants> {
 }
 
 /// How many differences of a kind there are, and whose the first ones are.
-fn of(differences: &[Difference], count: Count) -> (i64, Vec<String>) {
+fn of(differences: &[Difference], count: CountKind) -> (i64, Vec<String>) {
     let mut ids: Vec<&SubscriptionId> =
         differences.iter().filter(|it| it.count == count).map(|it| &it.subscription).collect();
     let number = i64::try_from(ids.len()).unwrap_or(i64::MAX);

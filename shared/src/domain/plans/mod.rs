@@ -11,7 +11,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::model::{NewPlan, Plan, PlanUpdate, TierDefault, TierDefaults};
+use self::model::{NewPlan, Plan, PlanUpdate, TierDefault, TierDefaults, not_found};
 use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::List;
@@ -156,8 +156,4 @@ pub async fn set_tier_defaults(
     .await?;
     tx.commit().await?;
     Ok(after)
-}
-
-pub(crate) fn not_found() -> Error {
-    Error::not_found("plan_not_found", "Plan not found")
 }

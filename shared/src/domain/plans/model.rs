@@ -227,6 +227,10 @@ pub fn plan_item<'a>(
     Ok(found)
 }
 
+pub(crate) fn not_found() -> Error {
+    Error::not_found("plan_not_found", "Plan not found")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

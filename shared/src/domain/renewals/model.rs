@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::base::fields::{Instant, Int, Param};
+use crate::base::fields::{DateTime, Int, Param};
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::domain::families::subscription::{GRACE, Status, Subscription, SubscriptionType};
@@ -59,7 +59,11 @@ pub fn renews_by_itself(subscription: &Subscription) -> bool {
 /// The subscription as the run leaves it at `now`; none where nothing is due, or Stripe has its
 /// word first. `asked`: Stripe's present word of it was applied in this run.
 #[must_use]
-pub fn due(subscription: &Subscription, now: Timestamp, asked: bool) -> Option<Subscription> {
+pub fn change_due(
+    subscription: &Subscription,
+    now: Timestamp,
+    asked: bool,
+) -> Option<Subscription> {
     next_change(subscription)
         .filter(|(at, _)| *at <= now && (asked || !subscription.is_stripe_managed()))?;
     let (status, grace_end) = match (subscription.status, subscription.subscription_type) {
@@ -243,7 +247,7 @@ request! {
         /// Only says what a run would do; so where it is absent.
         dry_run: bool = true,
         /// As if it were this instant: with `dry_run`, or where nothing is real.
-        as_of: Option<Instant> = None,
+        as_of: Option<DateTime> = None,
     }
 }
 
@@ -260,4 +264,68 @@ pub struct Approval {
     pub id: i64,
     /// How many more.
     pub left: i64,
+}
+
+/// What a run is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Changes nothing.
+    pub dry_run: bool,
+    /// As if it were this instant.
+    pub as_of: Option<Timestamp>,
+    /// By whom; none: the schedule.
+    pub requested_by: Option<String>,
+}
+
+/// Why a run did not take access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Breaker {
+    /// How many would get grace, or lose access, with those of the last day.
+    pub due: i64,
+    /// Of so many that have access, or more.
+    pub live: i64,
+    /// What an operator's word still allows.
+    pub approved: i64,
+}
+
+/// What a run left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Left {
+    /// Changes.
+    #[serde(flatten)]
+    pub changes: Counts,
+    /// Subscriptions whose notices are to be looked at.
+    pub notices: i64,
+}
+
+/// A change that a run would make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Announced {
+    /// Which.
+    pub subscription_id: SubscriptionId,
+    /// Whose.
+    pub tenant_id: TenantId,
+    /// What it would become.
+    pub status: Status,
+    /// Up to when it would have access.
+    pub grace_end: Option<Timestamp>,
+}
+
+/// How many are due by now, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Counts {
+    /// Of TRIAL and TEMPORARY subscriptions.
+    pub expiries: i64,
+    /// Of others.
+    pub graces: i64,
+    /// Graces that have ended.
+    pub suspensions: i64,
+}
+
+impl Counts {
+    /// All of them.
+    #[must_use]
+    pub fn all(self) -> i64 {
+        self.expiries + self.graces + self.suspensions
+    }
 }

@@ -9,9 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use utoipa::ToSchema;
 
-use super::model::{Approval, PATIENCE};
+use super::model::{Approval, Counts, PATIENCE};
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::domain::families::rows::{COLUMNS, subscription};
@@ -93,25 +92,6 @@ pub fn position(part: Part, subscription: &Subscription) -> (Timestamp, Subscrip
         Part::GraceOver => subscription.grace_end.unwrap_or(subscription.term_end),
     };
     (at, subscription.subscription_id.clone())
-}
-
-/// How many are due by now, in numbers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Counts {
-    /// Of TRIAL and TEMPORARY subscriptions.
-    pub expiries: i64,
-    /// Of others.
-    pub graces: i64,
-    /// Graces that have ended.
-    pub suspensions: i64,
-}
-
-impl Counts {
-    /// All of them.
-    #[must_use]
-    pub fn all(self) -> i64 {
-        self.expiries + self.graces + self.suspensions
-    }
 }
 
 /// What is due in all, Stripe's own to decide aside.

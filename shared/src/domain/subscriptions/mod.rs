@@ -1,101 +1,32 @@
 //! Subscriptions: what an operator does with them by hand, and what Stripe's statuses mean for them
 //! (docs/subscriptions.md).
 
+pub mod end;
 pub mod model;
+pub(crate) mod store;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use utoipa::ToSchema;
 
-use self::model::{Ending, Mode, NewSubscription, SubscriptionFilter, SubscriptionUpdate};
+use self::end::{expire_addons, refuse_devices, refuse_stripes_addons};
+use self::model::{
+    Changed, Detail, Listed, Mode, NewSubscription, SubscriptionFilter, SubscriptionUpdate,
+};
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Description, Note};
-use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
+use crate::base::ids::SubscriptionId;
 use crate::base::paging::{Page, Slice};
-use crate::base::version::{IfMatch, Versioned};
+use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::allocations::model::AllocationView;
 use crate::domain::audit::model::{Actor, Entry};
-use crate::domain::devices::model::Device;
 use crate::domain::families::family::Family;
 use crate::domain::families::not_found;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::idempotency::model::Key;
+use crate::domain::outbox::charge_for_slots;
 use crate::domain::{allocations, audit, devices, families, idempotency, outbox, plans, tenants};
 use crate::{Error, Result};
-
-/// A subscription as lists show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Listed {
-    /// As it is stored.
-    #[serde(flatten)]
-    pub subscription: Subscription,
-    /// Its tenant's.
-    pub tenant_name: String,
-    /// The worse of its own and its parent's status.
-    pub effective_status: Status,
-}
-
-/// A subscription with what belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Detail {
-    /// As lists show it.
-    #[serde(flatten)]
-    pub listed: Listed,
-    /// How many devices are on it.
-    pub device_count: i64,
-    /// The first hundred of them, by id.
-    pub devices: Vec<Device>,
-    /// Its slots.
-    pub allocations: Vec<AllocationView>,
-    /// A MAIN's ADDONs.
-    pub child_subscriptions: Vec<Subscription>,
-}
-
-impl Versioned for Detail {
-    fn version(&self) -> i64 {
-        self.listed.subscription.version
-    }
-}
-
-impl Versioned for Listed {
-    fn version(&self) -> i64 {
-        self.subscription.version
-    }
-}
-
-/// What a change did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Changed {
-    /// As it is now.
-    #[serde(flatten)]
-    pub subscription: Subscription,
-    /// Whether anything changed.
-    pub updated: bool,
-    /// As the audit has it; none where nothing changed.
-    pub event_type: Option<&'static str>,
-}
-
-impl Versioned for Changed {
-    fn version(&self) -> i64 {
-        self.subscription.version
-    }
-}
-
-/// What became of an ending.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Ended {
-    /// `ok`.
-    pub status: &'static str,
-    /// Which.
-    pub subscription_id: SubscriptionId,
-    /// Those that this request ended, the ADDONs of a MAIN included.
-    pub expired: Vec<SubscriptionId>,
-    /// Whether Stripe was asked to cancel; its news then ends the subscription.
-    pub stripe_cancellation: bool,
-}
 
 /// How many devices a detail shows.
 const SHOWN_DEVICES: i64 = 100;
@@ -110,7 +41,7 @@ pub async fn list(
     page: &Page<(Timestamp, SubscriptionId)>,
     now: Timestamp,
 ) -> Result<Slice<Listed>> {
-    let rows = families::rows::list(&db.connection().await?, filter, page, now).await?;
+    let rows = store::list(&db.connection().await?, filter, page, now).await?;
     let listed = rows.into_iter().map(|(subscription, tenant_name, root)| Listed {
         effective_status: subscription.status.worse(root),
         subscription,
@@ -174,7 +105,7 @@ pub async fn create(
     }
     let tenant_name = tenants::store::share(&tx, &new.tenant_id).await?;
     if let Some(plan) = &new.plan_id {
-        plans::store::find(&tx, plan).await?.ok_or_else(plans::not_found)?;
+        plans::store::find(&tx, plan).await?.ok_or_else(plans::model::not_found)?;
     }
     let (term, root) = if is_addon {
         let parent = new.parent_subscription_id.as_ref();
@@ -184,7 +115,7 @@ pub async fn create(
         let family = families::locks::lock(&tx, parent).await?;
         let family = family
             .ok_or_else(|| Error::not_found("parent_not_found", "Parent subscription not found"))?;
-        let start = new.term_start.map_or(now, crate::base::fields::Instant::get);
+        let start = new.term_start.map_or(now, crate::base::fields::DateTime::get);
         parent_can_take(&family, parent, &new, start)?;
         ((start, family.root.term_end), family.root.status)
     } else {
@@ -284,7 +215,7 @@ pub async fn update(
     }
     let plan = match &update.plan_id {
         Change::Set(plan) => {
-            Some(plans::store::find(&tx, plan).await?.ok_or_else(plans::not_found)?)
+            Some(plans::store::find(&tx, plan).await?.ok_or_else(plans::model::not_found)?)
         }
         Change::Keep => None,
     };
@@ -383,205 +314,6 @@ async fn follow(
         }
     }
     Ok(())
-}
-
-async fn expire_addons(
-    tx: &Transaction<'_>,
-    by: &Person,
-    family: &Family,
-    now: Timestamp,
-) -> Result<Vec<SubscriptionId>> {
-    let mut expired = Vec::new();
-    for addon in family.addons.iter().filter(|addon| addon.status != Status::Expired) {
-        expire(tx, by, addon, Some(json!({"with_parent": family.root.subscription_id})), now)
-            .await?;
-        expired.push(addon.subscription_id.clone());
-    }
-    Ok(expired)
-}
-
-async fn expire(
-    tx: &Transaction<'_>,
-    by: &Person,
-    before: &Subscription,
-    details: Option<Value>,
-    now: Timestamp,
-) -> Result<()> {
-    let after = Subscription {
-        status: Status::Expired,
-        grace_end: None,
-        version: before.version + 1,
-        updated_at: now,
-        ..before.clone()
-    };
-    families::rows::save(tx, &after).await?;
-    record(tx, "STATUS_EXPIRED", by, Some(before), &after, details, now).await
-}
-
-/// Ends a subscription, and a MAIN's ADDONs with it. One that has ended stays as it is.
-///
-/// # Errors
-/// `subscription_not_found`, `version_changed`, `devices_assigned`, `stripe_managed`; `Invalid`.
-pub async fn end(
-    db: &Db,
-    by: &Person,
-    id: &SubscriptionId,
-    if_match: &IfMatch,
-    ending: Ending,
-    now: Timestamp,
-) -> Result<Ended> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(not_found)?;
-    let before = family.member(id).ok_or_else(not_found)?.clone();
-    if_match.check(before.version)?;
-    let mut ended = Ended {
-        status: "ok",
-        subscription_id: id.clone(),
-        expired: Vec::new(),
-        stripe_cancellation: false,
-    };
-    if before.status == Status::Expired {
-        return Ok(ended);
-    }
-    if !ending.force.0 {
-        refuse_devices(&family, id)?;
-    }
-    refuse_stripes_addons(&family, id)?;
-    let mut held = before.clone();
-    match (ending.mode, &before.stripe_subscription_id) {
-        (Some(_), None) => {
-            return Err(Error::invalid("mode", "is only for a subscription that Stripe manages"));
-        }
-        (Some(Mode::Stripe), Some(stripe)) => {
-            if before.hold_reason.is_some() {
-                // Under a hold Stripe's word would not end it.
-                (held.hold_reason, held.held_by, held.held_at) = (None, None, None);
-                (held.version, held.updated_at) = (before.version + 1, now);
-                families::rows::save(&tx, &held).await?;
-                record(
-                    &tx,
-                    "UPDATED",
-                    by,
-                    Some(&before),
-                    &held,
-                    explained(ending.reason.as_ref(), None, json!({})),
-                    now,
-                )
-                .await?;
-            }
-            ask_stripe(&tx, by, &before, stripe, ending.reason.as_ref(), now).await?;
-            ended.stripe_cancellation = true;
-            tx.commit().await?;
-            return Ok(ended);
-        }
-        (Some(Mode::Hold), Some(_)) => {
-            let reason = ending
-                .reason
-                .clone()
-                .ok_or_else(|| Error::invalid("reason", "is required with mode=hold"))?;
-            (held.hold_reason, held.held_by, held.held_at) =
-                (Some(reason.into_string()), Some(by.id.clone()), Some(now));
-        }
-        (None, _) if before.is_stripe_managed() => return Err(model::stripe_managed()),
-        (None, _) => {}
-    }
-    expire_with(&tx, by, &before, held, ending.reason.as_ref(), now).await?;
-    ended.expired.push(id.clone());
-    if family.root.subscription_id == *id {
-        ended.expired.extend(expire_addons(&tx, by, &family, now).await?);
-    }
-    charge_for_slots(&tx, &family, now).await?;
-    tx.commit().await?;
-    Ok(ended)
-}
-
-/// Whichever ADDONs live from now on: what Stripe renews beside the MAIN is to be as much.
-pub(crate) async fn charge_for_slots(
-    tx: &Transaction<'_>,
-    family: &Family,
-    now: Timestamp,
-) -> Result<()> {
-    if !family.addons.is_empty() {
-        outbox::insert_addon_quantity(tx, &family.root, now).await?;
-    }
-    Ok(())
-}
-
-async fn expire_with(
-    tx: &Transaction<'_>,
-    by: &Person,
-    before: &Subscription,
-    held: Subscription,
-    reason: Option<&Note>,
-    now: Timestamp,
-) -> Result<()> {
-    let after = Subscription {
-        status: Status::Expired,
-        grace_end: None,
-        version: before.version + 1,
-        updated_at: now,
-        ..held
-    };
-    families::rows::save(tx, &after).await?;
-    record(tx, "STATUS_EXPIRED", by, Some(before), &after, explained(reason, None, json!({})), now)
-        .await
-}
-
-/// Leaves the cancellation to Stripe: its news, and not this request, ends the subscription.
-async fn ask_stripe(
-    tx: &Transaction<'_>,
-    by: &Person,
-    before: &Subscription,
-    stripe: &StripeSubscriptionId,
-    reason: Option<&Note>,
-    now: Timestamp,
-) -> Result<()> {
-    if !outbox::insert_stripe_cancel(tx, &before.tenant_id, &before.subscription_id, stripe, now)
-        .await?
-    {
-        return Ok(());
-    }
-    let entry = Entry {
-        tenant: Some(&before.tenant_id),
-        subscription: Some(&before.subscription_id),
-        details: explained(reason, None, json!({"stripe_subscription_id": stripe})),
-        ..Entry::new("STRIPE_CANCEL_REQUESTED", Actor::Operator(by), now)
-    };
-    audit::store::insert(tx, &entry).await
-}
-
-fn refuse_devices(family: &Family, id: &SubscriptionId) -> Result<()> {
-    let of_root = family.root.subscription_id == *id;
-    let ends = family.members().filter(|member| of_root || member.subscription_id == *id);
-    let devices: i64 = ends.map(|member| i64::from(member.active_device_count)).sum();
-    if devices == 0 {
-        return Ok(());
-    }
-    let detail = format!(
-        "Devices are still assigned: {devices}. Move them first, or end it by DELETE with \
-         force=true, which leaves them assigned."
-    );
-    Err(Error::conflict("devices_assigned", detail))
-}
-
-/// A MAIN takes its ADDONs with it; one that Stripe charges for must be ended there, or it would be
-/// charged for ever.
-fn refuse_stripes_addons(family: &Family, id: &SubscriptionId) -> Result<()> {
-    let charged = family
-        .addons
-        .iter()
-        .find(|addon| addon.status != Status::Expired && addon.is_stripe_managed());
-    match charged.filter(|_| family.root.subscription_id == *id) {
-        Some(addon) => Err(Error::conflict(
-            "stripe_managed",
-            format!(
-                "Stripe manages its ADDON {}: end that first, with mode=stripe.",
-                addon.subscription_id
-            ),
-        )),
-        None => Ok(()),
-    }
 }
 
 fn set(note: &Change<Note>) -> Option<Note> {

@@ -1,10 +1,15 @@
 //! A subscription: its states, and what an operator may change of it.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::base::fields::{Change, Count, Description, Instant, Int, Note, Param};
+use crate::base::fields::{Change, Count, DateTime, Description, Int, Note, Param};
 use crate::base::ids::{PlanId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
+use crate::base::version::Versioned;
+use crate::domain::allocations::model::AllocationView;
+use crate::domain::devices::model::Device;
 use crate::domain::families::subscription::{GRACE, Status, Subscription, SubscriptionType, TRIAL};
 use crate::domain::plans::model::Plan;
 use crate::{Error, Result, request, update, words};
@@ -26,9 +31,9 @@ request! {
         subscription_type: SubscriptionType,
         device_limit: Int<1, 1_000_000_000>,
         /// Now where it is absent.
-        term_start: Option<Instant> = None,
+        term_start: Option<DateTime> = None,
         /// Not together with `term_days`. An ADDON ends with its parent whatever is said here.
-        term_end: Option<Instant> = None,
+        term_end: Option<DateTime> = None,
         term_days: Option<Int<1, 3660>> = None,
         /// The live MAIN that an ADDON belongs to.
         parent_subscription_id: Option<SubscriptionId> = None,
@@ -69,10 +74,10 @@ update! {
     /// What of a subscription to change. What is absent stays; `null` clears what may be empty.
     pub struct SubscriptionUpdate {
         device_limit: Count,
-        term_end: Instant,
+        term_end: DateTime,
         status: Status,
         /// When GRACE ends; 14 days from now where it is absent.
-        grace_end: Instant,
+        grace_end: DateTime,
         plan_id: PlanId,
         description: Option<Description>,
         /// `false` releases a hold, `true` begins one without another change.
@@ -105,7 +110,7 @@ pub fn only_one_end(new: &NewSubscription) -> Result<()> {
 /// `Invalid`, naming the field; `term_required`.
 pub fn first_term(new: &NewSubscription, now: Timestamp) -> Result<(Timestamp, Timestamp)> {
     only_one_end(new)?;
-    let start = new.term_start.map_or(now, Instant::get);
+    let start = new.term_start.map_or(now, DateTime::get);
     let end = match (new.term_end, new.term_days) {
         (Some(end), _) => end.get(),
         (None, Some(days)) => start + SignedDuration::from_hours(24 * days.get()),
@@ -186,7 +191,7 @@ impl SubscriptionUpdate {
             (after.plan_id, after.device_limit) = (Some(plan.plan_id.clone()), plan.device_limit);
         }
         self.device_limit.apply(&mut after.device_limit, Count::get_i32);
-        self.term_end.apply(&mut after.term_end, Instant::get);
+        self.term_end.apply(&mut after.term_end, DateTime::get);
         self.status.apply(&mut after.status, |status| status);
         self.description.apply(&mut after.description, |text| text.map(Description::into_string));
         let mut checks_term = checks_term;
@@ -276,6 +281,77 @@ pub fn stripe_managed() -> Error {
         "Stripe manages this subscription: change it there, or say mode=hold, with a reason, to \
          keep what you set against Stripe's news.",
     )
+}
+
+/// A subscription as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Listed {
+    /// As it is stored.
+    #[serde(flatten)]
+    pub subscription: Subscription,
+    /// Its tenant's.
+    pub tenant_name: String,
+    /// The worse of its own and its parent's status.
+    pub effective_status: Status,
+}
+
+/// A subscription with what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Detail {
+    /// As lists show it.
+    #[serde(flatten)]
+    pub listed: Listed,
+    /// How many devices are on it.
+    pub device_count: i64,
+    /// The first hundred of them, by id.
+    pub devices: Vec<Device>,
+    /// Its slots.
+    pub allocations: Vec<AllocationView>,
+    /// A MAIN's ADDONs.
+    pub child_subscriptions: Vec<Subscription>,
+}
+
+impl Versioned for Detail {
+    fn version(&self) -> i64 {
+        self.listed.subscription.version
+    }
+}
+
+impl Versioned for Listed {
+    fn version(&self) -> i64 {
+        self.subscription.version
+    }
+}
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Changed {
+    /// As it is now.
+    #[serde(flatten)]
+    pub subscription: Subscription,
+    /// Whether anything changed.
+    pub updated: bool,
+    /// As the audit has it; none where nothing changed.
+    pub event_type: Option<&'static str>,
+}
+
+impl Versioned for Changed {
+    fn version(&self) -> i64 {
+        self.subscription.version
+    }
+}
+
+/// What became of an ending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Ended {
+    /// `ok`.
+    pub status: &'static str,
+    /// Which.
+    pub subscription_id: SubscriptionId,
+    /// Those that this request ended, the ADDONs of a MAIN included.
+    pub expired: Vec<SubscriptionId>,
+    /// Whether Stripe was asked to cancel; its news then ends the subscription.
+    pub stripe_cancellation: bool,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
+use crate::base::error::Error;
 use crate::base::fields::{Change, Email, JsonObject, Name, Param, Text, filled};
 use crate::base::ids::{StripeCustomerId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
@@ -387,6 +388,14 @@ fn slug(name: &str) -> String {
     }
     slug.truncate(SLUG_LENGTH);
     slug.trim_end_matches('-').to_owned()
+}
+
+pub(crate) fn not_found() -> Error {
+    Error::not_found("tenant_not_found", "Tenant not found")
+}
+
+pub(crate) fn deleted(id: &TenantId) -> Error {
+    Error::conflict("tenant_deleted", format!("Tenant '{id}' is deleted"))
 }
 
 #[cfg(test)]

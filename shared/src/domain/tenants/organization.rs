@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::model::{Line, Tenant, TenantStatus};
+use super::model::{Line, Tenant, TenantStatus, not_found};
 use super::session::begin;
-use super::{not_found, store};
+use super::store;
 use crate::base::caller::Customer;
 use crate::base::fields::{Email, Name};
 use crate::base::ids::TenantId;

@@ -59,7 +59,8 @@ pub(crate) async fn become_customer(
 pub(crate) async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCustomerId>> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
-    let tenant = tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let tenant =
+        tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
     tx.commit().await?;
     Ok(tenant.stripe_customer_id)
 }
@@ -75,8 +76,9 @@ pub(crate) async fn link(
     let tx = begin(&mut db, &caller.tenant).await?;
     // As appliers of events do: the customer's lock before the tenant's row.
     tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
-    let tenant =
-        tenants::store::lock_whole(&tx, &caller.tenant).await?.ok_or_else(tenants::not_found)?;
+    let tenant = tenants::store::lock_whole(&tx, &caller.tenant)
+        .await?
+        .ok_or_else(tenants::model::not_found)?;
     if let Some(linked) = tenant.stripe_customer_id {
         return Ok(linked);
     }

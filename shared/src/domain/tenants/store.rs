@@ -127,7 +127,7 @@ pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<model
 pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
     let row =
         query_opt(db, "SELECT name FROM tenants WHERE tenant_id = $1", &[&id.as_str()]).await?;
-    row.map(|row| row.get(0)).ok_or_else(super::not_found)
+    row.map(|row| row.get(0)).ok_or_else(super::model::not_found)
 }
 
 /// The name of a tenant that nobody deletes before this transaction ends: it may get a
@@ -142,9 +142,9 @@ pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
         &[&id.as_str()],
     )
     .await?;
-    let row = row.ok_or_else(super::not_found)?;
+    let row = row.ok_or_else(super::model::not_found)?;
     if TenantStatus::parse(row.get("status"))? == TenantStatus::Deleted {
-        return Err(super::deleted(id));
+        return Err(super::model::deleted(id));
     }
     Ok(row.get("name"))
 }

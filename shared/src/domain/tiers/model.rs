@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::base::error::Error;
 use crate::base::fields::{Cents, Description, JsonObject, Name, SortOrder, TierName};
 use crate::base::ids::StripePriceId;
 use crate::base::version::Versioned;
@@ -156,4 +157,8 @@ impl TierUpdate {
         self.is_active.apply(&mut tier.is_active, |active| active);
         tier
     }
+}
+
+pub(crate) fn not_found() -> Error {
+    Error::not_found("tier_not_found", "Device tier not found")
 }

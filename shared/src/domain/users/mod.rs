@@ -31,7 +31,7 @@ pub async fn list(
     tenant: &TenantId,
     page: &Page<i64>,
 ) -> Result<Slice<User>> {
-    tenants::get(db, tenant).await?;
+    tenants::operator::get(db, tenant).await?;
     // Keycloak pages by number only: so does the cursor.
     let first = page.after.unwrap_or(page.offset);
     let first = Offset::new(first)
@@ -101,9 +101,12 @@ async fn begin(
     let tx = db.transaction().await?;
     let earlier = idempotency::earlier(&tx, key, now).await?;
     if earlier.is_none()
-        && tenants::store::find(&tx, tenant).await?.ok_or_else(tenants::not_found)?.is_deleted()
+        && tenants::store::find(&tx, tenant)
+            .await?
+            .ok_or_else(tenants::model::not_found)?
+            .is_deleted()
     {
-        return Err(tenants::deleted(tenant));
+        return Err(tenants::model::deleted(tenant));
     }
     Ok(earlier)
 }

@@ -3,17 +3,20 @@
 pub mod model;
 mod store;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use self::model::{BreakerApproval, NewBreakerApproval, RunRow};
+use super::model::{Forecast, ForecastFilter};
 use crate::Result;
 use crate::base::caller::Person;
+use crate::base::ids::SubscriptionId;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency};
+use crate::outside::queue::Queue;
 
 /// A page of runs, newest first.
 ///
@@ -51,4 +54,39 @@ pub async fn approve(
     idempotency::keep(&tx, key, &made, now).await?;
     tx.commit().await?;
     Ok(made)
+}
+
+/// Asks for a run, for a person: it begins within seconds.
+///
+/// # Errors
+/// `Database`; `Upstream` of the queue: then it was not asked for, and may be again.
+pub async fn request(db: &Db, queue: &Queue, by: &Person, now: Timestamp) -> Result<()> {
+    {
+        let mut db = db.connection().await?;
+        let tx = db.transaction().await?;
+        audit::store::insert(&tx, &Entry::new("RENEWAL_RUN_REQUESTED", Actor::Operator(by), now))
+            .await?;
+        tx.commit().await?;
+    }
+    queue.request_run(&by.id).await
+}
+
+/// What will happen by itself, the first first.
+///
+/// # Errors
+/// `Database`.
+pub async fn forecast(
+    db: &Db,
+    filter: &ForecastFilter,
+    page: &Page<(Timestamp, SubscriptionId)>,
+    now: Timestamp,
+) -> Result<Slice<Forecast>> {
+    let until =
+        now + SignedDuration::from_hours(24 * filter.within_days.map_or(30, |days| days.0.get()));
+    let rows = super::store::forecast(&db.connection().await?, until, page).await?;
+    let items = rows
+        .into_iter()
+        .filter_map(|(subscription, tenant)| Forecast::of(&subscription, tenant, now))
+        .collect();
+    Ok(page.cut(items, |item: &Forecast| (item.at, item.subscription_id.clone())))
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::base::fields::{Instant, Int, Note};
+use crate::base::fields::{DateTime, Int, Note};
 use crate::{Error, Result, request, words};
 
 /// How far ahead an operator's word may go: whoever gives it has looked at what is due now, not at
@@ -54,7 +54,7 @@ request! {
     /// An operator's word that so many may lose access after all.
     pub struct NewBreakerApproval {
         /// Until then, at most 7 days ahead.
-        approve_until: Instant,
+        approve_until: DateTime,
         /// How many graces and suspensions.
         max_count: Int<1, 1_000_000>,
         /// Why it is right.

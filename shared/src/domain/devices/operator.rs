@@ -1,0 +1,188 @@
+//! What an operator does with devices, whatever the limits say.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::model::{Device, DeviceFilter, Move, Moved, NewDevice, Overridden, Override, not_found};
+use super::{change_tier, move_locked, place_for, record, store, takes_a_device};
+use crate::base::caller::Person;
+use crate::base::fields::{Change, Text};
+use crate::base::ids::{DeviceId, TenantId};
+use crate::base::paging::{Page, Slice};
+use crate::db::Db;
+use crate::domain::audit::model::Actor;
+use crate::domain::idempotency::model::Key;
+use crate::domain::{families, idempotency, tenants, tiers};
+use crate::{Error, Result};
+
+/// A page of devices, by tenant and id.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(
+    db: &Db,
+    filter: &DeviceFilter,
+    page: &Page<(TenantId, DeviceId)>,
+) -> Result<Slice<Device>> {
+    let devices = store::list(&db.connection().await?, filter, page).await?;
+    Ok(page.cut(devices, |device| (device.tenant_id.clone(), device.device_id.clone())))
+}
+
+/// Registers a device by hand: on the subscription that is named, on none where that is null, else
+/// where a customer's would go. A tenant without any live subscription gets it unassigned.
+///
+/// # Errors
+/// `tenant_not_found`, `tenant_deleted`, `device_exists`, `subscription_not_found`,
+/// `subscription_not_live`, `device_limit_reached`; those of the key.
+pub async fn register(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewDevice,
+    now: Timestamp,
+) -> Result<Device> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    if let Some(made) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(made);
+    }
+    tenants::store::share(&tx, &new.tenant_id).await?;
+    let name = new.name.as_ref().map(Text::as_str);
+    let site = new.site_id.as_ref().map(Text::as_str);
+    if !store::insert(&tx, &new.tenant_id, &new.device_id, name, site, now).await? {
+        return Err(Error::conflict(
+            "device_exists",
+            format!("Device '{}' already exists", new.device_id),
+        ));
+    }
+    let on = match new.subscription_id {
+        Change::Set(None) => None,
+        Change::Set(Some(id)) => {
+            let family = families::locks::lock(&tx, &id)
+                .await?
+                .filter(|family| family.root.tenant_id == new.tenant_id);
+            let family = family.ok_or_else(families::not_found)?;
+            takes_a_device(&family, &id)?;
+            Some(id)
+        }
+        Change::Keep => place_for(&tx, &new.tenant_id).await?,
+    };
+    if let Some(id) = &on {
+        store::assign(&tx, &new.tenant_id, &new.device_id, id, now).await?;
+        families::locks::add_devices(&tx, id, 1, now).await?;
+    }
+    let device = store::find(&tx, &new.tenant_id, &new.device_id).await?.ok_or_else(not_found)?;
+    record(
+        &tx,
+        "DEVICE_REGISTERED",
+        Actor::Operator(by),
+        &device,
+        None,
+        json!({"device_id": device.device_id, "subscription_id": on}),
+        now,
+    )
+    .await?;
+    idempotency::keep(&tx, key, &device, now).await?;
+    tx.commit().await?;
+    Ok(device)
+}
+
+/// Gives a device a tier, or takes it, whatever the limits say. It is counted all the same.
+///
+/// # Errors
+/// `device_not_found`, `tier_not_found`, `no_subscription`.
+pub async fn override_tier(
+    db: &Db,
+    by: &Person,
+    wanted: Override,
+    now: Timestamp,
+) -> Result<Overridden> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let device =
+        store::lock(&tx, &wanted.tenant_id, &wanted.device_id).await?.ok_or_else(not_found)?;
+    let tier = match wanted.tier_id {
+        Some(tier) => Some(
+            tiers::store::find(&tx, tier.get_i32())
+                .await?
+                .ok_or_else(tiers::model::not_found)?
+                .tier_id,
+        ),
+        None => None,
+    };
+    let overridden = Overridden {
+        status: "ok",
+        device_id: device.device_id.clone(),
+        old_tier_id: device.tier_id,
+        new_tier_id: tier,
+    };
+    if device.tier_id == tier {
+        return Ok(overridden);
+    }
+    let no_subscription = || {
+        Error::malformed(
+            "no_subscription",
+            "Device has no subscription assigned. Assign a subscription first.",
+        )
+    };
+    let subscription = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
+    let family = families::locks::lock(&tx, subscription).await?.ok_or_else(families::not_found)?;
+    if let Some(tier) = tier {
+        families::locks::ensure_row(&tx, &family.root, tier, now).await?;
+    }
+    change_tier(&tx, &family, &device, tier, now).await?;
+    let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
+    "new_tier_id": tier, "notes": wanted.notes.as_ref().map(Text::as_str)});
+    let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": tier})));
+    record(&tx, "OPERATOR_TIER_ASSIGNMENT", Actor::Operator(by), &device, states, details, now)
+        .await?;
+    tx.commit().await?;
+    Ok(overridden)
+}
+
+/// Moves a device to another subscription of its tenant; its tier's slot moves with it. To where it
+/// is already changes nothing.
+///
+/// # Errors
+/// `device_not_found`, `device_ambiguous`, `subscription_not_found`,
+/// `subscription_of_another_tenant`, `subscription_not_live`, `device_limit_reached`,
+/// `no_free_slot`.
+pub async fn move_to(
+    db: &Db,
+    by: &Person,
+    id: &DeviceId,
+    wanted: Move,
+    now: Timestamp,
+) -> Result<Moved> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let tenant = match wanted.tenant_id {
+        Some(tenant) => tenant,
+        None => only_tenant_of(&tx, id).await?,
+    };
+    let device = store::lock(&tx, &tenant, id).await?.ok_or_else(not_found)?;
+    let moved = move_locked(
+        &tx,
+        Actor::Operator(by),
+        &device,
+        &wanted.subscription_id,
+        wanted.notes.as_ref(),
+        now,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(moved)
+}
+
+pub(crate) async fn only_tenant_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<TenantId> {
+    let mut tenants = store::tenants_of(tx, id).await?;
+    match (tenants.pop(), tenants.is_empty()) {
+        (Some(tenant), true) => Ok(tenant),
+        (Some(_), false) => Err(Error::conflict(
+            "device_ambiguous",
+            "More than one tenant has a device of this id. Name the tenant with tenant_id.",
+        )),
+        (None, _) => Err(not_found()),
+    }
+}

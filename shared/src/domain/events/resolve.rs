@@ -1,0 +1,79 @@
+//! Which plan and which slots a Stripe subscription stands for (docs/events.md, "Which plan").
+
+use deadpool_postgres::Transaction;
+
+use crate::base::ids::{PlanId, StripePriceId};
+use crate::domain::plans::model::Plan;
+use crate::domain::{plans, prices};
+use crate::outside::stripe::Item;
+use crate::{Error, Result};
+
+/// What a Stripe subscription's items and metadata stand for.
+pub(crate) struct Resolved<'a> {
+    pub plan: Option<Plan>,
+    /// The plan item's price, else the first that is not for slots.
+    pub price: Option<StripePriceId>,
+    /// Whether the price itself is mapped to the plan.
+    pub by_price: bool,
+    /// The plan's item, else the first: its period is the term.
+    pub item: &'a Item,
+    /// Slots by tier.
+    pub slots: Vec<(i32, i32)>,
+}
+
+impl Resolved<'_> {
+    /// As many devices as slots of all tiers.
+    pub fn devices(&self) -> i32 {
+        self.slots.iter().fold(0, |sum, (_, slots)| sum.saturating_add(*slots))
+    }
+}
+
+/// By price first, whichever item's it is, by metadata second (docs/events.md, "Which plan").
+///
+/// # Errors
+/// `Conflict`: `two_plans`, `stripe_shape`.
+pub(crate) async fn resolve<'a>(
+    tx: &Transaction<'_>,
+    subscription: &'a crate::outside::stripe::Subscription,
+    named: Option<&str>,
+) -> Result<Resolved<'a>> {
+    let items = &subscription.items.data;
+    let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
+        return Err(Error::conflict(
+            "stripe_shape",
+            format!(
+                "Stripe subscription {} has no items, or more than one page of them",
+                subscription.id
+            ),
+        ));
+    };
+    let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
+    let known = prices::store::find(tx, &prices).await?;
+    let mut slots: Vec<(i32, i32)> = Vec::new();
+    for (item, price) in items.iter().zip(&prices) {
+        let Some(tier) = prices::model::tier_of(price, &known) else { continue };
+        let quantity = i32::try_from(item.quantity.unwrap_or(1)).unwrap_or(i32::MAX);
+        match slots.iter_mut().find(|(held, _)| *held == tier) {
+            Some((_, count)) => *count = count.saturating_add(quantity),
+            None => slots.push((tier, quantity)),
+        }
+    }
+    slots.sort_unstable();
+    if let Some((index, price, plan)) = plans::model::plan_item(&prices, &known)? {
+        let plan = plans::store::find(tx, &plan).await?;
+        return Ok(Resolved {
+            plan,
+            price: Some(price.clone()),
+            by_price: true,
+            item: &items[index],
+            slots,
+        });
+    }
+    let plan = match named.and_then(|id| PlanId::parse(id).ok()) {
+        Some(id) => plans::store::find(tx, &id).await?,
+        None => None,
+    };
+    let price =
+        prices.iter().find(|price| prices::model::tier_of(price, &known).is_none()).cloned();
+    Ok(Resolved { plan, price, by_price: false, item: first, slots })
+}

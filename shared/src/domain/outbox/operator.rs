@@ -1,0 +1,113 @@
+//! Steps as operators see and mend them.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::model::{StepFilter, StepKind, StepRow};
+use super::store;
+use crate::base::caller::Person;
+use crate::base::fields::{Email, Note};
+use crate::base::paging::{Page, Slice};
+use crate::db::Db;
+use crate::domain::audit;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::{Error, Result};
+
+/// A page of steps, newest first.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(db: &Db, filter: &StepFilter, page: &Page<i64>) -> Result<Slice<StepRow>> {
+    let rows = store::list(&db.connection().await?, filter, page).await?;
+    Ok(page.cut(rows, |row| row.step_id))
+}
+
+/// Has an unfinished step tried at the next run, for another 72 hours, and with another mail
+/// address where one is given.
+///
+/// # Errors
+/// `step_not_found`; `Conflict` (`step_final`); `Invalid` where a mail address is given that the
+/// step has no use for.
+pub async fn retry(
+    db: &Db,
+    by: &Person,
+    id: i64,
+    email: Option<Email>,
+    now: Timestamp,
+) -> Result<StepRow> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let before = lock_open(&tx, id).await?;
+    if email.is_some() && before.kind != StepKind::KeycloakUser {
+        return Err(Error::invalid(
+            "email",
+            format!("makes no sense for a step of kind {}", before.kind.as_str()),
+        ));
+    }
+    let details = json!({"step_id": id, "email_changed": email.is_some()});
+    let step = store::retry(&tx, id, email.map(Email::into_string).as_deref(), now).await?;
+    record(&tx, "PROVISIONING_RETRIED", by, &before, details, now).await?;
+    tx.commit().await?;
+    Ok(step)
+}
+
+/// Ends an unfinished step, and what waits for it, undone.
+///
+/// # Errors
+/// `step_not_found`; `Conflict` (`step_final`).
+pub async fn dismiss(
+    db: &Db,
+    by: &Person,
+    id: i64,
+    note: &Note,
+    now: Timestamp,
+) -> Result<StepRow> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let before = lock_open(&tx, id).await?;
+    let step = store::dismiss(&tx, id, now).await?;
+    record(
+        &tx,
+        "PROVISIONING_DISMISSED",
+        by,
+        &before,
+        json!({"step_id": id, "note": note.as_str()}),
+        now,
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(step)
+}
+
+pub(crate) async fn lock_open(tx: &Transaction<'_>, id: i64) -> Result<StepRow> {
+    let step = store::lock(tx, id)
+        .await?
+        .ok_or_else(|| Error::not_found("step_not_found", "Outbox step not found"))?;
+    if step.status.is_final() {
+        return Err(Error::conflict(
+            "step_final",
+            format!("Outbox step is already {}", step.status.as_str()),
+        ));
+    }
+    Ok(step)
+}
+
+/// The step's own payload stays out of the audit: a mail address must not stand where nothing is
+/// ever deleted.
+pub(crate) async fn record(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    by: &Person,
+    before: &StepRow,
+    details: Value,
+    now: Timestamp,
+) -> Result<()> {
+    let entry = Entry {
+        tenant: before.tenant_id.as_ref(),
+        previous_state: Some(json!({"status": before.status, "last_error": before.last_error})),
+        details: Some(details),
+        ..Entry::new(event_type, Actor::Operator(by), now)
+    };
+    audit::store::insert(tx, &entry).await
+}

@@ -1,0 +1,157 @@
+//! Changes and notices that are due, in chunks.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::breaker::{Judged, judge};
+use super::store::{Part, Position};
+use super::summary::Summary;
+use super::{Renewal, Time, model, store};
+use crate::base::ids::SubscriptionId;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::families::subscription::Subscription;
+use crate::domain::mails::model::{MailKind, Notice};
+use crate::domain::{audit, outbox};
+use crate::{Error, Result};
+
+/// How many subscriptions one transaction changes.
+pub(crate) const CHUNK: i64 = 2_000;
+
+pub(crate) fn entry<'a>(
+    before: &'a Subscription,
+    after: &'a Subscription,
+    now: Timestamp,
+) -> Entry<'a> {
+    Entry {
+        tenant: Some(&after.tenant_id),
+        subscription: Some(&after.subscription_id),
+        previous_state: Some(json!(before)),
+        new_state: Some(json!(after)),
+        ..Entry::new(model::told(before, after).0, Actor::Renewal, now)
+    }
+}
+
+/// A mail about a subscription, as a step.
+pub(crate) fn mail(
+    subscription: &Subscription,
+    mail: MailKind,
+    at: Timestamp,
+) -> (Option<&str>, String, Value) {
+    let (key, payload) =
+        Notice { mail, subscription_id: subscription.subscription_id.clone(), at }.step();
+    (Some(subscription.tenant_id.as_str()), key, payload)
+}
+
+impl Renewal {
+    /// Ends terms and graces that have ended, if they are not too many.
+    pub(super) async fn change(
+        &self,
+        run: i64,
+        now: Timestamp,
+        asked: &[SubscriptionId],
+        time: Time,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let asked: Vec<&str> = asked.iter().map(SubscriptionId::as_str).collect();
+        let judged = judge(&self.connection().await?, now, &asked).await?;
+        if let Judged::Stop(breaker) = judged {
+            summary.breaker = Some(breaker);
+            return self.tell_breaker(breaker, now).await;
+        }
+        let approval = if let Judged::Approved(id) = judged { Some(id) } else { None };
+        for part in Part::ALL {
+            let mut after = Position::None;
+            while !time.is_up() {
+                let chunk = self.change_chunk(run, part, now, &asked, approval, &mut after).await?;
+                let Some(changed) = chunk else { break };
+                for subscription in changed {
+                    *summary.changes.entry(subscription.status.as_str()).or_default() += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// None after the last.
+    pub(super) async fn change_chunk(
+        &self,
+        run: i64,
+        part: Part,
+        now: Timestamp,
+        asked: &[&str],
+        approval: Option<i64>,
+        after: &mut Position,
+    ) -> Result<Option<Vec<Subscription>>> {
+        let mut db = self.connection().await?;
+        let tx = db.transaction().await?;
+        let chunk = store::due(&tx, part, now, asked, after, CHUNK, true).await?;
+        let Some(last) = chunk.last() else { return Ok(None) };
+        *after = Some(store::position(part, last));
+        let changed: Vec<(&Subscription, Subscription)> = chunk
+            .iter()
+            .filter_map(|before| {
+                Some((
+                    before,
+                    model::change_due(
+                        before,
+                        now,
+                        asked.contains(&before.subscription_id.as_str()),
+                    )?,
+                ))
+            })
+            .collect();
+        let counted = i64::try_from(changed.len()).unwrap_or(i64::MAX);
+        if !store::count(&tx, run, approval, counted).await? {
+            return Err(Error::conflict(
+                "breaker_open",
+                "The operator's word goes no further: the next run asks for another",
+            ));
+        }
+        let entries: Vec<Entry<'_>> =
+            changed.iter().map(|(before, after)| entry(before, after, now)).collect();
+        let mails = changed.iter().map(|(before, after)| {
+            let (_, kind, at) = model::told(before, after);
+            mail(after, kind, at)
+        });
+        outbox::store::insert_mails(&tx, mails.collect(), now).await?;
+        audit::store::insert_all(&tx, &entries, now).await?;
+        let after: Vec<Subscription> = changed.into_iter().map(|(_, after)| after).collect();
+        store::save_changes(&tx, &after, now).await?;
+        tx.commit().await?;
+        Ok(Some(after))
+    }
+
+    /// Leaves the mails before terms end, each once, and notes when to look again.
+    pub(super) async fn notice(
+        &self,
+        now: Timestamp,
+        time: Time,
+        summary: &mut Summary,
+    ) -> Result<()> {
+        while !time.is_up() {
+            let mut db = self.connection().await?;
+            let tx = db.transaction().await?;
+            let chunk = store::unnoticed(&tx, now, CHUNK).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            let looks: Vec<_> = chunk
+                .iter()
+                .map(|subscription| (subscription, model::look(subscription, now)))
+                .collect();
+            let mails = looks.iter().filter_map(|(subscription, look)| {
+                Some(mail(subscription, look.notice?, subscription.term_end))
+            });
+            for kind in outbox::store::insert_mails(&tx, mails.collect(), now).await? {
+                *summary.notices.entry(kind.as_str()).or_default() += 1;
+            }
+            let next: Vec<_> = looks
+                .iter()
+                .map(|(subscription, look)| (&subscription.subscription_id, look.next))
+                .collect();
+            store::save_looks(&tx, &next).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! What keeps the data true: counts, drift, missed events, old rows, and the operators' digest.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::model::Left;
+use super::{Renewal, Time, store};
+use crate::Result;
+use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
+use crate::db::in_chunks;
+use crate::domain::allocations::model::Counted;
+use crate::domain::audit::AUDIT_MONTHS_AHEAD;
+use crate::domain::events::backfill::Backfiller;
+use crate::domain::events::{Applier, Compared};
+use crate::domain::mails::model::Digest;
+use crate::domain::{allocations, audit, events, idempotency, outbox};
+
+pub(crate) const SLICE_SHARE: u32 = 8;
+
+/// How far back a run looks for events that never came. Hourly runs overlap four times.
+pub(crate) const BACKFILL: SignedDuration = SignedDuration::from_hours(4);
+
+/// How long an event may be under way before it is missed.
+pub(crate) const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
+
+/// When, after midnight UTC, the day's digest is due.
+pub(crate) const DIGEST_AT: SignedDuration = SignedDuration::from_hours(6);
+
+impl Renewal {
+    /// Compares the next slice of counts with the devices, and corrects them.
+    pub(super) async fn count_devices(&self, now: Timestamp, time: Time) -> Result<Counted> {
+        let position = store::cursor(&self.connection().await?, "counts").await?;
+        let after = position.as_deref().map(SubscriptionId::parse).transpose()?;
+        let counted =
+            allocations::comparison::correct(&self.applier.db, after, time.share(SLICE_SHARE), now)
+                .await?;
+        store::save_cursor(
+            &self.connection().await?,
+            "counts",
+            counted.next.as_ref().map(SubscriptionId::as_str),
+            now,
+        )
+        .await?;
+        Ok(counted)
+    }
+
+    /// Drops what is kept no longer, and makes the audit's next months.
+    pub(super) async fn tidy(&self, now: Timestamp, time: Time) -> Result<u64> {
+        audit::store::ensure_partitions(&self.connection().await?, AUDIT_MONTHS_AHEAD).await?;
+        let db = &self.applier.db;
+        let answers =
+            in_chunks(time.share(SLICE_SHARE), || idempotency::delete_expired(db, now)).await?;
+        Ok(answers
+            + in_chunks(time.share(SLICE_SHARE), || events::tidying::drop_payloads(db, now))
+                .await?)
+    }
+
+    /// Queues what Stripe lists of the last hours and was never received.
+    pub(super) async fn backfill(&self, now: Timestamp, time: Time) -> Result<usize> {
+        let Applier { db, stripe, reads_per_second, .. } = &self.applier;
+        let backfiller =
+            Backfiller { db, queue: &self.queue, stripe, reads_per_second: *reads_per_second };
+        let done = backfiller
+            .run((now - BACKFILL, now - UNDER_WAY), None, time.share(SLICE_SHARE))
+            .await?;
+        if done.enqueued > 0 {
+            tracing::warn!(
+                events = done.enqueued,
+                "Stripe lists events that never came: they are on the queue now"
+            );
+        }
+        Ok(done.enqueued)
+    }
+
+    /// Compares the next slice of Stripe's list with ours.
+    pub(super) async fn compare(&self, now: Timestamp, time: Time) -> Result<Compared> {
+        let time = time.part(SLICE_SHARE);
+        let position = store::cursor(&self.connection().await?, "drift").await?;
+        let mut slice = Compared {
+            next: position.as_deref().map(StripeSubscriptionId::parse).transpose()?,
+            ..Compared::default()
+        };
+        loop {
+            let page = match self.applier.compare(slice.next.as_ref()).await {
+                Ok(page) => page,
+                Err(error) => {
+                    if !error.is_transient() {
+                        // The one that it began after may be gone.
+                        store::save_cursor(&self.connection().await?, "drift", None, now).await?;
+                    }
+                    return Err(error);
+                }
+            };
+            slice = Compared {
+                compared: slice.compared + page.compared,
+                repaired: slice.repaired + page.repaired,
+                failed: slice.failed + page.failed,
+                unknown: slice.unknown + page.unknown,
+                next: page.next,
+            };
+            let position = slice.next.as_ref().map(StripeSubscriptionId::as_str);
+            store::save_cursor(&self.connection().await?, "drift", position, now).await?;
+            if slice.next.is_none() || time.is_up() {
+                return Ok(slice);
+            }
+        }
+    }
+
+    /// Leaves the operators' mail of the day that ended last.
+    pub(super) async fn leave_digest(&self, now: Timestamp) -> Result<()> {
+        let day = SignedDuration::from_hours(24);
+        let since = now - DIGEST_AT;
+        let to = now
+            - SignedDuration::from_secs(since.as_second().rem_euclid(day.as_secs()))
+            - SignedDuration::from_nanos(since.subsec_nanosecond().into());
+        let (key, payload) = Digest { from: to - day, to }.step();
+        let mut db = self.connection().await?;
+        let tx = db.transaction().await?;
+        outbox::store::insert_mails(&tx, vec![(None, key, payload)], now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn left(&self, now: Timestamp) -> Result<Left> {
+        let db = self.connection().await?;
+        Ok(Left {
+            changes: store::count_due(&db, now, &[]).await?,
+            notices: store::count_unnoticed(&db, now).await?,
+        })
+    }
+}

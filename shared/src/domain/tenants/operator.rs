@@ -1,0 +1,177 @@
+//! What an operator does with tenants.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::model::{
+    NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate, deleted, not_found,
+};
+use super::{model, store};
+use crate::base::caller::Person;
+use crate::base::error::{Error, Result};
+use crate::base::fields::Change;
+use crate::base::ids::TenantId;
+use crate::base::paging::{Page, Slice};
+use crate::base::version::IfMatch;
+use crate::db::Db;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::idempotency::model::Key;
+use crate::domain::{audit, families, idempotency};
+
+/// A page of the tenants that the filter lets through, deleted ones too unless it says otherwise,
+/// by id.
+///
+/// # Errors
+/// `Database`.
+pub async fn list(db: &Db, filter: &TenantFilter, page: &Page<TenantId>) -> Result<Slice<Tenant>> {
+    let tenants = store::list(&db.connection().await?, filter, page).await?;
+    Ok(page.cut(tenants, |tenant| tenant.tenant_id.clone()))
+}
+
+/// One tenant, also a deleted one.
+///
+/// # Errors
+/// `tenant_not_found`.
+pub async fn get(db: &Db, id: &TenantId) -> Result<Tenant> {
+    store::find(&db.connection().await?, id).await?.ok_or_else(not_found)
+}
+
+/// Adds a tenant.
+///
+/// # Errors
+/// `Conflict`: `tenant_exists`, also where the id was a deleted tenant's; `customer_taken`; those
+/// of the idempotency key.
+pub async fn create(
+    db: &Db,
+    by: &Person,
+    key: Option<&Key>,
+    new: NewTenant,
+    now: Timestamp,
+) -> Result<Tenant> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    if let Some(tenant) = idempotency::earlier(&tx, key, now).await? {
+        return Ok(tenant);
+    }
+    let tenant = Tenant::from_new(new, now);
+    store::lock_customers(&tx, &tenant.tenant_id, tenant.stripe_customer_id.as_ref()).await?;
+    customer_is_free(&tx, &tenant).await?;
+    if !store::insert_whole(&tx, &tenant).await? {
+        return Err(Error::conflict(
+            "tenant_exists",
+            format!("Tenant '{}' already exists", tenant.tenant_id),
+        ));
+    }
+    record(&tx, "TENANT_CREATED", by, None, &tenant, now).await?;
+    idempotency::keep(&tx, key, &tenant, now).await?;
+    tx.commit().await?;
+    Ok(tenant)
+}
+
+/// Changes what the update names. Naming only what is so already changes nothing, the version
+/// included.
+///
+/// # Errors
+/// `tenant_not_found`, `tenant_deleted`, `version_changed`, `no_fields`, `customer_taken`.
+pub async fn update(
+    db: &Db,
+    by: &Person,
+    id: &TenantId,
+    if_match: &IfMatch,
+    update: TenantUpdate,
+    now: Timestamp,
+) -> Result<Tenant> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    // Events lock the customer before the tenant: so does this.
+    if let Change::Set(customer) = &update.stripe_customer_id {
+        store::lock_customers(&tx, id, customer.as_ref()).await?;
+    }
+    let before = store::lock_whole(&tx, id).await?.ok_or_else(not_found)?;
+    if before.is_deleted() {
+        return Err(deleted(id));
+    }
+    if_match.check(before.version)?;
+    if update.is_empty() {
+        return Err(Error::malformed("no_fields", "No fields to update"));
+    }
+    let mut tenant = update.applied_to(before.clone());
+    if tenant == before {
+        return Ok(tenant);
+    }
+    customer_is_free(&tx, &tenant).await?;
+    (tenant.version, tenant.updated_at) = (before.version + 1, now);
+    store::save(&tx, &tenant).await?;
+    record(&tx, "TENANT_UPDATED", by, Some(json!(before)), &tenant, now).await?;
+    tx.commit().await?;
+    Ok(tenant)
+}
+
+/// Marks a tenant as deleted. Nothing of it goes away, and its id stays taken. One that is deleted
+/// already stays as it is.
+///
+/// Whoever gives it a subscription at this moment holds its row (`store::share`, `store::lock`):
+/// either their subscription is seen here, or they see the deletion.
+///
+/// # Errors
+/// `tenant_not_found`, `version_changed`; `live_subscription` while one gives access.
+pub async fn delete(
+    db: &Db,
+    by: &Person,
+    id: &TenantId,
+    if_match: &IfMatch,
+    now: Timestamp,
+) -> Result<()> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let before = store::lock_whole(&tx, id).await?.ok_or_else(not_found)?;
+    if before.is_deleted() {
+        return Ok(());
+    }
+    if_match.check(before.version)?;
+    let live = families::rows::live_subscriptions(&tx, id).await?;
+    if !live.is_empty() {
+        return Err(Error::conflict("live_subscription", model::still_live(id, &live)));
+    }
+    let tenant = Tenant {
+        status: TenantStatus::Deleted,
+        version: before.version + 1,
+        updated_at: now,
+        ..before.clone()
+    };
+    store::save(&tx, &tenant).await?;
+    record(&tx, "TENANT_DELETED", by, Some(json!(before)), &tenant, now).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Refuses a customer that is another tenant's, linked or as an alias.
+pub(crate) async fn customer_is_free(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
+    let Some(customer) = &tenant.stripe_customer_id else { return Ok(()) };
+    match store::find_by_customer(tx, customer).await? {
+        Some(owner) if owner != tenant.tenant_id => Err(Error::conflict(
+            "customer_taken",
+            format!("Stripe customer '{customer}' already belongs to tenant '{owner}'"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn record(
+    tx: &Transaction<'_>,
+    event_type: &'static str,
+    by: &Person,
+    previous: Option<Value>,
+    new: &Tenant,
+    now: Timestamp,
+) -> Result<()> {
+    let (tenant, new_state) = (Some(&new.tenant_id), Some(json!(new)));
+    let entry = Entry {
+        tenant,
+        previous_state: previous,
+        new_state,
+        ..Entry::new(event_type, Actor::Operator(by), now)
+    };
+    audit::store::insert(tx, &entry).await
+}

@@ -1,0 +1,29 @@
+//! The tiers that customers see.
+
+use super::model::OfferedTier;
+use super::store;
+use crate::base::caller::Customer;
+use crate::base::error::Result;
+use crate::base::paging::{Page, Slice};
+use crate::db::Db;
+use crate::domain::tenants::session::begin;
+
+/// A page of the tiers that devices can be given, as customers see them.
+///
+/// # Errors
+/// `Database`.
+pub async fn offered(
+    db: &Db,
+    caller: &Customer,
+    page: &Page<(i32, i32)>,
+) -> Result<Slice<OfferedTier>> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tiers = store::list(&tx, page, true).await?;
+    tx.commit().await?;
+    let slice = page.cut(tiers, |tier| (tier.sort_order, tier.tier_id));
+    Ok(Slice {
+        items: slice.items.into_iter().map(OfferedTier::from).collect(),
+        next_cursor: slice.next_cursor,
+    })
+}
