@@ -15,6 +15,4 @@ pub mod domain;
 
 pub mod http;
 
-pub mod migrations;
-
 pub use crate::base::error::{Error, Result};

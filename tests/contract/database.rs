@@ -498,8 +498,8 @@ async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
     let password = secrets.database_password().expect("a password");
     for _ in 0..20 {
         let both = tokio::join!(
-            shared::migrations::set_password(&here, "pulse_system", &password),
-            shared::migrations::set_password(&there, "pulse_system", &password)
+            migrate::migrations::set_password(&here, "pulse_system", &password),
+            migrate::migrations::set_password(&there, "pulse_system", &password)
         );
         assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
     }

@@ -108,7 +108,7 @@ async fn template() -> &'static str {
                 .await
                 .expect("a template database");
             let mut client = connect(&name).await;
-            shared::migrations::run(&mut client).await.expect("migrations");
+            migrate::migrations::run(&mut client).await.expect("migrations");
             client
                 .batch_execute(include_str!("../../xtask/stack/dev-seed.sql"))
                 .await

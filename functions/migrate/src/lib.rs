@@ -5,6 +5,7 @@
 //! answered by the function's result.
 
 pub mod cloudformation;
+pub mod migrations;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use shared::db::Db;
 use shared::outside::aws;
 use shared::outside::secrets::{Role, Secrets};
 use shared::process::config::{DatabaseSettings, Env};
-use shared::{Error, Result, migrations};
+use shared::{Error, Result};
 
 use self::cloudformation::{ANSWER_LIMIT, Change, Deployment};
 

@@ -9,7 +9,7 @@ use axum::http::HeaderValue;
 use super::auth::Verifier;
 use crate::base::clock::Clock;
 use crate::db::Db;
-use crate::domain::events::backfill::Backfiller;
+use crate::domain::tenants::payer::Till;
 use crate::outside::aws;
 use crate::outside::aws::SdkConfig;
 use crate::outside::keycloak::Keycloak;
@@ -202,17 +202,24 @@ impl App {
         })
     }
 
-    /// What fills it with what never came, as operators' role.
+    /// Stripe as the operators' secret reads it, and how often a second all functions together may.
     ///
     /// # Errors
     /// As `event_queue`.
-    pub fn backfiller(&self) -> Result<Backfiller<'_>> {
-        let Events { stripe, reads_per_second, .. } = self.events()?;
-        Ok(Backfiller {
-            db: self.operator_db()?,
-            queue: self.event_queue()?,
-            stripe,
-            reads_per_second: *reads_per_second,
+    pub fn operator_stripe(&self) -> Result<(&Stripe, i32)> {
+        self.events().map(|events| (&events.stripe, events.reads_per_second))
+    }
+
+    /// What selling needs, now.
+    ///
+    /// # Errors
+    /// As `tenant_db` and `stripe`.
+    pub fn till(&self) -> Result<Till<'_>> {
+        Ok(Till {
+            db: self.tenant_db()?,
+            stripe: self.stripe()?,
+            origins: self.origins(),
+            now: self.clock().now(),
         })
     }
 

@@ -33,7 +33,7 @@ impl Fleet {
         maintenance.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
         maintenance.batch_execute(&format!("CREATE DATABASE {name}")).await?;
         let mut db = connect(config.clone().dbname(&name)).await?;
-        shared::migrations::run(&mut db).await.context("migrations")?;
+        migrate::migrations::run(&mut db).await.context("migrations")?;
         db.batch_execute(&std::fs::read_to_string(root().join("xtask/stack/dev-seed.sql"))?)
             .await?;
         let fleet = Self { db, name, rows, config };

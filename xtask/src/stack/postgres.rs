@@ -49,14 +49,14 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
 
     let mut owner =
         connect(&config(stack, "pulse_owner", &stack.credentials.owner, "pulse")).await?;
-    shared::migrations::run(&mut owner).await.context("migrations")?;
+    migrate::migrations::run(&mut owner).await.context("migrations")?;
     let passwords = &stack.credentials;
     for (role, password) in [
         ("pulse_system", &passwords.system),
         ("pulse_operator", &passwords.operator),
         ("pulse_app", &passwords.customer),
     ] {
-        shared::migrations::set_password(&owner, role, password)
+        migrate::migrations::set_password(&owner, role, password)
             .await
             .with_context(|| format!("password of {role}"))?;
     }

@@ -37,5 +37,5 @@ pub async fn open(
             .await
             .map(Json);
     }
-    addons::checkout(&app, &caller, key.as_ref(), wanted).await.map(Json)
+    addons::checkout(&app.till()?, &caller, key.as_ref(), wanted).await.map(Json)
 }

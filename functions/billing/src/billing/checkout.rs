@@ -24,5 +24,5 @@ pub async fn open(
     caller: Customer,
     Idempotent(key, wanted): Idempotent<NewCheckout>,
 ) -> Result<Json<Checkout>> {
-    billing::checkout(&app, &caller, key.as_ref(), wanted).await.map(Json)
+    billing::checkout(&app.till()?, &caller, key.as_ref(), wanted).await.map(Json)
 }

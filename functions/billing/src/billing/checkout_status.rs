@@ -20,5 +20,5 @@ pub async fn get(
     caller: Customer,
     Path(id): Path<StripeSessionId>,
 ) -> Result<Json<CheckoutStatus>> {
-    billing::checkout_status(&app, &caller, &id).await.map(Json)
+    billing::checkout_status(&app.till()?, &caller, &id).await.map(Json)
 }

@@ -13,5 +13,5 @@ use shared::http::app::App;
     "get_billing_config",
     responses((status = 200, description = "All of them", body = BillingConfig)))]
 pub async fn config(State(app): State<App>, caller: Customer) -> Result<Json<BillingConfig>> {
-    billing::config(&app, &caller).await.map(Json)
+    billing::config(app.tenant_db()?, app.publishable_key()?, &caller).await.map(Json)
 }

@@ -20,5 +20,5 @@ pub async fn open(
     caller: Customer,
     Body(wanted): Body<NewPortal>,
 ) -> Result<Json<Portal>> {
-    billing::portal(&app, &caller, &wanted).await.map(Json)
+    billing::portal(&app.till()?, &caller, &wanted).await.map(Json)
 }

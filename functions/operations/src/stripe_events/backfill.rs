@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use shared::Result;
+use shared::domain::events::backfill::Backfiller;
 use shared::domain::events::model::{Backfill, Backfilled};
 use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
@@ -20,5 +21,8 @@ pub async fn backfill(
     Admin(by): Admin,
     Body(asked): Body<Backfill>,
 ) -> Result<Json<Backfilled>> {
-    app.backfiller()?.for_operator(&by, &asked, app.clock().now()).await.map(Json)
+    let (stripe, reads_per_second) = app.operator_stripe()?;
+    let (db, queue) = (app.operator_db()?, app.event_queue()?);
+    let backfiller = Backfiller { db, queue, stripe, reads_per_second };
+    backfiller.for_operator(&by, &asked, app.clock().now()).await.map(Json)
 }

@@ -22,9 +22,9 @@ use crate::db::Db;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::tenants::model::Tenant;
+use crate::domain::tenants::payer::Till;
 use crate::domain::tenants::session::begin;
 use crate::domain::{audit, families, idempotency, tenants, tiers};
-use crate::http::app::App;
 use crate::outside::stripe::{KEY_SPENT, NewPayment, SESSION_TOO_SHORT};
 use crate::{Error, Result};
 
@@ -53,21 +53,21 @@ pub async fn price(
 /// `order_expired`; `Unfit`: `tier_not_sold`, `amount_too_small`, `amount_too_large`; Stripe's
 /// refusals, `Upstream`; those of the key.
 pub async fn checkout(
-    app: &App,
+    till: &Till<'_>,
     caller: &Customer,
     key: Option<&Key>,
     wanted: NewAddonCheckout,
 ) -> Result<AddonCheckout> {
     let success_url = required("success_url", wanted.success_url.as_ref())?;
     let cancel_url = required("cancel_url", wanted.cancel_url.as_ref())?;
-    fields::check_urls(app.origins(), &[("success_url", success_url), ("cancel_url", cancel_url)])?;
+    fields::check_urls(till.origins, &[("success_url", success_url), ("cancel_url", cancel_url)])?;
     model::each_tier_once(&wanted.additions.0)?;
-    let (db, now) = (app.tenant_db()?, app.clock().now());
+    let Till { db, now, .. } = *till;
     let (tenant, order) = match order(db, caller, key, &wanted, now).await? {
         Ordered::Answered(first) => return Ok(first),
         Ordered::Open(tenant, order) => (tenant, order),
     };
-    let customer = tenants::payer::customer_of(app, caller, &tenant).await?;
+    let customer = tenants::payer::customer_of(till, caller, &tenant).await?;
     let lines: Vec<_> = order
         .quote
         .lines
@@ -86,7 +86,7 @@ pub async fn checkout(
     };
     // The order's own key: whoever repeats the request has the same order, and so the same session.
     let opened =
-        app.stripe()?.create_payment_session(&new, &format!("addon:{}", order.order_id)).await;
+        till.stripe.create_payment_session(&new, &format!("addon:{}", order.order_id)).await;
     let opened = opened.map_err(|error| match error.code() {
         KEY_SPENT => idempotency::used_for_another(),
         SESSION_TOO_SHORT => Error::conflict(

@@ -45,4 +45,4 @@ pub(crate) async fn record_catalogue(
 }
 
 /// How many months of audit partitions are kept ahead.
-pub(crate) const AUDIT_MONTHS_AHEAD: i32 = 12;
+pub const AUDIT_MONTHS_AHEAD: i32 = 12;

@@ -23,10 +23,9 @@ use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::idempotency::model::Key;
 use crate::domain::idempotency::random_key;
 use crate::domain::tenants::model::Tenant;
-use crate::domain::tenants::payer::{customer_of, linked};
+use crate::domain::tenants::payer::{Till, customer_of, linked};
 use crate::domain::tenants::session::begin;
 use crate::domain::{addons, allocations, families, idempotency, plans, tenants};
-use crate::http::app::App;
 use crate::outside::stripe;
 use crate::outside::stripe::{KEY_SPENT, NewSession};
 use crate::{Error, Result};
@@ -35,13 +34,13 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// `Database`.
-pub async fn config(app: &App, caller: &Customer) -> Result<BillingConfig> {
-    let mut db = app.tenant_db()?.connection().await?;
+pub async fn config(db: &Db, publishable_key: &str, caller: &Customer) -> Result<BillingConfig> {
+    let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     let plans = plans::store::list(&tx, &Page::whole()).await?;
     tx.commit().await?;
     let plans = plans.into_iter().filter(|plan| plan.is_active).map(Into::into).collect();
-    Ok(BillingConfig { publishable_key: app.publishable_key()?.to_owned(), plans })
+    Ok(BillingConfig { publishable_key: publishable_key.to_owned(), plans })
 }
 
 /// How the own company stands: what it has, and whether payments come by Stripe.
@@ -102,21 +101,21 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
 /// `Invalid` for an address elsewhere, or what is not sold; `plan_not_found`, `already_subscribed`;
 /// Stripe's refusals, `Upstream`; those of the key.
 pub async fn checkout(
-    app: &App,
+    till: &Till<'_>,
     caller: &Customer,
     key: Option<&Key>,
     wanted: NewCheckout,
 ) -> Result<Checkout> {
     fields::check_urls(
-        app.origins(),
+        till.origins,
         &[("success_url", &wanted.success_url), ("cancel_url", &wanted.cancel_url)],
     )?;
-    let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
+    let Till { db, stripe: client, now, .. } = *till;
     let (tenant, price) = match prepare(db, caller, key, &wanted, now).await? {
         Prepared::Answered(first) => return Ok(first),
         Prepared::ToDo(tenant, price) => (tenant, price),
     };
-    let customer = customer_of(app, caller, &tenant).await?;
+    let customer = customer_of(till, caller, &tenant).await?;
     let new = NewSession {
         tenant: &caller.tenant,
         customer: &customer,
@@ -199,11 +198,11 @@ async fn keep(
 /// # Errors
 /// `session_not_found`, also for another tenant's; `Upstream`.
 pub async fn checkout_status(
-    app: &App,
+    till: &Till<'_>,
     caller: &Customer,
     id: &StripeSessionId,
 ) -> Result<CheckoutStatus> {
-    let (db, client) = (app.tenant_db()?, app.stripe()?);
+    let Till { db, stripe: client, .. } = *till;
     let made = {
         let mut db = db.connection().await?;
         let tx = begin(&mut db, &caller.tenant).await?;
@@ -251,17 +250,17 @@ async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) 
 ///
 /// # Errors
 /// `Invalid` for an address elsewhere; `no_billing_account`; Stripe's refusals, `Upstream`.
-pub async fn portal(app: &App, caller: &Customer, wanted: &NewPortal) -> Result<Portal> {
-    fields::check_urls(app.origins(), &[("return_url", &wanted.return_url)])?;
-    let customer = linked(app.tenant_db()?, caller).await?;
+pub async fn portal(till: &Till<'_>, caller: &Customer, wanted: &NewPortal) -> Result<Portal> {
+    fields::check_urls(till.origins, &[("return_url", &wanted.return_url)])?;
+    let customer = linked(till.db, caller).await?;
     let customer = customer.ok_or_else(|| {
         Error::conflict(
             "no_billing_account",
             "The company has no billing account yet. It gets one with its first checkout.",
         )
     })?;
-    let url = app
-        .stripe()?
+    let url = till
+        .stripe
         .create_portal_session(&customer, wanted.return_url.as_str(), &random_key()?)
         .await?;
     Ok(Portal { url })

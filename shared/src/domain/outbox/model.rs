@@ -77,6 +77,17 @@ pub struct AddonQuantity {
     pub subscription_id: SubscriptionId,
 }
 
+/// A mail to leave as a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MailStep<'a> {
+    /// Who gets it; none of the operators' digest.
+    pub tenant: Option<&'a TenantId>,
+    /// Makes a second one the same step.
+    pub key: String,
+    /// What `mails::send` reads.
+    pub payload: Value,
+}
+
 /// A step, and how it went so far.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the columns of the same names")]

@@ -10,13 +10,13 @@ use tokio_postgres::{Client, Row};
 
 use super::model;
 use super::model::{
-    AddonQuantity, LEASE, StepFilter, StepKind, StepRow, StepStatus, StripeCancel, StripeSync,
+    AddonQuantity, LEASE, MailStep, StepFilter, StepKind, StepRow, StepStatus, StripeCancel,
+    StripeSync,
 };
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 use crate::domain::families::subscription::Subscription;
-use crate::domain::mails::model::MailKind;
 use crate::outside::keycloak::KeycloakUser;
 use crate::{Error, Result};
 
@@ -76,29 +76,26 @@ async fn insert(
     Ok(row.get(0))
 }
 
-/// Leaves mails, as `(tenant, key, payload)`: each key once. The kinds of those that were not there
-/// are returned.
+/// Inserts the steps of mails, each key once. Returns the keys that were not there yet.
 ///
 /// # Errors
 /// `Database`.
 pub async fn insert_mails(
     tx: &Transaction<'_>,
-    mails: Vec<(Option<&str>, String, Value)>,
+    mails: Vec<MailStep<'_>>,
     now: Timestamp,
-) -> Result<Vec<MailKind>> {
-    let tenants: Vec<Option<&str>> = mails.iter().map(|(tenant, ..)| *tenant).collect();
+) -> Result<HashSet<String>> {
+    let tenants: Vec<Option<&str>> =
+        mails.iter().map(|mail| mail.tenant.map(TenantId::as_str)).collect();
     let (keys, payloads): (Vec<String>, Vec<Value>) =
-        mails.into_iter().map(|(_, key, payload)| (key, payload)).unzip();
+        mails.into_iter().map(|mail| (mail.key, mail.payload)).unzip();
     let sql = "INSERT INTO outbox_steps (kind, tenant_id, dedup_key, payload, next_attempt_at,
                created_at, updated_at)
                SELECT 'mail', new.tenant, new.key, new.payload, $4, $4, $4
                FROM unnest($1::text[], $2::text[], $3::jsonb[]) AS new (tenant, key, payload)
-               ON CONFLICT (dedup_key) DO NOTHING RETURNING payload->>'mail'";
-    tx.query(sql, &[&tenants, &keys, &payloads, &now])
-        .await?
-        .iter()
-        .map(|row| MailKind::parse(row.get(0)))
-        .collect()
+               ON CONFLICT (dedup_key) DO NOTHING RETURNING dedup_key";
+    let rows = tx.query(sql, &[&tenants, &keys, &payloads, &now]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Which of these keys have steps.

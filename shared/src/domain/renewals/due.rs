@@ -1,7 +1,7 @@
 //! Changes and notices that are due, in chunks.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::breaker::{Judged, judge};
 use super::store::{Part, Position};
@@ -11,6 +11,7 @@ use crate::base::ids::SubscriptionId;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::subscription::Subscription;
 use crate::domain::mails::model::{MailKind, Notice};
+use crate::domain::outbox::model::MailStep;
 use crate::domain::{audit, outbox};
 use crate::{Error, Result};
 
@@ -32,14 +33,10 @@ pub(crate) fn entry<'a>(
 }
 
 /// A mail about a subscription, as a step.
-pub(crate) fn mail(
-    subscription: &Subscription,
-    mail: MailKind,
-    at: Timestamp,
-) -> (Option<&str>, String, Value) {
+pub(crate) fn mail(subscription: &Subscription, mail: MailKind, at: Timestamp) -> MailStep<'_> {
     let (key, payload) =
         Notice { mail, subscription_id: subscription.subscription_id.clone(), at }.step();
-    (Some(subscription.tenant_id.as_str()), key, payload)
+    MailStep { tenant: Some(&subscription.tenant_id), key, payload }
 }
 
 impl Renewal {
@@ -139,10 +136,16 @@ impl Renewal {
                 .iter()
                 .map(|subscription| (subscription, model::look(subscription, now)))
                 .collect();
-            let mails = looks.iter().filter_map(|(subscription, look)| {
-                Some(mail(subscription, look.notice?, subscription.term_end))
-            });
-            for kind in outbox::store::insert_mails(&tx, mails.collect(), now).await? {
+            let (kinds, mails): (Vec<MailKind>, Vec<MailStep<'_>>) = looks
+                .iter()
+                .filter_map(|(subscription, look)| {
+                    let kind = look.notice?;
+                    Some((kind, mail(subscription, kind, subscription.term_end)))
+                })
+                .unzip();
+            let keys: Vec<String> = mails.iter().map(|mail| mail.key.clone()).collect();
+            let inserted = outbox::store::insert_mails(&tx, mails, now).await?;
+            for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| inserted.contains(*key)) {
                 *summary.notices.entry(kind.as_str()).or_default() += 1;
             }
             let next: Vec<_> = looks

@@ -69,7 +69,7 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
             Some((subscription, model::look(subscription, now).notice?))
         });
         let (kinds, keys): (Vec<_>, Vec<_>) = due
-            .map(|(subscription, kind)| (kind, mail(subscription, kind, subscription.term_end).1))
+            .map(|(subscription, kind)| (kind, mail(subscription, kind, subscription.term_end).key))
             .unzip();
         let left = outbox::store::left_already(&db, &keys).await?;
         for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| !left.contains(*key)) {

@@ -12,6 +12,7 @@ use crate::domain::audit::AUDIT_MONTHS_AHEAD;
 use crate::domain::events::backfill::Backfiller;
 use crate::domain::events::{Applier, Compared};
 use crate::domain::mails::model::Digest;
+use crate::domain::outbox::model::MailStep;
 use crate::domain::{allocations, audit, events, idempotency, outbox};
 
 pub(crate) const SLICE_SHARE: u32 = 8;
@@ -115,7 +116,8 @@ impl Renewal {
         let (key, payload) = Digest { from: to - day, to }.step();
         let mut db = self.connection().await?;
         let tx = db.transaction().await?;
-        outbox::store::insert_mails(&tx, vec![(None, key, payload)], now).await?;
+        outbox::store::insert_mails(&tx, vec![MailStep { tenant: None, key, payload }], now)
+            .await?;
         tx.commit().await?;
         Ok(())
     }

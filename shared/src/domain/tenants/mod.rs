@@ -4,6 +4,6 @@
 pub mod model;
 pub mod operator;
 pub mod organization;
-pub(crate) mod payer;
+pub mod payer;
 pub mod session;
 pub(crate) mod store;

@@ -1,6 +1,7 @@
 //! Who pays for a tenant: its customer at Stripe.
 
 use aws_lc_rs::digest;
+use axum::http::HeaderValue;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -11,49 +12,59 @@ use crate::base::ids::StripeCustomerId;
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::{audit, tenants};
-use crate::http::app::App;
-use crate::outside::stripe::{KEY_SPENT, NewCustomer};
+use crate::outside::stripe::{KEY_SPENT, NewCustomer, Stripe};
 use crate::{Error, Result};
+
+/// What selling needs: the database as customers' role, Stripe, and where its pages may lead back.
+pub struct Till<'a> {
+    /// As `pulse_app`.
+    pub db: &'a Db,
+    /// By the customers' secret.
+    pub stripe: &'a Stripe,
+    /// The origins whose pages may call.
+    pub origins: &'a [HeaderValue],
+    /// The time of the request, UTC.
+    pub now: Timestamp,
+}
 
 /// Who pays for the tenant: its customer at Stripe, made where there is none yet.
 pub(crate) async fn customer_of(
-    app: &App,
+    till: &Till<'_>,
     caller: &Customer,
     tenant: &Tenant,
 ) -> Result<StripeCustomerId> {
     match tenant.stripe_customer_id.clone() {
         Some(linked) => Ok(linked),
-        None => become_customer(app, caller, tenant).await,
+        None => become_customer(till, caller, tenant).await,
     }
 }
 
 /// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was
 /// lost, have the same key, and so the same customer.
 pub(crate) async fn become_customer(
-    app: &App,
+    till: &Till<'_>,
     caller: &Customer,
     tenant: &Tenant,
 ) -> Result<StripeCustomerId> {
-    let (db, client, now) = (app.tenant_db()?, app.stripe()?, app.clock().now());
     let new = NewCustomer {
         tenant: &tenant.tenant_id,
         name: &tenant.name,
         email: tenant.billing_email.as_deref(),
     };
     let key = format!("tenant:{}:customer", tenant.tenant_id);
-    let made = match client.create_customer(&new, &key).await {
+    let made = match till.stripe.create_customer(&new, &key).await {
         // The profile has changed since a try that was lost, and for a day the key would serve
         // nobody. What the lost try made stays unused.
         Err(spent) if spent.code() == KEY_SPENT => {
-            if let Some(linked) = linked(db, caller).await? {
+            if let Some(linked) = linked(till.db, caller).await? {
                 return Ok(linked);
             }
             let profile = hash(&[new.name, new.email.unwrap_or_default()]);
-            client.create_customer(&new, &format!("{key}:{profile}")).await?
+            till.stripe.create_customer(&new, &format!("{key}:{profile}")).await?
         }
         made => made?,
     };
-    link(db, caller, made, now).await
+    link(till.db, caller, made, till.now).await
 }
 
 pub(crate) async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCustomerId>> {

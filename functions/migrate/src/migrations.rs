@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use shared::base::error::Service;
+use shared::domain::audit::AUDIT_MONTHS_AHEAD;
+use shared::{Error, Result};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::base::error::Service;
-use crate::domain::audit::AUDIT_MONTHS_AHEAD;
-use crate::{Error, Result};
-
 mod embedded {
-    refinery::embed_migrations!("../migrations");
+    refinery::embed_migrations!("../../migrations");
 }
 
 /// Two deployments at once: the second waits, then finds nothing to do. Any number serves, as long
