@@ -73,6 +73,8 @@ macro_rules! ids {
             }
         }
 
+        super::sql::text_column!($name);
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)

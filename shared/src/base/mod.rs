@@ -8,4 +8,5 @@ pub mod fault;
 pub mod fields;
 pub mod ids;
 pub mod paging;
+pub mod sql;
 pub mod version;

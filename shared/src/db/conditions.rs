@@ -1,22 +1,12 @@
 //! What a list lets through, and its page.
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
-use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::statements::query;
 use crate::base::paging::Page;
-
-/// A value of a condition, with its type: what is planned for its values is sent with both.
-pub trait Value: ToSql + Sync + Send + 'static {
-    /// The column's.
-    const TYPE: Type;
-}
-
-impl Value for &'static str {
-    const TYPE: Type = Type::TEXT;
-}
+use crate::base::sql::Value;
 
 /// A connection, or a transaction on one, that plans a statement for its values: one round trip,
 /// and nothing of it is kept.
@@ -27,22 +17,6 @@ pub trait Planner: GenericClient {
         sql: &str,
         params: &[(&(dyn ToSql + Sync), Type)],
     ) -> impl Future<Output = std::result::Result<Vec<Row>, tokio_postgres::Error>> + Send;
-}
-
-impl Value for String {
-    const TYPE: Type = Type::TEXT;
-}
-
-impl Value for i32 {
-    const TYPE: Type = Type::INT4;
-}
-
-impl Value for i64 {
-    const TYPE: Type = Type::INT8;
-}
-
-impl Value for Timestamp {
-    const TYPE: Type = Type::TIMESTAMPTZ;
 }
 
 impl Planner for Object {

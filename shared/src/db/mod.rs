@@ -4,7 +4,7 @@ mod conditions;
 mod pool;
 mod statements;
 
-pub use self::conditions::{Conditions, Planner, Value};
+pub use self::conditions::{Conditions, Planner};
 pub use self::pool::{Db, TIDIED_AT_ONCE};
 pub use self::statements::{
     execute, in_chunks, prepare_keys, query, query_keys, query_one, query_opt,

@@ -224,6 +224,8 @@ macro_rules! words {
 
         impl utoipa::ToSchema for $name {}
 
+        $crate::base::sql::text_column!($name);
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok,
             S::Error> {

@@ -1,6 +1,8 @@
 //! Text of bounded length.
 
+use bytes::BytesMut;
 use deserr::{Deserr, IntoValue, Value, ValueKind, ValuePointerRef};
+use tokio_postgres::types::{IsNull, ToSql, Type as Column, to_sql_checked};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
@@ -68,6 +70,26 @@ impl<const MIN: usize, const MAX: usize> Deserr<Faults> for Text<MIN, MAX> {
             other => Err(refuse(other, &[ValueKind::String], location)),
         }
     }
+}
+
+impl<const MIN: usize, const MAX: usize> ToSql for Text<MIN, MAX> {
+    fn to_sql(
+        &self,
+        ty: &Column,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.0.to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Column) -> bool {
+        <String as ToSql>::accepts(ty)
+    }
+
+    to_sql_checked!();
+}
+
+impl<const MIN: usize, const MAX: usize> crate::base::sql::Value for Text<MIN, MAX> {
+    const TYPE: Column = Column::TEXT;
 }
 
 impl<const MIN: usize, const MAX: usize> Described for Text<MIN, MAX> {

@@ -5,11 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
-use super::model::{Order, OrderStatus, Quote, RenewingSlots};
+use super::model::{Order, Quote, RenewingSlots};
 use crate::Result;
-use crate::base::ids::{AddonOrderId, StripePriceId, StripeSessionId, SubscriptionId, TenantId};
+use crate::base::ids::{AddonOrderId, StripeSessionId, SubscriptionId, TenantId};
 use crate::db::{execute, query, query_one, query_opt};
-use crate::domain::families::subscription::{LIVE, Status};
+use crate::domain::families::subscription::LIVE;
 use crate::domain::prices::model::Interval;
 
 const ORDER: &str = "order_id, tenant_id, parent_subscription_id, interval, term_end,
@@ -21,23 +21,20 @@ fn order(row: &Row) -> Result<Order> {
         |column| row.get::<_, Option<&str>>(column).map(SubscriptionId::parse).transpose();
     let Json(lines) = row.try_get("lines")?;
     Ok(Order {
-        order_id: AddonOrderId::parse(row.get("order_id"))?,
-        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        order_id: row.try_get("order_id")?,
+        tenant_id: row.try_get("tenant_id")?,
         quote: Quote {
-            parent_subscription_id: SubscriptionId::parse(row.get("parent_subscription_id"))?,
+            parent_subscription_id: row.try_get("parent_subscription_id")?,
             term_end: row.get("term_end"),
-            interval: Interval::parse(row.get("interval"))?,
+            interval: row.try_get("interval")?,
             remaining_days: row.get::<_, i32>("remaining_days").into(),
             period_days: row.get::<_, i32>("period_days").into(),
             lines,
             amount_cents: row.get("amount_cents"),
             currency: row.get("currency"),
         },
-        stripe_checkout_session_id: row
-            .get::<_, Option<&str>>("stripe_checkout_session_id")
-            .map(StripeSessionId::parse)
-            .transpose()?,
-        status: OrderStatus::parse(row.get("status"))?,
+        stripe_checkout_session_id: row.try_get("stripe_checkout_session_id")?,
+        status: row.try_get("status")?,
         subscription_id: subscription("subscription_id")?,
         expires_at: row.get("expires_at"),
         created_at: row.get("created_at"),
@@ -55,10 +52,10 @@ pub async fn insert(tx: &Transaction<'_>, new: &Order, request_key: Option<&str>
          created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
         &[
-            &new.order_id.as_str(),
-            &new.tenant_id.as_str(),
-            &quote.parent_subscription_id.as_str(),
-            &quote.interval.as_str(),
+            &new.order_id,
+            &new.tenant_id,
+            &quote.parent_subscription_id,
+            &quote.interval,
             &quote.term_end,
             &days(quote.remaining_days),
             &days(quote.period_days),
@@ -86,16 +83,12 @@ pub async fn of_request(
         "SELECT {ORDER} FROM addon_orders WHERE tenant_id = $1 AND request_key = $2
          AND created_at > $3 ORDER BY created_at DESC LIMIT 1"
     );
-    query_opt(tx, &sql, &[&tenant.as_str(), &request_key, &since])
-        .await?
-        .as_ref()
-        .map(order)
-        .transpose()
+    query_opt(tx, &sql, &[&tenant, &request_key, &since]).await?.as_ref().map(order).transpose()
 }
 
 /// The order of this id.
 pub async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<Order>> {
-    query_opt(db, &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1"), &[&id.as_str()])
+    query_opt(db, &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1"), &[&id])
         .await?
         .as_ref()
         .map(order)
@@ -107,7 +100,7 @@ pub async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Orde
     query_opt(
         tx,
         &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1 FOR UPDATE"),
-        &[&id.as_str()],
+        &[&id],
     )
     .await?
     .as_ref()
@@ -124,7 +117,7 @@ pub async fn set_session(
 ) -> Result<()> {
     let sql = "UPDATE addon_orders SET stripe_checkout_session_id = $2, updated_at = $3
                WHERE order_id = $1 AND stripe_checkout_session_id IS NULL";
-    execute(tx, sql, &[&id.as_str(), &session.as_str(), &now]).await?;
+    execute(tx, sql, &[&id, &session, &now]).await?;
     Ok(())
 }
 
@@ -135,10 +128,10 @@ pub async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Resul
         "UPDATE addon_orders SET status = $2, subscription_id = $3, stripe_checkout_session_id = $4,
          updated_at = $5 WHERE order_id = $1",
         &[
-            &order.order_id.as_str(),
-            &order.status.as_str(),
-            &order.subscription_id.as_ref().map(SubscriptionId::as_str),
-            &order.stripe_checkout_session_id.as_ref().map(StripeSessionId::as_str),
+            &order.order_id,
+            &order.status,
+            &order.subscription_id,
+            &order.stripe_checkout_session_id,
             &now,
         ],
     )
@@ -150,7 +143,7 @@ pub async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Resul
 pub async fn interval_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Interval>> {
     let sql = "SELECT p.interval FROM subscriptions s JOIN stripe_prices p
                ON p.stripe_price_id = s.stripe_price_id WHERE s.subscription_id = $1";
-    query_opt(db, sql, &[&id.as_str()]).await?.map(|row| Interval::parse(row.get(0))).transpose()
+    query_opt(db, sql, &[&id]).await?.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
 /// Every tier that was ever ordered for this parent, with the slots of it that renew: of live
@@ -161,7 +154,6 @@ pub async fn renewing_slots(
     parent: &SubscriptionId,
     interval: Interval,
 ) -> Result<Vec<RenewingSlots>> {
-    let live = LIVE.map(Status::as_str);
     let sql = "SELECT line.tier_id,
                       coalesce(sum(least(line.additional_slots,
                       a.slot_limit)) FILTER (WHERE s.status = ANY($2)
@@ -176,11 +168,10 @@ pub async fn renewing_slots(
                AND a.tier_id = line.tier_id
                WHERE o.parent_subscription_id = $1 AND o.status = 'paid'
                GROUP BY line.tier_id ORDER BY line.tier_id";
-    let rows = query(db, sql, &[&parent.as_str(), &live.as_slice(), &interval.as_str()]).await?;
+    let rows = query(db, sql, &[&parent, &LIVE.as_slice(), &interval]).await?;
     rows.iter()
         .map(|row| {
-            let price =
-                row.get::<_, Option<&str>>("price").map(StripePriceId::parse).transpose()?;
+            let price = row.try_get("price")?;
             Ok(RenewingSlots { tier: row.get("tier_id"), slots: row.get("slots"), price })
         })
         .collect()
@@ -188,10 +179,9 @@ pub async fn renewing_slots(
 
 /// Whether any slot of a family renews.
 pub async fn renews_slots(db: &impl GenericClient, parent: &SubscriptionId) -> Result<bool> {
-    let live = LIVE.map(Status::as_str);
     let sql = "SELECT EXISTS (SELECT FROM addon_orders o JOIN subscriptions s
                ON s.subscription_id = o.subscription_id
                               WHERE o.parent_subscription_id = $1 AND o.status = 'paid'
                               AND s.status = ANY($2) AND s.stripe_subscription_id IS NULL)";
-    Ok(query_one(db, sql, &[&parent.as_str(), &live.as_slice()]).await?.get(0))
+    Ok(query_one(db, sql, &[&parent, &LIVE.as_slice()]).await?.get(0))
 }

@@ -32,7 +32,7 @@ pub async fn insert_plan_defaults(
              )
              SELECT coalesce(jsonb_agg(jsonb_build_object('tier_id', tier_id, 'slot_limit',
              slot_limit) ORDER BY tier_id), '[]') FROM added",
-        &[&tenant.as_str(), &subscription.as_str(), &plan.as_str(), &now],
+        &[&tenant, &subscription, &plan, &now],
     )
     .await?;
     Ok(row.get(0))
@@ -70,7 +70,7 @@ pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<Al
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
     };
-    Ok(query(db, sql, &[&id.as_str()]).await?.iter().map(row).collect())
+    Ok(query(db, sql, &[&id]).await?.iter().map(row).collect())
 }
 
 /// How many devices of a root's family hold each tier.
@@ -82,11 +82,7 @@ pub async fn count_devices(
                ON s.subscription_id = d.subscription_id
                WHERE (s.subscription_id = $1 OR s.parent_subscription_id = $1)
                AND d.tier_id IS NOT NULL GROUP BY d.tier_id";
-    Ok(query(db, sql, &[&root.as_str()])
-        .await?
-        .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect())
+    Ok(query(db, sql, &[&root]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// How many devices are on each member of a root's family.
@@ -99,11 +95,7 @@ pub async fn count_members(
                ON d.subscription_id = s.subscription_id
                WHERE s.subscription_id = $1 OR s.parent_subscription_id = $1
                GROUP BY s.subscription_id ORDER BY s.subscription_id";
-    query(db, sql, &[&root.as_str()])
-        .await?
-        .iter()
-        .map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1))))
-        .collect()
+    query(db, sql, &[&root]).await?.iter().map(|row| Ok((row.try_get(0)?, row.get(1)))).collect()
 }
 
 /// What a plan brings, by tier.
@@ -111,7 +103,7 @@ pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<(i
     let rows = query(
         tx,
         "SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id",
-        &[&plan.as_str()],
+        &[&plan],
     )
     .await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
@@ -132,7 +124,7 @@ pub async fn set_limit(
          SET slot_limit = excluded.slot_limit, version = a.version + 1,
          updated_at = excluded.updated_at
          WHERE a.slot_limit <> excluded.slot_limit";
-    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &tier, &slot_limit, &now]).await?;
+    execute(tx, sql, &[&tenant, &id, &tier, &slot_limit, &now]).await?;
     Ok(())
 }
 
@@ -167,7 +159,7 @@ pub async fn set_used(
     let sql = "UPDATE subscription_tier_allocations
                SET slots_used = $3::bigint, counted_by_hand = false, updated_at = $4
                WHERE subscription_id = $1 AND tier_id = $2";
-    execute(tx, sql, &[&id.as_str(), &tier, &used, &now]).await?;
+    execute(tx, sql, &[&id, &tier, &used, &now]).await?;
     Ok(())
 }
 
@@ -180,7 +172,7 @@ pub async fn set_devices(
 ) -> Result<()> {
     let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3
                WHERE subscription_id = $1";
-    execute(tx, sql, &[&id.as_str(), &devices, &now]).await?;
+    execute(tx, sql, &[&id, &devices, &now]).await?;
     Ok(())
 }
 
@@ -208,10 +200,7 @@ pub async fn differences(
     last: &SubscriptionId,
 ) -> Result<Vec<Difference>> {
     let rows = db
-        .query(
-            include_str!("differences.sql"),
-            &[&after.map_or("", SubscriptionId::as_str), &last.as_str()],
-        )
+        .query(include_str!("differences.sql"), &[&after.map_or("", SubscriptionId::as_str), &last])
         .await?;
     rows.iter()
         .map(|row| {
@@ -221,8 +210,8 @@ pub async fn differences(
                 _ => CountKind::Devices,
             };
             Ok(Difference {
-                subscription: SubscriptionId::parse(row.get("subscription_id"))?,
-                root: SubscriptionId::parse(row.get("root"))?,
+                subscription: row.try_get("subscription_id")?,
+                root: row.try_get("root")?,
                 count,
             })
         })

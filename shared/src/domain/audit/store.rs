@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use super::model::{Actor, AuditFilter, AuditRow, Entry};
 use crate::Result;
-use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute};
 
@@ -34,13 +33,13 @@ pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
         &[
             &entry.at,
             &entry.event_type,
-            &entry.tenant.map(TenantId::as_str),
-            &entry.subscription.map(SubscriptionId::as_str),
-            &entry.device.map(DeviceId::as_str),
+            &entry.tenant,
+            &entry.subscription,
+            &entry.device,
             &actor_type,
             &actor_id,
             &ip,
-            &entry.stripe_event.map(StripeEventId::as_str),
+            &entry.stripe_event,
             &entry.previous_state,
             &entry.new_state,
             &entry.details,
@@ -65,11 +64,8 @@ pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timest
         &[
             &now,
             &entries.iter().map(|entry| entry.event_type).collect::<Vec<_>>(),
-            &entries.iter().map(|entry| entry.tenant.map(TenantId::as_str)).collect::<Vec<_>>(),
-            &entries
-                .iter()
-                .map(|entry| entry.subscription.map(SubscriptionId::as_str))
-                .collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.tenant).collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.subscription).collect::<Vec<_>>(),
             &actors.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
             &actors.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.previous_state.as_ref()).collect::<Vec<_>>(),
@@ -94,11 +90,11 @@ pub async fn list(
     page: &Page<(Timestamp, i64)>,
 ) -> Result<Vec<AuditRow>> {
     let mut conditions = Conditions::default();
-    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
-    conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));
-    conditions.equal("device_id", filter.device_id.as_ref().map(ToString::to_string));
-    conditions.equal("event_type", filter.event_type.as_ref().map(|text| text.as_str().to_owned()));
-    conditions.equal("actor_id", filter.actor_id.as_ref().map(|text| text.as_str().to_owned()));
+    conditions.equal("tenant_id", filter.tenant_id.clone());
+    conditions.equal("subscription_id", filter.subscription_id.clone());
+    conditions.equal("device_id", filter.device_id.clone());
+    conditions.equal("event_type", filter.event_type.clone());
+    conditions.equal("actor_id", filter.actor_id.clone());
     if let Some(from) = filter.from {
         conditions.and("event_timestamp >= ?", from.get());
     }

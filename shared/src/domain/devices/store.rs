@@ -4,12 +4,12 @@ use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::model::{Device, DeviceFilter, DeviceStatus};
+use super::model::{Device, DeviceFilter};
 use crate::Result;
 use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
-use crate::domain::families::subscription::{LIVE, Status};
+use crate::domain::families::subscription::LIVE;
 
 const DEVICE: &str =
     "SELECT d.tenant_id, d.device_id, d.name, d.site_id, d.subscription_id, d.tier_id,
@@ -19,18 +19,15 @@ FROM devices d LEFT JOIN device_tiers t ON t.tier_id = d.tier_id";
 
 fn device(row: &Row) -> Result<Device> {
     Ok(Device {
-        tenant_id: TenantId::parse(row.get("tenant_id"))?,
-        device_id: DeviceId::parse(row.get("device_id"))?,
+        tenant_id: row.try_get("tenant_id")?,
+        device_id: row.try_get("device_id")?,
         name: row.get("name"),
         site_id: row.get("site_id"),
-        subscription_id: row
-            .get::<_, Option<&str>>("subscription_id")
-            .map(SubscriptionId::parse)
-            .transpose()?,
+        subscription_id: row.try_get("subscription_id")?,
         tier_id: row.get("tier_id"),
         tier_name: row.get("tier_name"),
         tier_display_name: row.get("tier_display_name"),
-        status: DeviceStatus::parse(row.get("status"))?,
+        status: row.try_get("status")?,
         last_seen_at: row.get("last_seen_at"),
         registered_at: row.get("registered_at"),
         decommissioned_at: row.get("decommissioned_at"),
@@ -44,13 +41,10 @@ pub async fn list(
     page: &Page<(TenantId, DeviceId)>,
 ) -> Result<Vec<Device>> {
     let mut conditions = Conditions::default();
-    conditions.equal("d.tenant_id", filter.tenant_id.as_ref().map(|id| id.as_str().to_owned()));
-    conditions.equal(
-        "d.subscription_id",
-        filter.subscription_id.as_ref().map(|id| id.as_str().to_owned()),
-    );
+    conditions.equal("d.tenant_id", filter.tenant_id.clone());
+    conditions.equal("d.subscription_id", filter.subscription_id.clone());
     conditions.equal("d.tier_id", filter.tier_id.map(|tier| tier.0.get_i32()));
-    conditions.equal("d.status", filter.status.map(|status| status.as_str().to_owned()));
+    conditions.equal("d.status", filter.status);
     if let Some((tenant, id)) = &page.after {
         conditions.and_two(
             "(d.tenant_id, d.device_id) > (?, ?)",
@@ -72,14 +66,13 @@ pub async fn on(
     id: &SubscriptionId,
     first: i64,
 ) -> Result<(i64, Vec<Device>)> {
-    let count =
-        query_one(db, "SELECT count(*) FROM devices WHERE subscription_id = $1", &[&id.as_str()])
-            .await?
-            .get(0);
+    let count = query_one(db, "SELECT count(*) FROM devices WHERE subscription_id = $1", &[&id])
+        .await?
+        .get(0);
     let rows = query(
         db,
         &format!("{DEVICE} WHERE d.subscription_id = $1 ORDER BY d.device_id LIMIT $2"),
-        &[&id.as_str(), &first],
+        &[&id, &first],
     )
     .await?;
     Ok((count, rows.iter().map(device).collect::<Result<_>>()?))
@@ -93,7 +86,7 @@ pub async fn find(
 ) -> Result<Option<Device>> {
     let sql =
         format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE'");
-    query_opt(db, &sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+    query_opt(db, &sql, &[&tenant, &id]).await?.as_ref().map(device).transpose()
 }
 
 /// The same, and nobody else changes it before this transaction ends.
@@ -106,7 +99,7 @@ pub async fn lock(
         "{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2 AND d.status = 'ACTIVE' FOR NO KEY \
          UPDATE OF d"
     );
-    query_opt(tx, &sql, &[&tenant.as_str(), &id.as_str()]).await?.as_ref().map(device).transpose()
+    query_opt(tx, &sql, &[&tenant, &id]).await?.as_ref().map(device).transpose()
 }
 
 /// Up to two tenants that have a device of this id in use.
@@ -114,10 +107,10 @@ pub async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<Tenan
     let rows = query(
         tx,
         "SELECT tenant_id FROM devices WHERE device_id = $1 AND status = 'ACTIVE' LIMIT 2",
-        &[&id.as_str()],
+        &[&id],
     )
     .await?;
-    rows.iter().map(|row| TenantId::parse(row.get(0))).collect()
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Registers a device, one that was decommissioned anew. False where one of this id is in use.
@@ -139,7 +132,7 @@ pub async fn insert(
              registered_at = excluded.registered_at, decommissioned_at = NULL,
              updated_at = excluded.updated_at
              WHERE d.status = 'DECOMMISSIONED'",
-        &[&tenant.as_str(), &id.as_str(), &name, &site, &now],
+        &[&tenant, &id, &name, &site, &now],
     )
     .await?;
     Ok(inserted == 1)
@@ -155,7 +148,7 @@ pub async fn assign(
 ) -> Result<()> {
     let sql = "UPDATE devices SET subscription_id = $3, updated_at = $4 WHERE tenant_id = $1
                AND device_id = $2";
-    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &to.as_str(), &now]).await?;
+    execute(tx, sql, &[&tenant, &id, &to, &now]).await?;
     Ok(())
 }
 
@@ -169,7 +162,7 @@ pub async fn set_tier(
 ) -> Result<()> {
     let sql =
         "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = $2";
-    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &tier, &now]).await?;
+    execute(tx, sql, &[&tenant, &id, &tier, &now]).await?;
     Ok(())
 }
 
@@ -184,7 +177,7 @@ pub async fn lock_many(
         "{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = ANY($2) AND d.status = 'ACTIVE' ORDER \
          BY d.device_id FOR NO KEY UPDATE OF d"
     );
-    query(tx, &sql, &[&tenant.as_str(), &ids]).await?.iter().map(device).collect()
+    query(tx, &sql, &[&tenant, &ids]).await?.iter().map(device).collect()
 }
 
 /// Gives locked devices a tier, or none.
@@ -200,7 +193,7 @@ pub async fn set_tiers(
         tx,
         "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1
                  AND device_id = ANY($2)",
-        &[&tenant.as_str(), &ids, &tier, &now],
+        &[&tenant, &ids, &tier, &now],
     )
     .await?;
     Ok(())
@@ -216,7 +209,7 @@ pub async fn decommission(
     let sql = "UPDATE devices SET status = 'DECOMMISSIONED', decommissioned_at = $3,
                subscription_id = NULL, tier_id = NULL, updated_at = $3
                WHERE tenant_id = $1 AND device_id = $2";
-    execute(tx, sql, &[&tenant.as_str(), &id.as_str(), &now]).await?;
+    execute(tx, sql, &[&tenant, &id, &now]).await?;
     Ok(())
 }
 
@@ -226,7 +219,6 @@ pub async fn lock_left_behind(
     tx: &Transaction<'_>,
     tenant: &TenantId,
 ) -> Result<Vec<SubscriptionId>> {
-    let live = LIVE.map(Status::as_str);
     let sql = "WITH locked AS (
                  SELECT d.subscription_id FROM devices d
                  WHERE d.tenant_id = $1 AND d.subscription_id IN (
@@ -236,8 +228,8 @@ pub async fn lock_left_behind(
                      OR r.subscription_type = 'TRIAL'))
                  ORDER BY d.device_id FOR NO KEY UPDATE OF d)
              SELECT DISTINCT subscription_id FROM locked ORDER BY subscription_id";
-    let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
-    rows.iter().map(|row| SubscriptionId::parse(row.get(0))).collect()
+    let rows = query(tx, sql, &[&tenant, &LIVE.as_slice()]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Whether the tenant has a live MAIN beside this one.
@@ -246,10 +238,9 @@ pub async fn has_other_main(
     tenant: &TenantId,
     beside: &SubscriptionId,
 ) -> Result<bool> {
-    let live = LIVE.map(Status::as_str);
     let sql = "SELECT EXISTS (SELECT FROM subscriptions WHERE tenant_id = $1
                AND subscription_type = 'MAIN' AND status = ANY($2) AND subscription_id <> $3)";
-    Ok(query_one(tx, sql, &[&tenant.as_str(), &live.as_slice(), &beside.as_str()]).await?.get(0))
+    Ok(query_one(tx, sql, &[&tenant, &LIVE.as_slice(), &beside]).await?.get(0))
 }
 
 /// Moves every device of these subscriptions to another of their tenant, and audits each; both are
@@ -281,7 +272,7 @@ pub async fn move_all(
                  jsonb_build_object('tier_id', tier_id, 'reason', 'taken over by a new MAIN')
                  FROM moved)
              SELECT count(*) FROM moved",
-        &[&from, &to.as_str(), &event.as_str(), &now],
+        &[&from, &to, &event, &now],
     )
     .await?;
     Ok(row.get(0))

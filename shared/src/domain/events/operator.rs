@@ -106,7 +106,7 @@ fn not_found() -> Error {
 
 async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<(Row, EventStatus)> {
     let row = store::lock(tx, id).await?.ok_or_else(not_found)?;
-    let status = EventStatus::parse(row.get("status"))?;
+    let status = row.try_get::<_, EventStatus>("status")?;
     if status.is_final() {
         return Err(Error::conflict(
             "event_final",

@@ -17,10 +17,8 @@ use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 
 /// What is recorded of an event, if anything.
 pub async fn status(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventStatus>> {
-    let row =
-        query_opt(db, "SELECT status FROM stripe_events WHERE event_id = $1", &[&id.as_str()])
-            .await?;
-    row.map(|row| EventStatus::parse(row.get(0))).transpose()
+    let row = query_opt(db, "SELECT status FROM stripe_events WHERE event_id = $1", &[&id]).await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
 const LOCKED_STATUS: &str = "SELECT status FROM stripe_events WHERE event_id = $1 FOR UPDATE";
@@ -48,8 +46,8 @@ pub async fn claim_alone(
     {
         return Ok(None);
     }
-    let row = query_one(tx, LOCKED_STATUS, &[&event.id.as_str()]).await?;
-    EventStatus::parse(row.get(0)).map(Some)
+    let row = query_one(tx, LOCKED_STATUS, &[&event.id]).await?;
+    Ok(Some(row.try_get(0)?))
 }
 
 /// Makes this transaction the only one of the event's customer, as `claim_alone` does, and returns
@@ -63,7 +61,7 @@ pub async fn lock_alone(tx: &Transaction<'_>, event: &Envelope) -> Result<Option
     // left it.
     let read = async { query_opt(tx, LOCKED_STATUS, &[&id]).await };
     let (_, row) = futures::future::try_join(tx.execute(&lock, &[&key]), read).await?;
-    row.map(|row| EventStatus::parse(row.get(0))).transpose()
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
 /// Records the outcome of an event, whose row may be there or not. False where another delivery has
@@ -106,20 +104,20 @@ async fn insert(
         tx,
         &sql,
         &[
-            &event.id.as_str(),
+            &event.id,
             &event.event_type,
             &event.api_version,
             &event.livemode,
             &event.created,
-            &customer.map(StripeCustomerId::as_str),
+            &customer,
             &event.object_id(),
             // Malformed ones are recorded as well: their handler says what is wrong.
             &event.subscription().ok().flatten().as_ref().map(StripeSubscriptionId::as_str),
             &(!event.slim).then(|| stored(&event.object)),
             &now,
-            &status.as_str(),
+            &status,
             &reason,
-            &tenant.map(TenantId::as_str),
+            &tenant,
         ],
     )
     .await?;
@@ -150,7 +148,7 @@ pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> R
     ensure_row(&tx, event, now).await?;
     let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2
                  WHERE event_id = $1 RETURNING lost_tries";
-    let lost: i32 = query_one(&tx, count, &[&event.id.as_str(), &now]).await?.get(0);
+    let lost: i32 = query_one(&tx, count, &[&event.id, &now]).await?.get(0);
     tx.commit().await?;
     Ok(lost)
 }
@@ -169,7 +167,7 @@ pub async fn record_transient(
         "UPDATE stripe_events SET lost_tries = 0, transient_errors = transient_errors + 1,
          last_error = $2, updated_at = $3
          WHERE event_id = $1 AND status IN ('waiting', 'failed')",
-        &[&event.id.as_str(), &error, &now],
+        &[&event.id, &error, &now],
     )
     .await?;
     tx.commit().await?;
@@ -184,9 +182,9 @@ const EVENT: &str = "e.event_id, e.event_type, e.api_version, e.livemode, e.crea
 fn event(row: &Row) -> Result<EventRow> {
     let text = |column| row.get::<_, Option<&str>>(column);
     Ok(EventRow {
-        event_id: StripeEventId::parse(row.get("event_id"))?,
+        event_id: row.try_get("event_id")?,
         event_type: row.get("event_type"),
-        status: EventStatus::parse(row.get("status"))?,
+        status: row.try_get("status")?,
         status_reason: row.get("status_reason"),
         customer_id: text("customer_id").map(StripeCustomerId::parse).transpose()?,
         tenant_id: text("tenant_id").map(TenantId::parse).transpose()?,
@@ -213,15 +211,11 @@ pub async fn list(
     page: &Page<(Timestamp, StripeEventId)>,
 ) -> Result<Vec<EventRow>> {
     let mut conditions = Conditions::default();
-    conditions.equal("e.status", filter.status.map(EventStatus::as_str));
-    conditions
-        .equal("e.event_type", filter.event_type.as_ref().map(|text| text.as_str().to_owned()));
-    conditions.equal("e.customer_id", filter.customer_id.as_ref().map(ToString::to_string));
-    conditions.equal("e.tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
-    conditions.equal(
-        "e.stripe_subscription_id",
-        filter.stripe_subscription_id.as_ref().map(ToString::to_string),
-    );
+    conditions.equal("e.status", filter.status);
+    conditions.equal("e.event_type", filter.event_type.clone());
+    conditions.equal("e.customer_id", filter.customer_id.clone());
+    conditions.equal("e.tenant_id", filter.tenant_id.clone());
+    conditions.equal("e.stripe_subscription_id", filter.stripe_subscription_id.clone());
     if let Some((at, id)) = &page.after {
         conditions.and_two("(e.recorded_at, e.event_id) < (?, ?)", *at, id.to_string());
     }
@@ -243,7 +237,7 @@ fn whole(clause: &str) -> String {
 
 /// An event with what it says; none where it is not recorded.
 pub async fn find(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventDetail>> {
-    let row = query_opt(db, &whole("WHERE e.event_id = $1"), &[&id.as_str()]).await?;
+    let row = query_opt(db, &whole("WHERE e.event_id = $1"), &[&id]).await?;
     row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
 }
 
@@ -261,7 +255,7 @@ pub async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> 
 
 /// Locks an event that a person works on; none where it is not recorded.
 pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
-    Ok(query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id.as_str()]).await?)
+    Ok(query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id]).await?)
 }
 
 /// The event as it was queued; what was queued without its object is so again.
@@ -274,7 +268,7 @@ pub fn envelope(row: &Row) -> Result<Envelope> {
         "subscription": text("stripe_subscription_id")})
     };
     Ok(Envelope {
-        id: StripeEventId::parse(row.get("event_id"))?,
+        id: row.try_get("event_id")?,
         event_type: row.get("event_type"),
         created: row.get("created_at"),
         livemode: row.get("livemode"),
@@ -302,11 +296,7 @@ pub async fn ready(
                     WHERE s.stripe_subscription_id = e.stripe_subscription_id) END
          ORDER BY e.created_at, e.event_id LIMIT $2",
     );
-    query(db, &sql, &[&customer.map(StripeCustomerId::as_str), &limit])
-        .await?
-        .iter()
-        .map(envelope)
-        .collect()
+    query(db, &sql, &[&customer, &limit]).await?.iter().map(envelope).collect()
 }
 
 /// The paid checkout that waits for this Stripe subscription to be complete.
@@ -318,14 +308,14 @@ pub async fn waiting_checkout(
         "WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed'
          AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1",
     );
-    query_opt(db, &sql, &[&id.as_str()]).await?.as_ref().map(envelope).transpose()
+    query_opt(db, &sql, &[&id]).await?.as_ref().map(envelope).transpose()
 }
 
 /// Whether an event of this Stripe subscription waits, or has come before a person.
 pub async fn is_before_somebody(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
                AND status IN ('waiting', 'failed', 'dismissed'))";
-    Ok(query_one(tx, sql, &[&id.as_str()]).await?.get(0))
+    Ok(query_one(tx, sql, &[&id]).await?.get(0))
 }
 
 /// Ends events that have waited since before `since`; those with a price of ours in them are
@@ -368,7 +358,7 @@ pub async fn count_replay(tx: &Transaction<'_>, id: &StripeEventId, now: Timesta
     execute(
         tx,
         "UPDATE stripe_events SET replays = replays + 1, updated_at = $2 WHERE event_id = $1",
-        &[&id.as_str(), &now],
+        &[&id, &now],
     )
     .await?;
     Ok(())
@@ -398,7 +388,7 @@ pub async fn finish(
         tx,
         "UPDATE stripe_events SET status = $2, status_reason = $3,
          tenant_id = coalesce($4, tenant_id), lost_tries = 0, updated_at = $5 WHERE event_id = $1",
-        &[&id.as_str(), &status.as_str(), &reason, &tenant.map(TenantId::as_str), &now],
+        &[&id, &status, &reason, &tenant, &now],
     )
     .await?;
     Ok(())
@@ -418,7 +408,7 @@ pub async fn finish_waiting_checkout(
         "UPDATE stripe_events SET status = $2, status_reason = $3,
          tenant_id = coalesce($4, tenant_id), updated_at = $5
          WHERE object_id = $1 AND status = 'waiting' AND event_type LIKE 'checkout.session.%'",
-        &[&session.as_str(), &status.as_str(), &reason, &tenant.map(TenantId::as_str), &now],
+        &[&session, &status, &reason, &tenant, &now],
     )
     .await?;
     Ok(())
@@ -430,7 +420,7 @@ pub async fn payment_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> 
         tx,
         "SELECT EXISTS (SELECT FROM stripe_events WHERE object_id = $1
          AND event_type = 'checkout.session.async_payment_failed' AND status = 'applied')",
-        &[&session.as_str()],
+        &[&session],
     )
     .await?;
     Ok(row.get(0))

@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 
 use super::family::{Allocation, Family};
 use super::rows::{COLUMNS, subscription};
-use super::subscription::{LIVE, Status, Subscription};
+use super::subscription::{LIVE, Subscription};
 use crate::Result;
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::db::{execute, prepare_keys, query, query_keys};
@@ -41,13 +41,11 @@ pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<V
 
 /// Locks every family of a tenant that could take a device: those with a live root.
 pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Family>> {
-    let live = LIVE.map(Status::as_str);
     let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
                AND parent_subscription_id IS NULL AND status = ANY($2)
                ORDER BY subscription_id FOR NO KEY UPDATE";
-    let rows = query(tx, sql, &[&tenant.as_str(), &live.as_slice()]).await?;
-    let roots =
-        rows.iter().map(|row| SubscriptionId::parse(row.get(0))).collect::<Result<Vec<_>>>()?;
+    let rows = query(tx, sql, &[&tenant, &LIVE.as_slice()]).await?;
+    let roots = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<Vec<_>>>()?;
     read(tx, &roots.iter().collect::<Vec<_>>()).await
 }
 
@@ -116,7 +114,7 @@ fn families(members: &[Row], allocations: &[Row]) -> Result<Vec<Family>> {
         .map(|row| {
             Ok(Allocation {
                 id: row.get("id"),
-                subscription: SubscriptionId::parse(row.get("subscription_id"))?,
+                subscription: row.try_get("subscription_id")?,
                 tier: row.get("tier_id"),
                 slot_limit: row.get("slot_limit"),
                 slots_used: row.get("slots_used"),
@@ -156,7 +154,7 @@ pub async fn add_devices(
 ) -> Result<()> {
     let sql = "UPDATE subscriptions SET active_device_count = active_device_count + $2,
                updated_at = $3 WHERE subscription_id = $1";
-    execute(tx, sql, &[&id.as_str(), &devices, &now]).await?;
+    execute(tx, sql, &[&id, &devices, &now]).await?;
     Ok(())
 }
 
@@ -172,7 +170,7 @@ pub async fn add_slots(
     let sql = "UPDATE subscription_tier_allocations
                SET slots_used = greatest(slots_used + $3, 0), updated_at = $4
                WHERE subscription_id = $1 AND tier_id = $2";
-    execute(tx, sql, &[&root.as_str(), &tier, &slots, &now]).await?;
+    execute(tx, sql, &[&root, &tier, &slots, &now]).await?;
     Ok(())
 }
 
@@ -189,7 +187,7 @@ pub async fn move_slot(
                SET slots_used = greatest(slots_used + CASE WHEN tier_id = $3 THEN 1
                ELSE -1 END, 0), updated_at = $4
                WHERE subscription_id = $1 AND tier_id IN ($2, $3)";
-    execute(tx, sql, &[&root.as_str(), &from, &to, &now]).await?;
+    execute(tx, sql, &[&root, &from, &to, &now]).await?;
     Ok(())
 }
 
@@ -204,8 +202,7 @@ pub async fn ensure_row(
         "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit,
          created_at, updated_at) VALUES ($1, $2, $3, 0, $4, $4)
                ON CONFLICT (subscription_id, tier_id) DO NOTHING";
-    execute(tx, sql, &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &tier, &now])
-        .await?;
+    execute(tx, sql, &[&root.tenant_id, &root.subscription_id, &tier, &now]).await?;
     Ok(())
 }
 
@@ -226,7 +223,7 @@ pub async fn recount(
          SELECT DISTINCT tenant_id, subscription_id, tier_id, 0, $2::timestamptz, $2::timestamptz
          FROM devices WHERE subscription_id = $1 AND tier_id IS NOT NULL
          ON CONFLICT (subscription_id, tier_id) DO NOTHING";
-    execute(tx, sql, &[&to.as_str(), &now]).await?;
+    execute(tx, sql, &[&to, &now]).await?;
     execute(
         tx,
         "UPDATE subscriptions s SET active_device_count = (SELECT count(*) FROM devices d

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::subscription::{LIVE, Status, Subscription, SubscriptionType};
+use super::subscription::{LIVE, Status, Subscription};
 use crate::Result;
 use crate::base::ids::{
     PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
@@ -24,30 +24,21 @@ pub const COLUMNS: &str = "s.subscription_id, s.tenant_id, s.subscription_type,
 /// Reads them.
 pub fn subscription(row: &Row) -> Result<Subscription> {
     Ok(Subscription {
-        subscription_id: SubscriptionId::parse(row.get("subscription_id"))?,
-        tenant_id: TenantId::parse(row.get("tenant_id"))?,
-        subscription_type: SubscriptionType::parse(row.get("subscription_type"))?,
-        parent_subscription_id: row
-            .get::<_, Option<&str>>("parent_subscription_id")
-            .map(SubscriptionId::parse)
-            .transpose()?,
-        status: Status::parse(row.get("status"))?,
-        plan_id: row.get::<_, Option<&str>>("plan_id").map(PlanId::parse).transpose()?,
+        subscription_id: row.try_get("subscription_id")?,
+        tenant_id: row.try_get("tenant_id")?,
+        subscription_type: row.try_get("subscription_type")?,
+        parent_subscription_id: row.try_get("parent_subscription_id")?,
+        status: row.try_get("status")?,
+        plan_id: row.try_get("plan_id")?,
         device_limit: row.get("device_limit"),
         active_device_count: row.get("active_device_count"),
         term_start: row.get("term_start"),
         term_end: row.get("term_end"),
         grace_end: row.get("grace_end"),
         description: row.get("description"),
-        stripe_subscription_id: row
-            .get::<_, Option<&str>>("stripe_subscription_id")
-            .map(StripeSubscriptionId::parse)
-            .transpose()?,
+        stripe_subscription_id: row.try_get("stripe_subscription_id")?,
         stripe_status: row.get("stripe_status"),
-        stripe_price_id: row
-            .get::<_, Option<&str>>("stripe_price_id")
-            .map(StripePriceId::parse)
-            .transpose()?,
+        stripe_price_id: row.try_get("stripe_price_id")?,
         stripe_period_end: row.get("stripe_period_end"),
         stripe_paid_until: row.get("stripe_paid_until"),
         stripe_cancel_at: row.get("stripe_cancel_at"),
@@ -79,12 +70,12 @@ pub async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
          created_by, version, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         &[
-            &new.subscription_id.as_str(),
-            &new.tenant_id.as_str(),
-            &new.subscription_type.as_str(),
-            &new.parent_subscription_id.as_ref().map(SubscriptionId::as_str),
-            &new.status.as_str(),
-            &new.plan_id.as_ref().map(PlanId::as_str),
+            &new.subscription_id,
+            &new.tenant_id,
+            &new.subscription_type,
+            &new.parent_subscription_id,
+            &new.status,
+            &new.plan_id,
             &new.device_limit,
             &new.term_start,
             &new.term_end,
@@ -110,16 +101,16 @@ pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<(
          stripe_paid_until = $19, stripe_sync = $20
          WHERE subscription_id = $1",
         &[
-            &subscription.subscription_id.as_str(),
-            &subscription.status.as_str(),
-            &subscription.plan_id.as_ref().map(PlanId::as_str),
+            &subscription.subscription_id,
+            &subscription.status,
+            &subscription.plan_id,
             &subscription.device_limit,
             &subscription.term_start,
             &subscription.term_end,
             &subscription.grace_end,
             &subscription.description,
             &subscription.stripe_status,
-            &subscription.stripe_price_id.as_ref().map(StripePriceId::as_str),
+            &subscription.stripe_price_id,
             &subscription.stripe_period_end,
             &subscription.stripe_cancel_at,
             &subscription.stripe_collection_paused,
@@ -146,10 +137,7 @@ pub async fn find_synced(
 ) -> Result<Option<Synced>> {
     let sql =
         "SELECT subscription_id, stripe_sync FROM subscriptions WHERE stripe_subscription_id = $1";
-    query_opt(db, sql, &[&id.as_str()])
-        .await?
-        .map(|row| Ok((SubscriptionId::parse(row.get(0))?, row.get(1))))
-        .transpose()
+    query_opt(db, sql, &[&id]).await?.map(|row| Ok((row.try_get(0)?, row.get(1)))).transpose()
 }
 
 /// Those of ours that these Stripe subscriptions pay for.
@@ -164,7 +152,7 @@ pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<()>
     execute(
         tx,
         "UPDATE subscriptions SET stripe_sync = stripe_sync + 1 WHERE subscription_id = $1",
-        &[&id.as_str()],
+        &[&id],
     )
     .await?;
     Ok(())
@@ -216,16 +204,16 @@ pub async fn insert_bought(
         tx,
         sql,
         &[
-            &new.tenant.as_str(),
-            &new.parent.map(SubscriptionId::as_str),
-            &new.status.as_str(),
+            &new.tenant,
+            &new.parent,
+            &new.status,
             &new.grace_end,
-            &new.plan.map(PlanId::as_str),
+            &new.plan,
             &new.device_limit,
             &new.term.0,
             &new.term.1,
-            &new.session.as_str(),
-            &id.map(StripeSubscriptionId::as_str),
+            &new.session,
+            &id,
             &word.and_then(|word| word.price).map(StripePriceId::as_str),
             &word.map(|word| word.status),
             &word.map(|word| word.period.1),
@@ -236,7 +224,7 @@ pub async fn insert_bought(
         ],
     )
     .await?;
-    Ok((SubscriptionId::parse(row.get("subscription_id"))?, row.get("state")))
+    Ok((row.try_get("subscription_id")?, row.get("state")))
 }
 
 /// The subscription that this checkout or this Stripe subscription already made, with its tenant.
@@ -249,16 +237,10 @@ pub async fn find_made_by(
         tx,
         "SELECT tenant_id, subscription_id FROM subscriptions WHERE stripe_checkout_session_id = $1
          OR stripe_subscription_id = $2 LIMIT 1",
-        &[&session.as_str(), &stripe.as_str()],
+        &[&session, &stripe],
     )
     .await?;
-    row.map(|row| {
-        Ok((
-            TenantId::parse(row.get("tenant_id"))?,
-            SubscriptionId::parse(row.get("subscription_id"))?,
-        ))
-    })
-    .transpose()
+    row.map(|row| Ok((row.try_get("tenant_id")?, row.try_get("subscription_id")?))).transpose()
 }
 
 /// A live MAIN of the same plan that the tenant has since `since`: probably bought twice.
@@ -268,17 +250,16 @@ pub async fn find_recent_twin(
     plan: &PlanId,
     since: Timestamp,
 ) -> Result<Option<SubscriptionId>> {
-    let live = LIVE.map(Status::as_str);
     let row = query_opt(
         tx,
         "SELECT subscription_id FROM subscriptions
              WHERE tenant_id = $1 AND plan_id = $2 AND subscription_type = 'MAIN'
              AND status = ANY($3) AND created_at >= $4
              ORDER BY created_at DESC LIMIT 1",
-        &[&tenant.as_str(), &plan.as_str(), &live.as_slice(), &since],
+        &[&tenant, &plan, &LIVE.as_slice(), &since],
     )
     .await?;
-    row.map(|row| SubscriptionId::parse(row.get(0))).transpose()
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
 /// The tenant's subscriptions that give access, by id. Where the tenant is locked, no other gets to
@@ -287,20 +268,12 @@ pub async fn live_subscriptions(
     tx: &Transaction<'_>,
     id: &TenantId,
 ) -> Result<Vec<(SubscriptionId, Status)>> {
-    let live = LIVE.map(Status::as_str);
     let rows = query(
         tx,
         "SELECT subscription_id, status FROM subscriptions WHERE tenant_id = $1 AND status = ANY($2)
          ORDER BY subscription_id",
-        &[&id.as_str(), &live.as_slice()],
+        &[&id, &LIVE.as_slice()],
     )
     .await?;
-    rows.iter()
-        .map(|row| {
-            Ok((
-                SubscriptionId::parse(row.get("subscription_id"))?,
-                Status::parse(row.get("status"))?,
-            ))
-        })
-        .collect()
+    rows.iter().map(|row| Ok((row.try_get("subscription_id")?, row.try_get("status")?))).collect()
 }

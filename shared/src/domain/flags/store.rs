@@ -36,14 +36,7 @@ pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Res
         "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
-        &[
-            &flag.kind,
-            &flag.tenant.map(TenantId::as_str),
-            &flag.subscription.map(SubscriptionId::as_str),
-            &flag.stripe_event.map(StripeEventId::as_str),
-            &flag.detail,
-            &now,
-        ],
+        &[&flag.kind, &flag.tenant, &flag.subscription, &flag.stripe_event, &flag.detail, &now],
     )
     .await?;
     Ok(())
@@ -57,13 +50,7 @@ pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timest
          SELECT $1, $2, $3, $4, $5
          WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1
          AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
-        &[
-            &flag.kind,
-            &flag.tenant.map(TenantId::as_str),
-            &flag.subscription.map(SubscriptionId::as_str),
-            &flag.detail,
-            &now,
-        ],
+        &[&flag.kind, &flag.tenant, &flag.subscription, &flag.detail, &now],
     )
     .await?;
     Ok(())
@@ -76,9 +63,9 @@ pub async fn list(
     page: &Page<(Timestamp, i64)>,
 ) -> Result<Vec<FlagRow>> {
     let mut conditions = Conditions::default();
-    conditions.equal("kind", filter.kind.as_ref().map(|text| text.as_str().to_owned()));
-    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
-    conditions.equal("subscription_id", filter.subscription_id.as_ref().map(ToString::to_string));
+    conditions.equal("kind", filter.kind.clone());
+    conditions.equal("tenant_id", filter.tenant_id.clone());
+    conditions.equal("subscription_id", filter.subscription_id.clone());
     if let Some(resolved) = filter.status.resolved() {
         conditions.plain(if resolved { "resolved_at IS NOT NULL" } else { "resolved_at IS NULL" });
     }

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::model::Key;
 use crate::Result;
-use crate::base::ids::TenantId;
 use crate::db::{execute, query_one, query_opt};
 
 /// Whether no other transaction works under this key. Held until the end of this one.
@@ -28,7 +27,7 @@ pub async fn find(
         "SELECT request, answer FROM idempotency_keys
              WHERE subject = $1 AND tenant_id IS NOT DISTINCT FROM $2 AND route = $3 AND key = $4
              AND created_at > $5",
-        &[&key.subject, &key.tenant.as_ref().map(TenantId::as_str), &key.route, &key.text, &since],
+        &[&key.subject, &key.tenant, &key.route, &key.text, &since],
     )
     .await?;
     Ok(row.map(|row| (row.get("request"), row.get("answer"))))
@@ -43,15 +42,7 @@ pub async fn insert(tx: &Transaction<'_>, key: &Key, answer: &Value, now: Timest
          ON CONFLICT ON CONSTRAINT idempotency_keys_scope
          DO UPDATE SET request = excluded.request, answer = excluded.answer,
          created_at = excluded.created_at",
-        &[
-            &key.subject,
-            &key.tenant.as_ref().map(TenantId::as_str),
-            &key.route,
-            &key.text,
-            &key.request,
-            &answer,
-            &now,
-        ],
+        &[&key.subject, &key.tenant, &key.route, &key.text, &key.request, &answer, &now],
     )
     .await?;
     Ok(())

@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::model::{Digest, Part, Subject};
 use crate::base::ids::SubscriptionId;
 use crate::domain::families::rows::{COLUMNS, subscription};
-use crate::domain::tenants::model::TenantStatus;
 use crate::{Error, Result};
 
 /// How many lines a part of the digest has.
@@ -31,11 +30,11 @@ pub async fn find(db: &impl GenericClient, root: &SubscriptionId) -> Result<Opti
          JOIN subscription_plans p ON p.plan_id = s.plan_id
          WHERE s.subscription_id = $1"
     );
-    let Some(row) = db.query_opt(&sql, &[&root.as_str()]).await? else { return Ok(None) };
+    let Some(row) = db.query_opt(&sql, &[&root]).await? else { return Ok(None) };
     Ok(Some(Subject {
         root: subscription(&row)?,
         company: row.get("company"),
-        tenant_status: TenantStatus::parse(row.get("tenant_status"))?,
+        tenant_status: row.try_get("tenant_status")?,
         address: row.get("address"),
         plan: row.get("plan"),
         addons: serde_json::from_value(row.get::<_, Value>("addons"))

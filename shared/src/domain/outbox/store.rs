@@ -10,8 +10,7 @@ use tokio_postgres::{Client, Row};
 
 use super::model;
 use super::model::{
-    AddonQuantity, LEASE, MailStep, StepFilter, StepKind, StepRow, StepStatus, StripeCancel,
-    StripeSync,
+    AddonQuantity, LEASE, MailStep, StepFilter, StepKind, StepRow, StripeCancel, StripeSync,
 };
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
@@ -70,7 +69,7 @@ async fn insert(
         "INSERT INTO outbox_steps (kind, tenant_id, after_step_id, dedup_key, payload,
          next_attempt_at, created_at, updated_at)
              VALUES ($1, $2, $3, $1 || ':' || $4, $5, $6, $6, $6) RETURNING step_id",
-        &[&kind, &tenant.as_str(), &after, &cause, &payload, &now],
+        &[&kind, &tenant, &after, &cause, &payload, &now],
     )
     .await?;
     Ok(row.get(0))
@@ -85,8 +84,7 @@ pub async fn insert_mails(
     mails: Vec<MailStep<'_>>,
     now: Timestamp,
 ) -> Result<HashSet<String>> {
-    let tenants: Vec<Option<&str>> =
-        mails.iter().map(|mail| mail.tenant.map(TenantId::as_str)).collect();
+    let tenants: Vec<Option<&TenantId>> = mails.iter().map(|mail| mail.tenant).collect();
     let (keys, payloads): (Vec<String>, Vec<Value>) =
         mails.into_iter().map(|mail| (mail.key, mail.payload)).unzip();
     let sql = "INSERT INTO outbox_steps (kind, tenant_id, dedup_key, payload, next_attempt_at,
@@ -176,7 +174,7 @@ async fn arm(
              SET status = 'pending', next_attempt_at = $5, claimed_until = NULL,
              claim = step.claim + 1, retried_at = $5, updated_at = $5
              WHERE step.status = ANY($6)",
-        &[&kind, &tenant.as_str(), &key, &payload, &now, &again],
+        &[&kind, &tenant, &key, &payload, &now, &again],
     )
     .await?;
     Ok(armed == 1)
@@ -209,7 +207,7 @@ pub async fn insert_addon_quantity(
          ON CONFLICT (dedup_key) DO UPDATE
          SET status = 'pending', next_attempt_at = greatest($4, step.claimed_until),
          claim = step.claim + 1, attempts = 0, retried_at = $4, updated_at = $4",
-        &[&root.tenant_id.as_str(), &root.subscription_id.as_str(), &payload, &now],
+        &[&root.tenant_id, &root.subscription_id, &payload, &now],
     )
     .await?;
     Ok(true)
@@ -221,9 +219,9 @@ const STEP: &str = "step_id, kind, tenant_id, status, attempts, next_attempt_at,
 fn step(row: &Row) -> Result<StepRow> {
     Ok(StepRow {
         step_id: row.get("step_id"),
-        kind: StepKind::parse(row.get("kind"))?,
-        tenant_id: row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?,
-        status: StepStatus::parse(row.get("status"))?,
+        kind: row.try_get("kind")?,
+        tenant_id: row.try_get("tenant_id")?,
+        status: row.try_get("status")?,
         attempts: row.get("attempts"),
         next_attempt_at: row.get("next_attempt_at"),
         last_error: row.get("last_error"),
@@ -242,9 +240,9 @@ pub async fn list(
     page: &Page<i64>,
 ) -> Result<Vec<StepRow>> {
     let mut conditions = Conditions::default();
-    conditions.equal("tenant_id", filter.tenant_id.as_ref().map(ToString::to_string));
-    conditions.equal("kind", filter.kind.map(StepKind::as_str));
-    conditions.equal("status", filter.status.map(StepStatus::as_str));
+    conditions.equal("tenant_id", filter.tenant_id.clone());
+    conditions.equal("kind", filter.kind);
+    conditions.equal("status", filter.status);
     if let Some(id) = page.after {
         conditions.and("step_id < ?", id);
     }
@@ -308,7 +306,7 @@ async fn claim_first(db: &Client, mails: bool, now: Timestamp) -> Result<Option<
     Ok(Some(Step {
         id: row.get("step_id"),
         kind: row.get("kind"),
-        tenant: row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?,
+        tenant: row.try_get("tenant_id")?,
         payload: row.get("payload"),
         before: row.get("before"),
         claim: row.get("claim"),

@@ -26,7 +26,7 @@ fn plan(row: &Row) -> Result<Plan> {
     let price = |column| row.get::<_, Option<&str>>(column).map(StripePriceId::parse).transpose();
     let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
     Ok(Plan {
-        plan_id: PlanId::parse(row.get("plan_id"))?,
+        plan_id: row.try_get("plan_id")?,
         name: row.get("name"),
         description: row.get("description"),
         device_limit: row.get("device_limit"),
@@ -58,15 +58,14 @@ pub async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<P
 
 /// The plan of this id, retired ones too: who paid for one has it.
 pub async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> {
-    let row = query_opt(db, &format!("{PLAN} WHERE p.plan_id = $1"), &[&id.as_str()]).await?;
+    let row = query_opt(db, &format!("{PLAN} WHERE p.plan_id = $1"), &[&id]).await?;
     row.as_ref().map(plan).transpose()
 }
 
 /// The same, and nobody else changes it before this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
     let row =
-        query_opt(tx, &format!("{PLAN} WHERE p.plan_id = $1 FOR UPDATE OF p"), &[&id.as_str()])
-            .await?;
+        query_opt(tx, &format!("{PLAN} WHERE p.plan_id = $1 FOR UPDATE OF p"), &[&id]).await?;
     row.as_ref().map(plan).transpose()
 }
 
@@ -80,7 +79,7 @@ pub async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (plan_id) DO NOTHING",
         &[
-            &plan.plan_id.as_str(),
+            &plan.plan_id,
             &plan.name,
             &plan.description,
             &plan.device_limit,
@@ -107,7 +106,7 @@ pub async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
          version = $10, updated_at = $11
          WHERE plan_id = $1",
         &[
-            &plan.plan_id.as_str(),
+            &plan.plan_id,
             &plan.name,
             &plan.description,
             &plan.device_limit,
@@ -133,7 +132,7 @@ pub async fn tier_defaults(db: &impl GenericClient, id: &PlanId) -> Result<Optio
              LEFT JOIN plan_tier_defaults d ON d.plan_id = p.plan_id
              LEFT JOIN device_tiers t ON t.tier_id = d.tier_id
              WHERE p.plan_id = $1 ORDER BY t.sort_order, t.tier_id",
-        &[&id.as_str()],
+        &[&id],
     )
     .await?;
     let Some(first) = rows.first() else { return Ok(None) };
@@ -178,12 +177,12 @@ pub async fn replace_tier_defaults(
 ) -> Result<()> {
     let tiers: Vec<i32> = defaults.iter().map(|entry| entry.tier_id.get_i32()).collect();
     let limits: Vec<i32> = defaults.iter().map(|entry| entry.slot_limit.get_i32()).collect();
-    execute(tx, "DELETE FROM plan_tier_defaults WHERE plan_id = $1", &[&id.as_str()]).await?;
+    execute(tx, "DELETE FROM plan_tier_defaults WHERE plan_id = $1", &[&id]).await?;
     execute(
         tx,
         "INSERT INTO plan_tier_defaults (plan_id, tier_id, slot_limit) SELECT $1, *
          FROM unnest($2::integer[], $3::integer[])",
-        &[&id.as_str(), &tiers, &limits],
+        &[&id, &tiers, &limits],
     )
     .await?;
     Ok(())
@@ -204,7 +203,7 @@ pub async fn limits(
     rows.iter()
         .map(|row| {
             let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
-            Ok((PlanId::parse(row.get("plan_id"))?, limits))
+            Ok((row.try_get("plan_id")?, limits))
         })
         .collect()
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::model::{Interval, PriceOf};
 use crate::Result;
-use crate::base::ids::{PlanId, StripePriceId};
+use crate::base::ids::StripePriceId;
 use crate::db::{execute, query_keys};
 
 /// Any number serves, as long as nothing else uses it.
@@ -42,9 +42,9 @@ pub async fn find(
         .map(|row| {
             let of = match row.get::<_, Option<i32>>("tier_id") {
                 Some(tier) => PriceOf::Tier(tier),
-                None => PriceOf::Plan(PlanId::parse(row.get("plan_id"))?),
+                None => PriceOf::Plan(row.try_get("plan_id")?),
             };
-            Ok((StripePriceId::parse(row.get("stripe_price_id"))?, of))
+            Ok((row.try_get("stripe_price_id")?, of))
         })
         .collect()
 }
@@ -62,7 +62,7 @@ pub async fn retire_others(
         "UPDATE stripe_prices SET is_current = false
          WHERE plan_id IS NOT DISTINCT FROM $1 AND tier_id IS NOT DISTINCT FROM $2 AND interval = $3
          AND is_current AND stripe_price_id IS DISTINCT FROM $4",
-        &[&plan, &tier, &interval.as_str(), &price.map(StripePriceId::as_str)],
+        &[&plan, &tier, &interval, &price],
     )
     .await?;
     Ok(())
@@ -85,7 +85,7 @@ pub async fn make_current(
              WHERE stripe_prices.plan_id IS NOT DISTINCT FROM excluded.plan_id
              AND stripe_prices.tier_id IS NOT DISTINCT FROM excluded.tier_id
                AND stripe_prices.interval = excluded.interval",
-        &[&price.as_str(), &plan, &tier, &interval.as_str(), &now],
+        &[&price, &plan, &tier, &interval, &now],
     )
     .await?;
     Ok(mapped == 1)

@@ -120,10 +120,9 @@ pub async fn count_due(db: &impl GenericClient, now: Timestamp, asked: &[&str]) 
 
 /// Subscriptions that give access: counted up to `limit`, because more make no difference.
 pub async fn count_live(db: &impl GenericClient, limit: i64) -> Result<i64> {
-    let live = LIVE.map(Status::as_str);
     let sql =
         "SELECT count(*) FROM (SELECT FROM subscriptions WHERE status = ANY($1) LIMIT $2) live";
-    Ok(db.query_one(sql, &[&live.as_slice(), &limit]).await?.get(0))
+    Ok(db.query_one(sql, &[&LIVE.as_slice(), &limit]).await?.get(0))
 }
 
 /// One of which Stripe's word is overdue.
@@ -162,11 +161,7 @@ pub async fn to_ask(
     let (instant, id) = or_beginning(after.as_ref());
     let rows = db.query(&sql, &[&now, &(now - PATIENCE), &instant, &id, &limit]).await?;
     let read = |row: &Row| {
-        let (id, tenant, stripe) = (
-            SubscriptionId::parse(row.get(1))?,
-            TenantId::parse(row.get(2))?,
-            StripeSubscriptionId::parse(row.get(3))?,
-        );
+        let (id, tenant, stripe) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         Ok(ToAsk { at: row.get(0), id, tenant, stripe })
     };
     rows.iter().map(read).collect()

@@ -18,17 +18,11 @@ pub async fn list(
     now: Timestamp,
 ) -> Result<Vec<(Subscription, String, Status)>> {
     let mut conditions = Conditions::default();
-    conditions.equal("s.tenant_id", filter.tenant_id.as_ref().map(|id| id.as_str().to_owned()));
-    conditions.equal(
-        "s.subscription_type",
-        filter.subscription_type.map(|kind| kind.as_str().to_owned()),
-    );
-    conditions.equal("s.status", filter.status.map(|status| status.as_str().to_owned()));
-    conditions.equal("s.plan_id", filter.plan_id.as_ref().map(|id| id.as_str().to_owned()));
-    conditions.equal(
-        "s.stripe_subscription_id",
-        filter.stripe_subscription_id.as_ref().map(|id| id.as_str().to_owned()),
-    );
+    conditions.equal("s.tenant_id", filter.tenant_id.clone());
+    conditions.equal("s.subscription_type", filter.subscription_type);
+    conditions.equal("s.status", filter.status);
+    conditions.equal("s.plan_id", filter.plan_id.clone());
+    conditions.equal("s.stripe_subscription_id", filter.stripe_subscription_id.clone());
     if let Some(days) = filter.expiring_days {
         conditions.and("s.status = ?", "ACTIVE".to_owned());
         conditions.and("s.term_end <= ?", now + SignedDuration::from_hours(24 * days.0.get()));
@@ -47,8 +41,6 @@ pub async fn list(
     );
     let rows = conditions.page(db, &select, "s.term_end, s.subscription_id", page).await?;
     rows.iter()
-        .map(|row| {
-            Ok((subscription(row)?, row.get("tenant_name"), Status::parse(row.get("root_status"))?))
-        })
+        .map(|row| Ok((subscription(row)?, row.get("tenant_name"), row.try_get("root_status")?)))
         .collect()
 }

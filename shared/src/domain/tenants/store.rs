@@ -44,9 +44,9 @@ FROM tenants t";
 fn tenant(row: &Row) -> Result<model::Tenant> {
     let Json(metadata): Json<Map<String, Value>> = row.get("metadata");
     Ok(model::Tenant {
-        tenant_id: TenantId::parse(row.get("tenant_id"))?,
+        tenant_id: row.try_get("tenant_id")?,
         name: row.get("name"),
-        status: TenantStatus::parse(row.get("status"))?,
+        status: row.try_get("status")?,
         legal_name: row.get("legal_name"),
         contact_email: row.get("contact_email"),
         contact_name: row.get("contact_name"),
@@ -62,10 +62,7 @@ fn tenant(row: &Row) -> Result<model::Tenant> {
         country: row.get("country"),
         data_residency_region: row.get("data_residency_region"),
         support_tier: row.get("support_tier"),
-        stripe_customer_id: row
-            .get::<_, Option<&str>>("stripe_customer_id")
-            .map(StripeCustomerId::parse)
-            .transpose()?,
+        stripe_customer_id: row.try_get("stripe_customer_id")?,
         metadata,
         version: row.get("version"),
         created_at: row.get("created_at"),
@@ -107,7 +104,7 @@ pub async fn list(
             customer,
         );
     }
-    conditions.equal("t.status", filter.status.map(TenantStatus::as_str));
+    conditions.equal("t.status", filter.status);
     if let Some(after) = &page.after {
         conditions.and("t.tenant_id > ?", after.as_str().to_owned());
     }
@@ -116,7 +113,7 @@ pub async fn list(
 
 /// The tenant of this id, deleted ones too.
 pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<model::Tenant>> {
-    let row = query_opt(db, &format!("{TENANT} WHERE t.tenant_id = $1"), &[&id.as_str()]).await?;
+    let row = query_opt(db, &format!("{TENANT} WHERE t.tenant_id = $1"), &[&id]).await?;
     row.as_ref().map(tenant).transpose()
 }
 
@@ -125,8 +122,7 @@ pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<model
 /// # Errors
 /// `tenant_not_found`.
 pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
-    let row =
-        query_opt(db, "SELECT name FROM tenants WHERE tenant_id = $1", &[&id.as_str()]).await?;
+    let row = query_opt(db, "SELECT name FROM tenants WHERE tenant_id = $1", &[&id]).await?;
     row.map(|row| row.get(0)).ok_or_else(super::model::not_found)
 }
 
@@ -136,14 +132,11 @@ pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
 /// # Errors
 /// `tenant_not_found`, `tenant_deleted`.
 pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
-    let row = query_opt(
-        tx,
-        "SELECT name, status FROM tenants WHERE tenant_id = $1 FOR SHARE",
-        &[&id.as_str()],
-    )
-    .await?;
+    let row =
+        query_opt(tx, "SELECT name, status FROM tenants WHERE tenant_id = $1 FOR SHARE", &[&id])
+            .await?;
     let row = row.ok_or_else(super::model::not_found)?;
-    if TenantStatus::parse(row.get("status"))? == TenantStatus::Deleted {
+    if row.try_get::<_, TenantStatus>("status")? == TenantStatus::Deleted {
         return Err(super::model::deleted(id));
     }
     Ok(row.get("name"))
@@ -151,9 +144,7 @@ pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
 
 /// The same as `lock`, with all that it is.
 pub async fn lock_whole(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<model::Tenant>> {
-    let row =
-        query_opt(tx, &format!("{TENANT} WHERE t.tenant_id = $1 FOR UPDATE"), &[&id.as_str()])
-            .await?;
+    let row = query_opt(tx, &format!("{TENANT} WHERE t.tenant_id = $1 FOR UPDATE"), &[&id]).await?;
     row.as_ref().map(tenant).transpose()
 }
 
@@ -167,10 +158,10 @@ pub async fn find_by_customer(
         "SELECT tenant_id FROM tenants WHERE stripe_customer_id = $1
              UNION ALL SELECT tenant_id FROM stripe_customer_aliases WHERE stripe_customer_id = $1
              LIMIT 1",
-        &[&customer.as_str()],
+        &[&customer],
     )
     .await?;
-    row.map(|row| TenantId::parse(row.get(0))).transpose()
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
 /// Inserts the tenant of a checkout under this id. False where the id is taken.
@@ -200,9 +191,9 @@ pub async fn insert_whole(tx: &Transaction<'_>, tenant: &model::Tenant) -> Resul
              $18, $19, $20, $21, $22, $23)
              ON CONFLICT (tenant_id) DO NOTHING",
         &[
-            &tenant.tenant_id.as_str(),
+            &tenant.tenant_id,
             &tenant.name,
-            &tenant.status.as_str(),
+            &tenant.status,
             &tenant.legal_name,
             &tenant.contact_email,
             &tenant.contact_name,
@@ -218,7 +209,7 @@ pub async fn insert_whole(tx: &Transaction<'_>, tenant: &model::Tenant) -> Resul
             &tenant.country,
             &tenant.data_residency_region,
             &tenant.support_tier,
-            &tenant.stripe_customer_id.as_ref().map(StripeCustomerId::as_str),
+            &tenant.stripe_customer_id,
             &Json(&tenant.metadata),
             &tenant.version,
             &tenant.created_at,
@@ -240,9 +231,9 @@ pub async fn save(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
          stripe_customer_id = $19, metadata = $20, version = $21, updated_at = $22
          WHERE tenant_id = $1",
         &[
-            &tenant.tenant_id.as_str(),
+            &tenant.tenant_id,
             &tenant.name,
-            &tenant.status.as_str(),
+            &tenant.status,
             &tenant.legal_name,
             &tenant.contact_email,
             &tenant.contact_name,
@@ -258,7 +249,7 @@ pub async fn save(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
             &tenant.country,
             &tenant.data_residency_region,
             &tenant.support_tier,
-            &tenant.stripe_customer_id.as_ref().map(StripeCustomerId::as_str),
+            &tenant.stripe_customer_id,
             &Json(&tenant.metadata),
             &tenant.version,
             &tenant.updated_at,
@@ -282,7 +273,7 @@ pub async fn lock_customers(
          FROM (SELECT stripe_customer_id FROM tenants WHERE tenant_id = $1 UNION SELECT $2::text
          ORDER BY 1) AS customers (customer)
          WHERE customer IS NOT NULL",
-        &[&id.as_str(), &customer.map(StripeCustomerId::as_str)],
+        &[&id, &customer],
     )
     .await?;
     Ok(())
@@ -299,7 +290,7 @@ pub async fn link_customer(
         tx,
         "UPDATE tenants SET stripe_customer_id = $2, version = version + 1, updated_at = $3
          WHERE tenant_id = $1 AND stripe_customer_id IS NULL",
-        &[&id.as_str(), &customer.as_str(), &now],
+        &[&id, &customer, &now],
     )
     .await?;
     Ok(())
@@ -316,7 +307,7 @@ pub async fn insert_alias(
         tx,
         "INSERT INTO stripe_customer_aliases (stripe_customer_id, tenant_id, created_at)
          VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        &[&customer.as_str(), &id.as_str(), &now],
+        &[&customer, &id, &now],
     )
     .await?;
     Ok(inserted == 1)
@@ -336,7 +327,7 @@ pub async fn save_profile(tx: &Transaction<'_>, tenant: &model::Tenant) -> Resul
         tx,
         sql,
         &[
-            &tenant.tenant_id.as_str(),
+            &tenant.tenant_id,
             &tenant.name,
             &tenant.legal_name,
             &tenant.contact_email,
@@ -368,7 +359,7 @@ pub async fn is_alias(
 ) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_customer_aliases WHERE tenant_id = $1
                AND stripe_customer_id = $2)";
-    Ok(query_one(tx, sql, &[&id.as_str(), &customer.as_str()]).await?.get(0))
+    Ok(query_one(tx, sql, &[&id, &customer]).await?.get(0))
 }
 
 /// Links the customer of this transaction's tenant, whose row is locked, where it has none. False
@@ -379,16 +370,13 @@ pub async fn link_own_customer(
     customer: &StripeCustomerId,
     now: Timestamp,
 ) -> Result<bool> {
-    if !query_one(tx, "SELECT link_stripe_customer($1)", &[&customer.as_str()])
-        .await?
-        .get::<_, bool>(0)
-    {
+    if !query_one(tx, "SELECT link_stripe_customer($1)", &[&customer]).await?.get::<_, bool>(0) {
         return Ok(false);
     }
     execute(
         tx,
         "UPDATE tenants SET version = version + 1, updated_at = $2 WHERE tenant_id = $1",
-        &[&id.as_str(), &now],
+        &[&id, &now],
     )
     .await?;
     Ok(true)

@@ -12,7 +12,7 @@ pub async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
         tx,
         "SELECT EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1
          AND event_type = 'USER_CREATED' AND details->>'user_id' = $2)",
-        &[&user.tenant_id.as_str(), &user.id],
+        &[&user.tenant_id, &user.id],
     )
     .await?;
     Ok(row.get(0))
@@ -26,7 +26,7 @@ pub async fn is_enabled(db: &impl GenericClient, user: &User) -> Result<bool> {
              WHERE tenant_id = $1 AND event_type IN ('USER_ENABLED', 'USER_DISABLED')
              AND details->>'user_id' = $2
              ORDER BY event_timestamp DESC, id DESC LIMIT 1",
-        &[&user.tenant_id.as_str(), &user.id],
+        &[&user.tenant_id, &user.id],
     )
     .await?;
     Ok(row.is_none_or(|row| row.get(0)))

@@ -3,7 +3,7 @@
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 
-use super::model::{BreakerApproval, NewBreakerApproval, RunRow, RunStatus};
+use super::model::{BreakerApproval, NewBreakerApproval, RunRow};
 use crate::Result;
 use crate::base::caller::Person;
 use crate::base::paging::Page;
@@ -25,7 +25,7 @@ pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Ve
                 started_at: row.get("started_at"),
                 as_of: row.get("as_of"),
                 requested_by: row.get("requested_by"),
-                status: RunStatus::parse(row.get("status"))?,
+                status: row.try_get("status")?,
                 counted: row.get("counted"),
                 summary: row.get("summary"),
                 finished_at: row.get("finished_at"),
@@ -51,7 +51,7 @@ pub async fn insert_approval(
                 &by.id,
                 &approval.approve_until.get(),
                 &approval.max_count.get_i32(),
-                &approval.note.as_str(),
+                &approval.note,
             ],
         )
         .await?;
