@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use shared::base::ids::TenantId;
-use shared::outside::keycloak::{Ensured, Keycloak, KeycloakUser};
+use shared::outside::keycloak::{AccountChange, Keycloak, NewAccount};
 use shared::outside::secrets::{Role, Secrets};
 use shared::process::config::{Env, KeycloakSettings};
 use tests::stack;
@@ -16,8 +16,8 @@ async fn keycloak() -> Keycloak {
     Keycloak::new(KeycloakSettings::from_env(&env).expect("settings"), secrets).expect("a client")
 }
 
-fn user(name: &str) -> KeycloakUser {
-    KeycloakUser {
+fn user(name: &str) -> NewAccount {
+    NewAccount {
         email: format!("{name}.{}@Real.example", std::process::id()),
         first_name: Some("Jane".to_owned()),
         last_name: None,
@@ -34,16 +34,16 @@ async fn real_keycloak_makes_a_user_once_with_tenant_and_role_and_keeps_it_from_
     let user = user("once");
     let (id, ensured) =
         keycloak.ensure_customer(&user, &tenant("acme"), Timestamp::MAX).await.expect("made");
-    assert_eq!(ensured, Ensured::Created);
+    assert_eq!(ensured, AccountChange::Created);
     assert_eq!(
         keycloak.ensure_customer(&user, &tenant("acme"), Timestamp::MAX).await.expect("there"),
-        (id.clone(), Ensured::Unchanged),
+        (id.clone(), AccountChange::Unchanged),
         "attribute and role were kept"
     );
     let before: Timestamp = "2026-01-01T00:00:00Z".parse().expect("an instant");
     assert_eq!(
         keycloak.ensure_customer(&user, &tenant("acme"), before).await.expect("there").1,
-        Ensured::Created,
+        AccountChange::Created,
         "made since: by a lost try"
     );
     let error = keycloak
@@ -70,7 +70,7 @@ async fn real_keycloak_asked_for_one_user_by_many_at_once_has_one() {
     };
     assert_eq!(
         keycloak.ensure_customer(&user, &TENANT, Timestamp::MAX).await.expect("complete by now"),
-        (id, Ensured::Unchanged)
+        (id, AccountChange::Unchanged)
     );
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use shared::domain::mails::model::{Digest, MailKind, Notice, Part, Subject};
+use shared::domain::mails::model::{Digest, DigestPart, MailKind, Notice, Subject};
 use shared::domain::mails::wording;
 use shared::domain::mails::wording::Content;
 use shared::domain::tenants::model::TenantStatus;
@@ -146,18 +146,18 @@ fn the_words_of_every_mail_are_reviewed() {
         );
     }
     let digest = Digest { from: at("2026-12-31T06:00:00Z"), to: at("2027-01-01T06:00:00Z") };
-    let quiet: Vec<_> = Part::ALL.iter().map(|part| (*part, 0, Vec::new())).collect();
+    let quiet: Vec<_> = DigestPart::ALL.iter().map(|part| (*part, 0, Vec::new())).collect();
     add("DIGEST of a quiet day", &wording::digest(&digest, &quiet));
     let mut busy = quiet;
     busy[0] = (
-        Part::Flags,
+        DigestPart::Flags,
         23,
         (0..20).map(|number| format!("#{number} plan_unresolved acme: no\nplan")).collect(),
     );
-    busy[3] = (Part::Graces, 1, vec!["acme SUB-2026-0001 by renewal".to_owned()]);
+    busy[3] = (DigestPart::Graces, 1, vec!["acme SUB-2026-0001 by renewal".to_owned()]);
     add("DIGEST of another", &wording::digest(&digest, &busy));
     // What is new, and needs nobody, is no call to act.
-    busy[0] = (Part::Flags, 0, Vec::new());
+    busy[0] = (DigestPart::Flags, 0, Vec::new());
     assert!(wording::digest(&digest, &busy).subject.ends_with("nothing to do"));
     tests::reviewed("tests/contract/mails.txt", &file);
 }

@@ -75,9 +75,9 @@ async fn story(world: &World, tenant: &str, killed: Option<Point>) -> Value {
         ("ingest", &event, points(Point::IngestVerified, Point::IngestQueued)),
         ("apply", &event, points(Point::ApplyBegun, Point::BatchWoken)),
         ("outbox", &event, points(Point::OutboxClaimed, Point::OutboxCommitted)),
-        ("apply", &news.to_string(), points(Point::WordRead, Point::WordCommitted)),
+        ("apply", &news.to_string(), points(Point::SnapshotRead, Point::SyncCommitted)),
     ] {
-        if points[0] == Point::WordRead {
+        if points[0] == Point::SnapshotRead {
             world.stripe.edit_subscription(&subscription, |subscription| {
                 subscription["status"] = json!("unpaid");
             });

@@ -10,7 +10,7 @@ use shared::base::ids::SubscriptionId;
 use shared::db::in_chunks;
 use shared::domain::allocations::comparison;
 use shared::domain::allocations::comparison::SLICE;
-use shared::domain::allocations::model::Counted;
+use shared::domain::allocations::model::CountCheck;
 use shared::domain::events::tidying;
 use shared::domain::idempotency;
 use tests::api::{Api, Who};
@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_mins(1);
 /// Subscriptions of the development seed.
 const SEEDED: i64 = 2;
 
-async fn correct(world: &World, after: Option<SubscriptionId>, budget: Duration) -> Counted {
+async fn correct(world: &World, after: Option<SubscriptionId>, budget: Duration) -> CountCheck {
     let applier = &world.events.applier;
     comparison::correct(&applier.db, after, budget, applier.clock.now()).await.expect("a run")
 }
@@ -161,7 +161,7 @@ async fn a_run_corrects_each_family_for_itself_within_its_time_and_leaves_what_w
     )
     .await
     .expect(201);
-    let none = Counted { compared: 4 + SEEDED, ..Counted::default() };
+    let none = CountCheck { compared: 4 + SEEDED, ..CountCheck::default() };
     assert_eq!(correct(&world, None, LONG).await, none, "nothing is wrong, and nothing is done");
     let by_hand = format!("/api/v1/operator/subscriptions/{}/tier-allocations/1", mains[2]);
     let set = api.write("PUT", &by_hand, json!({"slots_used": 9})).await.expect(200);
@@ -186,16 +186,16 @@ async fn a_run_corrects_each_family_for_itself_within_its_time_and_leaves_what_w
         .expect("drift");
     let before = world.rows("SELECT * FROM subscription_tier_allocations ORDER BY id").await;
     let start = SubscriptionId::parse("SUB-1").expect("an id");
-    let found = Counted {
+    let found = CountCheck {
         compared: 4 + SEEDED,
         slots_used_differs: 3,
         device_count_differs: 1,
         counted_by_hand: 1,
-        ..Counted::default()
+        ..CountCheck::default()
     };
     assert_eq!(
         correct(&world, Some(start.clone()), Duration::ZERO).await,
-        Counted { next: Some(start), ..found.clone() },
+        CountCheck { next: Some(start), ..found.clone() },
         "the next run begins where this one did"
     );
     assert_eq!(
@@ -203,7 +203,7 @@ async fn a_run_corrects_each_family_for_itself_within_its_time_and_leaves_what_w
         before,
         "without time nothing is changed"
     );
-    assert_eq!(correct(&world, None, LONG).await, Counted { corrected: 3, ..found });
+    assert_eq!(correct(&world, None, LONG).await, CountCheck { corrected: 3, ..found });
     let audit = corrections(&world).await;
     let expected = [
         json!({"subscription_id": mains[0], "actor_id": "renewal", "devices": [], "slots": [
@@ -216,7 +216,10 @@ async fn a_run_corrects_each_family_for_itself_within_its_time_and_leaves_what_w
             "slots": [{"tier_id": 2, "old_slots_used": 5, "actual_count": 0}]}),
     ];
     assert_eq!(audit, expected);
-    assert_eq!(correct(&world, None, LONG).await, Counted { counted_by_hand: 1, ..none.clone() });
+    assert_eq!(
+        correct(&world, None, LONG).await,
+        CountCheck { counted_by_hand: 1, ..none.clone() }
+    );
     // A person's reconciliation ends what a person set.
     let path = format!("/api/v1/operator/subscriptions/{}/reconcile-tiers", mains[2]);
     api.send(Who::Admin, "POST", &path, &[], None).await.expect(200);
@@ -252,12 +255,12 @@ async fn a_large_fleet_is_compared_in_slices_that_wrap_around() {
     let first = correct(&world, None, LONG).await;
     assert_eq!(
         first,
-        Counted {
+        CountCheck {
             compared: SLICE,
             slots_used_differs: 1,
             corrected: 1,
             next: Some(last),
-            ..Counted::default()
+            ..CountCheck::default()
         }
     );
     let used = world
@@ -273,7 +276,7 @@ async fn a_large_fleet_is_compared_in_slices_that_wrap_around() {
     );
     // The first one's lock corrected the whole family.
     let second = correct(&world, first.next, LONG).await;
-    assert_eq!(second, Counted { compared: 1, ..Counted::default() });
+    assert_eq!(second, CountCheck { compared: 1, ..CountCheck::default() });
     world
         .db
         .execute(

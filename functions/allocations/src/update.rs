@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::allocations;
-use shared::domain::allocations::model::{AllocationUpdate, Updated as UpdatedAllocation};
+use shared::domain::allocations::model::{AllocationChange, AllocationUpdate};
 use shared::http::app::App;
 use shared::http::{Admin, Body, Path, Updated};
 
@@ -16,7 +16,7 @@ use shared::http::{Admin, Body, Path, Updated};
         "tier allocations",
     operation_id = "update_allocation", request_body = AllocationUpdate,
     params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Updated<UpdatedAllocation>),
+    responses((status = 200, description = "As it is now", body = Updated<AllocationChange>),
         (status = 400, description = "`no_fields`, `counted_on_parent`"),
         (status = 404, description = "`subscription_not_found`, `allocation_not_found`"),
         (status = 412, description = "`version_changed`")))]
@@ -26,7 +26,7 @@ pub async fn update(
     Path((id, tier)): Path<(SubscriptionId, i32)>,
     if_match: IfMatch,
     Body(update): Body<AllocationUpdate>,
-) -> Result<Updated<UpdatedAllocation>> {
+) -> Result<Updated<AllocationChange>> {
     allocations::update(app.operator_db()?, &by, &id, tier, &if_match, update, app.clock().now())
         .await
         .map(Updated::ok)

@@ -61,7 +61,7 @@ pub struct Migrate {
 }
 
 impl Migrate {
-    /// Reads the settings and the secrets.
+    /// SnapshotCache the settings and the secrets.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.

@@ -28,7 +28,7 @@ pub struct Provisioning {
 }
 
 impl Provisioning {
-    /// Reads the settings and the secret.
+    /// SnapshotCache the settings and the secret.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.

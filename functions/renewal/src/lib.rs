@@ -11,7 +11,7 @@ use shared::base::clock::Clock;
 use shared::db::Db;
 use shared::domain::events::Applier;
 use shared::domain::renewals::Renewal;
-use shared::domain::renewals::model::Asked;
+use shared::domain::renewals::model::RunOptions;
 use shared::domain::renewals::summary::Summary;
 use shared::outside::aws;
 use shared::outside::queue::Queue;
@@ -85,7 +85,7 @@ impl Renewals {
     }
 }
 
-fn asked(event: Value) -> Result<Asked> {
+fn asked(event: Value) -> Result<RunOptions> {
     let read = |value: Value| {
         serde_json::from_value::<Event>(value)
             .map_err(|error| Error::malformed("malformed_event", error.to_string()))
@@ -100,7 +100,7 @@ fn asked(event: Value) -> Result<Asked> {
         text.parse::<Timestamp>()
             .map_err(|_| Error::invalid("as_of", "is no instant, such as 2027-01-01T00:00:00Z"))
     };
-    Ok(Asked {
+    Ok(RunOptions {
         dry_run: event.dry_run,
         as_of: event.as_of.map(instant).transpose()?,
         requested_by: event.requested_by,
@@ -117,12 +117,16 @@ mod tests {
     fn a_schedule_a_person_and_a_message_ask_for_a_run() {
         let schedule = json!({"version": "0", "detail-type": "Scheduled Event",
             "time": "2026-11-21T20:00:00Z", "detail": "{}"});
-        assert_eq!(asked(schedule).expect("read"), Asked::default());
+        assert_eq!(asked(schedule).expect("read"), RunOptions::default());
         let person =
             asked(json!({"as_of": "2027-01-01T00:00:00Z", "dry_run": true})).expect("read");
         assert_eq!(
             person,
-            Asked { dry_run: true, as_of: "2027-01-01T00:00:00Z".parse().ok(), requested_by: None }
+            RunOptions {
+                dry_run: true,
+                as_of: "2027-01-01T00:00:00Z".parse().ok(),
+                requested_by: None
+            }
         );
         let message =
             asked(json!({"Records": [{"body": "{\"requested_by\":\"op-1\"}"}]})).expect("read");

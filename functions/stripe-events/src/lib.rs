@@ -11,7 +11,7 @@ use shared::base::fault;
 use shared::base::fault::Point;
 use shared::db::Db;
 use shared::domain::events::model::{Envelope, EventStatus, redelivery_delay};
-use shared::domain::events::{Applier, Outcome, Reads};
+use shared::domain::events::{Applier, Outcome, SnapshotCache};
 use shared::outside::aws;
 use shared::outside::queue::Queue;
 use shared::outside::secrets::{Role, Secrets};
@@ -62,7 +62,7 @@ impl StripeEvents {
         let mut stopped_groups = HashSet::new();
         let (mut applied_count, mut failed_count) = (0, 0);
         let mut wake = false;
-        let mut reads = Reads::default();
+        let mut reads = SnapshotCache::default();
         for message in &batch.records {
             let group = attribute(message, "MessageGroupId");
             let mut rest = redelivery_delay(receives(message));
@@ -108,7 +108,7 @@ impl StripeEvents {
         response
     }
 
-    async fn apply(&self, message: &SqsMessage, reads: &mut Reads) -> Result<Outcome> {
+    async fn apply(&self, message: &SqsMessage, reads: &mut SnapshotCache) -> Result<Outcome> {
         let body = message
             .body
             .as_deref()

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use shared::Result;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::model::{Listed, NewSubscription};
+use shared::domain::subscriptions::model::{NewSubscription, SubscriptionSummary};
 use shared::http::app::App;
 use shared::http::{Admin, Created, Idempotent};
 
@@ -11,7 +11,7 @@ use shared::http::{Admin, Created, Idempotent};
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions", tag = "subscriptions",
     operation_id = "create_subscription", request_body = NewSubscription,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 201, description = "Created", body = Listed),
+    responses((status = 201, description = "Created", body = SubscriptionSummary),
         (status = 400, description = "`term_required`, `parent_required`, `parent_not_main`, \
             `parent_not_live`, `parent_ended`, `parent_of_another_tenant`"),
         (status = 404, description = "`tenant_not_found`, `plan_not_found`, `parent_not_found`"),
@@ -20,7 +20,7 @@ pub async fn create(
     State(app): State<App>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewSubscription>,
-) -> Result<Created<Listed>> {
+) -> Result<Created<SubscriptionSummary>> {
     let made = subscriptions::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
         .await?;
     Ok(Created {

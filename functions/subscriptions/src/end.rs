@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::model::{Ended, Ending};
+use shared::domain::subscriptions::model::{Ending, SubscriptionEnd};
 use shared::http::app::App;
 use shared::http::{Admin, Json, Path, Query};
 
@@ -13,7 +13,7 @@ use shared::http::{Admin, Json, Path, Query};
 #[utoipa::path(delete, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
     "subscriptions", operation_id = "end_subscription",
     params(Ending, ("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "Ended, or left to Stripe", body = Ended),
+    responses((status = 200, description = "Ended, or left to Stripe", body = SubscriptionEnd),
         (status = 404, description = "`subscription_not_found`"),
         (status = 409, description = "`devices_assigned`, `stripe_managed`"),
         (status = 412, description = "`version_changed`")))]
@@ -23,7 +23,7 @@ pub async fn end(
     Path(id): Path<SubscriptionId>,
     if_match: IfMatch,
     Query(ending): Query<Ending>,
-) -> Result<Json<Ended>> {
+) -> Result<Json<SubscriptionEnd>> {
     subscriptions::end::end(app.operator_db()?, &by, &id, &if_match, ending, app.clock().now())
         .await
         .map(Json)

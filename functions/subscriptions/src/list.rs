@@ -5,7 +5,7 @@ use serde::Serialize;
 use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::model::{Listed, SubscriptionFilter};
+use shared::domain::subscriptions::model::{SubscriptionFilter, SubscriptionSummary};
 use shared::http::app::App;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 /// A page of subscriptions.
 #[derive(Serialize, ToSchema)]
 pub struct SubscriptionList {
-    subscriptions: Vec<Listed>,
+    subscriptions: Vec<SubscriptionSummary>,
     /// How many this page has.
     count: usize,
     /// For `cursor`, where there are more.

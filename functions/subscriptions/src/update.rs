@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
-use shared::domain::subscriptions::model::{Changed, SubscriptionUpdate};
+use shared::domain::subscriptions::model::{SubscriptionChange, SubscriptionUpdate};
 use shared::http::app::App;
 use shared::http::{Admin, Body, Path, Tagged};
 
@@ -13,7 +13,7 @@ use shared::http::{Admin, Body, Path, Tagged};
 #[utoipa::path(patch, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
     "subscriptions", operation_id = "update_subscription",
     request_body = SubscriptionUpdate, params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "As it is now", body = Changed),
+    responses((status = 200, description = "As it is now", body = SubscriptionChange),
         (status = 400, description = "`no_fields`, `addon_term`"),
         (status = 404, description = "`subscription_not_found`, `plan_not_found`"),
         (status = 409, description = "`stripe_managed`, `devices_assigned`"),
@@ -24,7 +24,7 @@ pub async fn update(
     Path(id): Path<SubscriptionId>,
     if_match: IfMatch,
     Body(update): Body<SubscriptionUpdate>,
-) -> Result<Tagged<Changed>> {
+) -> Result<Tagged<SubscriptionChange>> {
     subscriptions::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
         .await
         .map(Tagged)

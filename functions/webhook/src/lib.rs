@@ -33,7 +33,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Reads the settings and the secret.
+    /// SnapshotCache the settings and the secret.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.

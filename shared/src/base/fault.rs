@@ -29,9 +29,9 @@ pub enum Point {
     OutboxPerformed,
     OutboxRecorded,
     OutboxCommitted,
-    WordRead,
-    WordApplied,
-    WordCommitted,
+    SnapshotRead,
+    SyncApplied,
+    SyncCommitted,
 }
 
 impl Point {
@@ -57,9 +57,9 @@ impl Point {
         Self::OutboxPerformed,
         Self::OutboxRecorded,
         Self::OutboxCommitted,
-        Self::WordRead,
-        Self::WordApplied,
-        Self::WordCommitted,
+        Self::SnapshotRead,
+        Self::SyncApplied,
+        Self::SyncCommitted,
     ];
 }
 

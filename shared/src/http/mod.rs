@@ -16,7 +16,7 @@ use axum::http::HeaderName;
 
 pub use self::extract::{Admin, Body, Idempotent, Operator, Path, Query};
 pub use self::frame::{run, serve};
-pub use self::reply::{Created, Json, Made, Tagged, Updated};
+pub use self::reply::{Created, CreatedPlain, Json, Tagged, Updated};
 
 /// Names a request in every answer, log line and problem.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -71,9 +71,9 @@ impl<T: Versioned + Serialize> IntoResponse for Created<T> {
 }
 
 /// 201 with what was made, where it has neither a version nor a place of its own.
-pub struct Made<T>(pub T);
+pub struct CreatedPlain<T>(pub T);
 
-impl<T: Serialize> IntoResponse for Made<T> {
+impl<T: Serialize> IntoResponse for CreatedPlain<T> {
     fn into_response(self) -> Response {
         (StatusCode::CREATED, Json(self.0)).into_response()
     }

@@ -31,7 +31,7 @@ const CLOCK_SKEW_MILLISECONDS: i64 = 60_000;
 
 /// What `ensure_customer` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ensured {
+pub enum AccountChange {
     /// No such user: made.
     Created,
     /// One that lacked tenant or role: it got them.
@@ -102,10 +102,10 @@ impl Keycloak {
     /// `Conflict` (`user_of_another_tenant`); `Upstream`.
     pub async fn ensure_customer(
         &self,
-        user: &KeycloakUser,
+        user: &NewAccount,
         tenant: &TenantId,
         since: Timestamp,
-    ) -> Result<(String, Ensured)> {
+    ) -> Result<(String, AccountChange)> {
         let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
         match found["attributes"]["tenant_id"][0].as_str() {
             Some(theirs) if theirs != tenant.as_str() => {
@@ -119,18 +119,18 @@ impl Keycloak {
                     made >= since.as_millisecond() - CLOCK_SKEW_MILLISECONDS
                 }) =>
             {
-                ensured = Ensured::Created;
+                ensured = AccountChange::Created;
             }
             Some(_) => {}
             None => {
                 let mut whole = found;
                 whole["attributes"]["tenant_id"] = json!([tenant.as_str()]);
                 self.call(Method::PUT, &format!("/users/{id}"), |call| call.json(&whole)).await?;
-                ensured = Ensured::Completed;
+                ensured = AccountChange::Completed;
             }
         }
-        if self.grant_customer_role(&id).await? && ensured == Ensured::Unchanged {
-            ensured = Ensured::Completed;
+        if self.grant_customer_role(&id).await? && ensured == AccountChange::Unchanged {
+            ensured = AccountChange::Completed;
         }
         Ok((id, ensured))
     }
@@ -142,15 +142,15 @@ impl Keycloak {
     /// `Conflict` (`user_exists`); `Invalid` where Keycloak does not take a field; `Upstream`.
     pub async fn create_customer(
         &self,
-        user: &KeycloakUser,
+        user: &NewAccount,
         tenant: &TenantId,
-    ) -> Result<(String, Ensured)> {
+    ) -> Result<(String, AccountChange)> {
         let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
         if found["attributes"]["tenant_id"][0] != tenant.as_str() {
             return Err(keycloak::user_exists());
         }
-        if self.grant_customer_role(&id).await? && ensured == Ensured::Unchanged {
-            ensured = Ensured::Completed;
+        if self.grant_customer_role(&id).await? && ensured == AccountChange::Unchanged {
+            ensured = AccountChange::Completed;
         }
         Ok((id, ensured))
     }
@@ -210,23 +210,23 @@ impl Keycloak {
     /// The user of this mail address and its id, made for the tenant where there was none.
     async fn find_or_create(
         &self,
-        user: &KeycloakUser,
+        user: &NewAccount,
         tenant: &TenantId,
-    ) -> Result<(Value, String, Ensured)> {
+    ) -> Result<(Value, String, AccountChange)> {
         let email = user.email.to_lowercase();
         let (found, ensured) = match self.find(&email).await? {
-            Some(found) => (found, Ensured::Unchanged),
+            Some(found) => (found, AccountChange::Unchanged),
             None => match self.create(user, &email, tenant).await? {
                 Some(id) => (
                     json!({"id": id, "attributes": {"tenant_id": [tenant.as_str()]}}),
-                    Ensured::Created,
+                    AccountChange::Created,
                 ),
                 // Made by another between the two calls.
                 None => (
                     self.find(&email).await?.ok_or_else(|| {
                         Error::unavailable(Service::Keycloak, "a user that exists cannot be found")
                     })?,
-                    Ensured::Unchanged,
+                    AccountChange::Unchanged,
                 ),
             },
         };
@@ -253,7 +253,7 @@ impl Keycloak {
     /// The new user's id, or none where one of that address exists.
     async fn create(
         &self,
-        user: &KeycloakUser,
+        user: &NewAccount,
         email: &str,
         tenant: &TenantId,
     ) -> Result<Option<String>> {
@@ -380,16 +380,16 @@ fn unreachable(error: reqwest::Error) -> Error {
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
-struct Refusal {
+struct ErrorBody {
     error: Option<String>,
     error_message: Option<String>,
     /// Of the user's profile, where one is to blame.
     field: Option<String>,
     /// Where several are.
-    errors: Vec<Refusal>,
+    errors: Vec<ErrorBody>,
 }
 
-impl Refusal {
+impl ErrorBody {
     /// The fields that are to blame, by our names. What was sent is not quoted.
     fn faults(&self) -> Vec<FieldFault> {
         let all = if self.errors.is_empty() { std::slice::from_ref(self) } else { &self.errors };
@@ -418,7 +418,7 @@ async fn accept(what: &str, answer: Response) -> Result<Response> {
     if status.is_success() {
         return Ok(answer);
     }
-    let said: Refusal = answer.json().await.unwrap_or_default();
+    let said: ErrorBody = answer.json().await.unwrap_or_default();
     let faults = if status == StatusCode::BAD_REQUEST { said.faults() } else { Vec::new() };
     if !faults.is_empty() {
         return Err(Error::Invalid(faults));
@@ -435,7 +435,7 @@ async fn accept(what: &str, answer: Response) -> Result<Response> {
 
 /// The user that a `keycloak_user` step makes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KeycloakUser {
+pub struct NewAccount {
     /// Mail address and user name.
     pub email: String,
     /// First name, if known.

@@ -5,14 +5,14 @@ use shared::Result;
 use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
-use shared::domain::devices::model::{Moved, OwnMove};
+use shared::domain::devices::model::{MoveResult, OwnMove};
 use shared::http::app::App;
 use shared::http::{Body, Json, Path};
 
 /// Moves a device to another of the own subscriptions; its slot moves with it
 #[utoipa::path(post, path = "/api/v1/customer/devices/{device_id}/subscription", tag =
     "own devices", operation_id = "move_own_device", request_body = OwnMove,
-    responses((status = 200, description = "It is there", body = Moved),
+    responses((status = 200, description = "It is there", body = MoveResult),
         (status = 400, description = "`subscription_not_live`, `device_limit_reached`"),
         (status = 404, description = "`device_not_found`, `subscription_not_found`"),
         (status = 409, description = "`no_free_slot`")))]
@@ -21,7 +21,7 @@ pub async fn move_device(
     caller: Customer,
     Path(id): Path<DeviceId>,
     Body(wanted): Body<OwnMove>,
-) -> Result<Json<Moved>> {
+) -> Result<Json<MoveResult>> {
     customer::move_to(app.tenant_db()?, &caller, &id, &wanted.subscription_id, app.clock().now())
         .await
         .map(Json)

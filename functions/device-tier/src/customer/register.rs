@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Device, OwnDevice};
 use shared::http::app::App;
-use shared::http::{Idempotent, Made};
+use shared::http::{CreatedPlain, Idempotent};
 
 /// Registers a device, where one more was paid for
 #[utoipa::path(post, path = "/api/v1/customer/devices", tag = "own devices", operation_id =
@@ -22,8 +22,8 @@ pub async fn register(
     State(app): State<App>,
     caller: Customer,
     Idempotent(key, new): Idempotent<OwnDevice>,
-) -> Result<Made<Device>> {
+) -> Result<CreatedPlain<Device>> {
     customer::register(app.tenant_db()?, &caller, key.as_ref(), new, app.clock().now())
         .await
-        .map(Made)
+        .map(CreatedPlain)
 }

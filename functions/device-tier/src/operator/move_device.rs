@@ -4,14 +4,14 @@ use axum::extract::State;
 use shared::Result;
 use shared::base::ids::DeviceId;
 use shared::domain::devices;
-use shared::domain::devices::model::{Move, Moved};
+use shared::domain::devices::model::{Move, MoveResult};
 use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
 
 /// Moves a device to another subscription of its tenant; its slot moves with it
 #[utoipa::path(post, path = "/api/v1/operator/devices/{device_id}/subscription", tag = "devices",
     operation_id = "move_device", request_body = Move,
-    responses((status = 200, description = "It is there", body = Moved),
+    responses((status = 200, description = "It is there", body = MoveResult),
         (status = 400,
             description = "`subscription_of_another_tenant`, `subscription_not_live`, \
                 `device_limit_reached`"),
@@ -22,7 +22,7 @@ pub async fn move_device(
     Admin(by): Admin,
     Path(id): Path<DeviceId>,
     Body(wanted): Body<Move>,
-) -> Result<Json<Moved>> {
+) -> Result<Json<MoveResult>> {
     devices::operator::move_to(app.operator_db()?, &by, &id, wanted, app.clock().now())
         .await
         .map(Json)

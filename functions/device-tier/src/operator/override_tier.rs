@@ -3,21 +3,21 @@
 use axum::extract::State;
 use shared::Result;
 use shared::domain::devices;
-use shared::domain::devices::model::{Overridden, Override};
+use shared::domain::devices::model::{Override, OverrideResult};
 use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
 
 /// Gives a device a tier, or takes it, without a look at the limits; it is counted all the same
 #[utoipa::path(put, path = "/api/v1/operator/devices/tier", tag = "devices", operation_id =
     "override_tier", request_body = Override,
-    responses((status = 200, description = "Done", body = Overridden),
+    responses((status = 200, description = "Done", body = OverrideResult),
         (status = 400, description = "`no_subscription`"),
         (status = 404, description = "`device_not_found`, `tier_not_found`")))]
 pub async fn override_tier(
     State(app): State<App>,
     Admin(by): Admin,
     Body(wanted): Body<Override>,
-) -> Result<Json<Overridden>> {
+) -> Result<Json<OverrideResult>> {
     devices::operator::override_tier(app.operator_db()?, &by, wanted, app.clock().now())
         .await
         .map(Json)

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::devices;
 use shared::domain::devices::model::{Device, NewDevice};
 use shared::http::app::App;
-use shared::http::{Admin, Idempotent, Made};
+use shared::http::{Admin, CreatedPlain, Idempotent};
 
 /// Registers a device for a tenant
 #[utoipa::path(post, path = "/api/v1/operator/devices", tag = "devices", operation_id =
@@ -19,8 +19,8 @@ pub async fn register(
     State(app): State<App>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewDevice>,
-) -> Result<Made<Device>> {
+) -> Result<CreatedPlain<Device>> {
     devices::operator::register(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
         .await
-        .map(Made)
+        .map(CreatedPlain)
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::renewals::operator;
 use shared::domain::renewals::operator::model::{BreakerApproval, NewBreakerApproval};
 use shared::http::app::App;
-use shared::http::{Admin, Idempotent, Made};
+use shared::http::{Admin, CreatedPlain, Idempotent};
 
 /// Lets so many lose access after all, until then; a later word replaces an earlier one
 #[utoipa::path(post, path = "/api/v1/operator/renewals/breaker", tag = "operations",
@@ -17,8 +17,8 @@ pub async fn approve(
     State(app): State<App>,
     Admin(by): Admin,
     Idempotent(key, approval): Idempotent<NewBreakerApproval>,
-) -> Result<Made<BreakerApproval>> {
+) -> Result<CreatedPlain<BreakerApproval>> {
     operator::approve(app.operator_db()?, &by, key.as_ref(), approval, app.clock().now())
         .await
-        .map(Made)
+        .map(CreatedPlain)
 }

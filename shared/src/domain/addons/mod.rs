@@ -64,8 +64,8 @@ pub async fn checkout(
     model::each_tier_once(&wanted.additions.0)?;
     let Till { db, now, .. } = *till;
     let (tenant, order) = match order(db, caller, key, &wanted, now).await? {
-        Ordered::Answered(first) => return Ok(first),
-        Ordered::Open(tenant, order) => (tenant, order),
+        OrderStart::Answered(first) => return Ok(first),
+        OrderStart::Open(tenant, order) => (tenant, order),
     };
     let customer = tenants::payer::customer_of(till, caller, &tenant).await?;
     let lines: Vec<_> = order
@@ -108,7 +108,7 @@ fn required<'a>(field: &str, url: Option<&'a ReturnUrl>) -> Result<&'a ReturnUrl
 }
 
 /// What a checkout begins with.
-enum Ordered {
+enum OrderStart {
     /// The key's first request was answered.
     Answered(AddonCheckout),
     /// What is to be paid.
@@ -121,11 +121,11 @@ async fn order(
     key: Option<&Key>,
     wanted: &NewAddonCheckout,
     now: Timestamp,
-) -> Result<Ordered> {
+) -> Result<OrderStart> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
-        return Ok(Ordered::Answered(first));
+        return Ok(OrderStart::Answered(first));
     }
     let tenant = Box::new(
         tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?,
@@ -138,7 +138,7 @@ async fn order(
         if !is_for(&order, wanted) {
             return Err(idempotency::used_for_another());
         }
-        return Ok(Ordered::Open(tenant, Box::new(order)));
+        return Ok(OrderStart::Open(tenant, Box::new(order)));
     }
     let order = Order {
         order_id: AddonOrderId::parse(&format!("ord_{}", idempotency::random_key()?))?,
@@ -159,7 +159,7 @@ async fn order(
     };
     audit::store::insert(&tx, &entry).await?;
     tx.commit().await?;
-    Ok(Ordered::Open(tenant, Box::new(order)))
+    Ok(OrderStart::Open(tenant, Box::new(order)))
 }
 
 fn is_for(order: &Order, wanted: &NewAddonCheckout) -> bool {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 
-use super::model::{CountKind, Counted, Slice};
+use super::model::{CountCheck, CountKind, CountSlice};
 use super::recount::count_anew;
 use super::store;
 use crate::Result;
@@ -27,12 +27,15 @@ pub const SLICE: i64 = 50_000;
 ///
 /// # Errors
 /// `Database`.
-pub async fn compare(db: &impl GenericClient, after: Option<&SubscriptionId>) -> Result<Slice> {
+pub async fn compare(
+    db: &impl GenericClient,
+    after: Option<&SubscriptionId>,
+) -> Result<CountSlice> {
     let Some((last, compared)) = store::slice_end(db, after, SLICE).await? else {
-        return Ok(Slice::default());
+        return Ok(CountSlice::default());
     };
     let differences = store::differences(db, after, &last).await?;
-    Ok(Slice { compared, differences, next: (compared == SLICE).then_some(last) })
+    Ok(CountSlice { compared, differences, next: (compared == SLICE).then_some(last) })
 }
 
 /// Compares the next slice and corrects what differs, family by family. What was seen decides
@@ -46,20 +49,20 @@ pub async fn correct(
     after: Option<SubscriptionId>,
     budget: Duration,
     now: Timestamp,
-) -> Result<Counted> {
+) -> Result<CountCheck> {
     let began = Instant::now();
     let slice = compare(&db.connection().await?, after.as_ref()).await?;
     let of = |count: CountKind| {
         i64::try_from(slice.differences.iter().filter(|it| it.count == count).count())
             .unwrap_or(i64::MAX)
     };
-    let mut counted = Counted {
+    let mut counted = CountCheck {
         compared: slice.compared,
         slots_used_differs: of(CountKind::Slots),
         device_count_differs: of(CountKind::Devices),
         counted_by_hand: of(CountKind::SlotsByHand),
         next: slice.next,
-        ..Counted::default()
+        ..CountCheck::default()
     };
     let roots: BTreeSet<&SubscriptionId> = slice
         .differences

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use self::model::{
-    AllocationList, AllocationUpdate, AllocationView, AllocationsSynced, NewAllocation, SlotLimit,
-    Updated,
+    AllocationChange, AllocationList, AllocationUpdate, AllocationView, AllocationsSynced,
+    NewAllocation, SlotLimit,
 };
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Count};
@@ -150,7 +150,7 @@ pub async fn update(
     if_match: &IfMatch,
     update: AllocationUpdate,
     now: Timestamp,
-) -> Result<Updated> {
+) -> Result<AllocationChange> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
@@ -217,7 +217,7 @@ pub async fn update(
             allocation.actual_count
         )
     });
-    Ok(Updated { changes, warning, allocation })
+    Ok(AllocationChange { changes, warning, allocation })
 }
 
 /// Removes an allocation. A root's that counts slots of its ADDONs stays, with a limit of 0.

@@ -93,7 +93,7 @@ update! {
 
 /// What a change by hand did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Updated {
+pub struct AllocationChange {
     /// By field: old and new.
     pub changes: Map<String, Value>,
     /// That the count differs from the devices.
@@ -103,7 +103,7 @@ pub struct Updated {
     pub allocation: AllocationView,
 }
 
-impl Versioned for Updated {
+impl Versioned for AllocationChange {
     fn version(&self) -> i64 {
         self.allocation.version
     }
@@ -192,7 +192,7 @@ pub enum CountKind {
 
 /// A slice of all subscriptions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Slice {
+pub struct CountSlice {
     /// How many were compared.
     pub compared: i64,
     /// What differs, by subscription.
@@ -203,7 +203,7 @@ pub struct Slice {
 
 /// What the run found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Counted {
+pub struct CountCheck {
     /// Subscriptions that were compared.
     pub compared: i64,
     /// Counts of slots that differed.

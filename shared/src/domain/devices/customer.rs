@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::model::{
-    Assignments, Device, DeviceFilter, DeviceResult, Moved, OwnDevice, TierChange, not_found,
+    Assignments, Device, DeviceFilter, DeviceResult, MoveResult, OwnDevice, TierChange, not_found,
 };
 use super::{change_tier, model, move_locked, place_for, record, store, takes_a_device};
 use crate::base::caller::Customer;
@@ -226,7 +226,7 @@ pub async fn move_to(
     id: &DeviceId,
     to: &SubscriptionId,
     now: Timestamp,
-) -> Result<Moved> {
+) -> Result<MoveResult> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
     let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;

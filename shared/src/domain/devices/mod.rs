@@ -4,17 +4,17 @@
 //! Every operation locks the device first, then its family or families (`crate::families`), then
 //! decides and counts.
 
+pub(crate) mod adoption;
 pub mod customer;
 pub mod model;
 pub mod operator;
 pub(crate) mod store;
-pub(crate) mod takeover;
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::model::{Device, Moved};
+use self::model::{Device, MoveResult};
 use crate::base::error::Refusal;
 use crate::base::fields::{Note, Text};
 use crate::base::ids::{SubscriptionId, TenantId};
@@ -91,8 +91,8 @@ async fn move_locked(
     to: &SubscriptionId,
     notes: Option<&Note>,
     now: Timestamp,
-) -> Result<Moved> {
-    let moved = Moved {
+) -> Result<MoveResult> {
+    let moved = MoveResult {
         device_id: device.device_id.clone(),
         subscription_id: to.clone(),
         previous_subscription_id: device.subscription_id.clone(),

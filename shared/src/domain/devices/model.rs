@@ -124,7 +124,7 @@ request! {
 /// What an override did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields' names")]
-pub struct Overridden {
+pub struct OverrideResult {
     /// `ok`.
     pub status: &'static str,
     pub device_id: DeviceId,
@@ -135,7 +135,7 @@ pub struct Overridden {
 /// What a move did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields' names")]
-pub struct Moved {
+pub struct MoveResult {
     pub device_id: DeviceId,
     pub subscription_id: SubscriptionId,
     pub previous_subscription_id: Option<SubscriptionId>,

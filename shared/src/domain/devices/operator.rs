@@ -4,7 +4,9 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::model::{Device, DeviceFilter, Move, Moved, NewDevice, Overridden, Override, not_found};
+use super::model::{
+    Device, DeviceFilter, Move, MoveResult, NewDevice, Override, OverrideResult, not_found,
+};
 use super::{change_tier, move_locked, place_for, record, store, takes_a_device};
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Text};
@@ -97,7 +99,7 @@ pub async fn override_tier(
     by: &Person,
     wanted: Override,
     now: Timestamp,
-) -> Result<Overridden> {
+) -> Result<OverrideResult> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let device =
@@ -111,7 +113,7 @@ pub async fn override_tier(
         ),
         None => None,
     };
-    let overridden = Overridden {
+    let overridden = OverrideResult {
         status: "ok",
         device_id: device.device_id.clone(),
         old_tier_id: device.tier_id,
@@ -154,7 +156,7 @@ pub async fn move_to(
     id: &DeviceId,
     wanted: Move,
     now: Timestamp,
-) -> Result<Moved> {
+) -> Result<MoveResult> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let tenant = match wanted.tenant_id {

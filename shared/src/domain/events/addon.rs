@@ -5,7 +5,7 @@ use serde_json::json;
 use super::checkout::{Provisioning, Verdict, first_status};
 use super::model::EventStatus;
 use super::resolve::resolve;
-use super::snapshot::News;
+use super::snapshot::Snapshot;
 use super::stripe_state::grace_end;
 use crate::base::fault;
 use crate::base::fault::Point;
@@ -23,9 +23,9 @@ impl Provisioning<'_> {
     /// A paid checkout that names a parent: of an order of ours, else with a Stripe subscription of
     /// its own.
     pub(super) async fn addon(&self) -> Result<Verdict> {
-        match (self.metadata("addon_order_id"), &self.checkout.news) {
+        match (self.metadata("addon_order_id"), &self.checkout.snapshot) {
             (Some(order), _) => self.ordered(&order).await,
-            (None, Some(news)) => self.with_its_own(news).await,
+            (None, Some(snapshot)) => self.with_its_own(snapshot).await,
             (None, None) => Err(unknown_order("none")),
         }
     }
@@ -93,11 +93,11 @@ impl Provisioning<'_> {
 
     /// An ADDON that Stripe charges for by itself: it follows its own Stripe subscription, never
     /// beyond its parent's term.
-    async fn with_its_own(&self, news: &News) -> Result<Verdict> {
-        let Some(status) = first_status(&news.subscription.status)? else {
+    async fn with_its_own(&self, snapshot: &Snapshot) -> Result<Verdict> {
+        let Some(status) = first_status(&snapshot.subscription.status)? else {
             return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
         };
-        let stripe = StripeSubscriptionId::parse(&news.subscription.id)?;
+        let stripe = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
         if let Some((tenant, _)) =
             families::rows::find_made_by(self.tx, &self.checkout.id, &stripe).await?
         {
@@ -109,12 +109,12 @@ impl Provisioning<'_> {
         let named = self.metadata("parent_subscription_id").unwrap_or_default();
         let parent = SubscriptionId::parse(&named).map_err(|_| unknown_parent(&named))?;
         let bought =
-            resolve(self.tx, &news.subscription, self.metadata("plan_id").as_deref()).await?;
-        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
+            resolve(self.tx, &snapshot.subscription, self.metadata("plan_id").as_deref()).await?;
+        let state = snapshot.state(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
         let (tenant, _) = self.tenant_of_addon().await?;
         let family = self.parent(&parent, &tenant).await?;
         not_ended(&family)?;
-        let paid = word.paid_term.unwrap_or(word.period);
+        let paid = state.paid_term.unwrap_or(state.period);
         // Where it has renewed and the parent has not, it is over with the parent's term, and goes
         // on when that does.
         let start = if paid.0 < family.root.term_end { paid.0 } else { family.root.term_start };
@@ -126,11 +126,11 @@ impl Provisioning<'_> {
             tenant: &tenant,
             parent: Some(&family.root.subscription_id),
             status,
-            grace_end: grace_end(status, word.unpaid_since),
+            grace_end: grace_end(status, state.unpaid_since),
             plan: of_plan.map(|plan| &plan.plan_id),
             device_limit: of_plan.map_or_else(|| bought.devices(), |plan| plan.device_limit),
             term,
-            stripe: Some((&stripe, &word)),
+            stripe: Some((&stripe, &state)),
             session: &self.checkout.id,
         };
         let slots = match of_plan {

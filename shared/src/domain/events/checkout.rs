@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::model::{Envelope, EventStatus};
 use super::resolve::resolve;
-use super::snapshot::News;
-use super::stripe_state::{Meaning, grace_end, meaning};
+use super::snapshot::Snapshot;
+use super::stripe_state::{StatusMapping, grace_end, map_status};
 use super::{Applier, Outcome, store};
 use crate::base::fault::Point;
 use crate::base::ids::{
@@ -32,7 +32,7 @@ const TWIN_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 pub(super) struct Checkout {
     pub(super) id: StripeSessionId,
     pub(super) session: CheckoutSession,
-    pub(super) news: Option<News>,
+    pub(super) snapshot: Option<Snapshot>,
     pub(super) customer: Option<StripeCustomerId>,
     /// The session's, over the subscription's.
     metadata: Metadata,
@@ -46,7 +46,7 @@ pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
     let tx = db.transaction().await?;
-    if let Some(status) = store::claim_alone(&tx, event, checkout.customer.as_ref(), now)
+    if let Some(status) = store::claim_for_customer(&tx, event, checkout.customer.as_ref(), now)
         .await?
         .filter(|status| status.is_final())
     {
@@ -85,11 +85,11 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
     let id = StripeSessionId::parse(id)?;
     applier.pace().await?;
     let session = applier.stripe.checkout_session(&id).await?;
-    let news = match session.subscription()? {
-        Some(id) => Some(applier.news(&id).await?),
+    let snapshot = match session.subscription()? {
+        Some(id) => Some(applier.read_snapshot(&id).await?),
         None => None,
     };
-    let subscription = news.as_ref().map(|news| &news.subscription);
+    let subscription = snapshot.as_ref().map(|snapshot| &snapshot.subscription);
     let of_subscription = subscription.map(Subscription::customer).transpose()?.flatten();
     let customer = session.customer()?.or(of_subscription).or_else(|| event.customer());
     let mut metadata =
@@ -102,7 +102,7 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
             .filter(|(_, value)| !value.trim().is_empty())
             .map(|(key, value)| (key.clone(), value.clone())),
     );
-    Ok(Checkout { id, session, news, customer, metadata })
+    Ok(Checkout { id, session, snapshot, customer, metadata })
 }
 
 /// What becomes of the event.
@@ -161,17 +161,17 @@ impl Provisioning<'_> {
         if self.metadata("parent_subscription_id").is_some() {
             return self.addon().await;
         }
-        let Some(news) = &self.checkout.news else {
+        let Some(snapshot) = &self.checkout.snapshot else {
             return Err(Error::conflict(
                 "no_subscription",
                 "the paid checkout has no Stripe subscription, so the term that was bought is \
                  unknown",
             ));
         };
-        let Some(status) = first_status(&news.subscription.status)? else {
+        let Some(status) = first_status(&snapshot.subscription.status)? else {
             return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
         };
-        let stripe_subscription = StripeSubscriptionId::parse(&news.subscription.id)?;
+        let stripe_subscription = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
         if let Some((tenant, _)) =
             families::rows::find_made_by(self.tx, &self.checkout.id, &stripe_subscription).await?
         {
@@ -182,8 +182,8 @@ impl Provisioning<'_> {
         }
 
         let bought =
-            resolve(self.tx, &news.subscription, self.metadata("plan_id").as_deref()).await?;
-        let word = news.word(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
+            resolve(self.tx, &snapshot.subscription, self.metadata("plan_id").as_deref()).await?;
+        let state = snapshot.state(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
         let (tenant, is_new) = self.tenant().await?;
         fault::point(Point::ApplyTenantInserted);
         let twin = match &bought.plan {
@@ -202,11 +202,11 @@ impl Provisioning<'_> {
             tenant: &tenant,
             parent: None,
             status,
-            grace_end: grace_end(status, word.unpaid_since),
+            grace_end: grace_end(status, state.unpaid_since),
             plan: bought.plan.as_ref().map(|plan| &plan.plan_id),
             device_limit: bought.plan.as_ref().map_or(0, |plan| plan.device_limit),
-            term: word.paid_term.unwrap_or(word.period),
-            stripe: Some((&stripe_subscription, &word)),
+            term: state.paid_term.unwrap_or(state.period),
+            stripe: Some((&stripe_subscription, &state)),
             session: &self.checkout.id,
         };
         let (id, state) = families::rows::insert_bought(self.tx, &new, self.now).await?;
@@ -215,7 +215,7 @@ impl Provisioning<'_> {
         self.slots(&tenant, &id, bought.plan.as_ref()).await?;
         fault::point(Point::ApplySlotsInserted);
         if status.is_live() && !is_new {
-            devices::takeover::take_over(self.tx, &tenant, &id, &self.event.id, self.now).await?;
+            devices::adoption::adopt(self.tx, &tenant, &id, &self.event.id, self.now).await?;
         }
         if let Some(twin) = twin {
             let detail =
@@ -257,9 +257,9 @@ impl Provisioning<'_> {
 
     fn prices(&self) -> Result<Vec<StripePriceId>> {
         self.checkout
-            .news
+            .snapshot
             .iter()
-            .flat_map(|news| &news.subscription.items.data)
+            .flat_map(|snapshot| &snapshot.subscription.items.data)
             .map(Item::price)
             .collect()
     }
@@ -441,7 +441,7 @@ impl Provisioning<'_> {
             .await?;
             return Ok(false);
         };
-        let user = keycloak::KeycloakUser {
+        let user = keycloak::NewAccount {
             email,
             first_name: self.metadata("admin_first_name"),
             last_name: self.metadata("admin_last_name"),
@@ -497,10 +497,10 @@ impl Provisioning<'_> {
 
 /// The status of a first row; none while there is to be no row.
 pub(super) fn first_status(stripe: &str) -> Result<Option<Status>> {
-    match meaning(stripe, None) {
-        Meaning::Status(status) => Ok(Some(status)),
-        Meaning::Keep => Ok(None),
-        Meaning::Unknown => Err(Error::conflict(
+    match map_status(stripe, None) {
+        StatusMapping::Status(status) => Ok(Some(status)),
+        StatusMapping::Keep => Ok(None),
+        StatusMapping::Unknown => Err(Error::conflict(
             "unknown_stripe_status",
             format!("Stripe subscription status {stripe:?} is unknown"),
         )),

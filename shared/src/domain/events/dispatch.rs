@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::model::{Envelope, EventStatus, GIVE_UP_RECEIVES, MAX_LOST_TRIES};
-use super::snapshot::Reads;
+use super::model::{Envelope, EventStatus, MAX_CRASHED_ATTEMPTS, MAX_RECEIVES};
+use super::snapshot::SnapshotCache;
 use super::{Applier, Outcome, RECORD_BUDGET, checkout, notices, store};
 use crate::base::fault;
 use crate::base::fault::Point;
@@ -26,7 +26,7 @@ impl Applier {
         &self,
         event: &Envelope,
         receives: u32,
-        reads: &mut Reads,
+        reads: &mut SnapshotCache,
     ) -> Result<Outcome> {
         let error = match self
             .db
@@ -36,7 +36,7 @@ impl Applier {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
-        if !error.is_transient() || receives >= GIVE_UP_RECEIVES {
+        if !error.is_transient() || receives >= MAX_RECEIVES {
             return self.db.bounded(RECORD_BUDGET, self.record_failure(event, &error)).await;
         }
         // A word that the consumer lives. Where the database is what is away, nothing can be noted,
@@ -54,7 +54,7 @@ impl Applier {
         &self,
         event: &Envelope,
         receives: u32,
-        reads: &mut Reads,
+        reads: &mut SnapshotCache,
     ) -> Result<Outcome> {
         let is_word = event.event_type.starts_with("customer.subscription.")
             || event.event_type.starts_with("invoice.");
@@ -73,11 +73,12 @@ impl Applier {
                 return Ok(Outcome::quiet(status));
             }
             if receives > 1
-                && store::begin_again(&mut db, event, self.clock.now()).await? > MAX_LOST_TRIES
+                && store::count_attempt(&mut db, event, self.clock.now()).await?
+                    > MAX_CRASHED_ATTEMPTS
             {
                 return Err(Error::conflict(
                     "consumer_dies",
-                    format!("{MAX_LOST_TRIES} tries came to no word: their consumer died"),
+                    format!("{MAX_CRASHED_ATTEMPTS} tries came to no word: their consumer died"),
                 ));
             }
             seen
@@ -94,7 +95,7 @@ impl Applier {
             | "checkout.session.async_payment_failed"
             | "checkout.session.expired" => checkout::apply(self, event).await,
             kind if is_word => match subscription? {
-                Some(id) => self.apply_word(event, &id, seen, reads).await,
+                Some(id) => self.sync_subscription(event, &id, seen, reads).await,
                 None if kind.starts_with("invoice.") => {
                     self.record(event, EventStatus::Ignored, "an invoice of no subscription", None)
                         .await

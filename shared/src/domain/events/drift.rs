@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::subscription::Cause;
-use super::{Applier, Reads, store};
+use super::{Applier, SnapshotCache, store};
 use crate::Result;
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
 use crate::domain::families::subscription::Status;
@@ -19,7 +19,7 @@ const ARRIVAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// A page that was compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Compared {
+pub struct DriftPage {
     /// Those of the page that we have and nobody holds.
     pub compared: u32,
     /// Those that differed, and were repaired.
@@ -38,12 +38,12 @@ impl Applier {
     ///
     /// # Errors
     /// `Upstream`, `Database`.
-    pub async fn compare(&self, after: Option<&StripeSubscriptionId>) -> Result<Compared> {
+    pub async fn compare(&self, after: Option<&StripeSubscriptionId>) -> Result<DriftPage> {
         self.pace().await?;
         let page = self.stripe.subscriptions(after).await?;
         let ids: Vec<&str> = page.data.iter().map(|listed| listed.id.as_str()).collect();
         let ours = families::rows::find_paid_by(&self.db.connection().await?, &ids).await?;
-        let (mut compared, mut unknown) = (Compared::default(), Vec::new());
+        let (mut compared, mut unknown) = (DriftPage::default(), Vec::new());
         for listed in &page.data {
             let Some(own) = ours.iter().find(|own| {
                 own.stripe_subscription_id.as_ref().is_some_and(|id| id.as_str() == listed.id)
@@ -59,10 +59,10 @@ impl Applier {
                 continue;
             }
             match self
-                .follow_stripe(
+                .sync_with_stripe(
                     &StripeSubscriptionId::parse(&listed.id)?,
                     Cause::Drift,
-                    &mut Reads::default(),
+                    &mut SnapshotCache::default(),
                 )
                 .await
             {
@@ -111,7 +111,7 @@ impl Applier {
         pays.dedup_by(|one, other| one.0 == other.0);
         let mut told = 0;
         for (id, _) in &pays {
-            if store::is_before_somebody(&tx, id).await? {
+            if store::has_open_event(&tx, id).await? {
                 continue;
             }
             let detail = format!(

@@ -25,9 +25,9 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::drift::Compared;
+pub use self::drift::DriftPage;
 use self::model::{Envelope, EventStatus};
-pub use self::snapshot::Reads;
+pub use self::snapshot::SnapshotCache;
 use crate::base::clock::Clock;
 use crate::db::Db;
 use crate::domain::flags;

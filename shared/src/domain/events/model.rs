@@ -45,12 +45,12 @@ pub const QUEUE_LIMIT_BYTES: usize = 200 * 1024;
 
 /// How many tries may come to no word before the event is recorded as failed, so that its group
 /// goes on.
-pub const MAX_LOST_TRIES: i32 = 5;
+pub const MAX_CRASHED_ATTEMPTS: i32 = 5;
 
 /// From which receive on an error that should have passed is recorded as failed: more than a day of
 /// tries, and before the queue's own 150 would send the message to the dead-letter queue, which is
 /// for what could not even be recorded.
-pub const GIVE_UP_RECEIVES: u32 = 120;
+pub const MAX_RECEIVES: u32 = 120;
 
 /// How long a message rests after its nth receive failed: 1 minute, doubled each time, at most 15.
 #[must_use]
@@ -440,7 +440,7 @@ mod tests {
             .map(|receives| redelivery_delay(receives).as_secs() / 60)
             .collect();
         assert_eq!(minutes, [1, 1, 2, 4, 8, 15, 15, 15]);
-        let total: Duration = (1..GIVE_UP_RECEIVES).map(redelivery_delay).sum();
+        let total: Duration = (1..MAX_RECEIVES).map(redelivery_delay).sum();
         assert!(total > Duration::from_hours(24), "{total:?}");
     }
 

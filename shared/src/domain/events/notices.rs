@@ -64,7 +64,7 @@ pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
     let tx = db.transaction().await?;
-    if let Some(status) = store::claim_alone(&tx, event, Some(&customer), now)
+    if let Some(status) = store::claim_for_customer(&tx, event, Some(&customer), now)
         .await?
         .filter(|status| status.is_final())
     {

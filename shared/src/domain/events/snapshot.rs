@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::stripe_state::Word;
+use super::stripe_state::StripeState;
 use super::{Applier, pace};
 use crate::Result;
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
@@ -14,7 +14,7 @@ use crate::outside::stripe::{Invoice, Item, Subscription};
 
 /// A Stripe subscription as it was read.
 #[derive(Debug, Clone)]
-pub(super) struct News {
+pub(super) struct Snapshot {
     pub subscription: Subscription,
     /// Whether it is active or trialing, and its present period is paid, or not due yet.
     is_paid: bool,
@@ -25,16 +25,16 @@ pub(super) struct News {
     paid_term: Option<(Timestamp, Timestamp)>,
 }
 
-impl News {
+impl Snapshot {
     /// The word that this is for a subscription with these items' prices resolved.
-    pub fn word<'a>(
+    pub fn state<'a>(
         &'a self,
         item: &Item,
         price: Option<&'a StripePriceId>,
         plan: Option<&'a Plan>,
-    ) -> Result<Word<'a>> {
+    ) -> Result<StripeState<'a>> {
         let period = self.subscription.period(item)?;
-        Ok(Word {
+        Ok(StripeState {
             status: &self.subscription.status,
             period,
             paid_term: if self.is_paid { Some(period) } else { self.paid_term },
@@ -53,17 +53,17 @@ impl News {
 /// What a batch has read of Stripe. All of its events happened before their delivery, and so before
 /// any read that came after it.
 #[derive(Default)]
-pub struct Reads(HashMap<StripeSubscriptionId, (i64, News)>);
+pub struct SnapshotCache(HashMap<StripeSubscriptionId, (i64, Snapshot)>);
 
-impl Reads {
+impl SnapshotCache {
     /// What was read, if nobody else has applied a word of it since.
-    pub(super) fn of(&self, id: &StripeSubscriptionId, sync: i64) -> Option<News> {
-        self.0.get(id).filter(|(seen, _)| *seen == sync).map(|(_, news)| news.clone())
+    pub(super) fn of(&self, id: &StripeSubscriptionId, sync: i64) -> Option<Snapshot> {
+        self.0.get(id).filter(|(seen, _)| *seen == sync).map(|(_, snapshot)| snapshot.clone())
     }
 
     /// Keeps what was read, or applied, when `sync` words had been applied.
-    pub(super) fn keep(&mut self, id: &StripeSubscriptionId, sync: i64, news: News) {
-        self.0.insert(id.clone(), (sync, news));
+    pub(super) fn keep(&mut self, id: &StripeSubscriptionId, sync: i64, snapshot: Snapshot) {
+        self.0.insert(id.clone(), (sync, snapshot));
     }
 }
 
@@ -74,14 +74,19 @@ impl Applier {
     }
 
     /// Reads a subscription; and its invoices, where the present period is not what was paid for.
-    pub(super) async fn news(&self, id: &StripeSubscriptionId) -> Result<News> {
+    pub(super) async fn read_snapshot(&self, id: &StripeSubscriptionId) -> Result<Snapshot> {
         self.pace().await?;
         let subscription = self.stripe.subscription(id).await?;
         let now = self.clock.now();
         if matches!(subscription.status.as_str(), "active" | "trialing")
             && subscription.is_settled(now)?
         {
-            return Ok(News { subscription, is_paid: true, unpaid_since: None, paid_term: None });
+            return Ok(Snapshot {
+                subscription,
+                is_paid: true,
+                unpaid_since: None,
+                paid_term: None,
+            });
         }
         self.pace().await?;
         let invoices = self.stripe.invoices(id).await?;
@@ -91,6 +96,6 @@ impl Applier {
         let unpaid_since = open.filter_map(Invoice::unpaid_since).min();
         let paid_term =
             invoices.iter().filter(|invoice| invoice.is_settled(now)).find_map(Invoice::term);
-        Ok(News { subscription, is_paid: false, unpaid_since, paid_term })
+        Ok(Snapshot { subscription, is_paid: false, unpaid_since, paid_term })
     }
 }

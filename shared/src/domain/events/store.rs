@@ -30,7 +30,7 @@ const LOCKED_STATUS: &str = "SELECT status FROM stripe_events WHERE event_id = $
 /// It makes this transaction the only one that applies events of this customer, whoever else does
 /// so (queue, replay, backfill): what the rules find out about a customer who has no row yet stays
 /// true until the commit.
-pub async fn claim_alone(
+pub async fn claim_for_customer(
     tx: &Transaction<'_>,
     event: &Envelope,
     customer: Option<&StripeCustomerId>,
@@ -50,10 +50,10 @@ pub async fn claim_alone(
     Ok(Some(row.try_get(0)?))
 }
 
-/// Makes this transaction the only one of the event's customer, as `claim_alone` does, and returns
+/// Makes this transaction the only one of the event's customer, as `claim_for_customer` does, and returns
 /// what is recorded of the event. The row of a new one is left to `record`: written once and not
 /// twice, to each of its indexes.
-pub async fn lock_alone(tx: &Transaction<'_>, event: &Envelope) -> Result<Option<EventStatus>> {
+pub async fn lock_customer(tx: &Transaction<'_>, event: &Envelope) -> Result<Option<EventStatus>> {
     let lock = tx.prepare_cached("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").await?;
     let (customer, id) = (event.customer(), event.id.as_str());
     let key = customer.as_ref().map_or(id, StripeCustomerId::as_str);
@@ -143,7 +143,7 @@ async fn ensure_row(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> R
 /// this one included.
 ///
 /// A commit of its own, before the try: a consumer that dies cannot note it after.
-pub async fn begin_again(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
+pub async fn count_attempt(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
     let tx = db.transaction().await?;
     ensure_row(&tx, event, now).await?;
     let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2
@@ -312,7 +312,7 @@ pub async fn waiting_checkout(
 }
 
 /// Whether an event of this Stripe subscription waits, or has come before a person.
-pub async fn is_before_somebody(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
+pub async fn has_open_event(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
                AND status IN ('waiting', 'failed', 'dismissed'))";
     Ok(query_one(tx, sql, &[&id]).await?.get(0))

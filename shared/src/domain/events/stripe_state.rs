@@ -12,7 +12,7 @@ use crate::domain::plans::model::Plan;
 
 /// What a status of Stripe's means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub enum StatusMapping {
     /// This status of ours.
     Status(Status),
     /// Ours stays; where there is none, none is made.
@@ -24,20 +24,20 @@ pub enum Meaning {
 /// The one map of statuses (docs/events.md, "Status"). `ours` is none before the first row.
 /// Reviewed as a table in `status_machine.txt`.
 #[must_use]
-pub fn meaning(stripe: &str, ours: Option<Status>) -> Meaning {
+pub fn map_status(stripe: &str, ours: Option<Status>) -> StatusMapping {
     match (stripe, ours) {
-        ("active", _) => Meaning::Status(Status::Active),
-        ("trialing", _) => Meaning::Status(Status::Trial),
+        ("active", _) => StatusMapping::Status(Status::Active),
+        ("trialing", _) => StatusMapping::Status(Status::Trial),
         // Grace is given once: who has used it up pays first.
         ("past_due", Some(Status::Suspended | Status::Expired)) | ("incomplete", _) => {
-            Meaning::Keep
+            StatusMapping::Keep
         }
         ("past_due", None | Some(Status::Trial | Status::Active | Status::Grace)) => {
-            Meaning::Status(Status::Grace)
+            StatusMapping::Status(Status::Grace)
         }
-        ("unpaid" | "paused", _) => Meaning::Status(Status::Suspended),
-        ("canceled" | "incomplete_expired", _) => Meaning::Status(Status::Expired),
-        _ => Meaning::Unknown,
+        ("unpaid" | "paused", _) => StatusMapping::Status(Status::Suspended),
+        ("canceled" | "incomplete_expired", _) => StatusMapping::Status(Status::Expired),
+        _ => StatusMapping::Unknown,
     }
 }
 
@@ -49,7 +49,7 @@ pub fn grace_end(status: Status, unpaid_since: Timestamp) -> Option<Timestamp> {
 
 /// Stripe's present word of a subscription.
 #[derive(Debug, Clone)]
-pub struct Word<'a> {
+pub struct StripeState<'a> {
     /// As Stripe spells it.
     pub status: &'a str,
     /// The present period of the plan's item, `[start, end)`, UTC.
@@ -71,7 +71,7 @@ pub struct Word<'a> {
     pub slots: Option<i32>,
 }
 
-impl Word<'_> {
+impl StripeState<'_> {
     /// The subscription as the word makes it, version and counts untouched. Under a hold only what
     /// Stripe says is kept beside ours. `root_end` is the end of an ADDON's parent.
     #[must_use]
@@ -88,7 +88,7 @@ impl Word<'_> {
         if before.hold_reason.is_some() {
             return after;
         }
-        if let Meaning::Status(status) = meaning(self.status, Some(before.status)) {
+        if let StatusMapping::Status(status) = map_status(self.status, Some(before.status)) {
             after.status = status;
             // Set once for each delinquency: no later news of it makes it longer.
             after.grace_end = before
@@ -156,10 +156,10 @@ mod tests {
         ];
         for stripe in STRIPE {
             for ours in [None].into_iter().chain(Status::ALL.iter().copied().map(Some)) {
-                let after = match meaning(stripe, ours) {
-                    Meaning::Status(status) => status.as_str(),
-                    Meaning::Keep => "(stays)",
-                    Meaning::Unknown => "(stays, flagged)",
+                let after = match map_status(stripe, ours) {
+                    StatusMapping::Status(status) => status.as_str(),
+                    StatusMapping::Keep => "(stays)",
+                    StatusMapping::Unknown => "(stays, flagged)",
                 };
                 table.push(format!(
                     "{stripe:<20} {:<9} → {after}",

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::model::{Envelope, EventStatus};
 use super::resolve::{Resolved, resolve};
-use super::snapshot::{News, Reads};
-use super::stripe_state::{Meaning, Word, meaning};
+use super::snapshot::{Snapshot, SnapshotCache};
+use super::stripe_state::{StatusMapping, StripeState, map_status};
 use super::{Applier, Outcome, checkout, store, stripe_state};
 use crate::base::error::Service;
 use crate::base::fault::Point;
@@ -26,7 +26,7 @@ use crate::{Error, Result};
 const READS: u32 = 4;
 
 /// Events that a person must see, beside what their subscription's word changes.
-const TOLD: [(&str, &str, &str); 2] = [
+const NOTABLE: [(&str, &str, &str); 2] = [
     (
         "invoice.payment_action_required",
         "STRIPE_PAYMENT_ACTION_REQUIRED",
@@ -38,7 +38,7 @@ const TOLD: [(&str, &str, &str); 2] = [
 /// Why Stripe's word is read.
 #[derive(Clone, Copy)]
 pub(super) enum Cause<'a> {
-    /// An event tells that there may be news.
+    /// An event tells that there may be snapshot.
     Event(&'a Envelope),
     /// It is waited for.
     Wanted,
@@ -58,21 +58,21 @@ impl<'a> Cause<'a> {
 impl Applier {
     /// Applies what Stripe says now of the subscription that the event is about. One that we do not
     /// have yet waits for its checkout. `seen` is ours, as `find_synced` found it.
-    pub(super) async fn apply_word(
+    pub(super) async fn sync_subscription(
         &self,
         event: &Envelope,
         id: &StripeSubscriptionId,
         seen: Option<Synced>,
-        reads: &mut Reads,
+        reads: &mut SnapshotCache,
     ) -> Result<Outcome> {
-        if let Some((status, _)) = self.follow_seen(id, seen, Cause::Event(event), reads).await? {
+        if let Some((status, _)) = self.sync_seen(id, seen, Cause::Event(event), reads).await? {
             return Ok(Outcome::quiet(status));
         }
         // A checkout that waits because its subscription was incomplete has no news of its own.
         let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
         if let Some(checkout) = checkout
             && checkout::apply(self, &checkout).await?.status == EventStatus::Applied
-            && let Some((status, _)) = self.follow_stripe(id, Cause::Event(event), reads).await?
+            && let Some((status, _)) = self.sync_with_stripe(id, Cause::Event(event), reads).await?
         {
             return Ok(Outcome { status, wake_outbox: true });
         }
@@ -91,38 +91,38 @@ impl Applier {
     /// # Errors
     /// `Upstream`, `Database`; what makes an event fail.
     pub async fn catch_up(&self, id: &StripeSubscriptionId) -> Result<bool> {
-        Ok(self.follow_stripe(id, Cause::Wanted, &mut Reads::default()).await?.is_some())
+        Ok(self.sync_with_stripe(id, Cause::Wanted, &mut SnapshotCache::default()).await?.is_some())
     }
 
     /// What became of the event, and whether the word changed anything; none where we do not have
     /// the subscription.
-    pub(super) async fn follow_stripe(
+    pub(super) async fn sync_with_stripe(
         &self,
         id: &StripeSubscriptionId,
         cause: Cause<'_>,
-        reads: &mut Reads,
+        reads: &mut SnapshotCache,
     ) -> Result<Option<(EventStatus, bool)>> {
         let seen = families::rows::find_synced(&self.db.connection().await?, id).await?;
-        self.follow_seen(id, seen, cause, reads).await
+        self.sync_seen(id, seen, cause, reads).await
     }
 
     /// The count in `seen` is taken before a read begins, and compared under the lock.
-    async fn follow_seen(
+    async fn sync_seen(
         &self,
         id: &StripeSubscriptionId,
         mut seen: Option<Synced>,
         cause: Cause<'_>,
-        reads: &mut Reads,
+        reads: &mut SnapshotCache,
     ) -> Result<Option<(EventStatus, bool)>> {
         for _ in 0..READS {
             let Some((own, sync)) = seen else { return Ok(None) };
-            let news = match reads.of(id, sync) {
-                Some(news) => news,
-                None => self.news(id).await?,
+            let snapshot = match reads.of(id, sync) {
+                Some(snapshot) => snapshot,
+                None => self.read_snapshot(&id).await?,
             };
-            fault::point(Point::WordRead);
-            if let Some(done) = self.try_follow(&own, sync, cause, &news).await? {
-                reads.keep(id, sync + 1, news);
+            fault::point(Point::SnapshotRead);
+            if let Some(done) = self.try_sync(&own, sync, cause, &snapshot).await? {
+                reads.keep(id, sync + 1, snapshot);
                 return Ok(Some(done));
             }
             seen = families::rows::find_synced(&self.db.connection().await?, id).await?;
@@ -134,12 +134,12 @@ impl Applier {
     }
 
     /// None where another word was applied since `sync`.
-    async fn try_follow(
+    async fn try_sync(
         &self,
         own: &SubscriptionId,
         sync: i64,
         cause: Cause<'_>,
-        news: &News,
+        snapshot: &Snapshot,
     ) -> Result<Option<(EventStatus, bool)>> {
         let now = self.clock.now();
         let event = cause.event();
@@ -147,14 +147,15 @@ impl Applier {
         let tx = db.transaction().await?;
         if let Some(event) = event
             && let Some(status) =
-                store::lock_alone(&tx, event).await?.filter(|status| status.is_final())
+                store::lock_customer(&tx, event).await?.filter(|status| status.is_final())
         {
             return Ok(Some((status, false)));
         }
-        let named = fields::filled(news.subscription.metadata.get("plan_id").map(String::as_str));
+        let named =
+            fields::filled(snapshot.subscription.metadata.get("plan_id").map(String::as_str));
         let (family, resolved) = futures::join!(
             families::locks::lock(&tx, own),
-            resolve(&tx, &news.subscription, named.as_deref())
+            resolve(&tx, &snapshot.subscription, named.as_deref())
         );
         let family = family?.ok_or_else(families::not_found)?;
         let before = family.member(own).ok_or_else(families::not_found)?;
@@ -162,14 +163,14 @@ impl Applier {
             // What an older word stands for is nobody's error.
             return Ok(None);
         }
-        let following = Following { tx: &tx, family: &family, before, cause, now };
-        let changed = following.apply(news, &resolved?).await?;
-        fault::point(Point::WordApplied);
+        let subscription_sync = SubscriptionSync { tx: &tx, family: &family, before, cause, now };
+        let changed = subscription_sync.apply(snapshot, &resolved?).await?;
+        fault::point(Point::SyncApplied);
         if let Some(event) = event {
-            following.tell(event).await?;
+            subscription_sync.tell(event).await?;
         }
         tx.commit().await?;
-        fault::point(Point::WordCommitted);
+        fault::point(Point::SyncCommitted);
         tracing::info!(stripe.event_id = event.map(|event| event.id.as_str()),
             subscription.id = %own, changed, "Stripe's word applied");
         Ok(Some((EventStatus::Applied, changed)))
@@ -177,7 +178,7 @@ impl Applier {
 }
 
 /// One word in its transaction, its family locked.
-struct Following<'a> {
+struct SubscriptionSync<'a> {
     tx: &'a Transaction<'a>,
     family: &'a Family,
     before: &'a Subscription,
@@ -185,21 +186,21 @@ struct Following<'a> {
     now: Timestamp,
 }
 
-impl Following<'_> {
+impl SubscriptionSync<'_> {
     /// Writes what the word changes, of the subscription and of what hangs on it, and what became
     /// of the event. False where the first is nothing.
-    async fn apply(&self, news: &News, resolved: &Resolved<'_>) -> Result<bool> {
+    async fn apply(&self, snapshot: &Snapshot, resolved: &Resolved<'_>) -> Result<bool> {
         let before = self.before;
         let is_addon = before.subscription_type == SubscriptionType::Addon;
         let slots = (is_addon && !resolved.slots.is_empty()).then_some(&resolved.slots);
         // The metadata is the checkout's, and may name a plan that was left since: it counts only
         // where there is no plan yet.
         let plan = resolved.plan.as_ref().filter(|_| resolved.by_price || before.plan_id.is_none());
-        let mut word = news.word(resolved.item, resolved.price.as_ref(), plan)?;
-        word.slots = slots.map(|_| resolved.devices());
+        let mut state = snapshot.state(resolved.item, resolved.price.as_ref(), plan)?;
+        state.slots = slots.map(|_| resolved.devices());
         let root_end = is_addon.then_some(self.family.root.term_end);
-        let after = word.applied_to(before, root_end);
-        self.warn(&word, resolved, slots.is_some(), before).await?;
+        let after = state.applied_to(before, root_end);
+        self.warn(&state, resolved, slots.is_some(), before).await?;
         let mut tier_slots = Value::Null;
         if before.hold_reason.is_none() {
             if after.plan_id != before.plan_id && slots.is_none() {
@@ -251,26 +252,26 @@ impl Following<'_> {
     /// Flags what a person must look at, once when it begins.
     async fn warn(
         &self,
-        word: &Word<'_>,
+        state: &StripeState<'_>,
         resolved: &Resolved<'_>,
         brings_slots: bool,
         before: &Subscription,
     ) -> Result<()> {
         let id = &before.subscription_id;
-        if meaning(word.status, Some(before.status)) == Meaning::Unknown
-            && before.stripe_status.as_deref() != Some(word.status)
+        if map_status(state.status, Some(before.status)) == StatusMapping::Unknown
+            && before.stripe_status.as_deref() != Some(state.status)
         {
             self.flag(
                 "unknown_stripe_status",
                 format!(
                     "{id} is {:?} at Stripe, which nothing here knows; it stays {}",
-                    word.status,
+                    state.status,
                     before.status.as_str()
                 ),
             )
             .await?;
         }
-        if word.is_collection_paused && !before.stripe_collection_paused {
+        if state.is_collection_paused && !before.stripe_collection_paused {
             self.flag(
                 "collection_paused",
                 format!("Stripe makes invoices for {id}, and does not collect them"),
@@ -389,7 +390,8 @@ impl Following<'_> {
 
     /// Audits and flags an event that means something by itself.
     async fn tell(&self, event: &Envelope) -> Result<()> {
-        let Some((_, event_type, flag)) = TOLD.iter().find(|(told, ..)| *told == event.event_type)
+        let Some((_, event_type, flag)) =
+            NOTABLE.iter().find(|(told, ..)| *told == event.event_type)
         else {
             return Ok(());
         };

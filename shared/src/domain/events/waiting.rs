@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Applier, Reads, store};
+use super::{Applier, SnapshotCache, store};
 use crate::Result;
 use crate::base::ids::StripeCustomerId;
 
@@ -43,7 +43,7 @@ impl Applier {
     async fn take_up(&self, customer: Option<&StripeCustomerId>) -> Result<usize> {
         let events = store::ready(&self.db.connection().await?, customer, AT_ONCE).await?;
         // All of them happened before they were recorded, and so before any read from here on.
-        let mut reads = Reads::default();
+        let mut reads = SnapshotCache::default();
         for event in &events {
             self.apply(event, 1, &mut reads).await?;
         }

@@ -11,7 +11,7 @@ use crate::base::ids::{
     PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
 use crate::db::{execute, query, query_one, query_opt};
-use crate::domain::events::stripe_state::Word;
+use crate::domain::events::stripe_state::StripeState;
 
 /// The columns of a `Subscription`, of a table called `s`.
 pub const COLUMNS: &str = "s.subscription_id, s.tenant_id, s.subscription_type,
@@ -176,7 +176,7 @@ pub struct Bought<'a> {
     /// `[start, end)`, UTC.
     pub term: (Timestamp, Timestamp),
     /// Its own Stripe subscription, and the word of that; none where its MAIN's pays for it.
-    pub stripe: Option<(&'a StripeSubscriptionId, &'a Word<'a>)>,
+    pub stripe: Option<(&'a StripeSubscriptionId, &'a StripeState<'a>)>,
     /// The checkout that paid.
     pub session: &'a StripeSessionId,
 }

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
 use crate::domain::allocations::comparison;
-use crate::domain::allocations::model::{CountKind, Counted, Difference};
+use crate::domain::allocations::model::{CountCheck, CountKind, Difference};
 
 /// How long operators wait for the comparison of counts with devices; what it has not come to by
 /// then is not in the answer.
@@ -25,7 +25,7 @@ const COMPARISON_BUDGET: Duration = Duration::from_secs(8);
 ///
 /// # Errors
 /// `Database`.
-pub async fn count(db: &Db, counted: &Counted, now: Timestamp) -> Result<Vec<(Invariant, i64)>> {
+pub async fn count(db: &Db, counted: &CountCheck, now: Timestamp) -> Result<Vec<(Invariant, i64)>> {
     let db = db.connection().await?;
     let mut counts = Vec::new();
     for invariant in Invariant::ALL {

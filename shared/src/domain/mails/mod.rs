@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use self::model::{Digest, MailKind, Notice, Part};
+use self::model::{Digest, DigestPart, MailKind, Notice};
 use self::wording::Content;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
@@ -25,7 +25,7 @@ const READ_BUDGET: Duration = Duration::from_secs(10);
 
 /// What became of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum MailOutcome {
     /// The mail server has it.
     Sent {
         /// Of the message.
@@ -54,7 +54,12 @@ struct Ready {
 ///
 /// # Errors
 /// `Database`; `Upstream`; `Internal` where the payload is none of a mail.
-pub async fn send(db: &Db, mailer: &Mailer, payload: &Value, now: Timestamp) -> Result<Outcome> {
+pub async fn send(
+    db: &Db,
+    mailer: &Mailer,
+    payload: &Value,
+    now: Timestamp,
+) -> Result<MailOutcome> {
     let prepared = async {
         match payload["mail"].as_str() {
             Some(kind) if kind == MailKind::Digest.as_str() => {
@@ -71,20 +76,20 @@ pub async fn send(db: &Db, mailer: &Mailer, payload: &Value, now: Timestamp) -> 
     // A step's key has colons, which a message's id must not have.
     let letter = Letter { name: name.replace(':', "."), to, subject: content.subject, text, html };
     let message_id = mailer.send(&letter, now).await?;
-    Ok(Outcome::Sent { message_id, to: letter.to, about })
+    Ok(MailOutcome::Sent { message_id, to: letter.to, about })
 }
 
 async fn prepare_notice(
     db: &Db,
     notice: &Notice,
     now: Timestamp,
-) -> Result<std::result::Result<Ready, Outcome>> {
+) -> Result<std::result::Result<Ready, MailOutcome>> {
     let found = store::find(&db.connection().await?, &notice.subscription_id).await?;
     let Some(about) = found.filter(|about| model::holds(notice, about, now)) else {
-        return Ok(Err(Outcome::Overtaken));
+        return Ok(Err(MailOutcome::Overtaken));
     };
     let content = wording::notice(notice, &about);
-    let Some(to) = about.address else { return Ok(Err(Outcome::NoAddress)) };
+    let Some(to) = about.address else { return Ok(Err(MailOutcome::NoAddress)) };
     Ok(Ok(Ready {
         to,
         content,
@@ -97,11 +102,11 @@ async fn prepare_digest(
     db: &Db,
     mailer: &Mailer,
     digest: &Digest,
-) -> Result<std::result::Result<Ready, Outcome>> {
-    let Some(to) = mailer.digest_to() else { return Ok(Err(Outcome::NoAddress)) };
+) -> Result<std::result::Result<Ready, MailOutcome>> {
+    let Some(to) = mailer.digest_to() else { return Ok(Err(MailOutcome::NoAddress)) };
     let connection = db.connection().await?;
     let mut parts = Vec::new();
-    for part in Part::ALL {
+    for part in DigestPart::ALL {
         let (total, lines) = store::part(&connection, part, digest).await?;
         parts.push((part, total, lines));
     }

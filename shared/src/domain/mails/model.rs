@@ -166,7 +166,7 @@ pub fn holds(notice: &Notice, about: &Subject, now: Timestamp) -> bool {
 
 /// What the digest counts, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum DigestPart {
     /// Open flags.
     Flags,
     /// Events that failed and were not replayed or dismissed.
@@ -181,7 +181,7 @@ pub enum Part {
     Corrections,
 }
 
-impl Part {
+impl DigestPart {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Flags,

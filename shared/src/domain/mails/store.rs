@@ -3,7 +3,7 @@
 use deadpool_postgres::GenericClient;
 use serde_json::Value;
 
-use super::model::{Digest, Part, Subject};
+use super::model::{Digest, DigestPart, Subject};
 use crate::base::ids::SubscriptionId;
 use crate::domain::families::rows::{COLUMNS, subscription};
 use crate::{Error, Result};
@@ -45,7 +45,7 @@ pub async fn find(db: &impl GenericClient, root: &SubscriptionId) -> Result<Opti
 /// A part of the digest: how many, and a line for each of the latest.
 pub async fn part(
     db: &impl GenericClient,
-    part: Part,
+    part: DigestPart,
     digest: &Digest,
 ) -> Result<(i64, Vec<String>)> {
     let became = |status: &str| {
@@ -59,16 +59,18 @@ pub async fn part(
         )
     };
     let rows = match part {
-        Part::Flags => "SELECT format('#%s %s %s: %s', flag_id, kind, coalesce(tenant_id, '-'),
+        DigestPart::Flags => {
+            "SELECT format('#%s %s %s: %s', flag_id, kind, coalesce(tenant_id, '-'),
                         detail) AS line, created_at AS at, flag_id AS id
              FROM flags WHERE resolved_at IS NULL"
-            .to_owned(),
-        Part::FailedEvents => "SELECT concat_ws(' ', event_id, event_type,
+                .to_owned()
+        }
+        DigestPart::FailedEvents => "SELECT concat_ws(' ', event_id, event_type,
              tenant_id) || coalesce(': ' || status_reason, '') AS line, recorded_at AS at,
              event_id AS id
              FROM stripe_events WHERE status = 'failed'"
             .to_owned(),
-        Part::StuckSteps => "SELECT format('#%s %s %s: %s, tries: %s', step_id, kind,
+        DigestPart::StuckSteps => "SELECT format('#%s %s %s: %s, tries: %s', step_id, kind,
                              coalesce(tenant_id, '-'), status,
                              attempts) || coalesce(', ' || last_error, '') AS line,
                              created_at AS at, step_id AS id
@@ -76,9 +78,9 @@ pub async fn part(
              WHERE status = 'failed' OR (status = 'pending'
              AND coalesce(retried_at, created_at) < until - interval '1 hour')"
             .to_owned(),
-        Part::Graces => became("GRACE"),
-        Part::Suspensions => became("SUSPENDED"),
-        Part::Corrections => {
+        DigestPart::Graces => became("GRACE"),
+        DigestPart::Suspensions => became("SUSPENDED"),
+        DigestPart::Corrections => {
             "SELECT concat_ws(' ', event_type, tenant_id, subscription_id) AS line,
                               event_timestamp AS at, id
              FROM subscription_audit

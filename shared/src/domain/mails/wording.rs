@@ -3,7 +3,7 @@
 use askama::Template;
 use jiff::Timestamp;
 
-use super::model::{Addon, Digest, MailKind, Notice, Part, Subject};
+use super::model::{Addon, Digest, DigestPart, MailKind, Notice, Subject};
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::{Error, Result};
 
@@ -238,7 +238,7 @@ fn addon(addon: &Addon) -> String {
 
 /// The operators' mail: one glance.
 #[must_use]
-pub fn digest(digest: &Digest, parts: &[(Part, i64, Vec<String>)]) -> Content {
+pub fn digest(digest: &Digest, parts: &[(DigestPart, i64, Vec<String>)]) -> Content {
     let open: i64 =
         parts.iter().filter(|(part, ..)| part.needs_a_person()).map(|(_, total, _)| total).sum();
     let to_do = if open == 0 { "nothing to do".to_owned() } else { format!("{open} to look at") };

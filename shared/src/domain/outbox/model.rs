@@ -20,7 +20,7 @@ words! {
     /// What a step does (docs/events.md, "Outbox").
     pub enum StepKind {
         /// Makes the user of a tenant's admin.
-        KeycloakUser = "keycloak_user",
+        NewAccount = "keycloak_user",
         /// Has Keycloak send that user a mail.
         WelcomeMail = "welcome_mail",
         /// Ends a Stripe subscription at once.

@@ -39,7 +39,7 @@ pub async fn retry(
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let before = lock_open(&tx, id).await?;
-    if email.is_some() && before.kind != StepKind::KeycloakUser {
+    if email.is_some() && before.kind != StepKind::NewAccount {
         return Err(Error::invalid(
             "email",
             format!("makes no sense for a step of kind {}", before.kind.as_str()),

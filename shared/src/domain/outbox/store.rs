@@ -16,7 +16,7 @@ use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 use crate::domain::families::subscription::Subscription;
-use crate::outside::keycloak::KeycloakUser;
+use crate::outside::keycloak::NewAccount;
 use crate::{Error, Result};
 
 /// A claimed step.
@@ -46,7 +46,7 @@ pub async fn insert_first_login(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     cause: &str,
-    user: &KeycloakUser,
+    user: &NewAccount,
     now: Timestamp,
 ) -> Result<()> {
     let payload = serde_json::to_value(user).map_err(|error| Error::Internal(error.to_string()))?;
@@ -100,7 +100,7 @@ pub async fn insert_mails(
 ///
 /// # Errors
 /// `Database`.
-pub async fn left_already(db: &impl GenericClient, keys: &[String]) -> Result<HashSet<String>> {
+pub async fn existing_keys(db: &impl GenericClient, keys: &[String]) -> Result<HashSet<String>> {
     let rows =
         db.query("SELECT dedup_key FROM outbox_steps WHERE dedup_key = ANY($1)", &[&keys]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -123,7 +123,8 @@ pub async fn insert_stripe_cancel(
         stripe_subscription_id: stripe.clone(),
         subscription_id: subscription.clone(),
     };
-    arm(tx, "stripe_cancel", tenant, stripe.as_str(), &payload, &["failed", "dismissed"], now).await
+    upsert(tx, "stripe_cancel", tenant, stripe.as_str(), &payload, &["failed", "dismissed"], now)
+        .await
 }
 
 /// Leaves the step that applies Stripe's present word of a subscription; one that is done is due
@@ -138,7 +139,7 @@ pub async fn insert_stripe_sync(
     now: Timestamp,
 ) -> Result<()> {
     let payload = StripeSync { stripe_subscription_id: stripe.clone() };
-    arm(
+    upsert(
         tx,
         "stripe_sync",
         tenant,
@@ -154,7 +155,7 @@ pub async fn insert_stripe_sync(
 /// Leaves a step that there is one of for each `key`, or makes it due again where it is in one of
 /// these states: whoever works on it then is heard no more, because it may have looked before this
 /// cause. False where it stays as it was.
-async fn arm(
+async fn upsert(
     tx: &Transaction<'_>,
     kind: &str,
     tenant: &TenantId,
@@ -274,7 +275,7 @@ pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
 /// least one does.
 pub async fn claim_due(db: &Client, mails: bool, now: Timestamp) -> Result<Option<Step>> {
     while let Some(step) = claim_first(db, mails, now).await? {
-        if !give_way(db, &step, now).await? {
+        if !yield_to_same_email(db, &step, now).await? {
             return Ok(Some(step));
         }
     }
@@ -318,8 +319,8 @@ async fn claim_first(db: &Client, mails: bool, now: Timestamp) -> Result<Option<
 /// Gives a claimed step back, for a few seconds, where another claim holds its mail address. A
 /// statement of its own, because it must see what was committed since the claim's began: of two
 /// claims, the one that committed last sees the other.
-async fn give_way(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
-    if step.kind != StepKind::KeycloakUser.as_str() {
+async fn yield_to_same_email(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
+    if step.kind != StepKind::NewAccount.as_str() {
         return Ok(false);
     }
     let given = db

@@ -17,13 +17,13 @@ use crate::base::ids::{SubscriptionId, TenantId};
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::events::Applier;
 use crate::domain::flags::model::Flag;
-use crate::domain::mails::Outcome;
+use crate::domain::mails::MailOutcome;
 use crate::domain::mails::model::MailKind;
 use crate::domain::outbox::model::{AddonQuantity, StepKind, StripeCancel, StripeSync};
 use crate::domain::outbox::store::Step;
 use crate::domain::outbox::{model, store};
 use crate::domain::{addons, audit, flags, mails};
-use crate::outside::keycloak::{Ensured, Keycloak, KeycloakUser};
+use crate::outside::keycloak::{AccountChange, Keycloak, NewAccount};
 use crate::outside::smtp::Mailer;
 use crate::process::metrics;
 use crate::process::metrics::Unit;
@@ -125,14 +125,14 @@ impl Outbox {
 
     async fn perform(&self, step: &Step) -> Result<Effect> {
         match StepKind::parse(&step.kind)? {
-            StepKind::KeycloakUser => {
-                let user: KeycloakUser = payload(step)?;
+            StepKind::NewAccount => {
+                let user: NewAccount = payload(step)?;
                 let (id, ensured) =
                     self.keycloak.ensure_customer(&user, tenant(step)?, step.since).await?;
                 let audit = match ensured {
-                    Ensured::Created => Some("USER_CREATED"),
-                    Ensured::Completed => Some("USER_UPDATED"),
-                    Ensured::Unchanged => None,
+                    AccountChange::Created => Some("USER_CREATED"),
+                    AccountChange::Completed => Some("USER_UPDATED"),
+                    AccountChange::Unchanged => None,
                 };
                 Ok(Effect { result: json!({"user_id": id}), audit, subscription: None })
             }
@@ -194,18 +194,18 @@ impl Outbox {
                 )
                 .await?
                 {
-                    Outcome::Sent { message_id, to, about } => {
+                    MailOutcome::Sent { message_id, to, about } => {
                         let (kind, subscription) = about.unzip();
                         let result = json!({"sent": true, "mail": kind.unwrap_or(MailKind::Digest),
                             "message_id": message_id, "to": to});
                         Effect { result, audit: kind.map(|_| "MAIL_SENT"), subscription }
                     }
-                    Outcome::Overtaken => Effect {
+                    MailOutcome::Overtaken => Effect {
                         result: json!({"sent": false, "skipped": "overtaken"}),
                         audit: None,
                         subscription: None,
                     },
-                    Outcome::NoAddress => Effect {
+                    MailOutcome::NoAddress => Effect {
                         result: json!({"sent": false, "skipped": "no_address"}),
                         audit: None,
                         subscription: None,

@@ -10,7 +10,7 @@ use crate::domain::flags;
 use crate::domain::flags::model::Flag;
 
 /// Whether the changes that are due may be made.
-pub(crate) enum Judged {
+pub(crate) enum Verdict {
     Free,
     /// By an operator's word.
     Approved(i64),
@@ -18,20 +18,20 @@ pub(crate) enum Judged {
 }
 
 /// Over all that is due and what the last day's runs did, before the first change.
-pub(crate) async fn judge(db: &Object, now: Timestamp, asked: &[&str]) -> Result<Judged> {
+pub(crate) async fn judge(db: &Object, now: Timestamp, asked: &[&str]) -> Result<Verdict> {
     let due = store::count_due(db, now, asked).await?.all();
     if due == 0 {
-        return Ok(Judged::Free);
+        return Ok(Verdict::Free);
     }
     let with_before = due + store::counted_lately(db, now).await?;
     // Whether there are more of them than this makes no difference.
     let live = store::count_live(db, with_before * 20).await?;
     if !model::is_too_many(with_before, live) {
-        return Ok(Judged::Free);
+        return Ok(Verdict::Free);
     }
     match store::approval(db, now).await? {
-        Some(approval) if approval.left >= due => Ok(Judged::Approved(approval.id)),
-        approval => Ok(Judged::Stop(Breaker {
+        Some(approval) if approval.left >= due => Ok(Verdict::Approved(approval.id)),
+        approval => Ok(Verdict::Stop(Breaker {
             due: with_before,
             live,
             approved: approval.map_or(0, |approval| approval.left.max(0)),

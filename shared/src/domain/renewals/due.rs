@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::breaker::{Judged, judge};
-use super::store::{Part, Position};
+use super::breaker::{Verdict, judge};
+use super::store::{DueSet, Position};
 use super::summary::Summary;
 use super::{Renewal, Time, model, store};
 use crate::base::ids::SubscriptionId;
@@ -28,7 +28,7 @@ pub(crate) fn entry<'a>(
         subscription: Some(&after.subscription_id),
         previous_state: Some(json!(before)),
         new_state: Some(json!(after)),
-        ..Entry::new(model::told(before, after).0, Actor::Renewal, now)
+        ..Entry::new(model::describe_change(before, after).0, Actor::Renewal, now)
     }
 }
 
@@ -51,12 +51,12 @@ impl Renewal {
     ) -> Result<()> {
         let asked: Vec<&str> = asked.iter().map(SubscriptionId::as_str).collect();
         let judged = judge(&self.connection().await?, now, &asked).await?;
-        if let Judged::Stop(breaker) = judged {
+        if let Verdict::Stop(breaker) = judged {
             summary.breaker = Some(breaker);
             return self.tell_breaker(breaker, now).await;
         }
-        let approval = if let Judged::Approved(id) = judged { Some(id) } else { None };
-        for part in Part::ALL {
+        let approval = if let Verdict::Approved(id) = judged { Some(id) } else { None };
+        for part in DueSet::ALL {
             let mut after = Position::None;
             while !time.is_up() {
                 let chunk = self.change_chunk(run, part, now, &asked, approval, &mut after).await?;
@@ -73,7 +73,7 @@ impl Renewal {
     pub(super) async fn change_chunk(
         &self,
         run: i64,
-        part: Part,
+        part: DueSet,
         now: Timestamp,
         asked: &[&str],
         approval: Option<i64>,
@@ -107,7 +107,7 @@ impl Renewal {
         let entries: Vec<Entry<'_>> =
             changed.iter().map(|(before, after)| entry(before, after, now)).collect();
         let mails = changed.iter().map(|(before, after)| {
-            let (_, kind, at) = model::told(before, after);
+            let (_, kind, at) = model::describe_change(before, after);
             mail(after, kind, at)
         });
         outbox::store::insert_mails(&tx, mails.collect(), now).await?;
@@ -134,7 +134,7 @@ impl Renewal {
             }
             let looks: Vec<_> = chunk
                 .iter()
-                .map(|subscription| (subscription, model::look(subscription, now)))
+                .map(|subscription| (subscription, model::plan_notice(subscription, now)))
                 .collect();
             let (kinds, mails): (Vec<MailKind>, Vec<MailStep<'_>>) = looks
                 .iter()

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 
-use self::model::Asked;
+use self::model::RunOptions;
 use self::rehearsal::dry_run;
 use self::summary::Summary;
 use crate::domain::events::Applier;
@@ -45,7 +45,7 @@ impl Renewal {
     /// # Errors
     /// `Invalid` (`as_of`) where a run would write as if it were another hour than it is;
     /// `Database` where the run cannot be noted.
-    pub async fn run(&self, asked: &Asked, budget: Duration) -> Result<Summary> {
+    pub async fn run(&self, asked: &RunOptions, budget: Duration) -> Result<Summary> {
         let time = Time { began: Instant::now(), budget };
         let started = self.applier.clock.now();
         let now = asked.as_of.unwrap_or(started);

@@ -24,7 +24,7 @@ const NOTICED_TERM: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 /// What of a subscription is told before its term ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct NoticePlan {
     /// Due now: the nearest one that is reached, whichever were missed before it.
     pub notice: Option<MailKind>,
     /// When to look again; none: nothing more is due in this term.
@@ -34,7 +34,7 @@ pub struct Look {
 /// The notice that is due at `now`, and when the next one is. Whether one was sent before is not
 /// asked: each has one step a term.
 #[must_use]
-pub fn look(subscription: &Subscription, now: Timestamp) -> Look {
+pub fn plan_notice(subscription: &Subscription, now: Timestamp) -> NoticePlan {
     let Subscription { term_start, term_end, .. } = *subscription;
     let term = term_start.duration_until(term_end);
     // A threshold counts where it is at most half the term: the first days of a term are no time to
@@ -46,7 +46,7 @@ pub fn look(subscription: &Subscription, now: Timestamp) -> Look {
     let (reached, ahead): (Vec<_>, Vec<_>) = counted.partition(|(_, at)| *at <= now);
     let silent = renews_by_itself(subscription) && term < NOTICED_TERM;
     let notice = reached.last().map(|(kind, _)| *kind).filter(|_| now < term_end && !silent);
-    Look { notice, next: ahead.first().map(|(_, at)| *at) }
+    NoticePlan { notice, next: ahead.first().map(|(_, at)| *at) }
 }
 
 /// Whether Stripe goes on charging for it when its term ends.
@@ -84,7 +84,10 @@ pub fn change_due(
 
 /// How the audit names it, and the mail that tells of it, with the instant that this is about.
 #[must_use]
-pub fn told(before: &Subscription, after: &Subscription) -> (&'static str, MailKind, Timestamp) {
+pub fn describe_change(
+    before: &Subscription,
+    after: &Subscription,
+) -> (&'static str, MailKind, Timestamp) {
     match after.status {
         Status::Suspended => {
             ("STATUS_SUSPENDED", MailKind::Suspended, before.grace_end.unwrap_or(before.term_end))
@@ -208,11 +211,11 @@ impl Forecast {
         let (_, change) = next_change(subscription)?;
         let at = subscription.grace_end.unwrap_or(subscription.term_end);
         let mut notices = Vec::new();
-        let mut next = look(subscription, now).next.filter(|_| {
+        let mut next = plan_notice(subscription, now).next.filter(|_| {
             subscription.parent_subscription_id.is_none() && subscription.status != Status::Grace
         });
         while let Some(instant) = next {
-            let then = look(subscription, instant);
+            let then = plan_notice(subscription, instant);
             notices.extend(then.notice.map(|kind| ForecastNotice { kind, at: instant }));
             next = then.next;
         }
@@ -268,7 +271,7 @@ pub struct Approval {
 
 /// What a run is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct RunOptions {
     /// Changes nothing.
     pub dry_run: bool,
     /// As if it were this instant.
@@ -290,7 +293,7 @@ pub struct Breaker {
 
 /// What a run left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Left {
+pub struct Remaining {
     /// Changes.
     #[serde(flatten)]
     pub changes: Counts,

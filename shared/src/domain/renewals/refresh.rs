@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::store::{Position, ToAsk};
+use super::store::{Overdue, Position};
 use super::summary::Summary;
 use super::{Renewal, Time, store};
 use crate::base::ids::SubscriptionId;
@@ -56,7 +56,7 @@ impl Renewal {
         }
     }
 
-    pub(super) async fn to_ask(&self, now: Timestamp, after: &Position) -> Result<Vec<ToAsk>> {
+    pub(super) async fn to_ask(&self, now: Timestamp, after: &Position) -> Result<Vec<Overdue>> {
         store::to_ask(&self.connection().await?, now, after, ASKED_AT_ONCE).await
     }
 
@@ -64,7 +64,7 @@ impl Renewal {
     /// ended.
     pub(super) async fn ask(
         &self,
-        ToAsk { id, tenant, stripe, .. }: &ToAsk,
+        Overdue { id, tenant, stripe, .. }: &Overdue,
         now: Timestamp,
     ) -> Result<()> {
         let Err(error) = self.applier.catch_up(stripe).await else { return Ok(()) };

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::breaker::{Judged, judge};
+use super::breaker::{Verdict, judge};
 use super::due::{CHUNK, mail};
 use super::model::Announced;
 use super::refresh::ASKED_AT_ONCE;
-use super::store::{Part, Position};
+use super::store::{DueSet, Position};
 use super::summary::Summary;
 use super::{model, store};
 use crate::Result;
@@ -27,7 +27,7 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
     let began = Instant::now();
     let db = db.connection().await?;
     let mut summary = Summary { dry_run: true, as_of: now, ..Summary::default() };
-    if let Judged::Stop(breaker) = judge(&db, now, &[]).await? {
+    if let Verdict::Stop(breaker) = judge(&db, now, &[]).await? {
         summary.breaker = Some(breaker);
     }
     let mut after = Position::None;
@@ -37,7 +37,7 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
         after = Some((last.at, last.id.clone()));
         summary.asked += u32::try_from(page.len()).unwrap_or(u32::MAX);
     }
-    for part in Part::ALL {
+    for part in DueSet::ALL {
         let mut after = Position::None;
         loop {
             let page = store::due(&db, part, now, &[], &after, CHUNK, false).await?;
@@ -66,12 +66,12 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
         let Some(last) = page.last() else { break };
         after = last.subscription_id.to_string();
         let due = page.iter().filter_map(|subscription| {
-            Some((subscription, model::look(subscription, now).notice?))
+            Some((subscription, model::plan_notice(subscription, now).notice?))
         });
         let (kinds, keys): (Vec<_>, Vec<_>) = due
             .map(|(subscription, kind)| (kind, mail(subscription, kind, subscription.term_end).key))
             .unzip();
-        let left = outbox::store::left_already(&db, &keys).await?;
+        let left = outbox::store::existing_keys(&db, &keys).await?;
         for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| !left.contains(*key)) {
             *summary.notices.entry(kind.as_str()).or_default() += 1;
         }

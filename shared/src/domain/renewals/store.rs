@@ -19,14 +19,14 @@ use crate::{Error, Result};
 
 /// What is looked through for changes: each part is in the order of one index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum DueSet {
     /// Terms of this status that have ended.
     Ended(Status),
     /// Graces that have ended.
     GraceOver,
 }
 
-impl Part {
+impl DueSet {
     /// All of them.
     pub const ALL: [Self; 3] =
         [Self::Ended(Status::Active), Self::Ended(Status::Trial), Self::GraceOver];
@@ -66,7 +66,7 @@ fn or_beginning(after: Option<&(Timestamp, SubscriptionId)>) -> (Timestamp, &str
 /// Up to `limit` of those that are due, in order; locked where `locks`.
 pub async fn due(
     db: &impl GenericClient,
-    part: Part,
+    part: DueSet,
     now: Timestamp,
     asked: &[&str],
     after: &Position,
@@ -86,17 +86,17 @@ pub async fn due(
 
 /// The instant by which a part is in order.
 #[must_use]
-pub fn position(part: Part, subscription: &Subscription) -> (Timestamp, SubscriptionId) {
+pub fn position(part: DueSet, subscription: &Subscription) -> (Timestamp, SubscriptionId) {
     let at = match part {
-        Part::Ended(_) => subscription.term_end,
-        Part::GraceOver => subscription.grace_end.unwrap_or(subscription.term_end),
+        DueSet::Ended(_) => subscription.term_end,
+        DueSet::GraceOver => subscription.grace_end.unwrap_or(subscription.term_end),
     };
     (at, subscription.subscription_id.clone())
 }
 
 /// What is due in all, Stripe's own to decide aside.
 pub async fn count_due(db: &impl GenericClient, now: Timestamp, asked: &[&str]) -> Result<Counts> {
-    let of_part = |part: Part, column: &str| {
+    let of_part = |part: DueSet, column: &str| {
         let (_, condition) = part.sql();
         format!(
             "SELECT {column} AS change FROM subscriptions s WHERE {condition} AND {OF_ITS_OWN}
@@ -105,7 +105,7 @@ pub async fn count_due(db: &impl GenericClient, now: Timestamp, asked: &[&str]) 
     };
     let ended =
         "CASE WHEN s.subscription_type IN ('TRIAL', 'TEMPORARY') THEN 'expiry' ELSE 'grace' END";
-    let [active, trial, grace] = Part::ALL;
+    let [active, trial, grace] = DueSet::ALL;
     let sql = format!(
         "SELECT count(*) FILTER (WHERE change = 'expiry'), count(*) FILTER (WHERE change = 'grace'),
          count(*) FILTER (WHERE change = 'suspension')
@@ -126,7 +126,7 @@ pub async fn count_live(db: &impl GenericClient, limit: i64) -> Result<i64> {
 }
 
 /// One of which Stripe's word is overdue.
-pub struct ToAsk {
+pub struct Overdue {
     /// The end that has passed.
     pub at: Timestamp,
     /// Which.
@@ -143,7 +143,7 @@ pub async fn to_ask(
     now: Timestamp,
     after: &Position,
     limit: i64,
-) -> Result<Vec<ToAsk>> {
+) -> Result<Vec<Overdue>> {
     let managed = "s.stripe_subscription_id IS NOT NULL AND s.hold_reason IS NULL";
     let sql = format!(
         "SELECT at, subscription_id, tenant_id, stripe_subscription_id
@@ -162,7 +162,7 @@ pub async fn to_ask(
     let rows = db.query(&sql, &[&now, &(now - PATIENCE), &instant, &id, &limit]).await?;
     let read = |row: &Row| {
         let (id, tenant, stripe) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        Ok(ToAsk { at: row.get(0), id, tenant, stripe })
+        Ok(Overdue { at: row.get(0), id, tenant, stripe })
     };
     rows.iter().map(read).collect()
 }

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::model::{Announced, Breaker, Left};
+use super::model::{Announced, Breaker, Remaining};
 use crate::Result;
-use crate::domain::allocations::model::Counted;
-use crate::domain::events::Compared;
+use crate::domain::allocations::model::CountCheck;
+use crate::domain::events::DriftPage;
 use crate::process::metrics;
 use crate::process::metrics::Unit;
 
@@ -35,11 +35,11 @@ pub struct Summary {
     /// Of which Stripe could not be asked: they stay as they are.
     pub unreachable: u32,
     /// Counts against the devices.
-    pub counts: Counted,
+    pub counts: CountCheck,
     /// Answers to repeated requests that were deleted, and old events whose payload was dropped.
     pub tidied: u64,
     /// Stripe's list against ours.
-    pub drift: Compared,
+    pub drift: DriftPage,
     /// Events that never came, and are on the queue now.
     pub backfilled: usize,
     /// What must never be, and how often it is; the counts as they were before they were
@@ -47,7 +47,7 @@ pub struct Summary {
     pub broken: BTreeMap<&'static str, i64>,
     /// What is due and was not done: held by others at that moment, over the time, or before the
     /// breaker.
-    pub left: Left,
+    pub left: Remaining,
     /// What went wrong, by part; the others went on.
     pub errors: BTreeMap<&'static str, String>,
     /// Of a dry run: the first thousand changes that a run would make.

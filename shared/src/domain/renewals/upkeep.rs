@@ -2,15 +2,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::model::Left;
+use super::model::Remaining;
 use super::{Renewal, Time, store};
 use crate::Result;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
 use crate::db::in_chunks;
-use crate::domain::allocations::model::Counted;
+use crate::domain::allocations::model::CountCheck;
 use crate::domain::audit::AUDIT_MONTHS_AHEAD;
 use crate::domain::events::backfill::Backfiller;
-use crate::domain::events::{Applier, Compared};
+use crate::domain::events::{Applier, DriftPage};
 use crate::domain::mails::model::Digest;
 use crate::domain::outbox::model::MailStep;
 use crate::domain::{allocations, audit, events, idempotency, outbox};
@@ -28,7 +28,7 @@ pub(crate) const DIGEST_AT: SignedDuration = SignedDuration::from_hours(6);
 
 impl Renewal {
     /// Compares the next slice of counts with the devices, and corrects them.
-    pub(super) async fn count_devices(&self, now: Timestamp, time: Time) -> Result<Counted> {
+    pub(super) async fn count_devices(&self, now: Timestamp, time: Time) -> Result<CountCheck> {
         let position = store::cursor(&self.connection().await?, "counts").await?;
         let after = position.as_deref().map(SubscriptionId::parse).transpose()?;
         let counted =
@@ -73,12 +73,12 @@ impl Renewal {
     }
 
     /// Compares the next slice of Stripe's list with ours.
-    pub(super) async fn compare(&self, now: Timestamp, time: Time) -> Result<Compared> {
+    pub(super) async fn compare(&self, now: Timestamp, time: Time) -> Result<DriftPage> {
         let time = time.part(SLICE_SHARE);
         let position = store::cursor(&self.connection().await?, "drift").await?;
-        let mut slice = Compared {
+        let mut slice = DriftPage {
             next: position.as_deref().map(StripeSubscriptionId::parse).transpose()?,
-            ..Compared::default()
+            ..DriftPage::default()
         };
         loop {
             let page = match self.applier.compare(slice.next.as_ref()).await {
@@ -91,7 +91,7 @@ impl Renewal {
                     return Err(error);
                 }
             };
-            slice = Compared {
+            slice = DriftPage {
                 compared: slice.compared + page.compared,
                 repaired: slice.repaired + page.repaired,
                 failed: slice.failed + page.failed,
@@ -122,9 +122,9 @@ impl Renewal {
         Ok(())
     }
 
-    pub(super) async fn left(&self, now: Timestamp) -> Result<Left> {
+    pub(super) async fn left(&self, now: Timestamp) -> Result<Remaining> {
         let db = self.connection().await?;
-        Ok(Left {
+        Ok(Remaining {
             changes: store::count_due(&db, now, &[]).await?,
             notices: store::count_unnoticed(&db, now).await?,
         })

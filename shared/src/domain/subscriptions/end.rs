@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::model::{Ended, Ending, Mode};
+use super::model::{Ending, Mode, SubscriptionEnd};
 use super::{explained, model, record};
 use crate::base::caller::Person;
 use crate::base::fields::Note;
@@ -63,13 +63,13 @@ pub async fn end(
     if_match: &IfMatch,
     ending: Ending,
     now: Timestamp,
-) -> Result<Ended> {
+) -> Result<SubscriptionEnd> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let family = families::locks::lock(&tx, id).await?.ok_or_else(not_found)?;
     let before = family.member(id).ok_or_else(not_found)?.clone();
     if_match.check(before.version)?;
-    let mut ended = Ended {
+    let mut ended = SubscriptionEnd {
         status: "ok",
         subscription_id: id.clone(),
         expired: Vec::new(),

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use self::end::{expire_addons, refuse_devices, refuse_stripes_addons};
 use self::model::{
-    Changed, Detail, Listed, Mode, NewSubscription, SubscriptionFilter, SubscriptionUpdate,
+    Detail, Mode, NewSubscription, SubscriptionChange, SubscriptionFilter, SubscriptionSummary,
+    SubscriptionUpdate,
 };
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Description, Note};
@@ -40,9 +41,9 @@ pub async fn list(
     filter: &SubscriptionFilter,
     page: &Page<(Timestamp, SubscriptionId)>,
     now: Timestamp,
-) -> Result<Slice<Listed>> {
+) -> Result<Slice<SubscriptionSummary>> {
     let rows = store::list(&db.connection().await?, filter, page, now).await?;
-    let listed = rows.into_iter().map(|(subscription, tenant_name, root)| Listed {
+    let listed = rows.into_iter().map(|(subscription, tenant_name, root)| SubscriptionSummary {
         effective_status: subscription.status.worse(root),
         subscription,
         tenant_name,
@@ -71,7 +72,7 @@ pub async fn get(db: &Db, id: &SubscriptionId) -> Result<Detail> {
         } else {
             Vec::new()
         },
-        listed: Listed {
+        listed: SubscriptionSummary {
             effective_status: family.effective_status(&subscription),
             subscription,
             tenant_name,
@@ -92,7 +93,7 @@ pub async fn create(
     key: Option<&Key>,
     new: NewSubscription,
     now: Timestamp,
-) -> Result<Listed> {
+) -> Result<SubscriptionSummary> {
     let is_addon = new.subscription_type == SubscriptionType::Addon;
     if !is_addon && new.parent_subscription_id.is_some() {
         return Err(Error::invalid("parent_subscription_id", "is only for an ADDON"));
@@ -153,8 +154,11 @@ pub async fn create(
     families::rows::insert(&tx, &subscription).await?;
     let details = explained(new.notes.as_ref(), new.transaction_ref.as_ref(), json!({}));
     record(&tx, "SUBSCRIPTION_CREATED", by, None, &subscription, details, now).await?;
-    let made =
-        Listed { effective_status: subscription.status.worse(root), subscription, tenant_name };
+    let made = SubscriptionSummary {
+        effective_status: subscription.status.worse(root),
+        subscription,
+        tenant_name,
+    };
     idempotency::keep(&tx, key, &made, now).await?;
     tx.commit().await?;
     Ok(made)
@@ -204,7 +208,7 @@ pub async fn update(
     if_match: &IfMatch,
     update: SubscriptionUpdate,
     now: Timestamp,
-) -> Result<Changed> {
+) -> Result<SubscriptionChange> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let family = families::locks::lock(&tx, id).await?.ok_or_else(not_found)?;
@@ -222,7 +226,7 @@ pub async fn update(
     let (notes, reference) = (set(&update.notes), set(&update.transaction_ref));
     let mut after = update.applied_to(&before, family.root.term_end, plan.as_ref(), &by.id, now)?;
     if after == before {
-        return Ok(Changed { subscription: before, updated: false, event_type: None });
+        return Ok(SubscriptionChange { subscription: before, updated: false, event_type: None });
     }
     if after.status == Status::Expired && before.status != Status::Expired {
         refuse_devices(&family, id)?;
@@ -264,7 +268,7 @@ pub async fn update(
         charge_for_slots(&tx, &family, now).await?;
     }
     tx.commit().await?;
-    Ok(Changed { subscription: after, updated: true, event_type: Some(event_type) })
+    Ok(SubscriptionChange { subscription: after, updated: true, event_type: Some(event_type) })
 }
 
 /// What a MAIN's change does to its ADDONs: they end with it, and when it does.

@@ -285,7 +285,7 @@ pub fn stripe_managed() -> Error {
 
 /// A subscription as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Listed {
+pub struct SubscriptionSummary {
     /// As it is stored.
     #[serde(flatten)]
     pub subscription: Subscription,
@@ -300,7 +300,7 @@ pub struct Listed {
 pub struct Detail {
     /// As lists show it.
     #[serde(flatten)]
-    pub listed: Listed,
+    pub listed: SubscriptionSummary,
     /// How many devices are on it.
     pub device_count: i64,
     /// The first hundred of them, by id.
@@ -317,7 +317,7 @@ impl Versioned for Detail {
     }
 }
 
-impl Versioned for Listed {
+impl Versioned for SubscriptionSummary {
     fn version(&self) -> i64 {
         self.subscription.version
     }
@@ -325,7 +325,7 @@ impl Versioned for Listed {
 
 /// What a change did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Changed {
+pub struct SubscriptionChange {
     /// As it is now.
     #[serde(flatten)]
     pub subscription: Subscription,
@@ -335,7 +335,7 @@ pub struct Changed {
     pub event_type: Option<&'static str>,
 }
 
-impl Versioned for Changed {
+impl Versioned for SubscriptionChange {
     fn version(&self) -> i64 {
         self.subscription.version
     }
@@ -343,7 +343,7 @@ impl Versioned for Changed {
 
 /// What became of an ending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Ended {
+pub struct SubscriptionEnd {
     /// `ok`.
     pub status: &'static str,
     /// Which.

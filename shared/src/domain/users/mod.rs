@@ -19,7 +19,7 @@ use crate::db::Db;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency, tenants};
-use crate::outside::keycloak::{Ensured, Keycloak, user_exists};
+use crate::outside::keycloak::{AccountChange, Keycloak, user_exists};
 
 /// A page of a tenant's users, by user name.
 ///
@@ -79,9 +79,9 @@ pub async fn create(
     let recorded = store::is_created(&tx, &user).await?;
     let by_lost_try = user.created_at.is_some_and(|made| made > now - idempotency::KEPT);
     let event_type = match ensured {
-        Ensured::Completed if recorded => "USER_UPDATED",
-        Ensured::Created | Ensured::Completed if !recorded => "USER_CREATED",
-        Ensured::Unchanged if !recorded && by_lost_try => "USER_CREATED",
+        AccountChange::Completed if recorded => "USER_UPDATED",
+        AccountChange::Created | AccountChange::Completed if !recorded => "USER_CREATED",
+        AccountChange::Unchanged if !recorded && by_lost_try => "USER_CREATED",
         _ => return Err(user_exists()),
     };
     record(&tx, event_type, by, &user, None, now).await?;

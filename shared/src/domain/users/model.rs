@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::base::fields::{Email, Name, Param};
 use crate::base::ids::TenantId;
 use crate::base::paging::{Cursor, Limit, Offset};
-use crate::outside::keycloak::{Account, KeycloakUser};
+use crate::outside::keycloak::{Account, NewAccount};
 use crate::request;
 
 /// A user of a tenant, as Keycloak has it.
@@ -75,7 +75,7 @@ request! {
     }
 }
 
-impl From<NewUser> for KeycloakUser {
+impl From<NewUser> for NewAccount {
     fn from(new: NewUser) -> Self {
         Self {
             email: new.email.into_string(),

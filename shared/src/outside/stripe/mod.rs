@@ -66,7 +66,7 @@ pub const SESSION_TOO_SHORT: &str = "stripe_session_too_short";
 
 /// Stripe in one account and mode.
 pub struct Stripe {
-    /// Made at the first request: a function may start for one that asks Stripe nothing.
+    /// CreatedCustomer at the first request: a function may start for one that asks Stripe nothing.
     http: OnceCell<reqwest::Client>,
     base: String,
     secrets: Arc<Secrets>,
@@ -218,7 +218,7 @@ impl Stripe {
     ) -> Result<StripeCustomerId> {
         let metadata = BTreeMap::from([("tenant_id", new.tenant.as_str())]);
         let form = CustomerForm { name: new.name, email: new.email, metadata };
-        let made: Made = self
+        let made: CreatedCustomer = self
             .write(RequestBuilder::new(StripeMethod::Post, "/customers").form(&form), key)
             .await?;
         Ok(made.id)
@@ -286,7 +286,7 @@ impl Stripe {
     async fn write<T: DeserializeOwned>(&self, request: RequestBuilder, key: &str) -> Result<T> {
         match self.send(Method::POST, &request, Some(key)).await {
             Ok(answer) => parse(&request, &answer).map_err(unreadable),
-            Err(failure) => Err(match failure.said.as_deref().and_then(Said::for_the_user) {
+            Err(failure) => Err(match failure.said.as_deref().and_then(FailedCall::for_the_user) {
                 Some(told) => {
                     // What the user is told leaves out what an operator may need.
                     tracing::warn!(error = %failure.error, code = told.code(),
@@ -418,7 +418,7 @@ impl Stripe {
             transient: status_is_transient(status),
             detail,
         };
-        Err(Failure { error, said: Some(Box::new(Said { status, replayed, body })) })
+        Err(Failure { error, said: Some(Box::new(FailedCall { status, replayed, body })) })
     }
 }
 
@@ -440,7 +440,7 @@ pub(crate) fn unreadable(error: Error) -> Error {
 /// A request that came to nothing, and what Stripe said, where it answered.
 struct Failure {
     error: Error,
-    said: Option<Box<Said>>,
+    said: Option<Box<FailedCall>>,
 }
 
 impl Failure {
@@ -462,14 +462,14 @@ impl From<Failure> for Error {
     }
 }
 
-struct Said {
+struct FailedCall {
     status: StatusCode,
     /// The answer is the kept one of an earlier request with this idempotency key.
     replayed: bool,
     body: ErrorBody,
 }
 
-impl Said {
+impl FailedCall {
     /// A refusal of a write in words for its user, with what they can do; none where Stripe failed,
     /// or refuses our secret key.
     ///
@@ -600,7 +600,7 @@ pub struct NewSession<'a> {
 }
 
 #[derive(Deserialize)]
-struct Made {
+struct CreatedCustomer {
     id: StripeCustomerId,
 }
 
@@ -630,8 +630,12 @@ mod tests {
 
     fn told(status: u16, body: &str) -> Option<Error> {
         let body = serde_json::from_str::<ErrorAnswer>(body).expect("readable").error;
-        Said { status: StatusCode::from_u16(status).expect("a status"), replayed: false, body }
-            .for_the_user()
+        FailedCall {
+            status: StatusCode::from_u16(status).expect("a status"),
+            replayed: false,
+            body,
+        }
+        .for_the_user()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::domain::families::subscription::SubscriptionType;
 /// Moves to the new MAIN, whose row is this transaction's own, every device of the tenant's dead
 /// subscriptions and trials, with its slot, whatever the limits: nothing is taken away from who has
 /// just paid. Nothing where the tenant has another live MAIN. Returns how many it moved.
-pub(crate) async fn take_over(
+pub(crate) async fn adopt(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     to: &SubscriptionId,
