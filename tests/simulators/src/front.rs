@@ -1,5 +1,5 @@
-//! A front before any HTTP service that answers 503 instead of it for a share of the calls: an
-//! outside world that is never quite well.
+//! A proxy in front of any HTTP service. It answers a share of the calls with 503, to simulate an
+//! unreliable upstream.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use axum::response::Response;
 use crate::server::Faults;
 use crate::server::Server;
 
-/// A running front; it ends when it is dropped.
+/// A running proxy. Dropping it stops the proxy.
 pub struct Front {
     address: SocketAddr,
     _server: Server,
@@ -29,8 +29,7 @@ struct Upstream {
 }
 
 impl Front {
-    /// Starts a front before `upstream` (`http://host:port`) that fails `percent` of a hundred
-    /// calls.
+    /// Starts a proxy for `upstream` (`http://host:port`) that fails `percent` of 100 calls.
     ///
     /// # Errors
     /// When no port is free.
@@ -46,7 +45,7 @@ impl Front {
         Ok(Self { address, _server: Server::serve(listener, address, app, faults) })
     }
 
-    /// Its base address, without a trailing slash.
+    /// Returns the proxy's base URL, without a trailing slash.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
@@ -60,7 +59,7 @@ async fn forward(State(upstream): State<Arc<Upstream>>, request: Request) -> Res
         return StatusCode::BAD_REQUEST.into_response();
     };
     let mut headers = parts.headers;
-    // The upstream's own: these belong to one connection.
+    // These belong to one connection; the client sets its own for the upstream.
     headers.remove(header::HOST);
     headers.remove(header::CONTENT_LENGTH);
     let answer = upstream

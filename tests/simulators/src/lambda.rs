@@ -1,5 +1,5 @@
-//! Lambda's side of one instance of a function: AWS's "Using the Lambda runtime API for custom
-//! runtimes".
+//! The Lambda side of the runtime API for one instance of a function, as specified in AWS's "Using
+//! the Lambda runtime API for custom runtimes".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use tokio::sync::oneshot;
 use crate::server::lock;
 use crate::server::now;
 
-/// A request as API Gateway's HTTP API hands it to a function (payload format 2.0): `target` is
-/// path and query.
+/// Builds the event that API Gateway's HTTP API sends to a function (payload format 2.0). `target`
+/// is the path and query.
 #[must_use]
 pub fn http_event(
     method: &str,
@@ -53,9 +53,9 @@ pub fn http_event(
     })
 }
 
-/// Hands calls to an instance. It lives as long as this value.
+/// Sends invocations to one instance of a function. Dropping it stops the runtime API.
 pub struct Lambda {
-    /// What the instance is told as `AWS_LAMBDA_RUNTIME_API`.
+    /// Host and port, for the instance's `AWS_LAMBDA_RUNTIME_API`.
     pub address: String,
     calls: mpsc::UnboundedSender<Call>,
     server: tokio::task::JoinHandle<()>,
@@ -66,7 +66,7 @@ struct Call {
     answer: oneshot::Sender<Result<Value>>,
 }
 
-struct Waiting {
+struct RuntimeApi {
     calls: tokio::sync::Mutex<mpsc::UnboundedReceiver<Call>>,
     answers: Mutex<HashMap<String, oneshot::Sender<Result<Value>>>>,
     number: AtomicU64,
@@ -74,37 +74,37 @@ struct Waiting {
 }
 
 impl Lambda {
-    /// For a function with this time-out.
+    /// Starts the runtime API for a function with this timeout.
     ///
     /// # Errors
-    /// Where no port is free.
+    /// When no port is free.
     pub async fn start(timeout: Duration) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (calls, received) = mpsc::unbounded_channel();
-        let waiting = Waiting {
+        let runtime = RuntimeApi {
             calls: tokio::sync::Mutex::new(received),
             answers: Mutex::default(),
             number: AtomicU64::new(0),
             timeout,
         };
         let router = Router::new()
-            .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route("/2018-06-01/runtime/invocation/{id}/{outcome}", post(answered))
-            .with_state(Arc::new(waiting));
-        // It ends with the listener.
+            .route("/2018-06-01/runtime/invocation/next", get(next_invocation))
+            .route("/2018-06-01/runtime/invocation/{id}/{outcome}", post(report_outcome))
+            .with_state(Arc::new(runtime));
+        // Serving ends only with the listener, so its result does not matter.
         let server = tokio::spawn(async move { drop(axum::serve(listener, router).await) });
         Ok(Self { address, calls, server })
     }
 
-    /// Calls the function and waits for its answer.
+    /// Invokes the function and waits for its response.
     ///
     /// # Errors
-    /// The function's own.
+    /// When the function reports an error, or the runtime API stops before a response arrives.
     pub async fn invoke(&self, event: Value) -> Result<Value> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, response) = oneshot::channel();
         self.calls.send(Call { event, answer }).map_err(|_| anyhow!("no instance"))?;
-        answered.await.map_err(|_| anyhow!("no answer"))?
+        response.await.map_err(|_| anyhow!("no answer"))?
     }
 }
 
@@ -114,11 +114,13 @@ impl Drop for Lambda {
     }
 }
 
-async fn next(State(waiting): State<Arc<Waiting>>) -> Result<(HeaderMap, Json<Value>), StatusCode> {
-    let call = waiting.calls.lock().await.recv().await.ok_or(StatusCode::GONE)?;
-    let id = format!("invocation-{}", waiting.number.fetch_add(1, Ordering::Relaxed));
-    lock(&waiting.answers).insert(id.clone(), call.answer);
-    let deadline = now() + waiting.timeout;
+async fn next_invocation(
+    State(runtime): State<Arc<RuntimeApi>>,
+) -> Result<(HeaderMap, Json<Value>), StatusCode> {
+    let call = runtime.calls.lock().await.recv().await.ok_or(StatusCode::GONE)?;
+    let id = format!("invocation-{}", runtime.number.fetch_add(1, Ordering::Relaxed));
+    lock(&runtime.answers).insert(id.clone(), call.answer);
+    let deadline = now() + runtime.timeout;
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("lambda-runtime-aws-request-id", id),
@@ -136,18 +138,18 @@ async fn next(State(waiting): State<Arc<Waiting>>) -> Result<(HeaderMap, Json<Va
     Ok((headers, Json(call.event)))
 }
 
-async fn answered(
-    State(waiting): State<Arc<Waiting>>,
+async fn report_outcome(
+    State(runtime): State<Arc<RuntimeApi>>,
     Path((id, outcome)): Path<(String, String)>,
     body: String,
 ) -> StatusCode {
-    let Some(answer) = lock(&waiting.answers).remove(&id) else { return StatusCode::BAD_REQUEST };
-    let told = if outcome == "response" {
+    let Some(answer) = lock(&runtime.answers).remove(&id) else { return StatusCode::BAD_REQUEST };
+    let result = if outcome == "response" {
         serde_json::from_str(&body).map_err(Into::into)
     } else {
         Err(anyhow!(body))
     };
-    // Whoever called may have given up.
-    let _ = answer.send(told);
+    // The caller may have stopped waiting.
+    let _ = answer.send(result);
     StatusCode::ACCEPTED
 }

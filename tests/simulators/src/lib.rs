@@ -1,9 +1,10 @@
-//! In-process stand-ins for Stripe and Keycloak, for the local stack and for tests, tokens for
-//! either Keycloak, and what CloudFormation makes of the template.
+//! In-process stand-ins for Stripe, Keycloak and the Lambda runtime API, for the local stack and
+//! the tests. Also here: access tokens from a real or embedded Keycloak, and a reader for the
+//! CloudFormation template.
 //!
-//! Each keeps state, answers over a real socket in the product's own shapes, and can be told to
-//! misbehave. One instance a test on port 0 is cheap. Nothing here knows a rule of ours: what the
-//! system makes of an answer is tested elsewhere.
+//! The simulators keep state, answer over a real socket in the product's own shapes, and can
+//! inject faults. One instance per test on port 0 is cheap. They know none of our business rules:
+//! other tests check what the system does with an answer.
 
 #![recursion_limit = "256"] // Stripe's objects are long json! literals
 

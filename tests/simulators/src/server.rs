@@ -1,5 +1,5 @@
-//! What both simulators share: a socket that can be stopped and started again, injected faults, the
-//! record of requests.
+//! Shared by the simulators: a server that can stop and restart, fault injection, and a log of the
+//! requests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,30 +27,30 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The real time.
+/// Returns the wall-clock time.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a simulator is the outside world, which has a clock of its own"
+    reason = "a simulator stands for an external system, which has its own clock"
 )]
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The faults to inject and the requests seen.
+/// The faults to inject and the log of requests.
 pub(crate) struct Faults {
-    inner: Mutex<Injected>,
-    /// Writes an error in the product's own shape.
+    inner: Mutex<FaultState>,
+    /// Builds an error response in the product's own shape.
     error: fn(StatusCode) -> Response,
-    /// Paths with this part are pages for people: neither recorded nor disturbed.
-    pages: &'static str,
+    /// Paths that contain this are browser pages: they are not logged and get no faults.
+    page_path: &'static str,
 }
 
 #[derive(Default)]
-struct Injected {
+struct FaultState {
     queue: VecDeque<Fault>,
     latency: Duration,
     requests: Vec<(String, String)>,
-    /// Of a hundred requests, so many are answered 503, spread by a fixed sequence.
+    /// How many of 100 requests are answered with 503. A fixed pseudo-random sequence picks them.
     percent: u8,
     sequence: u64,
 }
@@ -58,23 +58,25 @@ struct Injected {
 struct Fault {
     path_part: String,
     status: StatusCode,
-    after: bool,
+    /// The request is carried out first, and only its response is lost.
+    lose_response: bool,
 }
 
 impl Faults {
-    pub(crate) fn new(pages: &'static str, error: fn(StatusCode) -> Response) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), error, pages })
+    pub(crate) fn new(page_path: &'static str, error: fn(StatusCode) -> Response) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), error, page_path })
     }
 
-    /// Fails the next `n` requests whose path contains `path_part`; `after` does the work first and
-    /// loses its answer.
-    pub(crate) fn fail(&self, path_part: &str, n: usize, status: u16, after: bool) {
+    /// Fails the next `n` requests whose path contains `path_part`. With `lose_response`, each is
+    /// carried out first, and only its response is lost.
+    pub(crate) fn fail(&self, path_part: &str, n: usize, status: u16, lose_response: bool) {
         let status = StatusCode::from_u16(status).expect("an HTTP status");
-        let faults = (0..n).map(|_| Fault { path_part: path_part.to_owned(), status, after });
+        let faults =
+            (0..n).map(|_| Fault { path_part: path_part.to_owned(), status, lose_response });
         lock(&self.inner).queue.extend(faults);
     }
 
-    /// Forgets the failures that no request has met yet.
+    /// Removes the faults that no request has hit yet, and the share of random ones.
     pub(crate) fn clear(&self) {
         let mut inner = lock(&self.inner);
         inner.queue.clear();
@@ -93,12 +95,13 @@ impl Faults {
         lock(&self.inner).requests.clone()
     }
 
-    fn next(&self, method: &str, path: &str) -> (Duration, Option<Fault>) {
+    /// Logs a request and returns its latency and fault.
+    fn record(&self, method: &str, path: &str) -> (Duration, Option<Fault>) {
         let mut inner = lock(&self.inner);
         inner.requests.push((method.to_owned(), path.to_owned()));
         let hit = inner.queue.iter().position(|fault| path.contains(&fault.path_part));
         let mut fault = hit.and_then(|index| inner.queue.remove(index));
-        // Knuth's MMIX generator.
+        // Knuth's MMIX linear congruential generator.
         inner.sequence = inner
             .sequence
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -107,29 +110,33 @@ impl Faults {
             fault = Some(Fault {
                 path_part: String::new(),
                 status: StatusCode::SERVICE_UNAVAILABLE,
-                after: false,
+                lose_response: false,
             });
         }
         (inner.latency, fault)
     }
 }
 
-async fn disturb(State(faults): State<Arc<Faults>>, request: Request, next: Next) -> Response {
-    if request.uri().path().contains(faults.pages) {
+async fn inject_faults(
+    State(faults): State<Arc<Faults>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.uri().path().contains(faults.page_path) {
         return next.run(request).await;
     }
-    let (latency, fault) = faults.next(request.method().as_str(), request.uri().path());
+    let (latency, fault) = faults.record(request.method().as_str(), request.uri().path());
     tokio::time::sleep(latency).await;
     let Some(fault) = fault else {
         return next.run(request).await;
     };
-    if fault.after {
+    if fault.lose_response {
         next.run(request).await;
     }
     (faults.error)(fault.status)
 }
 
-/// A running server; dropping it closes the socket.
+/// A running server. Dropping it closes the socket.
 pub(crate) struct Server {
     address: SocketAddr,
     app: Router,
@@ -137,7 +144,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds the socket without serving yet, so that the state can know its own address.
+    /// Binds the socket without serving yet, because the state needs the address.
     pub(crate) async fn bind(listen: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
         let listener = TcpListener::bind(listen)
             .await
@@ -146,19 +153,19 @@ impl Server {
         Ok((listener, address))
     }
 
-    /// Serves `app` on a socket of [`Server::bind`].
+    /// Serves `app` on a socket from [`Server::bind`].
     pub(crate) fn serve(
         listener: TcpListener,
         address: SocketAddr,
         app: Router,
         faults: Arc<Faults>,
     ) -> Self {
-        let app = app.layer(from_fn_with_state(faults, disturb));
+        let app = app.layer(from_fn_with_state(faults, inject_faults));
         let running = Mutex::new(Some(spawn(listener, app.clone())));
         Self { address, app, running }
     }
 
-    /// Closes the socket; requests under way get two seconds to end.
+    /// Closes the socket. Requests in progress get two seconds to finish.
     pub(crate) async fn stop(&self) {
         let running = lock(&self.running).take();
         if let Some((stop, mut task)) = running {
@@ -169,7 +176,7 @@ impl Server {
         }
     }
 
-    /// Serves again, on the same port and with the same state.
+    /// Serves again on the same port with the same state.
     pub(crate) async fn restart(&self) -> anyhow::Result<()> {
         self.stop().await;
         let (listener, _) = Self::bind(self.address).await?;
@@ -179,16 +186,16 @@ impl Server {
 }
 
 fn spawn(listener: TcpListener, app: Router) -> (oneshot::Sender<()>, JoinHandle<()>) {
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, stop_signal) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
-        // Dropping the sender is the signal.
-        let signal = async move { drop(stopped.await) };
+        // The receiver resolves when the sender is dropped.
+        let signal = async move { drop(stop_signal.await) };
         drop(axum::serve(listener, app).with_graceful_shutdown(signal).await);
     });
     (stop, task)
 }
 
-/// The value of an `Authorization` header of the Basic scheme.
+/// Returns the `Authorization` header value for HTTP Basic credentials.
 pub(crate) fn basic(user: &str, password: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut header = String::from("Basic ");
@@ -203,12 +210,12 @@ pub(crate) fn basic(user: &str, password: &str) -> String {
     header
 }
 
-/// Escapes text for HTML, also inside a double-quoted attribute.
+/// Escapes text for HTML, including double-quoted attribute values.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Decodes a query string or a form body, in order.
+/// Decodes a query string or a form body into its pairs, in order.
 pub(crate) fn pairs(encoded: &str) -> Vec<(String, String)> {
     let mut url = reqwest::Url::parse("http://localhost/").expect("a constant URL");
     url.set_query(Some(encoded));

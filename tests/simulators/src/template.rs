@@ -1,5 +1,5 @@
-//! template.yaml, read as CloudFormation and SAM read it: short forms, globals, conditions and
-//! references, with values of one's own for what a deployment would make.
+//! Reads template.yaml as CloudFormation and SAM do: short forms, globals, conditions and
+//! references. The caller supplies values for what a deployment would create.
 
 use std::path::Path;
 
@@ -11,37 +11,37 @@ use serde_json::Value;
 use serde_json::json;
 use serde_yaml_ng::Value as Yaml;
 
-/// The template, with `!Ref x` as `{"Ref": "x"}` and so on.
+/// The template as JSON, with short forms expanded: `!Ref x` is `{"Ref": "x"}`.
 pub struct Template(Value);
 
-/// What a reference stands for: a parameter's or resource's name, or `Resource.Attribute`. What it
-/// does not know is a parameter's default.
-pub type Given<'a> = &'a dyn Fn(&str) -> Option<Value>;
+/// Returns the value of a reference, which is the name of a parameter or resource, or
+/// `Resource.Attribute`. For `None`, the parameter's default applies.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<Value>;
 
 impl Template {
-    /// Reads the file.
+    /// Reads the template from a file.
     ///
     /// # Errors
-    /// Where there is none, or it is no YAML.
+    /// When the file cannot be read or is not valid YAML.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self(json(serde_yaml_ng::from_str(&text)?)?))
+        Ok(Self(from_yaml(serde_yaml_ng::from_str(&text)?)?))
     }
 
-    /// The whole of it.
+    /// Returns the whole template.
     #[must_use]
     pub fn whole(&self) -> &Value {
         &self.0
     }
 
-    /// A resource's properties; null where there is no such resource.
+    /// Returns a resource's properties, or null if the resource does not exist.
     #[must_use]
     pub fn properties(&self, resource: &str) -> &Value {
         &self.0["Resources"][resource]["Properties"]
     }
 
-    /// The names of the resources of a type, in order.
+    /// Returns the names of the resources of a type, in alphabetical order.
     #[must_use]
     pub fn of_type(&self, kind: &str) -> Vec<&str> {
         let all = self.0["Resources"].as_object().into_iter().flatten();
@@ -50,23 +50,27 @@ impl Template {
             .collect()
     }
 
-    /// The functions' names, and their properties with the globals in them.
+    /// Returns each function's name and its properties, with the globals merged in.
     #[must_use]
     pub fn functions(&self) -> Vec<(&str, Value)> {
         let all = self.of_type("AWS::Serverless::Function").into_iter();
-        all.map(|name| (name, merged(&self.0["Globals"]["Function"], self.properties(name))))
+        all.map(|name| (name, merge(&self.0["Globals"]["Function"], self.properties(name))))
             .collect()
     }
 
-    /// A function's environment. What is `AWS::NoValue` is not in it.
+    /// Returns a function's environment variables, without those that are `AWS::NoValue`.
     ///
     /// # Errors
-    /// As `resolve`.
-    pub fn environment(&self, function: &Value, given: Given<'_>) -> Result<Vec<(String, String)>> {
+    /// The same as [`Template::resolve`].
+    pub fn environment(
+        &self,
+        function: &Value,
+        lookup: Lookup<'_>,
+    ) -> Result<Vec<(String, String)>> {
         let mut environment = Vec::new();
         for (name, value) in function["Environment"]["Variables"].as_object().into_iter().flatten()
         {
-            match self.resolve(value, given).with_context(|| name.clone())? {
+            match self.resolve(value, lookup).with_context(|| name.clone())? {
                 Value::Null => {}
                 Value::String(text) => environment.push((name.clone(), text)),
                 other => environment.push((name.clone(), other.to_string())),
@@ -75,19 +79,21 @@ impl Template {
         Ok(environment)
     }
 
-    /// A value with its functions done; `AWS::NoValue` is null.
+    /// Resolves the intrinsic functions in a value. `AWS::NoValue` becomes null.
     ///
     /// # Errors
-    /// Where a reference stands for nothing, or a function is none that is understood here.
-    pub fn resolve(&self, value: &Value, given: Given<'_>) -> Result<Value> {
+    /// When a reference has no value, or an intrinsic function is not supported here.
+    pub fn resolve(&self, value: &Value, lookup: Lookup<'_>) -> Result<Value> {
         match value {
-            Value::Array(items) => items.iter().map(|item| self.resolve(item, given)).collect(),
+            Value::Array(items) => items.iter().map(|item| self.resolve(item, lookup)).collect(),
             Value::Object(object) => match object.iter().next() {
-                Some((name, argument)) if is_call(object) => self.call(name, argument, given),
+                Some((name, argument)) if is_intrinsic(object) => {
+                    self.call_intrinsic(name, argument, lookup)
+                }
                 _ => {
                     let resolved = object
                         .iter()
-                        .map(|(name, value)| Ok((name.clone(), self.resolve(value, given)?)));
+                        .map(|(name, value)| Ok((name.clone(), self.resolve(value, lookup)?)));
                     Ok(Value::Object(resolved.collect::<Result<_>>()?))
                 }
             },
@@ -95,24 +101,24 @@ impl Template {
         }
     }
 
-    fn call(&self, name: &str, argument: &Value, given: Given<'_>) -> Result<Value> {
+    fn call_intrinsic(&self, name: &str, argument: &Value, lookup: Lookup<'_>) -> Result<Value> {
         match (name, argument) {
-            ("Ref" | "Fn::GetAtt", Value::String(name)) => self.named(name, given),
+            ("Ref" | "Fn::GetAtt", Value::String(name)) => self.resolve_reference(name, lookup),
             ("Fn::Sub", Value::String(text)) => {
                 let mut filled = String::new();
                 let mut rest = text.as_str();
                 while let Some((before, after)) = rest.split_once("${") {
                     let (name, end) = after.split_once('}').context("a ${ without }")?;
-                    filled = filled + before + &plain(&self.named(name, given)?);
+                    filled = filled + before + &to_text(&self.resolve_reference(name, lookup)?);
                     rest = end;
                 }
                 Ok(json!(filled + rest))
             }
             ("Fn::Join", Value::Array(arguments)) => {
                 let [separator, items] = arguments.as_slice() else { bail!("Join of {argument}") };
-                let items = self.resolve(items, given)?;
+                let items = self.resolve(items, lookup)?;
                 let texts: Vec<String> =
-                    items.as_array().context("Join of no list")?.iter().map(plain).collect();
+                    items.as_array().context("Join of no list")?.iter().map(to_text).collect();
                 Ok(json!(texts.join(separator.as_str().unwrap_or_default())))
             }
             ("Fn::If", Value::Array(arguments)) => {
@@ -120,12 +126,15 @@ impl Template {
                     bail!("If of {argument}")
                 };
                 let condition = &self.0["Conditions"][condition.as_str().unwrap_or_default()];
-                self.resolve(if self.holds(condition, given)? { then } else { otherwise }, given)
+                self.resolve(
+                    if self.evaluate_condition(condition, lookup)? { then } else { otherwise },
+                    lookup,
+                )
             }
             ("Fn::FindInMap", Value::Array(keys)) => {
                 let mut found = &self.0["Mappings"];
                 for key in keys {
-                    found = &found[plain(&self.resolve(key, given)?)];
+                    found = &found[to_text(&self.resolve(key, lookup)?)];
                 }
                 if found.is_null() {
                     bail!("nothing at {argument}");
@@ -136,51 +145,51 @@ impl Template {
         }
     }
 
-    fn holds(&self, condition: &Value, given: Given<'_>) -> Result<bool> {
+    fn evaluate_condition(&self, condition: &Value, lookup: Lookup<'_>) -> Result<bool> {
         if let Some(inner) = condition["Fn::Not"].get(0) {
-            return Ok(!self.holds(inner, given)?);
+            return Ok(!self.evaluate_condition(inner, lookup)?);
         }
         let Some([left, right]) = condition["Fn::Equals"].as_array().map(Vec::as_slice) else {
             bail!("condition {condition} is not understood")
         };
-        Ok(plain(&self.resolve(left, given)?) == plain(&self.resolve(right, given)?))
+        Ok(to_text(&self.resolve(left, lookup)?) == to_text(&self.resolve(right, lookup)?))
     }
 
-    fn named(&self, name: &str, given: Given<'_>) -> Result<Value> {
+    fn resolve_reference(&self, name: &str, lookup: Lookup<'_>) -> Result<Value> {
         if name == "AWS::NoValue" {
             return Ok(Value::Null);
         }
         let default = || self.0["Parameters"][name].get("Default").cloned();
-        given(name).or_else(default).with_context(|| format!("{name} stands for nothing"))
+        lookup(name).or_else(default).with_context(|| format!("{name} has no value"))
     }
 }
 
-/// Whether it is a function to call, and not a map.
-fn is_call(object: &Map<String, Value>) -> bool {
+/// Returns whether the object is a call of an intrinsic function rather than a map.
+fn is_intrinsic(object: &Map<String, Value>) -> bool {
     object.len() == 1 && object.keys().all(|name| name == "Ref" || name.starts_with("Fn::"))
 }
 
-/// As CloudFormation passes it on.
-fn plain(value: &Value) -> String {
+/// Returns a value as text, as CloudFormation interpolates it.
+fn to_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// As SAM merges globals: maps by member, and what the function says itself wins; a reference is no
-/// map.
-fn merged(global: &Value, own: &Value) -> Value {
+/// Merges globals into a function's properties as SAM does: maps are merged by member, and the
+/// function's own value wins. A reference does not count as a map.
+fn merge(global: &Value, own: &Value) -> Value {
     let (Value::Object(global), Value::Object(own)) = (global, own) else { return own.clone() };
-    if [global, own].iter().any(|object| is_call(object)) {
+    if [global, own].iter().any(|object| is_intrinsic(object)) {
         return Value::Object(own.clone());
     }
     let mut all = global.clone();
     for (name, value) in own {
-        let value = global.get(name).map_or_else(|| value.clone(), |global| merged(global, value));
+        let value = global.get(name).map_or_else(|| value.clone(), |global| merge(global, value));
         all.insert(name.clone(), value);
     }
     Value::Object(all)
 }
 
-fn json(yaml: Yaml) -> Result<Value> {
+fn from_yaml(yaml: Yaml) -> Result<Value> {
     Ok(match yaml {
         Yaml::Null => Value::Null,
         Yaml::Bool(value) => json!(value),
@@ -189,17 +198,20 @@ fn json(yaml: Yaml) -> Result<Value> {
             None => bail!("{number} is no whole number"),
         },
         Yaml::String(text) => json!(text),
-        Yaml::Sequence(items) => Value::Array(items.into_iter().map(json).collect::<Result<_>>()?),
+        Yaml::Sequence(items) => {
+            Value::Array(items.into_iter().map(from_yaml).collect::<Result<_>>()?)
+        }
         Yaml::Mapping(members) => {
-            let members =
-                members.into_iter().map(|(name, value)| Ok((plain(&json(name)?), json(value)?)));
+            let members = members
+                .into_iter()
+                .map(|(name, value)| Ok((to_text(&from_yaml(name)?), from_yaml(value)?)));
             Value::Object(members.collect::<Result<Map<_, _>>>()?)
         }
         Yaml::Tagged(tagged) => {
             let name = tagged.tag.to_string();
             let name = name.trim_start_matches('!');
             let name = if name == "Ref" { name.to_owned() } else { format!("Fn::{name}") };
-            json!({ name: json(tagged.value)? })
+            json!({ name: from_yaml(tagged.value)? })
         }
     })
 }
@@ -209,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_what_cloudformation_makes_of_it() {
+    fn values_resolve_as_in_cloudformation() {
         let text = "
 Parameters: {Stage: {Type: String}, Size: {Default: small}, Proxy: {Default: ''}}
 Mappings: {Sizes: {small: {Billing: 20}}}
@@ -226,8 +238,8 @@ Resources:
         OWN: !Ref Stage}}
 ";
         let template =
-            Template(json(serde_yaml_ng::from_str(text).expect("YAML")).expect("a template"));
-        let given = |name: &str| match name {
+            Template(from_yaml(serde_yaml_ng::from_str(text).expect("YAML")).expect("a template"));
+        let lookup = |name: &str| match name {
             "Stage" => Some(json!("dev")),
             "Queue.Arn" => Some(json!("arn")),
             _ => None,
@@ -235,16 +247,16 @@ Resources:
         let (name, billing) = template.functions().remove(0);
         assert_eq!((name, &billing["Timeout"]), ("Billing", &json!(29)));
         assert_eq!(
-            template.resolve(&billing["ReservedConcurrentExecutions"], &given).expect("a number"),
+            template.resolve(&billing["ReservedConcurrentExecutions"], &lookup).expect("a number"),
             json!(20)
         );
-        let environment = template.environment(&billing, &given).expect("an environment");
+        let environment = template.environment(&billing, &lookup).expect("an environment");
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             environment,
             ["ALL=a,dev", "HOST=direct", "NAME=pulse-dev/x", "OWN=dev", "QUEUE=arn", "STAGE=dev"]
         );
-        assert!(template.resolve(&json!({"Ref": "Nothing"}), &given).is_err());
+        assert!(template.resolve(&json!({"Ref": "Nothing"}), &lookup).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Bearer tokens of made-up people at a Keycloak, real or embedded: what `cargo xtask token` prints
-//! and what the end-to-end tests send.
+//! Access tokens for made-up users of a real or embedded Keycloak. `cargo xtask token` prints them,
+//! and the end-to-end tests send them.
 
 use std::time::Duration;
 
@@ -18,17 +18,18 @@ use serde_json::json;
 
 use crate::keycloak::PUBLIC_CLIENT;
 
-/// How often a refused attempt is repeated, and after what time: enough for a dozen calls at once,
-/// each of which waits for all before it.
+/// How often a refused attempt is repeated. This suffices for a dozen concurrent calls, each of
+/// which waits for all the calls before it.
 const RETRIES: usize = 50;
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Who sends the token.
+/// The role of the user that a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role<'a> {
-    /// Platform staff that reads.
+    /// Platform staff with read access.
     Operator,
-    /// Platform staff that reads and writes.
+    /// Platform staff with read and write access.
     OperatorAdmin,
     /// Another backend.
     Service,
@@ -37,7 +38,7 @@ pub enum Role<'a> {
 }
 
 impl Role<'_> {
-    /// The realm role.
+    /// Returns the name of the realm role.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,47 +49,47 @@ impl Role<'_> {
         }
     }
 
-    /// Name and mail address of the one user with this role.
+    /// Returns the username of the one user with this role, which is also its email address.
     #[must_use]
     pub fn username(self) -> String {
         match self {
             Self::Operator => "dev-operator@pulse.example".to_owned(),
             Self::OperatorAdmin => "dev-operator-admin@pulse.example".to_owned(),
             Self::Service => "dev-service@pulse.example".to_owned(),
-            // Keycloak takes 64 characters before the @, and a tenant's id alone may have 63: as
-            // many as a part of a host name.
+            // The tenant is in the host name: Keycloak allows 64 characters before the @, and a
+            // tenant's id alone may have 63, the maximum for a label of a host name.
             Self::Customer(tenant) => format!("dev-customer@{tenant}.pulse.example"),
         }
     }
 }
 
-/// A realm, and the backend's client in it, whose service account manages users.
+/// A realm and the backend's client in it, whose service account manages users.
 #[derive(Clone, Copy)]
 pub struct Keycloak<'a> {
-    /// `http://host:port`.
+    /// The base URL: `http://host:port`.
     pub base_url: &'a str,
     /// The realm's name.
     pub realm: &'a str,
-    /// The backend's client.
+    /// The id of the backend's client.
     pub client_id: &'a str,
-    /// Its secret.
+    /// The secret of the backend's client.
     pub client_secret: &'a str,
 }
 
 impl Keycloak<'_> {
-    /// An access token of the user with this role, who is made where there is none. Any number of
-    /// calls may run at once.
+    /// Returns an access token for the user with this role. Creates the user if there is none. Any
+    /// number of calls may run concurrently.
     ///
     /// # Errors
-    /// When Keycloak cannot be reached or goes on refusing.
+    /// When Keycloak cannot be reached or keeps refusing.
     pub async fn token(&self, role: Role<'_>) -> Result<String> {
         let users = Users {
-            http: http()?,
+            http: http_client()?,
             realm: format!("{}/admin/realms/{}", self.base_url, self.realm),
             token: self.service_token().await?,
         };
-        // Of calls at once for one user, Keycloak lets one through and refuses the others: to make
-        // it, to give it its role and even to log it in.
+        // Of concurrent calls for one user, Keycloak accepts one and refuses the others. This
+        // applies to creating the user, assigning its role and even logging in.
         for _ in 0..RETRIES {
             if let Ok(token) = self.attempt(&users, role).await {
                 return Ok(token);
@@ -104,12 +105,12 @@ impl Keycloak<'_> {
         users.ensure_role(&id, role.name()).await?;
         let outcome = self.log_in(&role.username(), &password).await;
         if outcome.is_err() {
-            users.mend_password(&id, &password).await?;
+            users.reset_wrong_password(&id, &password).await?;
         }
         outcome
     }
 
-    /// An access token of the client's service account.
+    /// Returns an access token for the client's service account.
     ///
     /// # Errors
     /// When Keycloak cannot be reached or refuses.
@@ -122,7 +123,7 @@ impl Keycloak<'_> {
         self.grant(&form).await
     }
 
-    /// An access token of the user with this name or mail address.
+    /// Returns an access token for the user with this username or email address.
     ///
     /// # Errors
     /// When Keycloak cannot be reached or refuses.
@@ -138,15 +139,15 @@ impl Keycloak<'_> {
 
     async fn grant(&self, form: &[(&str, &str)]) -> Result<String> {
         let url = format!("{}/realms/{}/protocol/openid-connect/token", self.base_url, self.realm);
-        let answer: Value = good(http()?.post(url).form(form)).await?.json().await?;
+        let answer: Value = send_checked(http_client()?.post(url).form(form)).await?.json().await?;
         answer["access_token"]
             .as_str()
             .map(str::to_owned)
-            .context("Keycloak answers without an access token")
+            .context("Keycloak returned no access token")
     }
 
-    /// The same at each call, so that calls that run at once agree, and guessed by nobody without
-    /// the client's secret.
+    /// Derives the user's password from the client's secret, without which it cannot be guessed.
+    /// The result is always the same, so that concurrent calls agree.
     fn password(&self, role: Role<'_>) -> String {
         hex::encode(digest(
             &SHA256,
@@ -155,7 +156,7 @@ impl Keycloak<'_> {
     }
 }
 
-/// The realm's users by the admin REST API.
+/// Manages the realm's users through the admin REST API.
 struct Users {
     http: Client,
     realm: String,
@@ -163,14 +164,13 @@ struct Users {
 }
 
 impl Users {
-    /// The id of the role's user, who exists from now on.
+    /// Returns the id of the role's user. Creates the user if there is none.
     async fn ensure(&self, role: Role<'_>, password: &str) -> Result<String> {
         let username = role.username();
         if let Some(id) = self.find(&username).await? {
             return Ok(id);
         }
-        // Complete in Keycloak's eyes: who lacks a part of the profile may not log in before it is
-        // filled in.
+        // Keycloak refuses a log-in until the profile is complete.
         let mut user = json!({
             "username": username, "email": username, "emailVerified": true, "enabled": true,
             "firstName": "Dev", "lastName": role.name(),
@@ -179,46 +179,47 @@ impl Users {
         if let Role::Customer(tenant) = role {
             user["attributes"] = json!({ "tenant_id": [tenant] });
         }
-        good(self.call(Method::POST, "/users").json(&user)).await?;
-        self.find(&username).await?.context("Keycloak does not find a user that it made")
+        send_checked(self.call(Method::POST, "/users").json(&user)).await?;
+        self.find(&username).await?.context("Keycloak does not find a user that it created")
     }
 
     async fn find(&self, username: &str) -> Result<Option<String>> {
         let call =
             self.call(Method::GET, "/users").query(&[("username", username), ("exact", "true")]);
-        let found: Value = good(call).await?.json().await?;
+        let found: Value = send_checked(call).await?.json().await?;
         Ok(found[0]["id"].as_str().map(str::to_owned))
     }
 
-    /// The service account may not read roles by name: it picks from those that the user could get.
+    /// Assigns the realm role to the user. The service account may not read roles by name, so this
+    /// picks from the roles that are available to the user.
     async fn ensure_role(&self, id: &str, name: &str) -> Result<()> {
         let mappings = format!("/users/{id}/role-mappings/realm");
         if let Some(role) = self.role(&format!("{mappings}/available"), name).await? {
-            good(self.call(Method::POST, &mappings).json(&[role])).await?;
+            send_checked(self.call(Method::POST, &mappings).json(&[role])).await?;
         }
         ensure!(self.role(&mappings, name).await?.is_some(), "the realm has no role {name}");
         Ok(())
     }
 
     async fn role(&self, path: &str, name: &str) -> Result<Option<Value>> {
-        let roles: Vec<Value> = good(self.call(Method::GET, path)).await?.json().await?;
+        let roles: Vec<Value> = send_checked(self.call(Method::GET, path)).await?.json().await?;
         Ok(roles.into_iter().find(|role| role["name"] == name))
     }
 
-    /// Sets the password where it was wrong: somebody changed it, or the client had another secret
-    /// when the user was made. What Keycloak answers to a log-in does not tell, its count of
-    /// failures does.
-    async fn mend_password(&self, id: &str, password: &str) -> Result<()> {
+    /// Resets the password if it is wrong, because it was changed or because the client had another
+    /// secret when the user was created. Keycloak's answer to a log-in does not show whether the
+    /// password was wrong, but its count of failed log-ins does.
+    async fn reset_wrong_password(&self, id: &str, password: &str) -> Result<()> {
         let failures = format!("/attack-detection/brute-force/users/{id}");
-        let counted: Value = good(self.call(Method::GET, &failures)).await?.json().await?;
+        let counted: Value = send_checked(self.call(Method::GET, &failures)).await?.json().await?;
         if counted["numFailures"] != 0 {
-            good(
+            send_checked(
                 self.call(Method::PUT, &format!("/users/{id}/reset-password"))
                     .json(&credential(password)),
             )
             .await?;
-            // Two within a second lock the user for a minute.
-            good(self.call(Method::DELETE, &failures)).await?;
+            // Two failures within a second lock the user for a minute.
+            send_checked(self.call(Method::DELETE, &failures)).await?;
         }
         Ok(())
     }
@@ -232,13 +233,13 @@ fn credential(password: &str) -> Value {
     json!({ "type": "password", "value": password, "temporary": false })
 }
 
-/// One a use: a kept connection ends with the runtime of the test that opened it.
-fn http() -> Result<Client> {
+/// Builds a client for one use: a kept connection ends with the runtime of the test that opened it.
+fn http_client() -> Result<Client> {
     Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().context("HTTP client")
 }
 
-/// A good answer; the text of a bad one in the error.
-async fn good(call: RequestBuilder) -> Result<Response> {
+/// Sends a request. An unsuccessful response is an error that includes the response text.
+async fn send_checked(call: RequestBuilder) -> Result<Response> {
     let answer = call.send().await?;
     let (url, status) = (answer.url().clone(), answer.status());
     if !status.is_success() {
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everyone_gets_a_token_of_their_role_by_calls_at_once_and_again() {
+    async fn concurrent_and_repeated_calls_return_a_token_for_each_role() {
         let fake = fake().await;
         let base_url = fake.base_url();
         let keycloak = Keycloak {
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_user_with_another_password_gets_ours() {
+    async fn a_wrong_password_is_reset() {
         let fake = fake().await;
         let base_url = fake.base_url();
         let keycloak = Keycloak {
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keycloaks_words_are_in_the_error() {
+    async fn keycloaks_message_is_in_the_error() {
         let fake = fake().await;
         let base_url = fake.base_url();
         let keycloak = Keycloak {

@@ -44,19 +44,19 @@ pub(super) fn router(core: Arc<Core>) -> Router {
     Router::new().fallback(handle).with_state(core)
 }
 
-/// An answer that ends the request: status and body.
-type Refusal = (StatusCode, Value);
-type Result<T> = std::result::Result<T, Refusal>;
+/// An error response: status and body.
+type ErrorResponse = (StatusCode, Value);
+type Result<T> = std::result::Result<T, ErrorResponse>;
 
-fn oidc_error(status: StatusCode, error: &str, description: &str) -> Refusal {
+fn oidc_error(status: StatusCode, error: &str, description: &str) -> ErrorResponse {
     (status, json!({ "error": error, "error_description": description }))
 }
 
-fn admin_error(status: StatusCode, message: &str) -> Refusal {
+fn admin_error(status: StatusCode, message: &str) -> ErrorResponse {
     (status, json!({ "errorMessage": message }))
 }
 
-fn not_found(error: &str) -> Refusal {
+fn not_found(error: &str) -> ErrorResponse {
     (StatusCode::NOT_FOUND, json!({ "error": error }))
 }
 
@@ -68,7 +68,7 @@ fn json_response(status: StatusCode, value: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
-/// An injected fault in Keycloak's words.
+/// Returns an injected fault in Keycloak's error format.
 pub(super) fn fault(status: StatusCode) -> Response {
     let error = match status {
         StatusCode::UNAUTHORIZED => "HTTP 401 Unauthorized",
@@ -89,11 +89,11 @@ async fn handle(
     let query = pairs(uri.query().unwrap_or_default());
     let result = match segments.as_slice() {
         ["realms", name, rest @ ..] if *name == realm => {
-            public(&core, &method, rest, &query, &headers, &body)
+            public_endpoint(&core, &method, rest, &query, &headers, &body)
         }
         ["realms", ..] => Err(not_found("Realm does not exist")),
         ["admin", "realms", rest @ ..] => {
-            admin(&core, &method, rest, &query, &headers, &body).await
+            admin_endpoint(&core, &method, rest, &query, &headers, &body).await
         }
         _ => Err(not_found("HTTP 404 Not Found")),
     };
@@ -104,7 +104,7 @@ fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
     pairs.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
-fn public(
+fn public_endpoint(
     core: &Core,
     method: &Method,
     path: &[&str],
@@ -144,16 +144,16 @@ fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<
     let invalid = |error| {
         oidc_error(StatusCode::UNAUTHORIZED, error, "Invalid client or Invalid client credentials")
     };
-    let given_basic = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let basic_header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let client = field(form, "client_id");
-    let backend = client == core.options.client_id || given_basic.is_some();
-    let proven = match given_basic {
-        Some(given) => given == core.basic,
+    let backend = client == core.options.client_id || basic_header.is_some();
+    let authenticated = match basic_header {
+        Some(value) => value == core.basic,
         None => field(form, "client_secret") == core.options.client_secret,
     };
     let access_token = match (field(form, "grant_type"), backend) {
         (_, false) if client != PUBLIC_CLIENT => return Err(invalid("invalid_client")),
-        (_, true) if !proven => return Err(invalid("unauthorized_client")),
+        (_, true) if !authenticated => return Err(invalid("unauthorized_client")),
         ("client_credentials", true) => token::for_service(core),
         ("client_credentials", false) => {
             let description = "Public client not allowed to retrieve service account";
@@ -206,13 +206,13 @@ fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
     }
 }
 
-/// Only the backend's service account may call the admin API.
+/// Checks that the caller is the backend's service account. Only it may call the admin API.
 fn authorize(core: &Core, headers: &HeaderMap) -> Result<()> {
     let refuse = |status: StatusCode| (status, json!({ "error": format!("HTTP {status}") }));
-    let given = headers
+    let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let claims = given
+    let claims = bearer
         .and_then(|token| lock(&core.keys).verify(token))
         .filter(|claims| claims["iss"] == core.issuer());
     match claims {
@@ -224,7 +224,7 @@ fn authorize(core: &Core, headers: &HeaderMap) -> Result<()> {
     }
 }
 
-async fn admin(
+async fn admin_endpoint(
     core: &Core,
     method: &Method,
     path: &[&str],
@@ -291,21 +291,21 @@ fn representation(user: &User) -> Value {
     json
 }
 
-/// Copies what a representation names. With `attributes` it is the whole profile: what it leaves
-/// out is cleared.
-fn apply(user: &mut User, given: &Value) -> Result<()> {
-    let text = |key: &str| given[key].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
-    let whole = given["attributes"].is_object();
+/// Copies the fields of a representation to the user. With `attributes`, a representation is the
+/// whole profile: profile fields that it omits are cleared.
+fn apply_representation(user: &mut User, input: &Value) -> Result<()> {
+    let text = |key: &str| input[key].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
+    let whole = input["attributes"].is_object();
     if let Some(username) = text("username") {
         user.username = username.to_lowercase();
     }
-    if whole || given["email"].is_string() {
+    if whole || input["email"].is_string() {
         user.email = text("email").map(|email| email.to_lowercase());
     }
-    if whole || given["firstName"].is_string() {
+    if whole || input["firstName"].is_string() {
         user.first_name = text("firstName");
     }
-    if whole || given["lastName"].is_string() {
+    if whole || input["lastName"].is_string() {
         user.last_name = text("lastName");
     }
     if let Some(email) =
@@ -315,7 +315,7 @@ fn apply(user: &mut User, given: &Value) -> Result<()> {
             "params": ["email", email] });
         return Err((StatusCode::BAD_REQUEST, body));
     }
-    if let Some(attributes) = given["attributes"].as_object() {
+    if let Some(attributes) = input["attributes"].as_object() {
         let texts = |value: &Value| match value {
             Value::Array(values) => {
                 values.iter().filter_map(|value| Some(value.as_str()?.to_owned())).collect()
@@ -327,13 +327,13 @@ fn apply(user: &mut User, given: &Value) -> Result<()> {
             .map(|(key, value)| (key.clone(), texts(value)))
             .collect::<BTreeMap<_, Vec<_>>>();
     }
-    user.enabled = given["enabled"].as_bool().unwrap_or(user.enabled);
-    user.email_verified = given["emailVerified"].as_bool().unwrap_or(user.email_verified);
-    if let Some(actions) = given["requiredActions"].as_array() {
+    user.enabled = input["enabled"].as_bool().unwrap_or(user.enabled);
+    user.email_verified = input["emailVerified"].as_bool().unwrap_or(user.email_verified);
+    if let Some(actions) = input["requiredActions"].as_array() {
         user.required_actions =
             actions.iter().filter_map(|action| Some(action.as_str()?.to_owned())).collect();
     }
-    for credential in given["credentials"].as_array().into_iter().flatten() {
+    for credential in input["credentials"].as_array().into_iter().flatten() {
         user.password = credential["value"].as_str().map(str::to_owned);
         if credential["temporary"] == true {
             user.required_actions.insert("UPDATE_PASSWORD".to_owned());
@@ -342,7 +342,7 @@ fn apply(user: &mut User, given: &Value) -> Result<()> {
     Ok(())
 }
 
-fn unique(realm: &Realm, user: &User) -> Result<()> {
+fn check_unique(realm: &Realm, user: &User) -> Result<()> {
     let mut others = realm.users.iter().filter(|other| other.id != user.id);
     let same = others.find_map(|other| match other {
         other if other.username == user.username => Some("username"),
@@ -354,25 +354,25 @@ fn unique(realm: &Realm, user: &User) -> Result<()> {
     same.map_or(Ok(()), |what| Err(conflict(what)))
 }
 
-fn create_user(core: &Core, given: &Value) -> Result<Response> {
+fn create_user(core: &Core, input: &Value) -> Result<Response> {
     let mut user = User { id: uuid(), created: now().as_millisecond(), ..User::default() };
-    apply(&mut user, given)?;
+    apply_representation(&mut user, input)?;
     if user.username.is_empty() {
         return Err(admin_error(StatusCode::BAD_REQUEST, "User name is missing"));
     }
     let mut realm = lock(&core.realm);
-    unique(&realm, &user)?;
+    check_unique(&realm, &user)?;
     let location =
         format!("{}/admin/realms/{}/users/{}", core.base_url, core.options.realm, user.id);
     realm.users.push(user);
     Ok((StatusCode::CREATED, [(HeaderName::from_static("location"), location)]).into_response())
 }
 
-fn update_user(core: &Core, id: &str, given: &Value) -> Result<Response> {
+fn update_user(core: &Core, id: &str, input: &Value) -> Result<Response> {
     let mut realm = lock(&core.realm);
     let mut changed = find(&mut realm, id)?.clone();
-    apply(&mut changed, given)?;
-    unique(&realm, &changed)?;
+    apply_representation(&mut changed, input)?;
+    check_unique(&realm, &changed)?;
     *find(&mut realm, id)? = changed;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -384,7 +384,7 @@ fn reset_password(core: &Core, id: &str, credential: &Value) -> Result<Response>
         return Err((StatusCode::BAD_REQUEST, json!({ "error": "No password provided" })));
     }
     user.required_actions.remove("UPDATE_PASSWORD");
-    apply(user, &json!({ "credentials": [credential] }))?;
+    apply_representation(user, &json!({ "credentials": [credential] }))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -426,12 +426,12 @@ fn roles(core: &Core, id: &str, assigned: bool) -> Result<Response> {
     Ok(ok(&roles.collect()))
 }
 
-fn add_roles(core: &Core, id: &str, given: &Value) -> Result<Response> {
+fn add_roles(core: &Core, id: &str, input: &Value) -> Result<Response> {
     let mut realm = lock(&core.realm);
     let user = find(&mut realm, id)?;
     let mut added = BTreeSet::new();
-    for role in given.as_array().into_iter().flatten() {
-        // Keycloak wants both to agree.
+    for role in input.as_array().into_iter().flatten() {
+        // Keycloak requires that both the name and the id match.
         let known = core.roles.iter().any(|(name, id)| role["name"] == *name && role["id"] == *id);
         let name =
             role["name"].as_str().filter(|_| known).ok_or_else(|| not_found("Role not found"))?;
@@ -485,7 +485,7 @@ async fn send(smtp: SocketAddr, to: &str, link: &str, lifespan: i64) -> anyhow::
          It works for {} minutes.\n",
         lifespan / 60
     );
-    // Readable as it is: the default would break the link over two lines.
+    // The default encoding would break the link over two lines.
     let body = Body::dangerous_pre_encoded(
         text.replace('\n', "\r\n").into_bytes(),
         ContentTransferEncoding::SevenBit,

@@ -1,10 +1,10 @@
-//! An embedded Keycloak with just the calls in use, for machines without a JDK and for faults at
-//! the socket.
+//! An embedded Keycloak with only the calls that are in use. It runs on machines without a JDK and
+//! can inject faults at the socket.
 //!
-//! One realm, its backend client (a service account that manages users), the public client
-//! [`PUBLIC_CLIENT`], four realm roles and one declared user attribute, `tenant_id`; undeclared
-//! attributes are dropped without an error, as Keycloak's user profile does. Not here: sessions,
-//! refresh, browser log-in, groups, anything of other realms.
+//! It has one realm, the backend's client (a service account that manages users), the public client
+//! [`PUBLIC_CLIENT`], four realm roles and one declared user attribute, `tenant_id`. Undeclared
+//! attributes are dropped without an error, as in Keycloak's user profile. Not simulated: sessions,
+//! refresh tokens, browser log-in, groups and other realms.
 
 mod http;
 mod pages;
@@ -25,34 +25,34 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use self::token::Keys;
+use self::token::SigningKey;
 use crate::server::Faults;
 use crate::server::Server;
 use crate::server::basic;
 use crate::server::lock;
-use token::Keys;
-use token::SigningKey;
 
-/// The public client of the password grant.
+/// The id of the public client, which uses the password grant.
 pub const PUBLIC_CLIENT: &str = "pulse-cli";
 
 /// The realm's roles.
 pub const ROLES: [&str; 4] = ["customer", "operator", "operator_admin", "service"];
 
-/// Composite roles, and the role that each brings with it.
+/// Composite roles, each with the role that it includes.
 const COMPOSITES: [(&str, &str); 1] = [("operator_admin", "operator")];
 
 /// How to start a [`Fake`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on. Port 0 picks a free port.
     pub listen: SocketAddr,
     /// The realm's name.
     pub realm: String,
-    /// The backend's client.
+    /// The id of the backend's client.
     pub client_id: String,
-    /// Its secret.
+    /// The secret of the backend's client.
     pub client_secret: String,
-    /// Where mail is sent to in plain SMTP; without it mails are only counted.
+    /// The SMTP server that mail is sent to, without TLS. With `None`, mails are only counted.
     pub smtp: Option<SocketAddr>,
 }
 
@@ -61,56 +61,57 @@ pub struct Options {
 pub struct User {
     /// A UUID.
     pub id: String,
-    /// In lower case.
+    /// The username, in lower case.
     pub username: String,
-    /// In lower case.
+    /// The email address, in lower case.
     pub email: Option<String>,
     /// Given name.
     pub first_name: Option<String>,
     /// Family name.
     pub last_name: Option<String>,
-    /// May log in.
+    /// Whether the user may log in.
     pub enabled: bool,
-    /// Set by following a mailed link.
+    /// Whether the address is verified. Completing the actions of a mailed link verifies it.
     pub email_verified: bool,
-    /// Declared attributes only.
+    /// Values of the declared attributes.
     pub attributes: BTreeMap<String, Vec<String>>,
-    /// For example `UPDATE_PASSWORD`.
+    /// What the user must do before logging in, for example `UPDATE_PASSWORD`.
     pub required_actions: BTreeSet<String>,
-    /// In clear: it is a fake.
+    /// The password in clear text, because this is a fake.
     pub password: Option<String>,
-    /// Some of [`ROLES`].
+    /// The assigned realm roles, out of [`ROLES`].
     pub roles: BTreeSet<String>,
-    /// Action mails sent so far.
+    /// The number of action mails sent so far.
     pub mails_sent: u32,
-    /// The link of the last one.
+    /// The link in the last action mail.
     pub last_link: Option<String>,
-    /// In milliseconds; 0 for one that a test added.
+    /// Creation time in Unix milliseconds; 0 for a user that a test added.
     pub created: i64,
 }
 
-/// A mailed link that still works.
+/// A mailed link that was not used yet.
 struct Link {
     user_id: String,
+    /// Unix seconds.
     expires: i64,
 }
 
 #[derive(Default)]
 struct Realm {
     users: Vec<User>,
-    /// Wrong passwords since the last log-in, by user id. They are counted only: nobody is locked
+    /// Wrong passwords since the last log-in, by user id. They are only counted: no user is locked
     /// out.
     failures: HashMap<String, u32>,
     links: HashMap<String, Link>,
 }
 
-/// What the handle and the server share.
+/// State shared by the handle and the server.
 struct Core {
     base_url: String,
     options: Options,
     basic: String,
     keys: Mutex<Keys>,
-    /// Role name and id.
+    /// Name and id of each role.
     roles: Vec<(&'static str, String)>,
     realm: Mutex<Realm>,
 }
@@ -134,7 +135,7 @@ fn uuid() -> String {
     )
 }
 
-/// A running fake; clones are one and the same, and the socket closes with the last of them.
+/// A running fake. Clones share it, and the socket closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Fake {
     core: Arc<Core>,
@@ -146,7 +147,7 @@ impl Fake {
     /// Starts a fake.
     ///
     /// # Errors
-    /// When the address cannot be bound or no key can be made.
+    /// When the address cannot be bound or no key can be generated.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let (listener, address) = Server::bind(options.listen).await?;
         let core = Arc::new(Core {
@@ -163,13 +164,13 @@ impl Fake {
         Ok(Self { core, faults, server })
     }
 
-    /// Keycloak's base address, without a trailing slash: `http://127.0.0.1:PORT`.
+    /// Returns Keycloak's base URL, without a trailing slash: `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn base_url(&self) -> String {
         self.core.base_url.clone()
     }
 
-    /// The `iss` of its tokens.
+    /// Returns the issuer: the `iss` claim of the tokens.
     #[must_use]
     pub fn issuer(&self) -> String {
         self.core.issuer()
@@ -180,22 +181,22 @@ impl Fake {
         self.server.stop().await;
     }
 
-    /// Serves again on the same port with everything remembered.
+    /// Serves again on the same port with the same state.
     ///
     /// # Errors
-    /// When the port was taken meanwhile.
+    /// When the port is no longer free.
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.server.restart().await
     }
 
-    /// Every user, oldest first.
+    /// Returns all users, oldest first.
     #[must_use]
     pub fn users(&self) -> Vec<User> {
         lock(&self.core.realm).users.clone()
     }
 
-    /// Adds a user as it is given, also a half-made one, and answers its id. An empty id gets a
-    /// fresh one.
+    /// Adds a user as given, complete or not, and returns its id. An empty id is replaced by a new
+    /// one.
     #[must_use]
     pub fn add_user(&self, mut user: User) -> String {
         if user.id.is_empty() {
@@ -206,10 +207,10 @@ impl Fake {
         id
     }
 
-    /// Changes a user as somebody in Keycloak's own console would.
+    /// Changes a user, as an administrator would in Keycloak's console.
     ///
     /// # Panics
-    /// Where there is no such user.
+    /// When the user does not exist.
     pub fn update_user(&self, id: &str, change: impl FnOnce(&mut User)) {
         change(
             lock(&self.core.realm)
@@ -220,24 +221,24 @@ impl Fake {
         );
     }
 
-    /// Makes a new key that signs from now on. The ones before it stay in the key set, so that
-    /// their tokens stay good.
+    /// Generates a new signing key. Earlier keys stay in the key set, so that their tokens stay
+    /// valid.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// When no key can be generated.
     pub fn rotate_key(&self) -> anyhow::Result<()> {
         let key = SigningKey::generate()?;
         lock(&self.core.keys).rotate(key);
         Ok(())
     }
 
-    /// Removes every key but the present one from the key set.
+    /// Removes all keys except the current one from the key set.
     pub fn retire_old_keys(&self) {
         lock(&self.core.keys).retire();
     }
 
-    /// What the access token of a user with these realm roles and this tenant says. Each call is
-    /// another user, unknown to the admin API.
+    /// Returns the access token claims of a user with these realm roles and this tenant. Each call
+    /// makes up another user, whom the admin API does not know.
     #[must_use]
     pub fn claims(&self, roles: &[&str], tenant: Option<&str>) -> Value {
         let id = uuid();
@@ -257,7 +258,7 @@ impl Fake {
         token::claims_of_user(&self.core, &user)
     }
 
-    /// A token with any claims, signed by the present key.
+    /// Signs any claims as a token, with the current key.
     ///
     /// # Errors
     /// When the claims cannot be signed.
@@ -265,12 +266,12 @@ impl Fake {
         lock(&self.core.keys).sign(claims)
     }
 
-    /// Delays every answer.
+    /// Delays every response.
     pub fn set_latency(&self, latency: Duration) {
         self.faults.set_latency(latency);
     }
 
-    /// Answers the next `n` requests with `status`, undone.
+    /// Answers the next `n` requests with `status` without carrying them out.
     pub fn fail_next(&self, n: usize, status: u16) {
         self.faults.fail("", n, status, false);
     }
@@ -280,12 +281,12 @@ impl Fake {
         self.faults.fail(path_part, n, status, false);
     }
 
-    /// Carries out the next request whose path contains `path_part`, then loses its answer.
+    /// Carries out the next request whose path contains `path_part`, but answers it with `status`.
     pub fn lose_answer_on(&self, path_part: &str, status: u16) {
         self.faults.fail(path_part, 1, status, true);
     }
 
-    /// Method and path of every request so far, the pages for people excepted.
+    /// Returns the method and path of every request so far, except for browser pages.
     #[must_use]
     pub fn requests(&self) -> Vec<(String, String)> {
         self.faults.requests()

@@ -1,5 +1,5 @@
-//! The pages behind a mailed link: proceed, new password, done. A client that follows Keycloak's
-//! real ones works here.
+//! The pages behind a mailed link: proceed, new password, done. A client that works with
+//! Keycloak's real pages works here too.
 
 use axum::http::StatusCode;
 use axum::response::Html;
@@ -25,7 +25,7 @@ fn page(status: StatusCode, content: &str) -> Response {
         .into_response()
 }
 
-/// The user of a link that is neither used nor over.
+/// Returns the user of a link that was not used and has not expired.
 fn user_of(core: &Core, key: &str) -> Option<String> {
     let now = now().as_second();
     let realm = lock(&core.realm);
@@ -36,8 +36,8 @@ fn expired() -> Response {
     page(StatusCode::BAD_REQUEST, "<p>Action expired. Please continue with login now.</p>")
 }
 
-/// The mailed link, and the one it shows: only the second opens the form, so that a mail scanner
-/// sets nothing off.
+/// Serves the mailed link and the link that its page shows. Only the second one opens the form, so
+/// that a mail scanner triggers nothing.
 pub(super) fn action_token(core: &Core, query: &[(String, String)]) -> Response {
     let key = field(query, "key");
     if user_of(core, key).is_none() {
@@ -74,21 +74,21 @@ fn form(core: &Core, key: &str, status: StatusCode, message: &str) -> Response {
     page(status, &content)
 }
 
-/// Sets the password; the link is used up.
+/// Sets the password and invalidates the link.
 pub(super) fn required_action(
     core: &Core,
     query: &[(String, String)],
-    given: &[(String, String)],
+    input: &[(String, String)],
 ) -> Response {
     let key = field(query, "session_code");
     let Some(user_id) = user_of(core, key) else {
         return expired();
     };
-    let password = field(given, "password-new");
+    let password = field(input, "password-new");
     if password.is_empty() {
         return form(core, key, StatusCode::OK, "Please specify password.");
     }
-    if password != field(given, "password-confirm") {
+    if password != field(input, "password-confirm") {
         return form(core, key, StatusCode::OK, "Passwords don't match.");
     }
     let mut realm = lock(&core.realm);

@@ -3,7 +3,6 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::Validation;
 use serde_json::Value;
 use serde_json::json;
-
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::io::BufReader;
@@ -61,13 +60,14 @@ impl Admin {
     }
 }
 
-/// The address between two marks of a page, unescaped.
+/// Returns the address that follows `start` in a page, up to the next quote and unescaped.
 fn between(page: &str, start: &str) -> String {
     let rest = page.split_once(start).expect("the mark").1;
     rest.split('"').next().expect("the end").replace("&amp;", "&")
 }
 
-/// The claims of a good token, checked as a resource server does: by discovery and key set.
+/// Returns the claims of a valid token. Checks it as a resource server does, through discovery and
+/// the key set.
 async fn verify(fake: &Fake, access: &str) -> Option<Value> {
     let read = async |url: String| {
         reqwest::get(url).await.expect("an answer").json::<Value>().await.expect("JSON")
@@ -142,7 +142,7 @@ async fn a_provisioned_user_sets_a_password_and_gets_a_token_with_tenant_and_rol
 }
 
 #[tokio::test]
-async fn strangers_and_faults_are_refused_in_keycloaks_words() {
+async fn refused_calls_and_faults_get_keycloaks_errors() {
     let fake = fake(None).await;
     let form = [
         ("grant_type", "client_credentials"),
@@ -166,7 +166,7 @@ async fn strangers_and_faults_are_refused_in_keycloaks_words() {
 }
 
 #[tokio::test]
-async fn a_test_signs_the_claims_that_it_wants() {
+async fn a_test_can_sign_any_claims() {
     let fake = fake(None).await;
     let mut claims = fake.claims(&["customer"], Some("t1"));
     assert_eq!(
@@ -292,7 +292,7 @@ async fn disabling_a_user_and_resetting_its_password_change_nothing_else() {
     assert_eq!(token(&fake, &form).await.1["error_description"], "Account disabled");
 }
 
-/// Takes one mail over SMTP and answers its lines.
+/// Starts an SMTP server that accepts one mail and returns its lines.
 async fn sink() -> (SocketAddr, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -325,7 +325,7 @@ async fn sink() -> (SocketAddr, JoinHandle<Vec<String>>) {
 }
 
 #[tokio::test]
-async fn the_action_mail_goes_out_over_smtp_and_its_failure_is_answered() {
+async fn the_action_mail_is_sent_over_smtp_and_a_failure_is_an_error_response() {
     let (address, mail) = sink().await;
     let fake = fake(Some(address)).await;
     let email = Some("ada@example.com".to_owned());

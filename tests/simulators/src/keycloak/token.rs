@@ -1,4 +1,4 @@
-//! The realm's signing keys and the tokens made with them.
+//! The realm's signing keys and the tokens that they sign.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -25,10 +25,10 @@ use super::uuid;
 use crate::server::lock;
 use crate::server::now;
 
-/// Seconds an access token lives: Keycloak's default.
+/// Lifetime of an access token in seconds: Keycloak's default.
 pub(super) const LIFESPAN: i64 = 300;
 
-/// An RSA key.
+/// An RSA key that signs tokens.
 #[derive(Clone)]
 pub(super) struct SigningKey {
     id: String,
@@ -37,7 +37,7 @@ pub(super) struct SigningKey {
 }
 
 impl SigningKey {
-    /// One a process, as making it is what costs at start.
+    /// Returns the process-wide key. Generating a key is the expensive part of starting a fake.
     fn shared() -> anyhow::Result<Self> {
         static KEY: OnceLock<SigningKey> = OnceLock::new();
         if let Some(key) = KEY.get() {
@@ -47,7 +47,7 @@ impl SigningKey {
         Ok(KEY.get_or_init(|| key).clone())
     }
 
-    /// A new one.
+    /// Generates a new key.
     pub fn generate() -> anyhow::Result<Self> {
         let pair = KeyPair::generate(KeySize::Rsa2048).context("no RSA key")?;
         let pkcs8 = pair.as_der().context("no DER")?;
@@ -76,25 +76,25 @@ impl SigningKey {
     }
 }
 
-/// The realm's keys: one signs, those before it are still published, as Keycloak's passive keys
-/// are.
+/// The realm's keys. The active one signs; earlier ones stay published, like Keycloak's passive
+/// keys.
 pub(super) struct Keys {
     active: SigningKey,
     passive: Vec<SigningKey>,
 }
 
 impl Keys {
-    /// Those of a fake that starts: the process's key, never rotated.
+    /// Returns the keys of a new fake: only the process-wide key.
     pub fn shared() -> anyhow::Result<Self> {
         Ok(Self { active: SigningKey::shared()?, passive: Vec::new() })
     }
 
-    /// From now on `key` signs.
+    /// Makes `key` the active key. The previous one stays published.
     pub fn rotate(&mut self, key: SigningKey) {
         self.passive.insert(0, std::mem::replace(&mut self.active, key));
     }
 
-    /// Publishes only the key that signs.
+    /// Removes all keys except the active one.
     pub fn retire(&mut self) {
         self.passive.clear();
     }
@@ -103,33 +103,33 @@ impl Keys {
         std::iter::once(&self.active).chain(&self.passive)
     }
 
-    /// The key set, as the certs endpoint answers it.
+    /// Returns the key set, as the certs endpoint serves it.
     pub fn jwks(&self) -> Value {
         json!({ "keys": self.published().map(SigningKey::jwk).collect::<Value>() })
     }
 
-    /// A token with these claims.
+    /// Signs a token with these claims.
     pub fn sign(&self, claims: &Value) -> anyhow::Result<String> {
         self.active.sign(claims)
     }
 
-    /// The claims of a token of a published key that is not over.
+    /// Returns the claims of an unexpired token that a published key signed.
     pub fn verify(&self, token: &str) -> Option<Value> {
         let id = jsonwebtoken::decode_header(token).ok()?.kid?;
         self.published().find(|key| key.id == id)?.verify(token)
     }
 }
 
-/// The PKCS#1 key inside a PKCS#8 one: `SEQUENCE { version, algorithm, OCTET STRING }`.
+/// Returns the PKCS#1 key inside a PKCS#8 one: `SEQUENCE { version, algorithm, OCTET STRING }`.
 fn pkcs1(pkcs8: &[u8]) -> anyhow::Result<&[u8]> {
-    let (outer, _) = element(pkcs8)?;
-    let (_, after_version) = element(outer)?;
-    let (_, after_algorithm) = element(after_version)?;
-    Ok(element(after_algorithm)?.0)
+    let (outer, _) = der_element(pkcs8)?;
+    let (_, after_version) = der_element(outer)?;
+    let (_, after_algorithm) = der_element(after_version)?;
+    Ok(der_element(after_algorithm)?.0)
 }
 
-/// The content of the first DER element, and what follows it.
-fn element(der: &[u8]) -> anyhow::Result<(&[u8], &[u8])> {
+/// Returns the content of the first DER element, and the bytes after it.
+fn der_element(der: &[u8]) -> anyhow::Result<(&[u8], &[u8])> {
     let &[_, first, ref rest @ ..] = der else { anyhow::bail!("DER ends early") };
     let long = if first < 0x80 { 0 } else { usize::from(first & 0x7F) };
     ensure!(long <= 4 && long <= rest.len(), "DER length");
@@ -142,10 +142,10 @@ fn element(der: &[u8]) -> anyhow::Result<(&[u8], &[u8])> {
     rest.split_at_checked(length).context("DER ends early")
 }
 
-/// An access token for the backend's service account.
+/// Returns an access token for the backend's service account.
 pub(super) fn for_service(core: &Core) -> anyhow::Result<String> {
     let client = &core.options.client_id;
-    let mut claims = common(core, client, &format!("service-account-{client}"));
+    let mut claims = common_claims(core, client, &format!("service-account-{client}"));
     claims["realm_access"] = json!({ "roles": [default_role(core)] });
     let roles = ["manage-users", "view-users", "query-users"];
     claims["resource_access"] = json!({ "realm-management": { "roles": roles } });
@@ -153,14 +153,14 @@ pub(super) fn for_service(core: &Core) -> anyhow::Result<String> {
     lock(&core.keys).sign(&claims)
 }
 
-/// An access token for a person.
+/// Returns an access token for a user.
 pub(super) fn for_user(core: &Core, user: &User) -> anyhow::Result<String> {
     lock(&core.keys).sign(&claims_of_user(core, user))
 }
 
-/// What a person's access token says.
+/// Returns the claims of a user's access token.
 pub(super) fn claims_of_user(core: &Core, user: &User) -> Value {
-    let mut claims = common(core, PUBLIC_CLIENT, &user.id);
+    let mut claims = common_claims(core, PUBLIC_CLIENT, &user.id);
     claims["aud"] = json!(["pulse-api"]);
     claims["realm_access"] = json!({ "roles": effective_roles(core, user) });
     claims["preferred_username"] = json!(user.username);
@@ -174,7 +174,7 @@ pub(super) fn claims_of_user(core: &Core, user: &User) -> Value {
     claims
 }
 
-/// The user's own roles, those that they are composed of, and everyone's.
+/// Returns the user's own roles, the roles that these include, and the default role.
 fn effective_roles(core: &Core, user: &User) -> BTreeSet<String> {
     let implied = COMPOSITES
         .iter()
@@ -183,7 +183,7 @@ fn effective_roles(core: &Core, user: &User) -> BTreeSet<String> {
     user.roles.iter().cloned().chain(implied).chain([default_role(core)]).collect()
 }
 
-fn common(core: &Core, client: &str, subject: &str) -> Value {
+fn common_claims(core: &Core, client: &str, subject: &str) -> Value {
     let now = now().as_second();
     json!({
         "iss": core.issuer(), "sub": subject, "azp": client, "typ": "Bearer", "iat": now,

@@ -1,5 +1,5 @@
-//! What time does: trials end, periods renew, invoices are collected, retried and given up,
-//! sessions expire.
+//! The effects of time: trials end, periods renew, invoices are collected and retried, and sessions
+//! expire.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Card;
 use super::GivenUp;
 use super::ledger;
-use super::ledger::Bill;
+use super::ledger::InvoiceParams;
 use super::objects::Line;
 use super::objects::next_period_end;
 use super::objects::text;
@@ -19,83 +19,83 @@ use super::state::State;
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
-/// Statuses from which a subscription goes on.
-pub(super) const GOING: [&str; 6] =
+/// Statuses of a subscription that has not ended.
+pub(super) const ONGOING: [&str; 6] =
     ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"];
 
 impl State {
-    /// When time changes an object next, in seconds; nothing where it does not.
-    pub fn due(&self, object: &Value) -> Option<i64> {
+    /// Returns the Unix second at which time changes an object next; `None` if it never does.
+    pub fn next_change(&self, object: &Value) -> Option<i64> {
         let at = |key: &str| object[key].as_i64();
         match (text(object, "object"), text(object, "status")) {
             ("checkout.session", "open") => at("expires_at"),
             ("invoice", "draft") => at("automatically_finalizes_at"),
             ("invoice", "open") => at("next_payment_attempt")
-                .or(at("due_date").filter(|_| !self.told.contains(text(object, "id")))),
+                .or(at("due_date").filter(|_| !self.past_effects.contains(text(object, "id")))),
             ("subscription", "incomplete") => at("created").map(|created| created + 23 * HOUR),
-            ("subscription", status) if GOING.contains(&status) => {
+            ("subscription", status) if ONGOING.contains(&status) => {
                 let renewal =
                     Some(ledger::period(object).1).filter(|end| *end > 0 && status != "paused");
-                [self.warning(object), at("cancel_at"), renewal].into_iter().flatten().min()
+                [self.trial_warning(object), at("cancel_at"), renewal].into_iter().flatten().min()
             }
             _ => None,
         }
     }
 
-    /// When `trial_will_end` is to be told.
-    fn warning(&self, subscription: &Value) -> Option<i64> {
+    /// Returns when `trial_will_end` is due; `None` without a trial, or if it was emitted.
+    fn trial_warning(&self, subscription: &Value) -> Option<i64> {
         let end = subscription["trial_end"]
             .as_i64()
             .filter(|_| text(subscription, "status") == "trialing")?;
-        (!self.told.contains(&warned(subscription))).then_some(end - 3 * DAY)
+        (!self.past_effects.contains(&trial_warning_key(subscription))).then_some(end - 3 * DAY)
     }
 
-    /// Lets time pass, through everything that is due on the way, in its order. Time never goes
-    /// back.
+    /// Advances the clock and applies everything that falls due on the way, in order. The clock
+    /// never goes back.
     pub fn advance_to(&mut self, to: Timestamp) {
         while let Some((due, _, id)) =
             self.schedule.first().filter(|(due, ..)| *due <= to.as_second()).cloned()
         {
             self.schedule.pop_first();
             let object = self.object(&id).cloned().unwrap_or_default();
-            if self.due(&object) != Some(due) {
+            if self.next_change(&object) != Some(due) {
                 continue;
             }
             if let Ok(due) = Timestamp::from_second(due) {
                 self.now = Some(self.stamp().now.max(due));
             }
-            self.pass(object);
+            self.apply_due_change(object);
         }
         self.now = Some(self.stamp().now.max(to));
     }
 
-    /// Does what is due for an object.
-    fn pass(&mut self, object: Value) {
+    /// Applies the change of an object that is due now.
+    fn apply_due_change(&mut self, object: Value) {
         let id = text(&object, "id").to_owned();
         match (text(&object, "object"), text(&object, "status")) {
             ("checkout.session", _) => drop(self.close_expired(object)),
             ("invoice", "draft") => self.issue(&id),
             ("invoice", _) if object["next_payment_attempt"].is_i64() => self.collect(&id),
             ("invoice", _) => {
-                self.told.insert(id);
-                self.fall_due(&object);
+                self.past_effects.insert(id);
+                self.mark_past_due(&object);
             }
-            ("subscription", "incomplete") => self.give_up_first(&object),
-            _ => self.pass_subscription(object),
+            ("subscription", "incomplete") => self.expire_incomplete(&object),
+            _ => self.apply_due_subscription_change(object),
         }
     }
 
-    fn pass_subscription(&mut self, subscription: Value) {
+    fn apply_due_subscription_change(&mut self, subscription: Value) {
         let now = self.stamp().created();
         let end = ledger::period(&subscription).1;
         let cancel_at = subscription["cancel_at"]
             .as_i64()
             .or(Some(end).filter(|_| subscription["cancel_at_period_end"] == true));
-        let warning = self.warning(&subscription);
+        let warning = self.trial_warning(&subscription);
         if cancel_at.is_some_and(|at| at <= now) {
             self.end(subscription, None);
         } else if warning.is_some_and(|at| at <= now) {
-            self.told.insert(warned(&subscription));
+            self.past_effects.insert(trial_warning_key(&subscription));
             self.emit("customer.subscription.trial_will_end", &subscription);
             self.store(subscription);
         } else {
@@ -107,7 +107,8 @@ impl State {
         }
     }
 
-    /// Starts a period, with an invoice for all items together, and saves the subscription.
+    /// Starts a period with one invoice for all items, and saves the subscription. The invoice is
+    /// issued at once unless it stays a draft.
     pub fn bill(&mut self, before: &Value, mut after: Value, start: i64, reason: &'static str) {
         let end = next_period_end(
             after["billing_cycle_anchor"].as_i64().unwrap_or(start),
@@ -125,27 +126,27 @@ impl State {
         let id = text(&invoice, "id").to_owned();
         after["latest_invoice"] = json!(id);
         let collection = text(&after["pause_collection"], "behavior").to_owned();
-        let kept = collection == "keep_as_draft" || text(&after, "status") == "unpaid";
-        if kept {
+        let stays_draft = collection == "keep_as_draft" || text(&after, "status") == "unpaid";
+        if stays_draft {
             invoice["auto_advance"] = json!(false);
         } else if self.drafts_wait {
             invoice["automatically_finalizes_at"] = json!(self.stamp().created() + HOUR);
         }
-        let waits = kept || self.drafts_wait;
         self.store(invoice.clone());
         self.emit("invoice.created", &invoice);
         self.save("customer.subscription.updated", before, after);
-        if !waits {
+        if !stays_draft && !self.drafts_wait {
             self.issue(&id);
         }
     }
 
-    /// An invoice for the present period of a subscription, not stored yet.
+    /// Builds a draft invoice for the current period of a subscription, without storing it.
+    /// `past_period` is the period that ends now.
     pub fn draft(
         &mut self,
         subscription: &Value,
         reason: &'static str,
-        elapsed: (i64, i64),
+        past_period: (i64, i64),
     ) -> Value {
         let trial = text(subscription, "status") == "trialing";
         let items = subscription["items"]["data"].as_array().into_iter().flatten();
@@ -161,16 +162,16 @@ impl State {
             .collect();
         let id = self.id("in_1", 23);
         let customer = self.object(text(subscription, "customer")).cloned().unwrap_or_default();
-        let bill = Bill {
+        let params = InvoiceParams {
             id: &id,
             customer: &customer,
             lines: &lines,
             subscription: Some(subscription),
             metadata: &json!({}),
             reason,
-            elapsed,
+            past_period,
         };
-        ledger::invoice(self.stamp(), &bill)
+        ledger::invoice(self.stamp(), &params)
     }
 
     /// Finalizes a draft and collects it, unless its subscription's collection is paused.
@@ -203,40 +204,41 @@ impl State {
         }
     }
 
-    /// How a customer's card behaves.
+    /// Returns how a customer's card behaves.
     pub fn card(&self, customer: &str) -> Card {
         self.cards.get(customer).copied().unwrap_or_default()
     }
 
-    /// Tries to be paid by the customer's card; an invoice that was sent waits for its customer.
+    /// Charges the customer's card. An invoice with `send_invoice` waits until the customer pays
+    /// it.
     pub fn collect(&mut self, id: &str) {
         let Ok(invoice) = self.existing("invoice", id) else { return };
         let nothing_due = invoice["amount_remaining"] == 0;
         match self.card(text(&invoice, "customer")) {
-            _ if nothing_due => self.paid(id),
+            _ if nothing_due => self.pay_invoice(id),
             _ if text(&invoice, "collection_method") == "send_invoice" => {}
-            Card::Works => self.paid(id),
-            card => self.failed(id, card),
+            Card::Works => self.pay_invoice(id),
+            card => self.fail_payment(id, card),
         }
     }
 
-    /// Keeps a charge, once.
-    pub fn charge(&mut self, payment: &ledger::Payment) {
+    /// Stores a charge unless it exists already or its amount is 0.
+    pub fn charge(&mut self, payment: &ledger::ChargeParams) {
         let (_, id) = ledger::payment_ids(payment.of);
         if payment.amount > 0 && self.object(&id).is_none() {
             self.store(ledger::charge(self.stamp(), payment));
         }
     }
 
-    /// Settles an invoice, and with the latest one its subscription.
-    pub fn paid(&mut self, id: &str) {
+    /// Pays an invoice in full. If it is the latest one of its subscription, settles that too.
+    pub fn pay_invoice(&mut self, id: &str) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         let payer = json!({
             "address": invoice["customer_address"], "email": invoice["customer_email"],
             "name": invoice["customer_name"],
             "phone": invoice["customer_phone"],
         });
-        self.charge(&ledger::Payment {
+        self.charge(&ledger::ChargeParams {
             of: id,
             amount: invoice["amount_remaining"].as_i64().unwrap_or_default(),
             currency: &invoice["currency"],
@@ -248,11 +250,11 @@ impl State {
         ledger::mark_paid(&mut invoice, self.stamp());
         self.store(invoice.clone());
         self.emit("invoice.paid", &invoice);
-        self.settled(&invoice);
+        self.settle_subscription(&invoice);
     }
 
-    /// A subscription whose latest invoice needs no payment any more is in order again.
-    fn settled(&mut self, invoice: &Value) {
+    /// Updates the status of a subscription whose latest invoice no longer needs a payment.
+    fn settle_subscription(&mut self, invoice: &Value) {
         let Ok(before) = self.existing("subscription", ledger::subscription_of(invoice)) else {
             return;
         };
@@ -260,8 +262,9 @@ impl State {
             return;
         }
         let mut after = before.clone();
-        let never = text(&before, "status") == "incomplete" && text(invoice, "status") != "paid";
-        after["status"] = json!(if never { "incomplete_expired" } else { "active" });
+        let never_paid =
+            text(&before, "status") == "incomplete" && text(invoice, "status") != "paid";
+        after["status"] = json!(if never_paid { "incomplete_expired" } else { "active" });
         match text(&before, "status") {
             "past_due" | "unpaid" | "incomplete" => {
                 drop(self.save("customer.subscription.updated", &before, after));
@@ -271,8 +274,9 @@ impl State {
         }
     }
 
-    /// An attempt that failed: the next one is planned, or the last consequence drawn.
-    pub fn failed(&mut self, id: &str, card: Card) {
+    /// Records a failed payment attempt. Schedules the next attempt, or applies `Dunning::then`
+    /// after the last one.
+    pub fn fail_payment(&mut self, id: &str, card: Card) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         let attempts = invoice["attempt_count"].as_u64().unwrap_or_default() + 1;
         let subscription =
@@ -297,7 +301,7 @@ impl State {
         if !retried {
             return;
         }
-        self.fall_due(&invoice);
+        self.mark_past_due(&invoice);
         if next.is_some() {
             return;
         }
@@ -313,8 +317,8 @@ impl State {
         }
     }
 
-    /// The subscription of an invoice that is overdue.
-    fn fall_due(&mut self, invoice: &Value) {
+    /// Marks the subscription of an unpaid invoice as `past_due`.
+    fn mark_past_due(&mut self, invoice: &Value) {
         let Ok(before) = self.existing("subscription", ledger::subscription_of(invoice)) else {
             return;
         };
@@ -325,8 +329,8 @@ impl State {
         }
     }
 
-    /// A first payment that nobody made for 23 hours.
-    fn give_up_first(&mut self, before: &Value) {
+    /// Expires a subscription whose first payment was not made within 23 hours.
+    fn expire_incomplete(&mut self, before: &Value) {
         let mut after = before.clone();
         after["status"] = json!("incomplete_expired");
         after["ended_at"] = json!(self.stamp().created());
@@ -334,7 +338,8 @@ impl State {
         drop(self.write_off(text(&after, "latest_invoice"), "void"));
     }
 
-    /// Voids an open invoice or marks it uncollectible; for its subscription it counts as settled.
+    /// Voids an open invoice or marks it as uncollectible. For its subscription, it counts as
+    /// settled.
     pub fn write_off(&mut self, id: &str, status: &str) -> Result<Value> {
         let mut invoice = self.existing("invoice", id)?;
         if text(&invoice, "status") != "open" {
@@ -354,11 +359,11 @@ impl State {
         invoice["status_transitions"][moment] = json!(self.stamp().created());
         self.store(invoice.clone());
         self.emit(event, &invoice);
-        self.settled(&invoice);
+        self.settle_subscription(&invoice);
         Ok(invoice)
     }
 
-    /// Pays every invoice of a subscription that is open or was left a draft, oldest first.
+    /// Pays every open or draft invoice of a subscription, oldest first.
     pub fn pay_open(&mut self, subscription: &str) -> Result<()> {
         let customer = text(&self.existing("subscription", subscription)?, "customer").to_owned();
         if self.card(&customer) == Card::Declines {
@@ -370,21 +375,22 @@ impl State {
                 self.issue(id);
             }
             if self.find("invoice", id).is_some_and(|invoice| text(invoice, "status") == "open") {
-                self.paid(id);
+                self.pay_invoice(id);
             }
         }
         Ok(())
     }
 
+    /// Returns the open and draft invoices of a subscription, oldest first.
     fn unsettled(&self, subscription: &str) -> Vec<Value> {
-        let waits = |invoice: &&Value| {
+        let is_unsettled = |invoice: &&Value| {
             ledger::subscription_of(invoice) == subscription
                 && ["open", "draft"].contains(&text(invoice, "status"))
         };
-        self.all("invoice").filter(waits).cloned().collect()
+        self.all("invoice").filter(is_unsettled).cloned().collect()
     }
 
-    /// Ends a subscription now. Its unpaid invoices stay as they are and are collected no more.
+    /// Ends a subscription now. Its unpaid invoices keep their status and are no longer collected.
     pub fn end(&mut self, mut subscription: Value, reason: Option<&str>) -> Value {
         for mut invoice in self.unsettled(text(&subscription, "id")) {
             invoice["auto_advance"] = json!(false);
@@ -404,8 +410,8 @@ impl State {
         subscription
     }
 
-    /// Ends a subscription at once. One that has ended is none any more for Stripe, though it can
-    /// still be read.
+    /// Cancels a subscription immediately. One that has ended is an unknown subscription for this
+    /// call, as at Stripe, although it can still be read.
     pub fn cancel(&mut self, id: &str) -> Result<Value> {
         let subscription = self
             .find("subscription", id)
@@ -417,6 +423,7 @@ impl State {
     }
 }
 
-fn warned(subscription: &Value) -> String {
+/// Returns the key of a trial warning in [`State::past_effects`].
+fn trial_warning_key(subscription: &Value) -> String {
     format!("{} {}", text(subscription, "id"), subscription["trial_end"])
 }

@@ -1,4 +1,4 @@
-//! Checkout: sessions, their payment and their end.
+//! Checkout sessions: creation, payment and expiry.
 
 use serde_json::Value;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Card;
 use super::Payer;
 use super::ledger;
-use super::ledger::Bill;
+use super::ledger::InvoiceParams;
 use super::objects;
 use super::objects::Line;
 use super::objects::address;
@@ -15,12 +15,12 @@ use super::objects::ordered;
 use super::objects::text;
 use super::state::ApiError;
 use super::state::Cart;
-use super::state::Payment;
+use super::state::PaymentTiming;
 use super::state::Result;
 use super::state::State;
 
-/// Stripe's least charge in US cents.
-const LEAST_CHARGE: i64 = 50;
+/// Stripe's minimum charge in US cents.
+const MINIMUM_CHARGE: i64 = 50;
 
 fn missing(param: &str) -> ApiError {
     ApiError::invalid(format!("Missing required param: {param}.")).code("parameter_missing", param)
@@ -62,12 +62,12 @@ impl State {
         let details = email.map(|email| {
             objects::customer_details(email, &Value::Null, &Value::Null, &Value::Null)
         });
-        let of_sale = match mode {
+        let sale_params = match mode {
             "subscription" => &params["subscription_data"],
             _ => &params["invoice_creation"]["invoice_data"],
         };
-        let trial_days = of_sale.get("trial_period_days").map(|_| {
-            text(of_sale, "trial_period_days")
+        let trial_days = sale_params.get("trial_period_days").map(|_| {
+            text(sale_params, "trial_period_days")
                 .parse::<i64>()
                 .ok()
                 .filter(|days| (1..=730).contains(days))
@@ -80,7 +80,7 @@ impl State {
         }
         let lines = self.lines(mode, &params["line_items"], trial_days.is_some())?;
         let total: i64 = lines.iter().map(Line::amount).sum();
-        if mode == "payment" && (1..LEAST_CHARGE).contains(&total) {
+        if mode == "payment" && (1..MINIMUM_CHARGE).contains(&total) {
             let message = "The Checkout Session's total amount must convert to at least 50 cents.";
             return Err(ApiError { code: Some("amount_too_small"), ..ApiError::invalid(message) });
         }
@@ -92,14 +92,18 @@ impl State {
             "description": params["payment_intent_data"]["description"],
             "metadata": metadata(&params["payment_intent_data"]),
         });
-        let cart =
-            Cart { lines, metadata: metadata(of_sale), payment, trial_days: trial_days.flatten() };
+        let cart = Cart {
+            lines,
+            metadata: metadata(sale_params),
+            payment,
+            trial_days: trial_days.flatten(),
+        };
         self.carts.insert(id, cart);
         self.store(session.clone());
         Ok(session)
     }
 
-    /// How long the session stays open, and how it may be paid.
+    /// Checks the expiry time and the payment methods.
     fn check_terms(&self, params: &Value) -> Result<()> {
         if let Some(expires_at) = params.get("expires_at") {
             let left = expires_at
@@ -134,9 +138,9 @@ impl State {
         Ok(())
     }
 
-    fn lines(&mut self, mode: &str, given: &Value, trial: bool) -> Result<Vec<Line>> {
+    fn lines(&mut self, mode: &str, items: &Value, trial: bool) -> Result<Vec<Line>> {
         let mut lines: Vec<Line> = Vec::new();
-        for (index, item) in ordered(given) {
+        for (index, item) in ordered(items) {
             let (price, description) = if let Some(data) = item.get("price_data") {
                 (
                     self.inline_price(data, &format!("line_items[{index}][price_data]"))?,
@@ -185,7 +189,7 @@ impl State {
         Ok(lines)
     }
 
-    /// Stripe keeps a price made for one session, but sells it no more.
+    /// Creates the price of a `price_data`. As at Stripe, it is stored but inactive.
     fn inline_price(&mut self, data: &Value, param: &str) -> Result<Value> {
         let required = [
             ("currency", &data["currency"]),
@@ -216,8 +220,8 @@ impl State {
         objects::line_items(session_id, lines.unwrap_or_default())
     }
 
-    /// A session that can still be paid; one past its time expires here too, for who sets the clock
-    /// instead of advancing it.
+    /// Returns a session that can still be paid. Expires one that is past its time, because a test
+    /// may set the clock without advancing it.
     fn open_session(&mut self, id: &str) -> Result<Value> {
         let session = self.find("checkout.session", id).cloned();
         let session = session
@@ -245,13 +249,13 @@ impl State {
         session
     }
 
-    pub fn complete(&mut self, id: &str, payer: Payer, payment: Payment) -> Result<Value> {
+    pub fn complete(&mut self, id: &str, payer: Payer, timing: PaymentTiming) -> Result<Value> {
         let mut session = self.open_session(id)?;
         let Some(cart) = self.carts.get(id).cloned() else {
             return Err(ApiError::invalid("This Checkout Session sells nothing."));
         };
         let methods = session["payment_method_types"].as_array();
-        let method = if payment == Payment::Later { "us_bank_account" } else { "card" };
+        let method = if timing == PaymentTiming::Later { "us_bank_account" } else { "card" };
         if !methods.is_some_and(|methods| methods.iter().any(|known| known == method)) {
             return Err(ApiError::invalid(format!(
                 "This Checkout Session cannot be paid by {method}."
@@ -260,12 +264,12 @@ impl State {
         let stamp = self.stamp();
         let recurring = text(&session, "mode") == "subscription";
         let total = session["amount_total"].as_i64().unwrap_or_default();
-        let paid = payment == Payment::Now || total == 0;
-        if payment == Payment::Now && self.card(text(&session, "customer")) == Card::Declines {
+        let paid = timing == PaymentTiming::Now || total == 0;
+        if timing == PaymentTiming::Now && self.card(text(&session, "customer")) == Card::Declines {
             return Err(ApiError::declined());
         }
 
-        // The payment page lets nobody change an address that the session or its customer brings.
+        // On the payment page, an email address of the session or its customer cannot be changed.
         let email =
             session["customer_details"]["email"].as_str().map_or(payer.email, str::to_owned);
         let (name, phone) = (json!(payer.name), json!(payer.phone));
@@ -292,7 +296,7 @@ impl State {
                 cart.trial_days,
             )
         });
-        // An intent has its invoice's id, or one made like it.
+        // The ids of the intent and the charge derive from this id, even without an invoice.
         let invoice_id = self.id("in_1", 23);
         let invoice = with_invoice.then(|| {
             let (reason, metadata) = if recurring {
@@ -301,16 +305,16 @@ impl State {
                 ("manual", cart.metadata.clone())
             };
             let now = (stamp.created(), stamp.created());
-            let bill = Bill {
+            let params = InvoiceParams {
                 id: &invoice_id,
                 customer: &customer,
                 lines: &cart.lines,
                 subscription: subscription.as_ref(),
                 metadata: &metadata,
                 reason,
-                elapsed: now,
+                past_period: now,
             };
-            let mut invoice = ledger::invoice(stamp, &bill);
+            let mut invoice = ledger::invoice(stamp, &params);
             ledger::finalize(&mut invoice, stamp);
             invoice["attempted"] = json!(true);
             if paid {
@@ -348,7 +352,7 @@ impl State {
         Ok(session)
     }
 
-    /// Keeps the charge by which a session was paid.
+    /// Stores the charge that paid a session. `of` is the id of its invoice or payment intent.
     fn charge_session(&mut self, session: &Value, of: &str) {
         let amount = session["amount_total"].as_i64().unwrap_or_default();
         let payment = self
@@ -361,7 +365,7 @@ impl State {
         } else {
             payment["description"].clone()
         };
-        self.charge(&ledger::Payment {
+        self.charge(&ledger::ChargeParams {
             of,
             amount,
             currency: &session["currency"],
@@ -372,7 +376,7 @@ impl State {
         });
     }
 
-    /// A completed session whose money is still on its way.
+    /// Returns a completed session whose payment is still pending.
     fn pending_session(&self, id: &str) -> Result<Value> {
         let session = self.find("checkout.session", id).cloned();
         let session = session
@@ -395,7 +399,7 @@ impl State {
         self.charge_session(&session, of);
         self.emit("checkout.session.async_payment_succeeded", &session);
         if let Some(invoice) = invoice {
-            self.paid(&invoice);
+            self.pay_invoice(&invoice);
         }
         Ok(session)
     }
@@ -404,7 +408,7 @@ impl State {
         let session = self.pending_session(id)?;
         self.emit("checkout.session.async_payment_failed", &session);
         if let Some(invoice) = session["invoice"].as_str() {
-            self.failed(invoice, Card::Declines);
+            self.fail_payment(invoice, Card::Declines);
         }
         Ok(session)
     }

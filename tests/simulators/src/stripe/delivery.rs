@@ -1,5 +1,5 @@
-//! Signed delivery of events, in order at the first attempt unless told otherwise, each retried on
-//! its own.
+//! Signed delivery of events. First attempts are in order unless [`Disorder`] says otherwise, and
+//! each event is retried independently of the others.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -15,32 +15,33 @@ use crate::server::now;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// How far the delivery of one event has come.
+/// The progress of the delivery of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// `evt_…`
+    /// The event's id (`evt_…`).
     pub event_id: String,
-    /// Posts made so far.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// The last answer's status; `None` before the first and when nothing answered.
+    /// The status of the last attempt's response. `None` before the first attempt, and when there
+    /// was no response.
     pub last_status: Option<u16>,
 }
 
-/// How deliveries go wrong, the same for the same seed and events.
+/// How deliveries go wrong. The same seed and events give the same sequence of faults.
 #[derive(Clone, Debug)]
 pub struct Disorder {
-    /// Where the sequence of accidents begins.
+    /// Seed of the pseudo-random sequence of faults.
     pub seed: u64,
-    /// Of a hundred events, so many arrive twice.
+    /// How many of 100 events are delivered twice.
     pub duplicate_percent: u8,
-    /// Each delivery waits for a time up to this.
+    /// The longest delay of a delivery.
     pub max_delay: Duration,
-    /// Deliveries do not wait for each other; without it they keep their order.
+    /// Whether deliveries run independently of each other. Otherwise they keep their order.
     pub shuffle: bool,
 }
 
 impl Disorder {
-    /// Less than `end`, by Knuth's MMIX generator.
+    /// Returns a number less than `end`, from Knuth's MMIX linear congruential generator.
     fn roll(&mut self, end: u32) -> u32 {
         self.seed = self
             .seed
@@ -54,22 +55,22 @@ impl Disorder {
 pub(super) struct Posting {
     event_id: String,
     delay: Duration,
-    /// Neither waits for others nor lets them wait.
-    apart: bool,
+    /// Whether it runs independently of the other deliveries.
+    independent: bool,
 }
 
 impl Posting {
-    /// The deliveries that an event gets.
-    pub(super) fn planned(event_id: &str, disorder: Option<&mut Disorder>) -> Vec<Self> {
+    /// Returns the deliveries to make for an event: one, or two if it is duplicated.
+    pub(super) fn plan(event_id: &str, disorder: Option<&mut Disorder>) -> Vec<Self> {
         let event_id = event_id.to_owned();
         let Some(disorder) = disorder else {
-            return vec![Self { event_id, delay: Duration::ZERO, apart: false }];
+            return vec![Self { event_id, delay: Duration::ZERO, independent: false }];
         };
         let times = if disorder.roll(100) < u32::from(disorder.duplicate_percent) { 2 } else { 1 };
         let posting = |_| Self {
             event_id: event_id.clone(),
             delay: disorder.max_delay * disorder.roll(1_000) / 1_000,
-            apart: disorder.shuffle,
+            independent: disorder.shuffle,
         };
         (0..times).map(posting).collect()
     }
@@ -84,22 +85,28 @@ impl Delivery {
 /// Delivers until the simulator is dropped.
 pub(super) async fn run(core: Weak<Core>, mut postings: UnboundedReceiver<Posting>) {
     let mut client = None;
-    while let Some(Posting { event_id, delay, apart }) = postings.recv().await {
-        // Most instances in tests never deliver, and a client takes milliseconds to make.
+    while let Some(Posting { event_id, delay, independent }) = postings.recv().await {
+        // Created on demand: most instances in tests never deliver, and a client takes
+        // milliseconds.
         let client = client.get_or_insert_with(http_client);
-        if apart {
-            tokio::spawn(insist(core.clone(), client.clone(), event_id, delay));
+        if independent {
+            tokio::spawn(deliver_with_retries(core.clone(), client.clone(), event_id, delay));
             continue;
         }
         tokio::time::sleep(delay).await;
         if !attempt(&core, client, &event_id).await {
-            tokio::spawn(insist(core.clone(), client.clone(), event_id, FIRST_DELAY));
+            tokio::spawn(deliver_with_retries(core.clone(), client.clone(), event_id, FIRST_DELAY));
         }
     }
 }
 
-/// Posts an event after a delay, and until it is received.
-async fn insist(core: Weak<Core>, client: reqwest::Client, event_id: String, delay: Duration) {
+/// Posts an event after a delay, and retries until it is received.
+async fn deliver_with_retries(
+    core: Weak<Core>,
+    client: reqwest::Client,
+    event_id: String,
+    delay: Duration,
+) {
     tokio::time::sleep(delay).await;
     let mut delay = FIRST_DELAY;
     while !attempt(&core, &client, &event_id).await {
@@ -113,7 +120,7 @@ fn http_client() -> reqwest::Client {
     builder.build().expect("a plain HTTP client")
 }
 
-/// Posts an event once; false asks for another attempt.
+/// Posts an event once. Returns false if it must be retried.
 async fn attempt(core: &Weak<Core>, client: &reqwest::Client, event_id: &str) -> bool {
     let Some((url, body, signature)) = prepare(core, event_id) else {
         return true;
@@ -133,18 +140,18 @@ async fn attempt(core: &Weak<Core>, client: &reqwest::Client, event_id: &str) ->
     status.is_some_and(|status| status.is_success())
 }
 
-/// Address, body and signature; nothing once the simulator or its endpoint is gone.
+/// Returns the URL, body and signature; `None` if the simulator or its webhook URL is gone.
 fn prepare(core: &Weak<Core>, event_id: &str) -> Option<(String, String, String)> {
     let core = core.upgrade()?;
     let state = lock(&core.state);
     let url = state.webhook_url.clone()?;
     let body = state.find("event", event_id)?.to_string();
-    // The real time also under a moved clock: receivers compare it with their own.
+    // The real time even if the clock was set, because receivers compare it with theirs.
     let signature = sign(&core.webhook_secret, now().as_second(), &body);
     Some((url, body, signature))
 }
 
-/// The `Stripe-Signature` header, by Stripe's "Verify webhook signatures manually".
+/// Returns the `Stripe-Signature` header, as in Stripe's "Verify webhook signatures manually".
 fn sign(secret: &str, timestamp: i64, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let tag = hmac::sign(&key, format!("{timestamp}.{body}").as_bytes());

@@ -32,7 +32,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
     pages::router().fallback(api).with_state(core)
 }
 
-/// Collections of the API: path, object, filters of its list.
+/// Collections of the API: path, object type, and filters of the list.
 const COLLECTIONS: [(&str, &str, &[&str]); 9] = [
     ("customers", "customer", &["email"]),
     ("prices", "price", &["active", "currency", "product", "type"]),
@@ -110,23 +110,23 @@ async fn api(
     let request_id = store.id("req_", 14);
     let mut replayed = false;
     let result = authenticate(&core, header("authorization")).and_then(|()| {
-        let mut asked = if method == Method::POST {
+        let mut form = if method == Method::POST {
             Vec::new()
         } else {
             pairs(uri.query().unwrap_or_default())
         };
-        // Clients send the parameters of a DELETE either way.
-        asked.extend(if method == Method::GET {
+        // Clients send the parameters of a DELETE in the query or in the body.
+        form.extend(if method == Method::GET {
             Vec::new()
         } else {
             pairs(str::from_utf8(&body).unwrap_or_default())
         });
         let key = header("idempotency-key").filter(|_| method == Method::POST);
-        // Parameters are compared, not their order.
-        let mut parameters = asked.clone();
+        // Sorted, because the order of parameters does not matter.
+        let mut parameters = form.clone();
         parameters.sort();
         let fingerprint = format!("{} {parameters:?}", uri.path());
-        if let Some((first, answer)) = key.and_then(|key| store.answered.get(key)) {
+        if let Some((first, answer)) = key.and_then(|key| store.responses.get(key)) {
             if *first != fingerprint {
                 let message = "Keys for idempotent requests can only be used with the same \
                                parameters they were first used with.";
@@ -136,21 +136,21 @@ async fn api(
             return Ok(answer.clone());
         }
         if let Some(key) = key {
-            replayed = store.failed.contains(key);
+            replayed = store.failed_keys.contains(key);
             if replayed
-                || store.failing.take_if(|part| uri.path().contains(part.as_str())).is_some()
+                || store.failing_path.take_if(|part| uri.path().contains(part.as_str())).is_some()
             {
-                store.failed.insert(key.to_owned());
+                store.failed_keys.insert(key.to_owned());
                 return Err(ApiError {
                     kind: "api_error",
                     ..ApiError::invalid("An unknown error occurred").status(500)
                 });
             }
         }
-        let answer = dispatch(&mut store, &method, uri.path(), &nest(&asked)?)?;
-        // As at Stripe, what was refused before it began is not remembered.
+        let answer = dispatch(&mut store, &method, uri.path(), &nest(&form)?)?;
+        // As at Stripe, a request that is rejected before its execution is not stored.
         if let Some(key) = key {
-            store.answered.insert(key.to_owned(), (fingerprint, answer.clone()));
+            store.responses.insert(key.to_owned(), (fingerprint, answer.clone()));
         }
         Ok(answer)
     });
@@ -198,7 +198,7 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
     });
     let (kind, filters, rest) = found.ok_or_else(unrecognized)?;
     let mut answer = match (method.as_str(), kind, rest.as_slice()) {
-        // Stripe opens portal sessions only: they cannot be read again.
+        // Portal sessions can be created, but not read.
         ("GET", "billing_portal.session", _) => return Err(unrecognized()),
         ("GET", "subscription_item", []) => {
             only(params, "", &["expand", "subscription"])?;
@@ -261,7 +261,7 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
     Ok(answer)
 }
 
-/// Whether the API still answers an event: it does for 30 days.
+/// Returns whether the API still returns an event: it does so for 30 days.
 fn retained(store: &Store, event: &Value) -> bool {
     event["created"]
         .as_i64()
@@ -317,7 +317,7 @@ fn check_update(params: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Refuses parameters that are not simulated.
+/// Rejects parameters that are not simulated.
 pub(super) fn only(params: &Value, parent: &str, known: &[&str]) -> Result<()> {
     let unknown = params
         .as_object()
@@ -374,7 +374,7 @@ fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value)
             && equal
             && (types.is_empty() || types.iter().any(|(_, wanted)| **wanted == object["type"]))
     };
-    // Newest first, as everywhere in Stripe.
+    // Newest first, as in all lists of Stripe.
     let newest =
         store.all(kind).rev().skip_while(|object| !after.is_empty() && object["id"] != after);
     let mut found = newest.skip(usize::from(!after.is_empty())).filter(matches);
@@ -382,7 +382,7 @@ fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value)
     Ok(objects::list(path, &page, found.next().is_some()))
 }
 
-/// Replaces an id by its object, along a path such as `data.customer`.
+/// Replaces an id with its object, along a path such as `data.customer`.
 fn expand(store: &Store, value: &mut Value, path: &str) -> Result<()> {
     let (head, rest) = path.split_once('.').unwrap_or((path, ""));
     if let Some(data) = value["data"].as_array_mut().filter(|_| head == "data") {
@@ -401,7 +401,8 @@ fn expand(store: &Store, value: &mut Value, path: &str) -> Result<()> {
     if rest.is_empty() || field.is_null() { Ok(()) } else { expand(store, field, rest) }
 }
 
-/// Nests the bracket keys of a form: `a[b][0]=x` is `{"a":{"b":{"0":"x"}}}`; `a[]` counts up.
+/// Nests the bracket keys of a form: `a[b][0]=x` is `{"a":{"b":{"0":"x"}}}`. `a[]` gets the next
+/// index.
 fn nest(pairs: &[(String, String)]) -> Result<Value> {
     let mut root = json!({});
     for (key, value) in pairs {
@@ -425,7 +426,7 @@ fn nest(pairs: &[(String, String)]) -> Result<Value> {
     Ok(root)
 }
 
-/// An injected fault in Stripe's words.
+/// Returns an injected fault in Stripe's error format.
 pub(super) fn fault(status: StatusCode) -> Response {
     let (kind, code, message) = match status.as_u16() {
         429 => ("invalid_request_error", Some("rate_limit"), "Request rate limit exceeded."),

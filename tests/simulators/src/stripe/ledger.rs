@@ -1,5 +1,5 @@
-//! Builders of what a sale leaves, and how they change: subscriptions, invoices, charges, disputes.
-//! No state, no clock.
+//! Builders for the objects that a sale creates, and their changes: subscriptions, invoices,
+//! charges and disputes. No state and no clock.
 
 use serde_json::Value;
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::objects::list;
 use super::objects::next_period_end;
 use super::objects::text;
 
-/// The legacy twin of a recurring price that subscription items still carry.
+/// Builds the legacy plan of a recurring price, which subscription items still carry.
 fn plan(price: &Value) -> Value {
     json!({
         "id": price["id"], "object": "plan", "active": price["active"],
@@ -26,7 +26,7 @@ fn plan(price: &Value) -> Value {
     })
 }
 
-/// One price of a subscription.
+/// Builds a subscription item: one price of a subscription.
 pub(super) fn item(
     stamp: Stamp,
     subscription: &str,
@@ -43,25 +43,26 @@ pub(super) fn item(
     })
 }
 
-/// Puts another price on an item.
+/// Changes the price of an item.
 pub(super) fn set_price(item: &mut Value, price: &Value) {
     item["plan"] = plan(price);
     item["price"] = price.clone();
 }
 
-/// The present period of a subscription, which all its items share.
+/// Returns the current period of a subscription, which all its items share.
 pub(super) fn period(subscription: &Value) -> (i64, i64) {
     let item = &subscription["items"]["data"][0];
     let field = |key: &str| item[key].as_i64().unwrap_or_default();
     (field("current_period_start"), field("current_period_end"))
 }
 
-/// The interval that all items of a subscription share.
+/// Returns the interval that all items of a subscription share.
 pub(super) fn recurring(subscription: &Value) -> &Value {
     &subscription["items"]["data"][0]["price"]["recurring"]
 }
 
-/// A subscription from now on. Its first period ends with its trial, which anchors the later ones.
+/// Builds a subscription that starts now. A trial is the first period, and its end anchors the
+/// later periods.
 pub(super) fn subscription(
     id: &str,
     stamp: Stamp,
@@ -117,25 +118,26 @@ pub(super) fn subscription(
     })
 }
 
-/// What an invoice is about.
-pub(super) struct Bill<'b> {
-    pub id: &'b str,
-    pub customer: &'b Value,
-    pub lines: &'b [Line],
-    pub subscription: Option<&'b Value>,
-    /// Of an invoice without a subscription.
-    pub metadata: &'b Value,
+/// What an invoice is for.
+pub(super) struct InvoiceParams<'p> {
+    pub id: &'p str,
+    pub customer: &'p Value,
+    pub lines: &'p [Line],
+    pub subscription: Option<&'p Value>,
+    /// The invoice's own metadata; empty if it has a subscription.
+    pub metadata: &'p Value,
     pub reason: &'static str,
-    /// The period that ends with it: an invoice is for what was used, its lines are for what is to
-    /// come.
-    pub elapsed: (i64, i64),
+    /// The period that ends now. An invoice's own period is the past one, and its lines cover the
+    /// coming one.
+    pub past_period: (i64, i64),
 }
 
-/// A draft.
-pub(super) fn invoice(stamp: Stamp, bill: &Bill) -> Value {
-    let Bill { customer, subscription, .. } = bill;
-    let total: i64 = bill.lines.iter().map(Line::amount).sum();
-    let lines: Vec<Value> = bill.lines.iter().map(|line| invoice_line(stamp, bill, line)).collect();
+/// Builds a draft invoice.
+pub(super) fn invoice(stamp: Stamp, params: &InvoiceParams) -> Value {
+    let InvoiceParams { customer, subscription, .. } = params;
+    let total: i64 = params.lines.iter().map(Line::amount).sum();
+    let lines: Vec<Value> =
+        params.lines.iter().map(|line| invoice_line(stamp, params, line)).collect();
     let field =
         |key: &str| subscription.map(|subscription| subscription[key].clone()).unwrap_or_default();
     let parent = subscription.map(|subscription| {
@@ -146,17 +148,17 @@ pub(super) fn invoice(stamp: Stamp, bill: &Bill) -> Value {
         })
     });
     json!({
-        "id": bill.id, "object": "invoice", "account_country": "US", "account_name": "Simulator",
+        "id": params.id, "object": "invoice", "account_country": "US", "account_name": "Simulator",
         "account_tax_ids": null, "amount_due": total, "amount_overpaid": 0, "amount_paid": 0,
         "amount_remaining": total, "amount_shipping": 0, "application": null, "attempt_count": 0,
         "attempted": false,
         "auto_advance": subscription.is_some(),
         "automatic_tax": { "disabled_reason": null, "enabled": false, "liability": null,
             "provider": null, "status": null },
-        "automatically_finalizes_at": null, "billing_reason": bill.reason,
+        "automatically_finalizes_at": null, "billing_reason": params.reason,
         "collection_method": field("collection_method").as_str().unwrap_or("charge_automatically"),
         "created": stamp.created(),
-        "currency": bill.lines.first().map(|line| &line.price["currency"]), "custom_fields": null,
+        "currency": params.lines.first().map(|line| &line.price["currency"]), "custom_fields": null,
         "customer": customer["id"], "customer_account": null,
         "customer_address": customer["address"],
         "customer_email": customer["email"], "customer_name": customer["name"],
@@ -169,13 +171,13 @@ pub(super) fn invoice(stamp: Stamp, bill: &Bill) -> Value {
         "from_invoice": null, "hosted_invoice_url": null, "invoice_pdf": null,
         "issuer": { "type": "self" },
         "last_finalization_error": null, "latest_revision": null,
-        "lines": list(&format!("/v1/invoices/{}/lines", bill.id), &lines, false),
-        "livemode": stamp.livemode, "metadata": bill.metadata, "next_payment_attempt": null,
+        "lines": list(&format!("/v1/invoices/{}/lines", params.id), &lines, false),
+        "livemode": stamp.livemode, "metadata": params.metadata, "next_payment_attempt": null,
         "number": null,
         "on_behalf_of": null, "parent": parent,
         "payment_settings": { "default_mandate": null, "payment_method_options": null,
         "payment_method_types": null },
-        "period_end": bill.elapsed.1, "period_start": bill.elapsed.0,
+        "period_end": params.past_period.1, "period_start": params.past_period.0,
         "post_payment_credit_notes_amount": 0,
         "pre_payment_credit_notes_amount": 0, "receipt_number": null, "rendering": null,
         "shipping_cost": null,
@@ -193,12 +195,12 @@ pub(super) fn invoice(stamp: Stamp, bill: &Bill) -> Value {
     })
 }
 
-fn invoice_line(stamp: Stamp, bill: &Bill, line: &Line) -> Value {
-    let (start, end) = bill
+fn invoice_line(stamp: Stamp, params: &InvoiceParams, line: &Line) -> Value {
+    let (start, end) = params
         .subscription
         .filter(|_| line.recurs())
         .map_or((stamp.created(), stamp.created()), period);
-    let parent = bill.subscription.map(|subscription| {
+    let parent = params.subscription.map(|subscription| {
         json!({
             "type": "subscription_item_details", "invoice_item_details": null,
             "subscription_item_details": {
@@ -211,7 +213,7 @@ fn invoice_line(stamp: Stamp, bill: &Bill, line: &Line) -> Value {
     json!({
         "id": line.id.replacen("li_", "il_", 1), "object": "line_item", "amount": line.amount(),
         "currency": line.price["currency"], "description": line.description, "discount_amounts": [],
-        "discountable": true, "discounts": [], "invoice": bill.id, "livemode": stamp.livemode,
+        "discountable": true, "discounts": [], "invoice": params.id, "livemode": stamp.livemode,
         "metadata": {},
         "parent": parent, "period": { "start": start, "end": end }, "pretax_credit_amounts": [],
         "pricing": {
@@ -220,17 +222,17 @@ fn invoice_line(stamp: Stamp, bill: &Bill, line: &Line) -> Value {
             "unit_amount_decimal": line.price["unit_amount_decimal"],
         },
         "quantity": line.quantity,
-        "subscription": bill.subscription.map(|subscription| &subscription["id"]),
+        "subscription": params.subscription.map(|subscription| &subscription["id"]),
         "subtotal": line.amount(), "taxes": [],
     })
 }
 
-/// The subscription an invoice is for.
+/// Returns the id of the invoice's subscription, or the empty string.
 pub(super) fn subscription_of(invoice: &Value) -> &str {
     text(&invoice["parent"]["subscription_details"], "subscription")
 }
 
-/// Makes a draft an invoice that can be paid.
+/// Finalizes a draft, so that it can be paid.
 pub(super) fn finalize(invoice: &mut Value, stamp: Stamp) {
     invoice["status"] = json!("open");
     invoice["automatically_finalizes_at"] = Value::Null;
@@ -240,7 +242,7 @@ pub(super) fn finalize(invoice: &mut Value, stamp: Stamp) {
     invoice["status_transitions"]["finalized_at"] = json!(stamp.created());
 }
 
-/// Settles an invoice in full.
+/// Marks an invoice as paid in full.
 pub(super) fn mark_paid(invoice: &mut Value, stamp: Stamp) {
     invoice["status"] = json!("paid");
     invoice["attempted"] = json!(true);
@@ -252,28 +254,28 @@ pub(super) fn mark_paid(invoice: &mut Value, stamp: Stamp) {
     invoice["status_transitions"]["paid_at"] = json!(stamp.created());
 }
 
-/// The payment intent and the charge of an invoice: their ids differ in the kind only, as those of
-/// an intent and its charge do at Stripe.
+/// Returns the ids of an invoice's payment intent and charge. They differ only in the prefix, as
+/// those of an intent and its charge do at Stripe.
 pub(super) fn payment_ids(invoice: &str) -> (String, String) {
     let rest = invoice.split_once('_').map_or("", |(_, rest)| rest.get(1..).unwrap_or_default());
     (format!("pi_3{rest}"), format!("ch_3{rest}"))
 }
 
-/// A card payment that succeeded.
-pub(super) struct Payment<'p> {
-    /// Of the invoice or the payment intent.
+/// A successful card payment.
+pub(super) struct ChargeParams<'p> {
+    /// The id of the invoice or the payment intent.
     pub of: &'p str,
     pub amount: i64,
     pub currency: &'p Value,
     pub customer: &'p Value,
-    /// `email`, `name`, `phone` and `address`.
+    /// An object with `email`, `name`, `phone` and `address`.
     pub payer: &'p Value,
     pub description: &'p Value,
     pub metadata: &'p Value,
 }
 
-pub(super) fn charge(stamp: Stamp, payment: &Payment) -> Value {
-    let Payment { amount, payer, .. } = payment;
+pub(super) fn charge(stamp: Stamp, payment: &ChargeParams) -> Value {
+    let ChargeParams { amount, payer, .. } = payment;
     let (intent, id) = payment_ids(payment.of);
     json!({
         "id": id, "object": "charge", "amount": amount, "amount_captured": amount,
@@ -301,7 +303,7 @@ pub(super) fn charge(stamp: Stamp, payment: &Payment) -> Value {
     })
 }
 
-/// A dispute names its charge, and no customer.
+/// Builds a dispute. As at Stripe, it names its charge but no customer.
 pub(super) fn dispute(id: &str, stamp: Stamp, charge: &Value) -> Value {
     json!({
         "id": id, "object": "dispute", "amount": charge["amount"], "balance_transactions": [],

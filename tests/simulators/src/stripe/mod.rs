@@ -1,17 +1,18 @@
 //! A stateful Stripe: customers, prices, Checkout with its hosted page, subscriptions, invoices,
-//! events and their delivery.
+//! events and webhook delivery.
 //!
-//! Shapes follow Stripe's API reference at [`API_VERSION`]; a test holds them against the generated
-//! types. Parameters that are not simulated are refused as unknown rather than ignored, so that
-//! nobody relies on what does not happen. The handle does what a payer, a customer, an operator,
-//! time or an outage would do. Not here: proration, tax, discounts, invoice items, mail.
+//! Shapes follow Stripe's API reference at [`API_VERSION`]; a test checks them against the
+//! generated types. Parameters that are not simulated are rejected as unknown rather than ignored,
+//! so that no caller relies on an effect that does not happen. The handle does what a payer, a
+//! customer, an operator, time or an outage would do. Not simulated: proration, tax, discounts,
+//! invoice items and mail.
 
 mod billing;
 mod checkout;
 mod delivery;
 mod http;
 mod ledger;
-mod life;
+mod lifecycle;
 mod money;
 mod objects;
 mod pages;
@@ -36,47 +37,47 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+pub use self::delivery::Delivery;
+pub use self::delivery::Disorder;
+pub use self::lifecycle::Card;
+pub use self::lifecycle::Dunning;
+pub use self::lifecycle::GivenUp;
+use self::state::PaymentTiming;
+use self::state::State;
+pub use self::versions::shape_event;
 use crate::server::Faults;
 use crate::server::Server;
 use crate::server::basic;
 use crate::server::lock;
-pub use delivery::Delivery;
-pub use delivery::Disorder;
-pub use life::Card;
-pub use life::Dunning;
-pub use life::GivenUp;
-use state::Payment;
-use state::State;
-pub use versions::shape_event;
 
-/// The API version whose shapes are answered.
+/// The API version whose shapes the simulator returns.
 pub const API_VERSION: &str = "2026-09-30.endive";
 
 /// How to start a [`Simulator`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on. Port 0 picks a free port.
     pub listen: SocketAddr,
-    /// The key a caller must present (`sk_…`).
+    /// The API key that callers must present (`sk_…`).
     pub secret_key: String,
-    /// The endpoint's signing secret (`whsec_…`).
+    /// The signing secret of the webhook endpoint (`whsec_…`).
     pub webhook_secret: String,
-    /// Where events are posted to; without it they only accumulate.
+    /// The URL that events are posted to. With `None`, they are only stored.
     pub webhook_url: Option<String>,
 }
 
 /// A recurring price.
 #[derive(Clone, Debug)]
 pub struct Price {
-    /// `price_…`
+    /// The price's id (`price_…`).
     pub id: String,
-    /// `prod_…`
+    /// The product's id (`prod_…`).
     pub product: String,
-    /// US cents a unit and interval.
+    /// US cents per unit and interval.
     pub unit_amount: i64,
-    /// How often it is charged.
+    /// How often the price is charged.
     pub interval: Interval,
-    /// Shown on the payment page.
+    /// The name on the payment page.
     pub nickname: String,
 }
 
@@ -89,10 +90,10 @@ pub enum Interval {
     Year,
 }
 
-/// What a person types on the payment page.
+/// What a payer enters on the payment page.
 #[derive(Clone, Debug, Default)]
 pub struct Payer {
-    /// Ignored where the session or its customer already has an address.
+    /// The email address. Ignored if the session or its customer already has one.
     pub email: String,
     /// The name on the card.
     pub name: Option<String>,
@@ -119,29 +120,29 @@ pub struct Address {
     pub country: Option<String>,
 }
 
-/// A Checkout session to create from a test.
+/// Parameters of a Checkout session that a test creates.
 #[derive(Clone, Debug)]
 pub struct CheckoutParams {
-    /// `price_…`
+    /// The price's id (`price_…`).
     pub price: String,
-    /// Units of it.
+    /// The number of units.
     pub quantity: u64,
     /// Metadata of the session.
     pub metadata: BTreeMap<String, String>,
-    /// Metadata the subscription will get.
+    /// Metadata of the subscription that the session creates.
     pub subscription_metadata: BTreeMap<String, String>,
-    /// An existing `cus_…`.
+    /// The id of an existing customer (`cus_…`).
     pub customer: Option<String>,
-    /// Prefills the payer's address; excludes `customer`.
+    /// Prefills the payer's email address. Cannot be combined with `customer`.
     pub customer_email: Option<String>,
-    /// `subscription` or `payment`.
+    /// The session's mode: `subscription` or `payment`.
     pub mode: String,
-    /// Days until the first payment.
+    /// Days of trial before the first payment.
     pub trial_period_days: Option<u32>,
 }
 
 impl CheckoutParams {
-    /// One unit of a subscription to `price`, without metadata.
+    /// Returns parameters for a subscription to one unit of `price`, without metadata.
     #[must_use]
     pub fn subscription(price: &str) -> Self {
         Self {
@@ -157,7 +158,7 @@ impl CheckoutParams {
     }
 }
 
-/// What the handle, the server and the delivery share.
+/// State shared by the handle, the server and the delivery task.
 pub(crate) struct Core {
     state: Mutex<State>,
     secret_key: String,
@@ -165,7 +166,7 @@ pub(crate) struct Core {
     webhook_secret: String,
 }
 
-/// A running simulator; clones are one and the same, and the socket closes with the last of them.
+/// A running simulator. Clones share it, and the socket closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Simulator {
     core: Arc<Core>,
@@ -196,27 +197,28 @@ impl Simulator {
         Ok(Self { core, faults, server, base_url })
     }
 
-    /// The API's base, with a trailing slash: `http://127.0.0.1:PORT/`.
+    /// Returns the API's base URL, with a trailing slash: `http://127.0.0.1:PORT/`.
     #[must_use]
     pub fn base_url(&self) -> String {
         self.base_url.clone()
     }
 
-    /// Closes the socket and gives up pending deliveries.
+    /// Closes the socket and abandons pending deliveries.
     pub async fn stop(&self) {
         self.set_webhook_url(None);
         self.server.stop().await;
     }
 
-    /// Serves again on the same port with everything remembered, except the webhook address.
+    /// Serves again on the same port with the same state, except for the webhook URL, which stays
+    /// unset.
     ///
     /// # Errors
-    /// When the port was taken meanwhile.
+    /// When the port is no longer free.
     pub async fn restart(&self) -> anyhow::Result<()> {
         self.server.restart().await
     }
 
-    /// Adds a price, or replaces the one of that id.
+    /// Adds a price, or replaces the one with the same id.
     pub fn add_price(&self, price: Price) {
         let Price { id, product, unit_amount, interval, nickname } = price;
         let interval = match interval {
@@ -230,10 +232,10 @@ impl Simulator {
         self.state(|state| state.insert_price(&id, &params));
     }
 
-    /// Creates a Checkout session as the API would and answers its id.
+    /// Creates a Checkout session, as the API would, and returns its id.
     ///
     /// # Errors
-    /// Where Stripe would refuse the parameters.
+    /// When Stripe would reject the parameters.
     pub fn create_checkout(&self, params: CheckoutParams) -> anyhow::Result<String> {
         let mut form = Map::from_iter([
             ("mode".to_owned(), json!(params.mode)),
@@ -265,21 +267,22 @@ impl Simulator {
         Ok(objects::text(&session, "id").to_owned())
     }
 
-    /// Pays a session by card and answers it as it then is.
+    /// Pays a session by card and returns the completed session.
     ///
     /// # Errors
-    /// When there is no such open session, or the card is declined, which leaves it open.
+    /// When there is no open session with this id, or the card is declined, which leaves the
+    /// session open.
     pub fn pay(&self, session_id: &str, payer: Payer) -> anyhow::Result<Value> {
-        Ok(self.state(|state| state.complete(session_id, payer, Payment::Now))?)
+        Ok(self.state(|state| state.complete(session_id, payer, PaymentTiming::Now))?)
     }
 
-    /// Pays by a method that confirms later: the session completes unpaid and the subscription is
+    /// Pays by a method that confirms later. The session completes unpaid, and the subscription is
     /// already active.
     ///
     /// # Errors
-    /// When there is no such open session.
+    /// When there is no open session with this id.
     pub fn pay_async(&self, session_id: &str, payer: Payer) -> anyhow::Result<Value> {
-        Ok(self.state(|state| state.complete(session_id, payer, Payment::Later))?)
+        Ok(self.state(|state| state.complete(session_id, payer, PaymentTiming::Later))?)
     }
 
     /// Confirms the payment of [`Simulator::pay_async`].
@@ -290,9 +293,8 @@ impl Simulator {
         Ok(self.state(|state| state.settle(session_id))?)
     }
 
-    /// Lets the payment of [`Simulator::pay_async`] fail. The subscription, active until then,
-    /// becomes `past_due`: Stripe keeps `incomplete` for a first payment that was refused at
-    /// once.
+    /// Fails the payment of [`Simulator::pay_async`]. The subscription, active until then, becomes
+    /// `past_due`: Stripe uses `incomplete` only for a first payment that is refused at once.
     ///
     /// # Errors
     /// When no payment of that session is pending.
@@ -303,36 +305,36 @@ impl Simulator {
     /// Expires an open session, as Stripe does a day after its creation.
     ///
     /// # Errors
-    /// When there is no such open session.
+    /// When there is no open session with this id.
     pub fn expire(&self, session_id: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.expire(session_id))?)
     }
 
-    /// Cancels a subscription at once, as the API and the Dashboard do.
+    /// Cancels a subscription immediately, as the API and the Dashboard do.
     ///
     /// # Errors
-    /// When there is no such subscription, or it has ended.
+    /// When the subscription does not exist or has ended.
     pub fn cancel(&self, subscription_id: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.cancel(subscription_id))?)
     }
 
-    /// The event of that id.
+    /// Returns the event with this id.
     #[must_use]
     pub fn event(&self, id: &str) -> Option<Value> {
         self.state(|state| state.find("event", id).cloned())
     }
 
-    /// Every event so far, oldest first.
+    /// Returns every event so far, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
         self.state(|state| state.all("event").cloned().collect())
     }
 
-    /// Emits an event about an object as it now is, for example after
+    /// Emits an event with the current state of an object, for example after
     /// [`Simulator::edit_subscription`].
     ///
     /// # Errors
-    /// When no object has that id.
+    /// When no object has this id.
     pub fn emit(&self, event_type: &str, object_id: &str) -> anyhow::Result<Value> {
         self.state(|state| {
             let object = state
@@ -343,54 +345,55 @@ impl Simulator {
         })
     }
 
-    /// Any stored object by its id.
+    /// Returns the stored object with this id, of any kind.
     #[must_use]
     pub fn object(&self, id: &str) -> Option<Value> {
         self.state(|state| state.object(id).cloned())
     }
 
-    /// Edits a subscription in place, also into shapes that Stripe would not answer. Emits nothing.
+    /// Edits a subscription in place, even into a shape that Stripe would not return. Emits no
+    /// event.
     ///
     /// # Panics
-    /// When there is no such subscription.
+    /// When the subscription does not exist.
     pub fn edit_subscription(&self, id: &str, edit: impl FnOnce(&mut Value)) {
         assert!(self.state(|state| state.edit("subscription", id, edit)), "a known subscription");
     }
 
-    /// Edits a Checkout session in place, also into shapes that Stripe would not answer. Emits
-    /// nothing.
+    /// Edits a Checkout session in place, even into a shape that Stripe would not return. Emits no
+    /// event.
     ///
     /// # Panics
-    /// When there is no such session.
+    /// When the session does not exist.
     pub fn edit_session(&self, id: &str, edit: impl FnOnce(&mut Value)) {
         assert!(self.state(|state| state.edit("checkout.session", id, edit)), "a known session");
     }
 
-    /// Every event given to the delivery, with its attempts so far.
+    /// Returns the delivery of every event that was to be delivered, with its attempts so far.
     #[must_use]
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.state(|state| state.deliveries.clone())
     }
 
-    /// Delivers an event once more, as the Dashboard's "Resend" does.
+    /// Delivers an event again, as the Dashboard's "Resend" does.
     pub fn redeliver(&self, event_id: &str) {
         self.state(|state| state.deliver(event_id));
     }
 
-    /// Sets where later events are posted to; `None` gives up the pending ones.
+    /// Sets the URL that later events are posted to. `None` abandons the pending deliveries.
     pub fn set_webhook_url(&self, url: Option<String>) {
         self.state(|state| state.webhook_url = url);
     }
 
-    /// Lets later deliveries go wrong, or go right again.
+    /// Sets how later deliveries go wrong. With `None`, they are in order again.
     pub fn set_delivery(&self, disorder: Option<Disorder>) {
         self.state(|state| state.disorder = disorder);
     }
 
-    /// Loses later events on their way, or does so no more: they are never delivered, but the API
-    /// lists them.
+    /// Sets whether later events are lost in transit: they are never delivered, but the API lists
+    /// them.
     pub fn drop_deliveries(&self, drop: bool) {
-        self.state(|state| state.dropping = drop);
+        self.state(|state| state.drop_deliveries = drop);
     }
 
     /// Emits later events in the shape of another API version, as [`shape_event`] does.
@@ -398,33 +401,34 @@ impl Simulator {
         self.state(|state| state.event_version = Some(version.to_owned()));
     }
 
-    /// Stops the clock at an instant, without what is due by then: that is for
-    /// [`Simulator::advance_to`]. Signatures of deliveries keep the real time.
+    /// Stops the clock at an instant, without applying what falls due by then; use
+    /// [`Simulator::advance_to`] for that. Delivery signatures keep the real time.
     pub fn set_now(&self, now: Timestamp) {
         self.state(|state| state.now = Some(now));
     }
 
-    /// Marks everything created from now on as live or test mode.
+    /// Sets whether objects created from now on are in live or test mode.
     pub fn set_livemode(&self, livemode: bool) {
         self.state(|state| state.livemode = livemode);
     }
 
-    /// Delays every API answer.
+    /// Delays every API response.
     pub fn set_latency(&self, latency: Duration) {
         self.faults.set_latency(latency);
     }
 
-    /// Answers `percent` of a hundred API requests with 503, undone.
+    /// Answers `percent` of 100 API requests with 503 without carrying them out.
     pub fn fail_percent(&self, percent: u8) {
         self.faults.set_percent(percent);
     }
 
-    /// Answers the next `n` API requests with `status`, undone.
+    /// Answers the next `n` API requests with `status` without carrying them out.
     pub fn fail_next(&self, n: usize, status: u16) {
         self.faults.fail("", n, status, false);
     }
 
-    /// Forgets the failures that no request has met yet.
+    /// Removes the injected failures that no request has hit yet, and stops those of
+    /// [`Simulator::fail_percent`].
     pub fn fail_no_more(&self) {
         self.faults.clear();
     }
@@ -434,18 +438,18 @@ impl Simulator {
         self.faults.fail(path_part, n, status, false);
     }
 
-    /// Carries out the next request whose path contains `path_part`, then loses its answer.
+    /// Carries out the next request whose path contains `path_part`, but answers it with `status`.
     pub fn lose_answer_on(&self, path_part: &str, status: u16) {
         self.faults.fail(path_part, 1, status, true);
     }
 
-    /// Fails at the next request with an idempotency key whose path contains `path_part`, and, as
-    /// Stripe does with what had begun, keeps that failure for the key.
+    /// Fails the next request that has an idempotency key and whose path contains `path_part`.
+    /// Keeps the failure for the key, as Stripe does once the execution of a request has begun.
     pub fn fail_for_key_on(&self, path_part: &str) {
-        self.state(|state| state.failing = Some(path_part.to_owned()));
+        self.state(|state| state.failing_path = Some(path_part.to_owned()));
     }
 
-    /// Method and path of every API request so far.
+    /// Returns the method and path of every API request so far.
     #[must_use]
     pub fn requests(&self) -> Vec<(String, String)> {
         self.faults.requests()

@@ -1,9 +1,9 @@
-//! Money that goes back, and customers that change or go.
+//! Refunds and disputes; also changes and deletion of customers.
 
 use serde_json::Value;
 use serde_json::json;
 
-use super::billing::GOING;
+use super::billing::ONGOING;
 use super::http;
 use super::ledger;
 use super::objects;
@@ -14,7 +14,7 @@ use super::state::State;
 use super::subscriptions::merge_metadata;
 
 impl State {
-    /// The charge of that id, or the one by which a session or an invoice was paid.
+    /// Returns the charge with this id, or the charge of the session or invoice with this id.
     fn charge_of(&self, id: &str) -> Result<Value> {
         let of = self
             .find("checkout.session", id)
@@ -22,7 +22,7 @@ impl State {
         self.existing("charge", &ledger::payment_ids(of.unwrap_or(id)).1)
     }
 
-    /// Gives a charge back, whole or in part.
+    /// Refunds `amount` cents of a charge, or everything that is left.
     pub fn refund(&mut self, id: &str, amount: Option<i64>) -> Result<Value> {
         let before = self.charge_of(id)?;
         let field = |key: &str| before[key].as_i64().unwrap_or_default();
@@ -41,7 +41,7 @@ impl State {
         Ok(self.save("charge.refunded", &before, after))
     }
 
-    /// Lets a payer's bank dispute a charge.
+    /// Opens a dispute of a charge, as the payer's bank does.
     pub fn dispute(&mut self, id: &str) -> Result<Value> {
         let mut charge = self.charge_of(id)?;
         charge["disputed"] = json!(true);
@@ -74,11 +74,11 @@ impl State {
         Ok(self.save("customer.updated", &before, after))
     }
 
-    /// Deletes a customer, which ends its subscriptions; what is left says so.
+    /// Deletes a customer and ends its subscriptions. An object with `deleted` remains.
     pub fn delete_customer(&mut self, id: &str) -> Result<Value> {
         let customer = self.customer(id)?.clone();
         let theirs =
-            |found: &&Value| found["customer"] == id && GOING.contains(&text(found, "status"));
+            |found: &&Value| found["customer"] == id && ONGOING.contains(&text(found, "status"));
         for subscription in self.all("subscription").filter(theirs).cloned().collect::<Vec<_>>() {
             self.end(subscription, Some("cancellation_requested"));
         }

@@ -1,5 +1,5 @@
-//! Builders of Stripe's objects, complete enough for the generated types to read them. No state, no
-//! clock.
+//! Builders for Stripe's objects, complete enough for the generated types to read them. No state
+//! and no clock.
 
 use jiff::Span;
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-/// What every object of one moment shares.
+/// The creation time and mode of a new object.
 #[derive(Clone, Copy)]
 pub(super) struct Stamp {
     pub now: Timestamp,
@@ -21,12 +21,12 @@ impl Stamp {
     }
 }
 
-/// A text field, or the empty string.
+/// Returns a text field, or the empty string.
 pub(super) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// The metadata of a request; an empty value unsets its key.
+/// Returns the metadata of a request. An empty value unsets its key.
 pub(super) fn metadata(params: &Value) -> Value {
     let entries = params["metadata"].as_object().into_iter().flatten();
     entries
@@ -35,12 +35,12 @@ pub(super) fn metadata(params: &Value) -> Value {
         .collect()
 }
 
-/// An address with every field of Stripe's, or null.
-pub(super) fn address(given: &Value) -> Value {
-    let Some(given) = given.as_object() else {
+/// Returns an address with all of Stripe's fields, or null.
+pub(super) fn address(input: &Value) -> Value {
+    let Some(input) = input.as_object() else {
         return Value::Null;
     };
-    let field = |key| given.get(key).cloned().unwrap_or_default();
+    let field = |key| input.get(key).cloned().unwrap_or_default();
     json!({
         "city": field("city"), "country": field("country"), "line1": field("line1"),
         "line2": field("line2"),
@@ -48,8 +48,8 @@ pub(super) fn address(given: &Value) -> Value {
     })
 }
 
-/// The end of the `n`th period: whole months or years from the anchor, so that the 31st does not
-/// drift.
+/// Returns the end of the `n`th period. It is whole intervals from the anchor, so that the 31st
+/// does not drift.
 pub(super) fn period_end(anchor: Timestamp, recurring: &Value, n: i64) -> Timestamp {
     let count = n * recurring["interval_count"].as_i64().unwrap_or(1);
     let span = match text(recurring, "interval") {
@@ -61,7 +61,7 @@ pub(super) fn period_end(anchor: Timestamp, recurring: &Value, n: i64) -> Timest
     anchor.to_zoned(TimeZone::UTC).saturating_add(span).timestamp()
 }
 
-/// The first end of a period after an instant; all in seconds, as Stripe counts.
+/// Returns the first end of a period after an instant. All times are Unix seconds, as at Stripe.
 pub(super) fn next_period_end(anchor: i64, recurring: &Value, after: i64) -> i64 {
     let anchor = Timestamp::from_second(anchor).unwrap_or_default();
     (0..10_000)
@@ -70,8 +70,8 @@ pub(super) fn next_period_end(anchor: i64, recurring: &Value, after: i64) -> i64
         .unwrap_or(i64::MAX)
 }
 
-/// What differs in the earlier of two objects, as events tell it: a list that changed is told
-/// whole.
+/// Returns the previous values of the fields that changed, as events report them. A changed list is
+/// reported whole.
 pub(super) fn difference(before: &Value, after: &Value) -> Option<Value> {
     let (Some(old), Some(new)) = (before.as_object(), after.as_object()) else {
         return (before != after).then(|| before.clone());
@@ -83,7 +83,7 @@ pub(super) fn difference(before: &Value, after: &Value) -> Option<Value> {
     (!changed.is_empty()).then_some(Value::Object(changed))
 }
 
-/// A list of a form, which arrives as an object keyed by index, in order.
+/// Returns the entries of a list in order. A form's list is parsed as an object keyed by index.
 pub(super) fn ordered(list: &Value) -> Vec<(&String, &Value)> {
     let mut list: Vec<_> = list.as_object().into_iter().flatten().collect();
     list.sort_by_key(|(index, _)| index.parse::<u32>().unwrap_or(u32::MAX));
@@ -119,13 +119,13 @@ pub(super) fn portal_session(id: &str, stamp: Stamp, url: &str, params: &Value) 
 
 pub(super) fn price(id: &str, stamp: Stamp, params: &Value) -> Value {
     let amount = text(params, "unit_amount").parse::<i64>().unwrap_or_default();
-    let recurring = params["recurring"].as_object().map(|given| {
-        let count = given
+    let recurring = params["recurring"].as_object().map(|input| {
+        let count = input
             .get("interval_count")
             .and_then(|count| count.as_str()?.parse::<u64>().ok())
             .unwrap_or(1);
         json!({
-            "interval": given.get("interval"), "interval_count": count, "meter": null,
+            "interval": input.get("interval"), "interval_count": count, "meter": null,
             "trial_period_days": null,
             "usage_type": "licensed",
         })
@@ -144,16 +144,16 @@ pub(super) fn price(id: &str, stamp: Stamp, params: &Value) -> Value {
     })
 }
 
-/// A price in a session's cart, or on an invoice.
+/// A price in a session's cart or on an invoice.
 #[derive(Clone)]
 pub(super) struct Line {
     pub id: String,
-    /// The subscription item it is, or becomes.
+    /// The id of the subscription item that the line is or becomes.
     pub item: String,
     pub price: Value,
     pub quantity: i64,
     pub description: Value,
-    /// Costs nothing yet.
+    /// Whether the line is in a trial, in which a recurring price is free.
     pub trial: bool,
 }
 
@@ -278,8 +278,8 @@ mod tests {
     }
 
     proptest! {
-        /// What renewals are made of: a day that a month lacks is its last, and the next month has
-        /// it again.
+        /// Renewals rely on this: for a day that a month lacks, its last day counts, and the next
+        /// month that has the day uses it again.
         #[test]
         fn a_hundred_and_twenty_periods_follow_each_other_from_any_start(
             second in 0_i64..4_000_000_000, yearly: bool, zone in -12_i8..14,
@@ -288,7 +288,7 @@ mod tests {
             let recurring = json!({"interval": if yearly { "year" } else { "month" },
             "interval_count": 1});
             let first = anchor.to_zoned(TimeZone::UTC);
-            // The server's own zone has no part in it.
+            // The server's own time zone has no effect.
             let elsewhere = anchor.to_zoned(TimeZone::fixed(jiff::tz::offset(zone)));
             let mut start = second;
             for n in 1..=120_i64 {

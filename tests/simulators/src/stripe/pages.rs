@@ -1,4 +1,4 @@
-//! The pages people see: payment, and the billing portal.
+//! The browser pages: payment and the billing portal.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use super::Address;
 use super::Card;
 use super::Core;
 use super::Payer;
-use super::billing::GOING;
+use super::billing::ONGOING;
 use super::objects::text;
 use super::state::ApiError;
-use super::state::Payment;
+use super::state::PaymentTiming;
 use super::state::Result;
 use super::state::State as Store;
 use crate::server::escape;
@@ -41,15 +41,16 @@ async fn pay_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Resp
     page(&lock(&core.state), &id, StatusCode::OK, "")
 }
 
-/// The page, while the session is open; afterwards a line that says how it stands.
+/// Renders the payment page of an open session; afterwards a line with its status.
 fn page(store: &Store, id: &str, status: StatusCode, message: &str) -> Response {
     let Some(session) = store.find("checkout.session", id) else {
         return (StatusCode::NOT_FOUND, Html("<p>Something went wrong: no such session."))
             .into_response();
     };
-    let state = text(session, "status");
-    if state != "open" {
-        return (StatusCode::OK, Html(format!("<p>This session is {state}."))).into_response();
+    let session_status = text(session, "status");
+    if session_status != "open" {
+        return (StatusCode::OK, Html(format!("<p>This session is {session_status}.")))
+            .into_response();
     }
     let money = |cents: &Value| {
         let cents = cents.as_i64().unwrap_or_default();
@@ -110,9 +111,9 @@ async fn pay(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes)
     let payer = Payer { email, name, phone, address };
     let mut store = lock(&core.state);
     let result = match outcome.as_str() {
-        "paid" => store.complete(&id, payer, Payment::Now),
-        "async" => store.complete(&id, payer, Payment::Later),
-        // Stripe leaves the session open for another try.
+        "paid" => store.complete(&id, payer, PaymentTiming::Now),
+        "async" => store.complete(&id, payer, PaymentTiming::Later),
+        // As at Stripe, the session stays open for another attempt.
         "declined" => {
             return page(&store, &id, StatusCode::PAYMENT_REQUIRED, "Your card was declined.");
         }
@@ -127,7 +128,8 @@ async fn pay(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Bytes)
     }
 }
 
-/// What customers do in the portal: another plan, the end or not, another card.
+/// Serves the portal page, where a customer changes the plan, cancels or resumes, and updates the
+/// card.
 async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> Response {
     let store = lock(&core.state);
     let Some(session) = store.find("billing_portal.session", &id) else {
@@ -142,7 +144,7 @@ async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> R
         .collect();
     let theirs = store
         .all("subscription")
-        .filter(|found| found["customer"] == customer && GOING.contains(&text(found, "status")));
+        .filter(|found| found["customer"] == customer && ONGOING.contains(&text(found, "status")));
     let subscriptions: String = theirs.map(|found| subscription_form(found, &plans)).collect();
     let back = match text(session, "return_url") {
         "" => String::new(),
@@ -178,7 +180,7 @@ fn subscription_form(subscription: &Value, plans: &str) -> String {
         "<select name=\"price\">{plans}</select> <button name=\"action\" value=\"plan\">Change \
          plan</button> "
     );
-    let change = if changes_plan(subscription) { change.as_str() } else { "" };
+    let change = if can_change_plan(subscription) { change.as_str() } else { "" };
     format!(
         "<form method=\"post\"><p>{id} ({status}) <input type=\"hidden\" name=\"subscription\" \
          value=\"{id}\">\
@@ -188,8 +190,8 @@ fn subscription_form(subscription: &Value, plans: &str) -> String {
     )
 }
 
-/// The portal changes no plan of a subscription with several items.
-fn changes_plan(subscription: &Value) -> bool {
+/// Returns whether the portal can change the plan: a subscription with several items excludes that.
+fn can_change_plan(subscription: &Value) -> bool {
     subscription["items"]["data"].as_array().is_some_and(|items| items.len() == 1)
 }
 
@@ -207,7 +209,7 @@ async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Byt
     let found = store
         .find("subscription", subscription)
         .filter(|found| text(found, "customer") == customer);
-    let (theirs, changes) = (found.is_some(), found.is_some_and(changes_plan));
+    let (theirs, changes) = (found.is_some(), found.is_some_and(can_change_plan));
     let done = match (field("action"), field("card")) {
         ("plan", _) if changes => store.change_plan(subscription, field("price")).map(drop),
         ("cancel", _) if theirs => store.cancel_in_portal(subscription, true).map(drop),
@@ -221,7 +223,7 @@ async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Byt
             store.cards.insert(customer, card);
             Ok(())
         }
-        _ => Err(ApiError::invalid("The portal offers nothing like that here.")),
+        _ => Err(ApiError::invalid("The portal does not offer this action here.")),
     };
     done.map_or_else(IntoResponse::into_response, |()| {
         Redirect::to(&format!("/pay/portal/{id}")).into_response()

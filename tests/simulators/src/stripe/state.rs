@@ -1,4 +1,4 @@
-//! The stored objects, their events, and customers and prices. No sockets here.
+//! The stored objects and their events; also customers and prices. No sockets here.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -67,7 +67,7 @@ impl ApiError {
         Self { kind: "card_error", code: Some("card_declined"), ..error }
     }
 
-    /// An id in a parameter that names nothing: 400, where the same id in the path is 404.
+    /// Returns the error for an unknown id in a parameter: 400. An unknown id in the path is a 404.
     pub fn missing(kind: &str, id: &str, param: &str) -> Self {
         let noun = kind.replace('.', " ");
         Self::invalid(format!("No such {noun}: '{id}'")).code("resource_missing", param)
@@ -84,18 +84,18 @@ impl std::error::Error for ApiError {}
 
 pub(super) type Result<T> = std::result::Result<T, ApiError>;
 
-/// When a payer's money is confirmed.
+/// When a payment is confirmed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Payment {
+pub(super) enum PaymentTiming {
     Now,
     Later,
 }
 
-/// What a session sells, until it is paid.
+/// What a session sells.
 #[derive(Clone)]
 pub(super) struct Cart {
     pub lines: Vec<Line>,
-    /// Of the subscription, else of the invoice.
+    /// Metadata of the subscription in `subscription` mode, otherwise of the invoice.
     pub metadata: Value,
     /// `metadata` and `description` of the payment.
     pub payment: Value,
@@ -109,14 +109,16 @@ pub(super) struct State {
     pub webhook_url: Option<String>,
     pub deliveries: Vec<Delivery>,
     pub disorder: Option<Disorder>,
-    pub dropping: bool,
-    /// The shape of events, where not the newest.
+    /// Events are stored but not delivered.
+    pub drop_deliveries: bool,
+    /// The API version of emitted events; `None` is [`API_VERSION`].
     pub event_version: Option<String>,
-    /// Idempotency key → what was asked, and its answer.
-    pub answered: HashMap<String, (String, Value)>,
-    /// Where the next request with an idempotency key fails, and keys whose failure is kept.
-    pub failing: Option<String>,
-    pub failed: HashSet<String>,
+    /// The request and its response by idempotency key.
+    pub responses: HashMap<String, (String, Value)>,
+    /// A part of the path on which the next request with an idempotency key fails.
+    pub failing_path: Option<String>,
+    /// Idempotency keys whose failure is kept.
+    pub failed_keys: HashSet<String>,
     seed: u64,
     last_id: u64,
     pub cards: HashMap<String, Card>,
@@ -125,11 +127,12 @@ pub(super) struct State {
     /// Customers whose invoices cannot be finalized.
     pub unfinalizable: HashSet<String>,
     pub carts: HashMap<String, Cart>,
-    /// When time changes an object next, in order; an entry whose object changed since says
-    /// nothing.
+    /// The next change of each object by time: Unix second, sequence number, object id. An entry is
+    /// ignored if its object has changed since.
     pub schedule: BTreeSet<(i64, u64, String)>,
-    /// What time says once about an object, and has said.
-    pub told: HashSet<String>,
+    /// One-time effects of time that have happened: the id of an invoice that became overdue, the
+    /// key of a trial warning that was sent.
+    pub past_effects: HashSet<String>,
     objects: HashMap<String, Value>,
     order: Vec<String>,
     outgoing: UnboundedSender<Posting>,
@@ -148,12 +151,12 @@ impl State {
             webhook_url,
             deliveries: Vec::new(),
             disorder: None,
-            dropping: false,
+            drop_deliveries: false,
             event_version: None,
-            answered: HashMap::new(),
-            failing: None,
-            failed: HashSet::new(),
-            // Random, so that ids of two instances on one database never meet.
+            responses: HashMap::new(),
+            failing_path: None,
+            failed_keys: HashSet::new(),
+            // Random, so that the ids of two instances on one database never collide.
             seed: RandomState::new().hash_one(0),
             last_id: 0,
             cards: HashMap::new(),
@@ -162,14 +165,14 @@ impl State {
             unfinalizable: HashSet::new(),
             carts: HashMap::new(),
             schedule: BTreeSet::new(),
-            told: HashSet::new(),
+            past_effects: HashSet::new(),
             objects: HashMap::new(),
             order: Vec::new(),
             outgoing,
         }
     }
 
-    /// A fresh id of Stripe's look.
+    /// Returns a new id that looks like Stripe's.
     pub fn id(&mut self, prefix: &str, length: usize) -> String {
         const ALPHABET: &[u8; 62] =
             b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -189,7 +192,7 @@ impl State {
 
     pub fn store(&mut self, object: Value) {
         let id = text(&object, "id").to_owned();
-        if let Some(due) = self.due(&object) {
+        if let Some(due) = self.next_change(&object) {
             self.last_id += 1;
             self.schedule.insert((due, self.last_id, id.clone()));
         }
@@ -206,12 +209,12 @@ impl State {
         self.objects.get(id).filter(|object| text(object, "object") == kind)
     }
 
-    /// The object that a path or a handle names: 404 where there is none.
+    /// Returns the object that a path or a handle names, or a 404 error.
     pub fn existing(&self, kind: &str, id: &str) -> Result<Value> {
         self.find(kind, id).cloned().ok_or_else(|| ApiError::missing(kind, id, "id").status(404))
     }
 
-    /// Changes an object without an event; false where there is none.
+    /// Changes an object without emitting an event. Returns false if it does not exist.
     pub fn edit(&mut self, kind: &str, id: &str, edit: impl FnOnce(&mut Value)) -> bool {
         let Some(mut object) = self.find(kind, id).cloned() else { return false };
         edit(&mut object);
@@ -219,8 +222,8 @@ impl State {
         true
     }
 
-    /// Stores a changed object and tells of it, with what it was before; says nothing where nothing
-    /// changed.
+    /// Stores a changed object and emits an event with its previous attributes. Does neither if
+    /// nothing changed.
     pub fn save(&mut self, event_type: &str, before: &Value, after: Value) -> Value {
         if let Some(previous) = objects::difference(before, &after) {
             self.store(after.clone());
@@ -229,13 +232,13 @@ impl State {
         after
     }
 
-    /// The customer a request names, unless deleted.
+    /// Returns the customer that a request names, unless it is deleted.
     pub fn customer(&self, id: &str) -> Result<&Value> {
         let customer = self.find("customer", id).filter(|customer| customer["deleted"] != true);
         customer.ok_or_else(|| ApiError::missing("customer", id, "customer"))
     }
 
-    /// The price a request names in `param`, if it can be sold.
+    /// Returns the price that a request names in `param`, if it is active.
     pub fn price(&self, id: &str, param: &str) -> Result<Value> {
         let price = self.find("price", id).ok_or_else(|| ApiError::missing("price", id, param))?;
         if price["active"] == true {
@@ -247,7 +250,7 @@ impl State {
         .param(param))
     }
 
-    /// Every object of a kind, oldest first.
+    /// Returns every object of a kind, oldest first.
     pub fn all(&self, kind: &str) -> impl DoubleEndedIterator<Item = &Value> {
         self.order.iter().filter_map(move |id| self.find(kind, id))
     }
@@ -273,7 +276,7 @@ impl State {
             event = shape_event(&event, version);
         }
         self.store(event.clone());
-        if self.webhook_url.is_some() && !self.dropping {
+        if self.webhook_url.is_some() && !self.drop_deliveries {
             self.deliver(&id);
         }
         event
@@ -284,8 +287,8 @@ impl State {
         if !self.deliveries.iter().any(|delivery| delivery.event_id == event_id) {
             self.deliveries.push(Delivery::new(event_id));
         }
-        for posting in Posting::planned(event_id, self.disorder.as_mut()) {
-            // Fails only when the runtime of the task is gone, and with it everything else.
+        for posting in Posting::plan(event_id, self.disorder.as_mut()) {
+            // Fails only when the task's runtime has shut down, and everything else with it.
             drop(self.outgoing.send(posting));
         }
     }

@@ -1,10 +1,10 @@
-//! How a subscription is changed through the API, the portal and the Dashboard.
+//! Changes of subscriptions through the API, the portal and the Dashboard.
 
 use serde_json::Value;
 use serde_json::json;
 
 use super::Card;
-use super::billing::GOING;
+use super::billing::ONGOING;
 use super::ledger;
 use super::objects::Line;
 use super::objects::ordered;
@@ -13,16 +13,16 @@ use super::state::ApiError;
 use super::state::Result;
 use super::state::State;
 
-/// An id among the parameters of an item that the subscription does not have.
+/// Returns the error for an item id in the parameters that the subscription does not have.
 fn no_item(id: &str) -> ApiError {
     ApiError::missing("subscription_item", id, "items")
 }
 
 impl State {
-    /// A subscription that goes on.
-    fn going(&self, id: &str) -> Result<Value> {
+    /// Returns a subscription that has not ended.
+    fn ongoing(&self, id: &str) -> Result<Value> {
         let subscription = self.existing("subscription", id)?;
-        if GOING.contains(&text(&subscription, "status")) {
+        if ONGOING.contains(&text(&subscription, "status")) {
             return Ok(subscription);
         }
         Err(ApiError::invalid(
@@ -32,7 +32,7 @@ impl State {
 
     /// Changes a subscription as `POST /v1/subscriptions/{id}` does.
     pub fn update_subscription(&mut self, id: &str, params: &Value) -> Result<Value> {
-        let before = self.going(id)?;
+        let before = self.ongoing(id)?;
         let mut after = before.clone();
         self.change_items(&mut after, params)?;
         merge_metadata(&mut after, &params["metadata"]);
@@ -40,12 +40,12 @@ impl State {
         match &params["pause_collection"] {
             Value::Null => {}
             Value::String(cleared) if cleared.is_empty() => after["pause_collection"] = Value::Null,
-            given
+            pause
                 if ["keep_as_draft", "mark_uncollectible", "void"]
-                    .contains(&text(given, "behavior")) =>
+                    .contains(&text(pause, "behavior")) =>
             {
                 after["pause_collection"] =
-                    json!({ "behavior": given["behavior"], "resumes_at": null });
+                    json!({ "behavior": pause["behavior"], "resumes_at": null });
             }
             _ => {
                 return Err(ApiError::invalid("Invalid pause_collection[behavior]")
@@ -75,11 +75,11 @@ impl State {
         }
         let now = self.stamp().created();
         let trialing = text(&before, "status") == "trialing";
-        let mut anew = !trialing && ledger::recurring(&before) != ledger::recurring(&after);
+        let mut new_period = !trialing && ledger::recurring(&before) != ledger::recurring(&after);
         match text(params, "trial_end") {
             "" => {}
             "now" => {
-                anew |= trialing;
+                new_period |= trialing;
                 after["trial_end"] = json!(now);
             }
             end => {
@@ -88,7 +88,7 @@ impl State {
                     ApiError::invalid("Invalid timestamp: can be no earlier than now")
                         .param("trial_end")
                 })?;
-                // A trial takes the place of the present period and anchors the later ones.
+                // A trial replaces the current period, and its end anchors the later ones.
                 after["status"] = json!("trialing");
                 after["trial_start"] = json!(before["trial_start"].as_i64().unwrap_or(now));
                 after["trial_end"] = json!(end);
@@ -98,17 +98,17 @@ impl State {
                 }
             }
         }
-        if anew {
-            self.start_anew(&before, after, "subscription_update");
+        if new_period {
+            self.start_period_now(&before, after, "subscription_update");
         } else {
             self.save("customer.subscription.updated", &before, after);
         }
         self.existing("subscription", id)
     }
 
-    /// Bills a period that starts now and anchors the later ones. What is left of the present one
-    /// is lost.
-    fn start_anew(&mut self, before: &Value, mut after: Value, reason: &'static str) {
+    /// Bills a period that starts now and anchors the later ones. The rest of the current period is
+    /// lost.
+    fn start_period_now(&mut self, before: &Value, mut after: Value, reason: &'static str) {
         let now = self.stamp().created();
         after["billing_cycle_anchor"] = json!(now);
         if text(&after, "status") == "trialing" {
@@ -117,7 +117,7 @@ impl State {
         self.bill(before, after, now, reason);
     }
 
-    /// `cancel_at_period_end` and `cancel_at`.
+    /// Applies `cancel_at_period_end` and `cancel_at`.
     fn change_end(&self, after: &mut Value, params: &Value) -> Result<()> {
         let now = self.stamp().created();
         let at = match (params["cancel_at_period_end"].as_str(), params["cancel_at"].as_str()) {
@@ -225,7 +225,7 @@ impl State {
         Err(ApiError::invalid(message).param(param))
     }
 
-    /// The subscription that has an item.
+    /// Returns the subscription that has the item.
     fn owner(&self, item: &str) -> Result<&Value> {
         let has = |subscription: &&Value| items(subscription).any(|found| found["id"] == item);
         self.all("subscription")
@@ -279,9 +279,9 @@ impl State {
         )
     }
 
-    /// Puts another price on the first item, without proration.
+    /// Changes the price of the first item, without proration.
     pub fn change_plan(&mut self, id: &str, price: &str) -> Result<Value> {
-        let subscription = self.going(id)?;
+        let subscription = self.ongoing(id)?;
         let item = &subscription["items"]["data"][0]["id"];
         self.update_subscription(
             id,
@@ -290,13 +290,14 @@ impl State {
         )
     }
 
-    /// Sets or takes back `cancel_at`, as the portal does under flexible billing.
+    /// Sets or clears `cancel_at`, as the portal does under flexible billing.
     pub fn cancel_in_portal(&mut self, id: &str, cancel: bool) -> Result<Value> {
-        let end = ledger::period(&self.going(id)?).1.to_string();
+        let end = ledger::period(&self.ongoing(id)?).1.to_string();
         self.update_subscription(id, &json!({ "cancel_at": if cancel { &end } else { "" } }))
     }
 
-    /// Subscribes a customer without Checkout. Without a first payment it stays `incomplete`.
+    /// Subscribes a customer without Checkout. The subscription is `incomplete` until the first
+    /// payment.
     pub fn subscribe(&mut self, customer: &str, price: &str) -> Result<Value> {
         self.customer(customer)?;
         let price = self.recurring_price(price, "items[0][price]")?;
@@ -324,22 +325,22 @@ impl State {
         self.existing("subscription", &id)
     }
 
-    /// Pauses a subscription altogether, as a trial's end without a card does.
+    /// Pauses a subscription, as the end of a trial without a card does.
     pub fn pause(&mut self, id: &str) -> Result<Value> {
-        let before = self.going(id)?;
+        let before = self.ongoing(id)?;
         let mut after = before.clone();
         after["status"] = json!("paused");
         Ok(self.save("customer.subscription.paused", &before, after))
     }
 
-    /// Resumes a paused subscription by a new period from now on; it stays paused until that is
-    /// paid.
+    /// Resumes a paused subscription with a new period that starts now. It stays paused until that
+    /// period is paid.
     pub fn resume(&mut self, id: &str) -> Result<Value> {
-        let before = self.going(id)?;
+        let before = self.ongoing(id)?;
         if text(&before, "status") != "paused" {
             return Err(ApiError::invalid("Only paused subscriptions can be resumed."));
         }
-        self.start_anew(&before, before.clone(), "subscription_update");
+        self.start_period_now(&before, before.clone(), "subscription_update");
         self.existing("subscription", id)
     }
 }
@@ -369,12 +370,13 @@ fn check_items(items: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Merges metadata into an object's: an empty value unsets its key, and an empty whole unsets all.
-pub(super) fn merge_metadata(object: &mut Value, given: &Value) {
-    if given.as_str() == Some("") {
+/// Merges metadata into an object's metadata. An empty value unsets its key, and an empty string
+/// instead of the metadata unsets all keys.
+pub(super) fn merge_metadata(object: &mut Value, changes: &Value) {
+    if changes.as_str() == Some("") {
         object["metadata"] = json!({});
     }
-    for (key, value) in given.as_object().into_iter().flatten() {
+    for (key, value) in changes.as_object().into_iter().flatten() {
         if let Some(metadata) = object["metadata"].as_object_mut() {
             if value == "" {
                 drop(metadata.remove(key));

@@ -7,16 +7,16 @@ use super::ledger;
 use super::objects::text;
 
 /// The first version with periods on the items, and an invoice's subscription in its `parent`.
-const MOVED: &str = "2025-03-31";
+const BASIL: &str = "2025-03-31";
 
-/// An event of ours as an endpoint of another API version gets it: `2023-10-16`, `2024-06-20`,
-/// `2025-03-31`, or the newest. Only what billing moved is rewritten: the periods of subscriptions,
-/// and the subscription and payment of invoices.
+/// Converts an event to the shape that an endpoint of another API version receives: `2023-10-16`,
+/// `2024-06-20`, `2025-03-31`, or the newest. Rewrites only the billing fields that moved: the
+/// periods of subscriptions, and the subscription and payment of invoices.
 #[must_use]
 pub fn shape_event(event: &Value, version: &str) -> Value {
     let mut event = event.clone();
-    event["api_version"] = json!(if version == MOVED { "2025-03-31.basil" } else { version });
-    if version >= MOVED {
+    event["api_version"] = json!(if version == BASIL { "2025-03-31.basil" } else { version });
+    if version >= BASIL {
         return event;
     }
     match text(&event["data"]["object"], "object") {

@@ -2,7 +2,7 @@ use super::*;
 
 const NOW: &str = "2027-01-31T10:00:00Z";
 
-/// A payment of two slots at $12.34 each, and what else is given.
+/// Returns the form of a payment for two slots at $12.34 each, with `extra` parameters.
 fn payment<'f>(extra: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
     let mut form = vec![
         ("mode", "payment"),
@@ -85,7 +85,7 @@ async fn a_payment_of_inline_prices_leaves_an_invoice_and_a_charge() {
 }
 
 #[tokio::test]
-async fn a_session_is_refused_with_stripes_words() {
+async fn invalid_parameters_of_a_session_get_stripes_errors() {
     let simulator = simulator().await;
     simulator.set_now(at(NOW));
     let in_seconds = |seconds: i64| (second(NOW) + seconds).to_string();

@@ -2,7 +2,7 @@ use super::*;
 
 type Received = Arc<Mutex<Vec<String>>>;
 
-/// An endpoint that keeps the ids of what it receives.
+/// Starts a webhook endpoint that records the ids of the events that it receives.
 async fn endpoint(simulator: &Simulator) -> Received {
     async fn receive(State(received): State<Received>, body: String) {
         let event: Value = serde_json::from_str(&body).expect("JSON");
@@ -17,6 +17,7 @@ async fn endpoint(simulator: &Simulator) -> Received {
     received
 }
 
+/// Waits for `n` events and returns their ids.
 async fn until(received: &Received, n: usize) -> Vec<String> {
     for _ in 0..200 {
         if lock(received).len() >= n {
@@ -67,7 +68,7 @@ async fn disorder_duplicates_delays_and_shuffles_but_loses_nothing() {
 }
 
 #[tokio::test]
-async fn dropped_deliveries_are_listed_for_30_days_and_never_come() {
+async fn dropped_events_are_listed_for_30_days_and_never_delivered() {
     let simulator = simulator().await;
     let received = endpoint(&simulator).await;
     simulator.drop_deliveries(true);

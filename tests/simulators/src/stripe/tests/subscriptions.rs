@@ -9,7 +9,7 @@ async fn update(simulator: &Simulator, id: &str, form: &[(&str, &str)]) -> (u16,
 }
 
 #[tokio::test]
-async fn every_change_of_a_subscription_is_told_with_what_was_before() {
+async fn every_change_of_a_subscription_emits_the_previous_attributes() {
     let simulator = simulator().await;
     let (_, id) = subscribed(&simulator, START);
     let end = second("2027-02-28T10:00:00Z");
@@ -76,14 +76,14 @@ async fn every_change_of_a_subscription_is_told_with_what_was_before() {
         );
         assert_eq!(event["data"]["object"], answer);
     }
-    let told = simulator.events().len();
+    let emitted = simulator.events().len();
     assert_eq!(
         update(&simulator, &id, &[("days_until_due", "14"), ("collection_method", "send_invoice")])
             .await
             .0,
         200
     );
-    assert_eq!(simulator.events().len(), told, "nothing changed");
+    assert_eq!(simulator.events().len(), emitted, "nothing changed");
     simulator.cancel(&id).expect("canceled");
     assert_eq!(update(&simulator, &id, &[("metadata[a]", "b")]).await.0, 400, "it has ended");
 }
@@ -115,7 +115,7 @@ async fn items_join_the_running_period_and_are_changed_without_proration() {
         (&json!("price_pro"), &get(&simulator, &path).await.1)
     );
     let emitted = simulator.events().len();
-    for (form, said) in [
+    for (form, message) in [
         (vec![("items[0][price]", "price_team")], "create_prorations is not simulated"),
         (
             vec![("items[0][price]", "price_team"), ("proration_behavior", "always_invoice")],
@@ -146,7 +146,7 @@ async fn items_join_the_running_period_and_are_changed_without_proration() {
     ] {
         let (status, answer) = update(&simulator, &id, &form).await;
         assert!(
-            status == 400 && objects::text(&answer["error"], "message").contains(said),
+            status == 400 && objects::text(&answer["error"], "message").contains(message),
             "{form:?}: {answer}"
         );
     }

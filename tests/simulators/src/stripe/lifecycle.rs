@@ -1,5 +1,5 @@
-//! What a subscriber's life brings: time, cards, and what people do in the portal, the Dashboard
-//! and at their bank.
+//! What happens during the life of a subscription: time, cards, and what customers and operators do
+//! in the portal, in the Dashboard and at their bank.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -15,17 +15,17 @@ pub enum Card {
     Works,
     /// Every payment is refused.
     Declines,
-    /// A payment without its owner present is refused until the owner confirms it; on the payment
-    /// page they do.
+    /// A payment without the cardholder present is refused until the cardholder confirms it. On the
+    /// payment page, the cardholder confirms it.
     NeedsAction,
 }
 
-/// How often a failed payment is tried again, and what follows when that does not help.
+/// How often a failed payment is retried, and what happens when the retries fail.
 #[derive(Clone, Debug)]
 pub struct Dunning {
-    /// Days after the first attempt.
+    /// The day of each retry, counted from the first attempt.
     pub retry_days: Vec<u16>,
-    /// What becomes of the subscription.
+    /// What happens to the subscription when the last retry fails.
     pub then: GivenUp,
 }
 
@@ -35,21 +35,21 @@ impl Default for Dunning {
     }
 }
 
-/// What becomes of a subscription that nobody pays.
+/// What happens to a subscription when all retries of a payment have failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GivenUp {
-    /// It ends.
+    /// The subscription ends.
     Canceled,
-    /// It goes on, with invoices that stay drafts.
+    /// The subscription becomes `unpaid` and renews with invoices that stay drafts.
     Unpaid,
-    /// It goes on as it is.
+    /// The subscription stays `past_due` and renews as before.
     PastDue,
 }
 
 impl Simulator {
-    /// Lets time pass, through everything that is due on the way and in its order: expiry of
-    /// sessions, ends of trials, renewals, retries, scheduled ends. The clock stands still from
-    /// then on; an earlier instant changes nothing.
+    /// Advances the clock to an instant and stops it there. Applies everything that falls due on
+    /// the way, in order: session expiry, trial ends, renewals, retries and scheduled
+    /// cancellations. An earlier instant changes nothing.
     pub fn advance_to(&self, to: Timestamp) {
         self.state(|state| state.advance_to(to));
     }
@@ -59,83 +59,84 @@ impl Simulator {
         self.state(|state| state.cards.insert(customer.to_owned(), card));
     }
 
-    /// Sets what follows failed payments from now on.
+    /// Sets how failed payments are handled from now on.
     pub fn set_dunning(&self, dunning: Dunning) {
         self.state(|state| state.dunning = dunning);
     }
 
-    /// Lets renewal invoices stay drafts for an hour, as Stripe does; off at first.
+    /// Sets whether renewal invoices stay drafts for an hour, as at Stripe. Off by default.
     pub fn set_drafts_wait(&self, wait: bool) {
         self.state(|state| state.drafts_wait = wait);
     }
 
-    /// Pays every unpaid invoice of a subscription, oldest first, as its owner does on their pages.
+    /// Pays every unpaid invoice of a subscription, oldest first, as the customer does on the
+    /// invoice pages.
     ///
     /// # Errors
-    /// When there is no such subscription, or the customer's card declines.
+    /// When the subscription does not exist or the customer's card declines.
     pub fn pay_open_invoices(&self, subscription: &str) -> anyhow::Result<()> {
         Ok(self.state(|state| state.pay_open(subscription))?)
     }
 
-    /// Subscribes a customer without Checkout, as the API and the Dashboard do; `incomplete` until
-    /// the first payment, and for 23 hours.
+    /// Subscribes a customer without Checkout, as the API and the Dashboard do. The subscription is
+    /// `incomplete` until the first payment, and expires after 23 hours without it.
     ///
     /// # Errors
-    /// Where Stripe would refuse the parameters.
+    /// When Stripe would reject the parameters.
     pub fn subscribe(&self, customer: &str, price: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.subscribe(customer, price))?)
     }
 
-    /// Puts another price on a subscription's first item, as the portal does. Another interval
+    /// Changes the price of a subscription's first item, as the portal does. Another interval
     /// starts a new period, paid in full.
     ///
     /// # Errors
-    /// When there is no such subscription or price, or the price does not fit the other items.
+    /// When the subscription or price does not exist, or the price does not fit the other items.
     pub fn change_plan(&self, subscription: &str, price: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.change_plan(subscription, price))?)
     }
 
-    /// Lets a subscription end with its period, or go on after all, as the API and the Dashboard
-    /// do.
+    /// Schedules a subscription to end with its period, or undoes that, as the API and the
+    /// Dashboard do.
     ///
     /// # Errors
-    /// When there is no such subscription.
+    /// When the subscription does not exist or has ended.
     pub fn cancel_at_period_end(&self, subscription: &str, cancel: bool) -> anyhow::Result<Value> {
         let params = json!({ "cancel_at_period_end": cancel.to_string() });
         Ok(self.state(|state| state.update_subscription(subscription, &params))?)
     }
 
-    /// Pauses a subscription: `paused`, without renewals.
+    /// Pauses a subscription: its status is `paused`, and it does not renew.
     ///
     /// # Errors
-    /// When there is no such subscription.
+    /// When the subscription does not exist or has ended.
     pub fn pause(&self, subscription: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.pause(subscription))?)
     }
 
-    /// Resumes a paused subscription by a new period from now on; it stays paused until that is
-    /// paid.
+    /// Resumes a paused subscription with a new period that starts now. It stays paused until that
+    /// period is paid.
     ///
     /// # Errors
-    /// When there is no such paused subscription.
+    /// When the subscription does not exist or is not paused.
     pub fn resume(&self, subscription: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.resume(subscription))?)
     }
 
-    /// Lets a subscription end with its period, or go on after all, as customers do in the portal:
-    /// under flexible billing that sets `cancel_at` only, not `cancel_at_period_end`.
+    /// Schedules a subscription to end with its period, or undoes that, as customers do in the
+    /// portal. Under flexible billing, this sets only `cancel_at`, not `cancel_at_period_end`.
     ///
     /// # Errors
-    /// When there is no such subscription.
+    /// When the subscription does not exist or has ended.
     pub fn cancel_in_portal(&self, subscription: &str, cancel: bool) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.cancel_in_portal(subscription, cancel))?)
     }
 
-    /// Pauses the collection of a subscription's invoices (`keep_as_draft`, `mark_uncollectible` or
-    /// `void`), or goes on with it.
+    /// Pauses the collection of a subscription's invoices with a behavior (`keep_as_draft`,
+    /// `mark_uncollectible` or `void`), or resumes it with `None`.
     ///
     /// # Errors
-    /// When there is no such subscription or behaviour.
+    /// When the subscription does not exist or has ended, or the behavior is unknown.
     pub fn pause_collection(
         &self,
         subscription: &str,
@@ -147,27 +148,28 @@ impl Simulator {
         })?)
     }
 
-    /// Refunds a charge, or the one of a session or an invoice: `amount` cents, or all that is
-    /// left.
+    /// Refunds the charge with this id, or the charge of the session or invoice with this id:
+    /// `amount` cents, or everything that is left.
     ///
     /// # Errors
-    /// When there is no such charge, or less is left.
+    /// When the charge does not exist, or less than `amount` is left.
     pub fn refund(&self, id: &str, amount: Option<i64>) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.refund(id, amount))?)
     }
 
-    /// Disputes a charge, or the one of a session or an invoice, and answers the dispute.
+    /// Disputes the charge with this id, or the charge of the session or invoice with this id, and
+    /// returns the dispute.
     ///
     /// # Errors
-    /// When there is no such charge.
+    /// When the charge does not exist.
     pub fn dispute(&self, id: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.dispute(id))?)
     }
 
-    /// Decides a dispute.
+    /// Closes a dispute as won or lost.
     ///
     /// # Errors
-    /// When there is no such dispute.
+    /// When the dispute does not exist.
     pub fn close_dispute(&self, id: &str, won: bool) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.close_dispute(id, won))?)
     }
@@ -175,21 +177,21 @@ impl Simulator {
     /// Voids an open invoice.
     ///
     /// # Errors
-    /// When there is no such open invoice.
+    /// When the invoice does not exist or is not open.
     pub fn void_invoice(&self, id: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.write_off(id, "void"))?)
     }
 
-    /// Marks an open invoice uncollectible.
+    /// Marks an open invoice as uncollectible.
     ///
     /// # Errors
-    /// When there is no such open invoice.
+    /// When the invoice does not exist or is not open.
     pub fn mark_uncollectible(&self, id: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.write_off(id, "uncollectible"))?)
     }
 
-    /// Lets the finalization of a customer's invoices fail from now on, or succeed again; what
-    /// failed stays a draft.
+    /// Sets whether finalizing a customer's invoices fails from now on. An invoice that failed
+    /// stays a draft.
     pub fn fail_finalization(&self, customer: &str, fail: bool) {
         self.state(|state| {
             let _ = if fail {
@@ -203,15 +205,15 @@ impl Simulator {
     /// Changes a customer: `address`, `description`, `email`, `metadata`, `name`, `phone`.
     ///
     /// # Errors
-    /// When there is no such customer or field.
+    /// When the customer does not exist or a field is unknown.
     pub fn update_customer(&self, customer: &str, changes: &Value) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.update_customer(customer, changes))?)
     }
 
-    /// Deletes a customer, which ends its subscriptions.
+    /// Deletes a customer and ends its subscriptions.
     ///
     /// # Errors
-    /// When there is no such customer.
+    /// When the customer does not exist.
     pub fn delete_customer(&self, customer: &str) -> anyhow::Result<Value> {
         Ok(self.state(|state| state.delete_customer(customer))?)
     }

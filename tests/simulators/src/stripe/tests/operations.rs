@@ -26,7 +26,7 @@ async fn a_paused_subscription_does_not_renew_and_resumes_with_a_new_paid_period
 }
 
 #[tokio::test]
-async fn money_goes_back_by_refund_or_dispute() {
+async fn a_charge_can_be_refunded_and_disputed() {
     let simulator = simulator().await;
     let checkout =
         simulator.create_checkout(CheckoutParams::subscription("price_pro")).expect("a session");
@@ -70,7 +70,7 @@ async fn money_goes_back_by_refund_or_dispute() {
 }
 
 #[tokio::test]
-async fn a_customer_changes_and_goes_with_its_subscriptions() {
+async fn a_customer_is_updated_and_deleted_with_its_subscriptions() {
     let simulator = simulator().await;
     let (customer, id) = subscribed(&simulator, START);
     let changes = json!({"email": "eve@example.com", "address": {"country": "DE"},
@@ -141,7 +141,7 @@ async fn an_invoice_is_written_off_or_never_finalized() {
             (invoice_status.to_owned(), "active".to_owned())
         );
         typed::<stripe_shared::Invoice>(&simulator.object(&invoice).expect("an invoice"));
-        assert!(write_off(&simulator, &invoice).is_err(), "it is open no more");
+        assert!(write_off(&simulator, &invoice).is_err(), "no longer open");
     }
     simulator.set_card(&customer, Card::Works);
     simulator.fail_finalization(&customer, true);
@@ -162,7 +162,7 @@ async fn an_invoice_is_written_off_or_never_finalized() {
 }
 
 #[tokio::test]
-async fn customers_change_what_they_have_in_the_portal() {
+async fn customers_change_their_plan_cancellation_and_card_in_the_portal() {
     let simulator = simulator().await;
     let (customer, id) = subscribed(&simulator, START);
     let (_, other) = subscribed(&simulator, START);

@@ -1,7 +1,7 @@
 mod checkout;
 mod delivery;
-mod life;
-mod people;
+mod lifecycle;
+mod operations;
 mod subscriptions;
 
 use std::time::Duration;
@@ -81,19 +81,19 @@ fn status(simulator: &Simulator, id: &str) -> String {
     field(simulator, id, "/status").as_str().unwrap_or_default().to_owned()
 }
 
-/// The id of a subscription's latest invoice.
+/// Returns the id of a subscription's latest invoice.
 fn latest(simulator: &Simulator, subscription: &str) -> String {
     field(simulator, subscription, "/latest_invoice").as_str().unwrap_or_default().to_owned()
 }
 
-/// The types of the events that something emits.
+/// Returns the types of the events that `act` emits.
 fn emits(simulator: &Simulator, act: impl FnOnce()) -> Vec<String> {
     let before = simulator.events().len();
     act();
     types(simulator).split_off(before)
 }
 
-/// A paid subscription to Pro since a moment: customer and subscription.
+/// Pays for a subscription to Pro at an instant. Returns the ids of the customer and subscription.
 fn subscribed(simulator: &Simulator, since: &str) -> (String, String) {
     simulator.set_now(at(since));
     let id =

@@ -68,7 +68,7 @@ async fn a_renewal_may_wait_for_an_hour_as_a_draft() {
 }
 
 #[tokio::test]
-async fn a_failed_renewal_is_retried_until_the_card_works_or_the_last_consequence_comes() {
+async fn a_failed_renewal_is_retried_until_the_card_works_or_the_retries_run_out() {
     let retry = ["invoice.payment_failed"].as_slice();
     let recovered = ["invoice.paid", "customer.subscription.updated"].as_slice();
     let last = |then| match then {
@@ -187,7 +187,7 @@ async fn a_cancelled_subscription_ends_with_its_period_unless_resumed() {
     simulator.cancel_at_period_end(&id, true).expect("cancelled");
     simulator.cancel_at_period_end(&id, false).expect("resumed");
     assert_eq!(emits(&simulator, || simulator.advance_to(at("2027-02-28T10:00:00Z"))), RENEWED);
-    let asked =
+    let canceled_at =
         simulator.cancel_at_period_end(&id, true).expect("cancelled")["canceled_at"].clone();
     assert_eq!(
         emits(&simulator, || simulator.advance_to(at("2027-06-01T00:00:00Z"))),
@@ -196,7 +196,7 @@ async fn a_cancelled_subscription_ends_with_its_period_unless_resumed() {
     let ended: stripe_shared::Subscription = typed(&simulator.object(&id).expect("a subscription"));
     assert_eq!(
         (ended.status.as_str(), ended.ended_at, json!(ended.canceled_at)),
-        ("canceled", Some(second("2027-03-31T10:00:00Z")), asked)
+        ("canceled", Some(second("2027-03-31T10:00:00Z")), canceled_at)
     );
 
     let (_, id) = subscribed(&simulator, "2027-06-01T00:00:00Z");
@@ -235,7 +235,7 @@ async fn a_cancelled_subscription_ends_with_its_period_unless_resumed() {
     simulator.cancel(&id).expect("canceled");
     assert!(
         emits(&simulator, || simulator.advance_to(at("2028-01-01T00:00:00Z"))).is_empty(),
-        "what is unpaid is collected no more"
+        "unpaid invoices are no longer collected"
     );
 }
 
@@ -274,7 +274,7 @@ async fn a_card_that_needs_action_leaves_a_first_payment_incomplete_and_a_renewa
 }
 
 #[tokio::test]
-async fn paused_collection_goes_on_renewing_without_money() {
+async fn a_subscription_with_paused_collection_renews_without_payment() {
     for (behavior, invoice_status, events) in [
         ("keep_as_draft", "draft", [].as_slice()),
         ("void", "void", &["invoice.finalized", "invoice.voided"]),
@@ -293,7 +293,7 @@ async fn paused_collection_goes_on_renewing_without_money() {
             (status(&simulator, &id), status(&simulator, &latest(&simulator, &id))),
             ("active".to_owned(), invoice_status.to_owned())
         );
-        simulator.pause_collection(&id, None).expect("goes on");
+        simulator.pause_collection(&id, None).expect("resumed");
         assert_eq!(emits(&simulator, || simulator.advance_to(at("2027-03-31T10:00:00Z"))), RENEWED);
     }
 }
@@ -329,7 +329,7 @@ async fn an_invoice_that_was_sent_waits_until_it_is_overdue() {
 }
 
 #[tokio::test]
-async fn a_trial_is_ended_or_given_through_the_api() {
+async fn a_trial_is_started_and_ended_through_the_api() {
     let simulator = simulator().await;
     let (_, id) = subscribed(&simulator, "2027-01-31T10:00:00Z");
     let trial_end = second("2027-03-10T00:00:00Z");
