@@ -150,12 +150,10 @@ macro_rules! taken {
 
 /// The public async functions of the client's sources.
 fn methods() -> BTreeSet<String> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/src");
-    let folder = std::fs::read_dir(sources.join("stripe"))
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/src/outside/stripe");
+    let texts = std::fs::read_dir(folder)
         .expect("the client's folder")
-        .map(|entry| entry.expect("an entry").path());
-    let texts = folder
-        .chain([sources.join("stripe.rs")])
+        .map(|entry| entry.expect("an entry").path())
         .map(|path| std::fs::read_to_string(path).expect("a source file"));
     let name = |line: &str| {
         let (visible, rest) = line.trim_start().split_once("async fn ")?;
