@@ -98,7 +98,14 @@ fn the_words_of_every_mail_are_reviewed() {
         (
             "RENEWAL, Stripe's but held by an operator",
             MailKind::Renewal7,
-            about(Some("Pro"), &none, &with(&stripe, json!({"hold_reason": "x"}))),
+            about(
+                Some("Pro"),
+                &none,
+                &with(
+                    &stripe,
+                    json!({"hold_reason": "x", "held_by": "x", "held_at": "2026-06-01T00:00:00Z"}),
+                ),
+            ),
         ),
         (
             "RENEWAL, outside Stripe, without a plan",

@@ -61,7 +61,7 @@ pub struct Migrate {
 }
 
 impl Migrate {
-    /// SnapshotCache the settings and the secrets.
+    /// Reads the settings and the secrets.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.

@@ -28,7 +28,7 @@ pub struct Provisioning {
 }
 
 impl Provisioning {
-    /// SnapshotCache the settings and the secret.
+    /// Reads the settings and the secret.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.

@@ -33,7 +33,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// SnapshotCache the settings and the secret.
+    /// Reads the settings and the secret.
     ///
     /// # Errors
     /// `Setting`, `Upstream`.

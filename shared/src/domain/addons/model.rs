@@ -166,7 +166,7 @@ pub fn check_parent(parent: &Subscription) -> Result<()> {
             format!("Parent subscription is {}", parent.status.as_str()),
         ));
     }
-    if parent.hold_reason.is_some() {
+    if parent.hold.is_some() {
         // Its term is an operator's and its payments are Stripe's: neither tells what slots would
         // cost until when.
         let detail = format!(
@@ -182,7 +182,7 @@ pub fn check_parent(parent: &Subscription) -> Result<()> {
 /// where we know that.
 #[must_use]
 pub fn paid_by(parent: &Subscription, interval: Option<Interval>) -> PaidBy {
-    if parent.stripe_subscription_id.is_none() {
+    if parent.stripe.is_none() {
         return PaidBy::Outside;
     }
     let long =

@@ -77,9 +77,7 @@ pub async fn set(
 /// The Stripe subscription of a root, and whether an operator holds the root.
 async fn paid_at(db: &Db, root: &SubscriptionId) -> Result<Option<(StripeSubscriptionId, bool)>> {
     let family = families::locks::find(&db.connection().await?, root).await?;
-    Ok(family.and_then(|family| {
-        Some((family.root.stripe_subscription_id?, family.root.hold_reason.is_some()))
-    }))
+    Ok(family.and_then(|family| Some((family.root.stripe?.id, family.root.hold.is_some()))))
 }
 
 type Known = Vec<(StripePriceId, PriceOf)>;

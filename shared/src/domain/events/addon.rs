@@ -2,17 +2,16 @@
 
 use serde_json::json;
 
-use super::checkout::{Provisioning, Verdict, first_status};
+use super::checkout::{Provisioning, Verdict};
 use super::model::EventStatus;
-use super::resolve::resolve;
 use super::snapshot::Snapshot;
 use super::stripe_state::grace_end;
 use crate::base::fault;
 use crate::base::fault::Point;
-use crate::base::ids::{AddonOrderId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::ids::{AddonOrderId, SubscriptionId, TenantId};
 use crate::domain::addons::model::{Order, OrderStatus};
 use crate::domain::families::family::Family;
-use crate::domain::families::subscription::{Status, SubscriptionType};
+use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::{addons, allocations, families, outbox};
 use crate::{Error, Result};
 
@@ -63,18 +62,14 @@ impl Provisioning<'_> {
         }
         let slots: Slots =
             order.quote.lines.iter().map(|line| (line.tier_id, line.additional_slots)).collect();
-        let new = families::rows::Bought {
-            tenant: &tenant,
-            parent: Some(&family.root.subscription_id),
-            status: Status::Active,
-            grace_end: None,
-            plan: None,
+        let id = families::rows::next_id(self.tx, self.now).await?;
+        let new = Subscription {
+            parent_subscription_id: Some(parent),
             device_limit: order.slots(),
-            term,
-            stripe: None,
-            session: &self.checkout.id,
+            ..self.bought(id, &tenant, SubscriptionType::Addon, term)
         };
-        let addon = self.insert(&family, &new, &slots).await?;
+        self.insert_addon(&family, &new, &slots).await?;
+        let addon = new.subscription_id;
         let before = json!(order);
         (order.status, order.subscription_id, order.stripe_checkout_session_id) =
             (OrderStatus::Paid, Some(addon.clone()), Some(self.checkout.id.clone()));
@@ -94,23 +89,13 @@ impl Provisioning<'_> {
     /// An ADDON that Stripe charges for by itself: it follows its own Stripe subscription, never
     /// beyond its parent's term.
     async fn with_its_own(&self, snapshot: &Snapshot) -> Result<Verdict> {
-        let Some(status) = first_status(&snapshot.subscription.status)? else {
-            return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
+        let purchase = match self.purchase(snapshot).await? {
+            Ok(purchase) => purchase,
+            Err(verdict) => return Ok(verdict),
         };
-        let stripe = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
-        if let Some((tenant, _)) =
-            families::rows::find_made_by(self.tx, &self.checkout.id, &stripe).await?
-        {
-            return Ok(Verdict {
-                tenant: Some(tenant),
-                ..Verdict::of(EventStatus::Applied, "already provisioned")
-            });
-        }
         let named = self.metadata("parent_subscription_id").unwrap_or_default();
         let parent = SubscriptionId::parse(&named).map_err(|_| unknown_parent(&named))?;
-        let bought =
-            resolve(self.tx, &snapshot.subscription, self.metadata("plan_id").as_deref()).await?;
-        let state = snapshot.state(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
+        let (bought, status, state) = (&purchase.resolved, purchase.status, purchase.state()?);
         let (tenant, _) = self.tenant_of_addon().await?;
         let family = self.parent(&parent, &tenant).await?;
         not_ended(&family)?;
@@ -122,22 +107,22 @@ impl Provisioning<'_> {
         // With slots of its own, a plan that its metadata names is the parent's: its limits must
         // not count twice.
         let of_plan = bought.plan.as_ref().filter(|_| bought.slots.is_empty());
-        let new = families::rows::Bought {
-            tenant: &tenant,
-            parent: Some(&family.root.subscription_id),
+        let id = families::rows::next_id(self.tx, self.now).await?;
+        let new = Subscription {
+            parent_subscription_id: Some(parent),
             status,
             grace_end: grace_end(status, state.unpaid_since),
-            plan: of_plan.map(|plan| &plan.plan_id),
+            plan_id: of_plan.map(|plan| plan.plan_id.clone()),
             device_limit: of_plan.map_or_else(|| bought.devices(), |plan| plan.device_limit),
-            term,
-            stripe: Some((&stripe, &state)),
-            session: &self.checkout.id,
+            stripe: Some(state.link(&purchase.stripe_id, None)),
+            ..self.bought(id, &tenant, SubscriptionType::Addon, term)
         };
         let slots = match of_plan {
             Some(plan) => allocations::store::plan_defaults(self.tx, &plan.plan_id).await?,
             None => bought.slots.clone(),
         };
-        let addon = self.insert(&family, &new, &slots).await?;
+        self.insert_addon(&family, &new, &slots).await?;
+        let addon = new.subscription_id;
         if of_plan.is_none() && bought.slots.is_empty() {
             self.unresolved(&tenant, &addon).await?;
         }
@@ -254,30 +239,29 @@ impl Provisioning<'_> {
     }
 
     /// The ADDON with its slots. The family's root is locked.
-    async fn insert(
+    async fn insert_addon(
         &self,
         family: &Family,
-        new: &families::rows::Bought<'_>,
+        new: &Subscription,
         slots: &[(i32, i32)],
-    ) -> Result<SubscriptionId> {
-        let (addon, state) = families::rows::insert_bought(self.tx, new, self.now).await?;
+    ) -> Result<()> {
+        self.insert(new).await?;
         fault::point(Point::ApplySubscriptionInserted);
-        self.audit("STRIPE_CHECKOUT_COMPLETED", new.tenant, Some(&addon), Some(state), None)
-            .await?;
         if !slots.is_empty() {
+            let addon = &new.subscription_id;
             let (_, after) =
-                allocations::set_slots(self.tx, family, &addon, slots, self.now).await?;
+                allocations::set_slots(self.tx, family, addon, slots, self.now).await?;
             self.audit(
                 "TIER_ALLOCATIONS_SYNCED",
-                new.tenant,
-                Some(&addon),
+                &new.tenant_id,
+                Some(addon),
                 Some(json!(after)),
                 None,
             )
             .await?;
         }
         fault::point(Point::ApplySlotsInserted);
-        Ok(addon)
+        Ok(())
     }
 }
 

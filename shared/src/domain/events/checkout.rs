@@ -5,9 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::model::{Envelope, EventStatus};
-use super::resolve::resolve;
+use super::resolve::{Resolved, resolve};
 use super::snapshot::Snapshot;
-use super::stripe_state::{StatusMapping, grace_end, map_status};
+use super::stripe_state::{StatusMapping, StripeState, grace_end, map_status};
 use super::{Applier, Outcome, store};
 use crate::base::fault::Point;
 use crate::base::ids::{
@@ -16,13 +16,14 @@ use crate::base::ids::{
 };
 use crate::base::{fault, fields};
 use crate::domain::audit::model::{Actor, Entry};
-use crate::domain::families::subscription::Status;
+use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::Flag;
 use crate::domain::plans::model::Plan;
 use crate::domain::tenants::model::Profile;
 use crate::domain::{allocations, audit, devices, families, flags, outbox, prices, tenants};
 use crate::outside::keycloak;
-use crate::outside::stripe::{CheckoutSession, Item, Metadata, Subscription};
+use crate::outside::stripe;
+use crate::outside::stripe::{CheckoutSession, Item, Metadata};
 use crate::{Error, Result};
 
 /// A second live MAIN of one plan within this time was probably not meant.
@@ -90,7 +91,7 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
         None => None,
     };
     let subscription = snapshot.as_ref().map(|snapshot| &snapshot.subscription);
-    let of_subscription = subscription.map(Subscription::customer).transpose()?.flatten();
+    let of_subscription = subscription.map(stripe::Subscription::customer).transpose()?.flatten();
     let customer = session.customer()?.or(of_subscription).or_else(|| event.customer());
     let mut metadata =
         subscription.map(|subscription| subscription.metadata.clone()).unwrap_or_default();
@@ -122,6 +123,23 @@ impl Verdict {
     }
 }
 
+/// A Stripe subscription that was paid for, and that nothing here was made of yet.
+pub(super) struct Purchase<'a> {
+    snapshot: &'a Snapshot,
+    pub(super) stripe_id: StripeSubscriptionId,
+    /// The status that it begins with.
+    pub(super) status: Status,
+    pub(super) resolved: Resolved<'a>,
+}
+
+impl Purchase<'_> {
+    /// Its state at Stripe.
+    pub(super) fn state(&self) -> Result<StripeState<'_>> {
+        let Resolved { item, price, plan, .. } = &self.resolved;
+        self.snapshot.state(item, price.as_ref(), plan.as_ref())
+    }
+}
+
 /// One checkout in its transaction.
 pub(super) struct Provisioning<'a> {
     pub(super) tx: &'a Transaction<'a>,
@@ -132,31 +150,8 @@ pub(super) struct Provisioning<'a> {
 
 impl Provisioning<'_> {
     async fn decide(&self) -> Result<Verdict> {
-        let session = &self.checkout.session;
-        if session.status.as_deref() == Some("expired") {
-            return self.expired().await;
-        }
-        match session.payment_status.as_str() {
-            "paid" | "no_payment_required" => {}
-            "unpaid" => return self.unpaid().await,
-            other => {
-                return Err(Error::conflict(
-                    "stripe_shape",
-                    format!("checkout payment_status {other:?} is unknown"),
-                ));
-            }
-        }
-        if session.mode == "setup" {
-            return Ok(Verdict::of(EventStatus::Ignored, "a checkout in setup mode sells nothing"));
-        }
-        let ours = ["plan_id", "company_name", "tenant_id", "parent_subscription_id"]
-            .iter()
-            .any(|key| self.metadata(key).is_some());
-        if !ours && prices::store::find(self.tx, &self.prices()?).await?.is_empty() {
-            return Ok(Verdict::of(
-                EventStatus::Ignored,
-                "not ours: neither our metadata nor one of our prices",
-            ));
+        if let Some(verdict) = self.without_purchase().await? {
+            return Ok(verdict);
         }
         if self.metadata("parent_subscription_id").is_some() {
             return self.addon().await;
@@ -168,59 +163,101 @@ impl Provisioning<'_> {
                  unknown",
             ));
         };
+        match self.purchase(snapshot).await? {
+            Ok(purchase) => self.provision(purchase).await,
+            Err(verdict) => Ok(verdict),
+        }
+    }
+
+    /// What becomes of a checkout that is not paid, sells nothing or is not ours; none of others.
+    async fn without_purchase(&self) -> Result<Option<Verdict>> {
+        let session = &self.checkout.session;
+        if session.status.as_deref() == Some("expired") {
+            return self.expired().await.map(Some);
+        }
+        match session.payment_status.as_str() {
+            "paid" | "no_payment_required" => {}
+            "unpaid" => return self.unpaid().await.map(Some),
+            other => {
+                return Err(Error::conflict(
+                    "stripe_shape",
+                    format!("checkout payment_status {other:?} is unknown"),
+                ));
+            }
+        }
+        let ignored = |reason| Ok(Some(Verdict::of(EventStatus::Ignored, reason)));
+        if session.mode == "setup" {
+            return ignored("a checkout in setup mode sells nothing");
+        }
+        let ours = ["plan_id", "company_name", "tenant_id", "parent_subscription_id"]
+            .iter()
+            .any(|key| self.metadata(key).is_some());
+        if !ours && prices::store::find(self.tx, &self.prices()?).await?.is_empty() {
+            return ignored("not ours: neither our metadata nor one of our prices");
+        }
+        Ok(None)
+    }
+
+    /// What was bought; or what becomes of the event where there is nothing to provision, because
+    /// it is incomplete at Stripe or was provisioned before.
+    pub(super) async fn purchase<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+    ) -> Result<std::result::Result<Purchase<'a>, Verdict>> {
         let Some(status) = first_status(&snapshot.subscription.status)? else {
-            return Ok(Verdict::of(EventStatus::Waiting, "the Stripe subscription is incomplete"));
+            let reason = "the Stripe subscription is incomplete";
+            return Ok(Err(Verdict::of(EventStatus::Waiting, reason)));
         };
-        let stripe_subscription = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
+        let stripe_id = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
         if let Some((tenant, _)) =
-            families::rows::find_made_by(self.tx, &self.checkout.id, &stripe_subscription).await?
+            families::rows::find_made_by(self.tx, &self.checkout.id, &stripe_id).await?
         {
-            return Ok(Verdict {
+            return Ok(Err(Verdict {
                 tenant: Some(tenant),
                 ..Verdict::of(EventStatus::Applied, "already provisioned")
-            });
+            }));
         }
+        let named = self.metadata("plan_id");
+        let resolved = resolve(self.tx, &snapshot.subscription, named.as_deref()).await?;
+        Ok(Ok(Purchase { snapshot, stripe_id, status, resolved }))
+    }
 
-        let bought =
-            resolve(self.tx, &snapshot.subscription, self.metadata("plan_id").as_deref()).await?;
-        let state = snapshot.state(bought.item, bought.price.as_ref(), bought.plan.as_ref())?;
+    /// Makes a MAIN of it, with all that belongs to one.
+    async fn provision(&self, purchase: Purchase<'_>) -> Result<Verdict> {
+        let Purchase { ref resolved, status, .. } = purchase;
+        let state = purchase.state()?;
         let (tenant, is_new) = self.tenant().await?;
         fault::point(Point::ApplyTenantInserted);
-        let twin = match &bought.plan {
-            Some(plan) if status.is_live() => {
-                families::rows::find_recent_twin(
-                    self.tx,
-                    &tenant,
-                    &plan.plan_id,
-                    self.now - TWIN_WINDOW,
-                )
-                .await?
-            }
-            _ => None,
-        };
-        let new = families::rows::Bought {
-            tenant: &tenant,
-            parent: None,
+        let plan = resolved.plan.as_ref();
+        let (id, twin) = families::rows::next_id_and_twin(
+            self.tx,
+            &tenant,
+            plan.filter(|_| status.is_live()).map(|plan| &plan.plan_id),
+            self.now - TWIN_WINDOW,
+            self.now,
+        )
+        .await?;
+        let term = state.paid_term.unwrap_or(state.period);
+        let subscription = Subscription {
             status,
             grace_end: grace_end(status, state.unpaid_since),
-            plan: bought.plan.as_ref().map(|plan| &plan.plan_id),
-            device_limit: bought.plan.as_ref().map_or(0, |plan| plan.device_limit),
-            term: state.paid_term.unwrap_or(state.period),
-            stripe: Some((&stripe_subscription, &state)),
-            session: &self.checkout.id,
+            plan_id: plan.map(|plan| plan.plan_id.clone()),
+            device_limit: plan.map_or(0, |plan| plan.device_limit),
+            stripe: Some(state.link(&purchase.stripe_id, None)),
+            ..self.bought(id, &tenant, SubscriptionType::Main, term)
         };
-        let (id, state) = families::rows::insert_bought(self.tx, &new, self.now).await?;
+        let id = &subscription.subscription_id;
+        self.insert(&subscription).await?;
         fault::point(Point::ApplySubscriptionInserted);
-        self.audit("STRIPE_CHECKOUT_COMPLETED", &tenant, Some(&id), Some(state), None).await?;
-        self.slots(&tenant, &id, bought.plan.as_ref()).await?;
+        self.slots(&tenant, id, plan).await?;
         fault::point(Point::ApplySlotsInserted);
         if status.is_live() && !is_new {
-            devices::adoption::adopt(self.tx, &tenant, &id, &self.event.id, self.now).await?;
+            devices::adoption::adopt(self.tx, &tenant, id, &self.event.id, self.now).await?;
         }
         if let Some(twin) = twin {
             let detail =
                 format!("{id} is a second live MAIN of one plan within a day; the first is {twin}");
-            self.flag("bought_twice", &tenant, Some(&id), detail).await?;
+            self.flag("bought_twice", &tenant, Some(id), detail).await?;
         }
         let wake_outbox = is_new && self.first_login(&tenant).await?;
         fault::point(Point::ApplyStepsInserted);
@@ -230,6 +267,28 @@ impl Provisioning<'_> {
             wake_outbox,
             ..Verdict::default()
         })
+    }
+
+    /// A subscription as this checkout makes it.
+    pub(super) fn bought(
+        &self,
+        id: SubscriptionId,
+        tenant: &TenantId,
+        subscription_type: SubscriptionType,
+        term: (Timestamp, Timestamp),
+    ) -> Subscription {
+        Subscription {
+            description: Some("Bought at Stripe Checkout".to_owned()),
+            stripe_checkout_session_id: Some(self.checkout.id.clone()),
+            ..Subscription::new(id, tenant.clone(), subscription_type, term, "stripe", self.now)
+        }
+    }
+
+    /// Inserts it, and audits that.
+    pub(super) async fn insert(&self, new: &Subscription) -> Result<()> {
+        let (tenant, id) = (&new.tenant_id, Some(&new.subscription_id));
+        families::rows::insert(self.tx, new).await?;
+        self.audit("STRIPE_CHECKOUT_COMPLETED", tenant, id, Some(json!(new)), None).await
     }
 
     /// Completed, but the money has not come: a bank debit takes days, and then succeeds or fails.
@@ -496,7 +555,7 @@ impl Provisioning<'_> {
 }
 
 /// The status of a first row; none while there is to be no row.
-pub(super) fn first_status(stripe: &str) -> Result<Option<Status>> {
+fn first_status(stripe: &str) -> Result<Option<Status>> {
     match map_status(stripe, None) {
         StatusMapping::Status(status) => Ok(Some(status)),
         StatusMapping::Keep => Ok(None),

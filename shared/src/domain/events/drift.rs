@@ -45,13 +45,13 @@ impl Applier {
         let ours = families::rows::find_paid_by(&self.db.connection().await?, &ids).await?;
         let (mut compared, mut unknown) = (DriftPage::default(), Vec::new());
         for listed in &page.data {
-            let Some(own) = ours.iter().find(|own| {
-                own.stripe_subscription_id.as_ref().is_some_and(|id| id.as_str() == listed.id)
-            }) else {
+            let Some(own) =
+                ours.iter().find(|own| own.stripe_id().is_some_and(|id| id.as_str() == listed.id))
+            else {
                 unknown.push(listed);
                 continue;
             };
-            if own.hold_reason.is_some() {
+            if own.hold.is_some() {
                 continue;
             }
             compared.compared += 1;
@@ -133,22 +133,21 @@ impl Applier {
     }
 }
 
-/// Whether Stripe says another thing than when its word was applied last, or should have said one
-/// by now.
+/// Whether Stripe's state differs from the one that was applied last, or should by now.
 fn differs(
     listed: &Subscription,
     own: &families::subscription::Subscription,
     now: Timestamp,
 ) -> Result<bool> {
+    let Some(link) = &own.stripe else { return Ok(true) };
     let mut same_item = false;
     for item in &listed.items.data {
-        let same_price =
-            own.stripe_price_id.is_none() || Some(item.price()?) == own.stripe_price_id;
-        same_item |= same_price && Some(listed.period(item)?.1) == own.stripe_period_end;
+        let same_price = link.price_id.is_none() || Some(item.price()?) == link.price_id;
+        same_item |= same_price && Some(listed.period(item)?.1) == link.period_end;
     }
-    let same = own.stripe_status.as_deref() == Some(listed.status.as_str())
-        && own.stripe_cancel_at == listed.cancel_at()
-        && own.stripe_collection_paused == listed.is_collection_paused();
+    let same = link.status.as_deref() == Some(listed.status.as_str())
+        && link.cancel_at == listed.cancel_at()
+        && link.collection_paused == listed.is_collection_paused();
     // An invoice that was paid changes nothing in the list.
     let is_late = matches!(own.status, Status::Active | Status::Trial) && own.term_end <= now;
     Ok(!same || !same_item || is_late)

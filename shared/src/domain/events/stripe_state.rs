@@ -1,23 +1,23 @@
-//! What Stripe's word of a subscription means for ours: pure rules, no I/O, no clock
+//! What Stripe's state of a subscription means for ours: pure rules, no I/O, no clock
 //! (docs/events.md, "Subscriptions").
 //!
-//! The word is present state, never an event's content: applying it twice, late or after a newer
-//! event of the same fact is harmless.
+//! It is present state, never an event's content: applying it twice, late or after a newer event
+//! of the same fact is harmless.
 
 use jiff::Timestamp;
 
-use crate::base::ids::StripePriceId;
-use crate::domain::families::subscription::{GRACE, Status, Subscription};
+use crate::base::ids::{StripePriceId, StripeSubscriptionId};
+use crate::domain::families::subscription::{GRACE, Status, StripeLink, Subscription};
 use crate::domain::plans::model::Plan;
 
-/// What a status of Stripe's means.
+/// What a status of Stripe's is for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusMapping {
-    /// This status of ours.
+    /// It is this status of ours.
     Status(Status),
     /// Ours stays; where there is none, none is made.
     Keep,
-    /// Stripe has added it since. Never taken for active: ours stays, and a person is told.
+    /// Stripe has added it since. Never taken for active: ours stays, and a flag is raised.
     Unknown,
 }
 
@@ -47,7 +47,7 @@ pub fn grace_end(status: Status, unpaid_since: Timestamp) -> Option<Timestamp> {
     (status == Status::Grace).then(|| unpaid_since + GRACE)
 }
 
-/// Stripe's present word of a subscription.
+/// Stripe's present state of a subscription, with its price and plan resolved.
 #[derive(Debug, Clone)]
 pub struct StripeState<'a> {
     /// As Stripe spells it.
@@ -72,25 +72,33 @@ pub struct StripeState<'a> {
 }
 
 impl StripeState<'_> {
-    /// The subscription as the word makes it, version and counts untouched. Under a hold only what
-    /// Stripe says is kept beside ours. `root_end` is the end of an ADDON's parent.
+    /// What is kept of it with ours. What it does not say stays as it was.
+    #[must_use]
+    pub fn link(&self, id: &StripeSubscriptionId, before: Option<&StripeLink>) -> StripeLink {
+        StripeLink {
+            id: id.clone(),
+            status: Some(self.status.to_owned()),
+            price_id: self.price.cloned().or_else(|| before?.price_id.clone()),
+            period_end: Some(self.period.1),
+            paid_until: self.paid_term.map(|(_, end)| end).or_else(|| before?.paid_until),
+            cancel_at: self.cancel_at,
+            collection_paused: self.is_collection_paused,
+            sync: before.map_or(1, |before| before.sync),
+        }
+    }
+
+    /// The subscription as this state makes it, version and counts untouched. Under a hold only
+    /// what is kept of Stripe's state changes. `root_end` is the end of an ADDON's parent.
     #[must_use]
     pub fn applied_to(&self, before: &Subscription, root_end: Option<Timestamp>) -> Subscription {
-        let mut after = Subscription {
-            stripe_status: Some(self.status.to_owned()),
-            stripe_price_id: self.price.cloned().or_else(|| before.stripe_price_id.clone()),
-            stripe_period_end: Some(self.period.1),
-            stripe_paid_until: self.paid_term.map(|(_, end)| end).or(before.stripe_paid_until),
-            stripe_cancel_at: self.cancel_at,
-            stripe_collection_paused: self.is_collection_paused,
-            ..before.clone()
-        };
-        if before.hold_reason.is_some() {
+        let stripe = before.stripe.as_ref().map(|link| self.link(&link.id, Some(link)));
+        let mut after = Subscription { stripe, ..before.clone() };
+        if before.hold.is_some() {
             return after;
         }
         if let StatusMapping::Status(status) = map_status(self.status, Some(before.status)) {
             after.status = status;
-            // Set once for each delinquency: no later news of it makes it longer.
+            // Set once for each delinquency: a later snapshot of it makes it no longer.
             after.grace_end = before
                 .grace_end
                 .filter(|_| status == Status::Grace)
@@ -114,7 +122,7 @@ impl StripeState<'_> {
     }
 }
 
-/// How the audit names what Stripe's word changed: the first of these that is true.
+/// How the audit names what a sync changed: the first of these that is true.
 #[must_use]
 pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
     let pays = matches!(after.status, Status::Active | Status::Trial);

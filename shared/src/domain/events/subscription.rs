@@ -12,7 +12,7 @@ use super::stripe_state::{StatusMapping, StripeState, map_status};
 use super::{Applier, Outcome, checkout, store, stripe_state};
 use crate::base::error::Service;
 use crate::base::fault::Point;
-use crate::base::ids::{StripeEventId, StripeSubscriptionId, SubscriptionId};
+use crate::base::ids::{StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::base::{fault, fields};
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::family::Family;
@@ -118,7 +118,7 @@ impl Applier {
             let Some((own, sync)) = seen else { return Ok(None) };
             let snapshot = match reads.of(id, sync) {
                 Some(snapshot) => snapshot,
-                None => self.read_snapshot(&id).await?,
+                None => self.read_snapshot(id).await?,
             };
             fault::point(Point::SnapshotRead);
             if let Some(done) = self.try_sync(&own, sync, cause, &snapshot).await? {
@@ -159,7 +159,7 @@ impl Applier {
         );
         let family = family?.ok_or_else(families::not_found)?;
         let before = family.member(own).ok_or_else(families::not_found)?;
-        if before.stripe_sync != sync {
+        if before.stripe.as_ref().is_none_or(|link| link.sync != sync) {
             // What an older word stands for is nobody's error.
             return Ok(None);
         }
@@ -177,7 +177,11 @@ impl Applier {
     }
 }
 
-/// One word in its transaction, its family locked.
+fn price(subscription: &Subscription) -> Option<&StripePriceId> {
+    subscription.stripe.as_ref()?.price_id.as_ref()
+}
+
+/// One snapshot in its transaction, its family locked.
 struct SubscriptionSync<'a> {
     tx: &'a Transaction<'a>,
     family: &'a Family,
@@ -202,7 +206,7 @@ impl SubscriptionSync<'_> {
         let after = state.applied_to(before, root_end);
         self.warn(&state, resolved, slots.is_some(), before).await?;
         let mut tier_slots = Value::Null;
-        if before.hold_reason.is_none() {
+        if before.hold.is_none() {
             if after.plan_id != before.plan_id && slots.is_none() {
                 tier_slots = allocations::take_plan(
                     self.tx,
@@ -225,7 +229,7 @@ impl SubscriptionSync<'_> {
         }
         if after == *before && tier_slots.is_null() {
             let reason =
-                if before.hold_reason.is_some() { "held: kept beside ours" } else { "nothing new" };
+                if before.hold.is_some() { "held: kept beside ours" } else { "nothing new" };
             futures::try_join!(
                 families::rows::count_sync(self.tx, &before.subscription_id),
                 self.finish(Some(reason))
@@ -237,11 +241,14 @@ impl SubscriptionSync<'_> {
             tenants::store::share(self.tx, &before.tenant_id).await?;
         }
         let details = (!tier_slots.is_null()).then(|| json!({"tier_slots": tier_slots}));
-        let counted = Subscription { stripe_sync: before.stripe_sync + 1, ..after.clone() };
+        let mut counted = after.clone();
+        if let Some(link) = &mut counted.stripe {
+            link.sync += 1;
+        }
         futures::try_join!(self.save(before, counted, details), self.finish(None))?;
         if before.subscription_type == SubscriptionType::Main {
             self.carry_addons(&after).await?;
-            if after.stripe_price_id != before.stripe_price_id {
+            if price(&after) != price(before) {
                 // By another interval, slots have another price.
                 outbox::charge_for_slots(self.tx, self.family, self.now).await?;
             }
@@ -257,9 +264,9 @@ impl SubscriptionSync<'_> {
         brings_slots: bool,
         before: &Subscription,
     ) -> Result<()> {
-        let id = &before.subscription_id;
+        let (id, link) = (&before.subscription_id, before.stripe.as_ref());
         if map_status(state.status, Some(before.status)) == StatusMapping::Unknown
-            && before.stripe_status.as_deref() != Some(state.status)
+            && link.is_none_or(|link| link.status.as_deref() != Some(state.status))
         {
             self.flag(
                 "unknown_stripe_status",
@@ -271,7 +278,7 @@ impl SubscriptionSync<'_> {
             )
             .await?;
         }
-        if state.is_collection_paused && !before.stripe_collection_paused {
+        if state.is_collection_paused && !link.is_some_and(|link| link.collection_paused) {
             self.flag(
                 "collection_paused",
                 format!("Stripe makes invoices for {id}, and does not collect them"),
@@ -281,7 +288,7 @@ impl SubscriptionSync<'_> {
         if !resolved.by_price
             && !brings_slots
             && resolved.price.is_some()
-            && resolved.price != before.stripe_price_id
+            && resolved.price.as_ref() != price(before)
         {
             let entry = Entry {
                 details: Some(
@@ -304,7 +311,7 @@ impl SubscriptionSync<'_> {
         let details = || Some(json!({"with_parent": root.subscription_id}));
         let mut charged = Vec::new();
         for addon in self.family.addons.iter().filter(|addon| addon.status != Status::Expired) {
-            let own = addon.stripe_subscription_id.is_some();
+            let own = addon.stripe.is_some();
             let mut after = addon.clone();
             if root.status == Status::Expired {
                 if own {
@@ -314,10 +321,10 @@ impl SubscriptionSync<'_> {
                 (after.status, after.grace_end) = (Status::Expired, None);
             } else {
                 let end = addon
-                    .stripe_paid_until
+                    .stripe_paid_until()
                     .filter(|_| own)
                     .map_or(root.term_end, |end| end.min(root.term_end));
-                if addon.hold_reason.is_some() || end <= addon.term_start {
+                if addon.hold.is_some() || end <= addon.term_start {
                     continue;
                 }
                 after.term_end = end;

@@ -1,10 +1,12 @@
 //! A subscription: the row, its states, and what a change of it is called.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::base::ids::{PlanId, StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::ids::{
+    PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
+};
 use crate::base::version::Versioned;
 use crate::words;
 
@@ -85,6 +87,70 @@ pub struct Subscription {
     /// Set exactly while the status is GRACE.
     pub grace_end: Option<Timestamp>,
     pub description: Option<String>,
+    /// The Stripe subscription that pays for it.
+    #[serde(flatten, serialize_with = "flat")]
+    #[schema(value_type = StripeFields)]
+    pub stripe: Option<StripeLink>,
+    /// Where an operator keeps it from following Stripe.
+    #[serde(flatten, serialize_with = "flat")]
+    #[schema(value_type = HoldFields)]
+    pub hold: Option<Hold>,
+    /// The checkout that paid for it; not part of the API.
+    #[serde(skip)]
+    pub stripe_checkout_session_id: Option<StripeSessionId>,
+    pub created_by: String,
+    /// The number in its `ETag`.
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What we know of the Stripe subscription that pays for one of ours (docs/events.md, "Sync").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StripeLink {
+    /// Stripe's id of it.
+    #[serde(rename = "stripe_subscription_id")]
+    pub id: StripeSubscriptionId,
+    /// Stripe's status as it was last read, also where a hold keeps it from being applied.
+    #[serde(rename = "stripe_status")]
+    pub status: Option<String>,
+    /// The Stripe price that is paid.
+    #[serde(rename = "stripe_price_id")]
+    pub price_id: Option<StripePriceId>,
+    /// When the period ends that Stripe is in.
+    #[serde(rename = "stripe_period_end")]
+    pub period_end: Option<Timestamp>,
+    /// Up to when nothing is due at Stripe.
+    #[serde(rename = "stripe_paid_until")]
+    pub paid_until: Option<Timestamp>,
+    /// When Stripe will end it; none while it renews.
+    #[serde(rename = "stripe_cancel_at")]
+    pub cancel_at: Option<Timestamp>,
+    /// Whether Stripe makes invoices without collecting them.
+    #[serde(rename = "stripe_collection_paused")]
+    pub collection_paused: bool,
+    /// How many snapshots were applied: an optimistic lock of the sync, not part of the API.
+    #[serde(skip)]
+    pub sync: i64,
+}
+
+/// An operator's hold: what Stripe says is kept beside ours, and not applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why.
+    #[serde(rename = "hold_reason")]
+    pub reason: String,
+    /// The operator's `sub`.
+    #[serde(rename = "held_by")]
+    pub by: String,
+    /// Since when.
+    #[serde(rename = "held_at")]
+    pub at: Timestamp,
+}
+
+/// The fields of a `StripeLink`, as JSON has them: all of them, also where there is none.
+#[derive(Serialize, ToSchema, Default)]
+pub struct StripeFields {
     /// Set where Stripe manages it.
     pub stripe_subscription_id: Option<StripeSubscriptionId>,
     /// Stripe's status as it was last read, also where a hold keeps it from being applied.
@@ -99,18 +165,38 @@ pub struct Subscription {
     pub stripe_cancel_at: Option<Timestamp>,
     /// Whether Stripe makes invoices without collecting them.
     pub stripe_collection_paused: bool,
-    /// How often Stripe's word was applied: nobody's business but the appliers'.
-    #[serde(skip)]
-    pub stripe_sync: i64,
-    /// Why an operator holds it against Stripe's news.
+}
+
+/// The fields of a `Hold`, as JSON has them.
+#[derive(Serialize, ToSchema, Default)]
+#[expect(missing_docs, reason = "the fields of Hold")]
+pub struct HoldFields {
+    /// Why an operator holds it, instead of applying what Stripe says.
     pub hold_reason: Option<String>,
     pub held_by: Option<String>,
     pub held_at: Option<Timestamp>,
-    pub created_by: String,
-    /// The number in its `ETag`.
-    pub version: i64,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
+}
+
+trait Part: Serialize {
+    /// What JSON has in the place of none.
+    type Absent: Serialize + Default;
+}
+
+impl Part for StripeLink {
+    type Absent = StripeFields;
+}
+
+impl Part for Hold {
+    type Absent = HoldFields;
+}
+
+/// A client sees the same fields whether there is one or not.
+#[expect(clippy::ref_option, reason = "the form that serde calls")]
+fn flat<P: Part, S: Serializer>(part: &Option<P>, serializer: S) -> Result<S::Ok, S::Error> {
+    match part {
+        Some(part) => part.serialize(serializer),
+        None => P::Absent::default().serialize(serializer),
+    }
 }
 
 impl Versioned for Subscription {
@@ -120,16 +206,61 @@ impl Versioned for Subscription {
 }
 
 impl Subscription {
+    /// A new subscription that has nothing yet but its term.
+    #[must_use]
+    pub fn new(
+        subscription_id: SubscriptionId,
+        tenant_id: TenantId,
+        subscription_type: SubscriptionType,
+        (term_start, term_end): (Timestamp, Timestamp),
+        created_by: &str,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            subscription_id,
+            tenant_id,
+            subscription_type,
+            parent_subscription_id: None,
+            status: Status::Active,
+            plan_id: None,
+            device_limit: 0,
+            active_device_count: 0,
+            term_start,
+            term_end,
+            grace_end: None,
+            description: None,
+            stripe: None,
+            hold: None,
+            stripe_checkout_session_id: None,
+            created_by: created_by.to_owned(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// The root of its family: itself, or an ADDON's MAIN.
     #[must_use]
     pub fn root(&self) -> &SubscriptionId {
         self.parent_subscription_id.as_ref().unwrap_or(&self.subscription_id)
     }
 
-    /// Whether only Stripe's news may change its status, term and plan.
+    /// Whether only a sync with Stripe may change its status, term and plan.
     #[must_use]
     pub fn is_stripe_managed(&self) -> bool {
-        self.stripe_subscription_id.is_some() && self.hold_reason.is_none()
+        self.stripe.is_some() && self.hold.is_none()
+    }
+
+    /// The Stripe subscription that pays for it.
+    #[must_use]
+    pub fn stripe_id(&self) -> Option<&StripeSubscriptionId> {
+        self.stripe.as_ref().map(|stripe| &stripe.id)
+    }
+
+    /// Up to when nothing is due at Stripe.
+    #[must_use]
+    pub fn stripe_paid_until(&self) -> Option<Timestamp> {
+        self.stripe.as_ref().and_then(|stripe| stripe.paid_until)
     }
 }
 

@@ -61,7 +61,7 @@ enum Ending {
 
 impl Ending {
     fn of(root: &Subscription) -> Self {
-        match root.stripe_cancel_at {
+        match root.stripe.as_ref().and_then(|stripe| stripe.cancel_at) {
             _ if !root.is_stripe_managed() => Self::Ends,
             Some(at) if at <= root.term_end => Self::Cancelled(at),
             _ => Self::Renews,

@@ -194,7 +194,7 @@ pub async fn insert_addon_quantity(
     root: &Subscription,
     now: Timestamp,
 ) -> Result<bool> {
-    if root.stripe_subscription_id.is_none() {
+    if root.stripe.is_none() {
         return Ok(false);
     }
     let payload = AddonQuantity { subscription_id: root.subscription_id.clone() };

@@ -53,7 +53,11 @@ pub fn plan_notice(subscription: &Subscription, now: Timestamp) -> NoticePlan {
 #[must_use]
 pub fn renews_by_itself(subscription: &Subscription) -> bool {
     subscription.is_stripe_managed()
-        && subscription.stripe_cancel_at.is_none_or(|at| at > subscription.term_end)
+        && subscription
+            .stripe
+            .as_ref()
+            .and_then(|stripe| stripe.cancel_at)
+            .is_none_or(|at| at > subscription.term_end)
 }
 
 /// The subscription as the run leaves it at `now`; none where nothing is due, or Stripe has its
@@ -144,8 +148,7 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
         Status::Grace => subscription.grace_end.map(|end| (end, Change::Suspension)),
         // It ends with its parent, and has access as long as that has.
         Status::Active | Status::Trial
-            if subscription.parent_subscription_id.is_some()
-                && subscription.stripe_subscription_id.is_none() =>
+            if subscription.parent_subscription_id.is_some() && subscription.stripe.is_none() =>
         {
             None
         }
@@ -154,7 +157,7 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
                 if renews_by_itself(subscription) { Change::Renewal } else { Change::Cancellation };
             // An ADDON's term is cut to its parent's: what it has paid for may go on.
             let paid = subscription
-                .stripe_paid_until
+                .stripe_paid_until()
                 .filter(|_| subscription.parent_subscription_id.is_some());
             Some((
                 paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end))

@@ -14,7 +14,7 @@ use crate::db::Db;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::not_found;
-use crate::domain::families::subscription::{Status, Subscription};
+use crate::domain::families::subscription::{Hold, Status, Subscription};
 use crate::domain::outbox::charge_for_slots;
 use crate::domain::{audit, families, outbox};
 use crate::{Error, Result};
@@ -83,14 +83,14 @@ pub async fn end(
     }
     refuse_stripes_addons(&family, id)?;
     let mut held = before.clone();
-    match (ending.mode, &before.stripe_subscription_id) {
+    match (ending.mode, before.stripe_id()) {
         (Some(_), None) => {
             return Err(Error::invalid("mode", "is only for a subscription that Stripe manages"));
         }
         (Some(Mode::Stripe), Some(stripe)) => {
-            if before.hold_reason.is_some() {
-                // Under a hold Stripe's word would not end it.
-                (held.hold_reason, held.held_by, held.held_at) = (None, None, None);
+            if before.hold.is_some() {
+                // Under a hold the sync that follows would not end it.
+                held.hold = None;
                 (held.version, held.updated_at) = (before.version + 1, now);
                 families::rows::save(&tx, &held).await?;
                 record(
@@ -114,8 +114,7 @@ pub async fn end(
                 .reason
                 .clone()
                 .ok_or_else(|| Error::invalid("reason", "is required with mode=hold"))?;
-            (held.hold_reason, held.held_by, held.held_at) =
-                (Some(reason.into_string()), Some(by.id.clone()), Some(now));
+            held.hold = Some(Hold { reason: reason.into_string(), by: by.id.clone(), at: now });
         }
         (None, _) if before.is_stripe_managed() => return Err(model::stripe_managed()),
         (None, _) => {}

@@ -122,34 +122,13 @@ pub async fn create(
     } else {
         (model::first_term(&new, now)?, Status::Active)
     };
+    let id = families::rows::next_id(&tx, now).await?;
     let subscription = Subscription {
-        subscription_id: families::rows::next_id(&tx, now).await?,
-        tenant_id: new.tenant_id,
-        subscription_type: new.subscription_type,
         parent_subscription_id: new.parent_subscription_id,
-        status: Status::Active,
         plan_id: new.plan_id,
         device_limit: new.device_limit.get_i32(),
-        active_device_count: 0,
-        term_start: term.0,
-        term_end: term.1,
-        grace_end: None,
         description: new.description.map(Description::into_string),
-        stripe_subscription_id: None,
-        stripe_status: None,
-        stripe_price_id: None,
-        stripe_period_end: None,
-        stripe_paid_until: None,
-        stripe_cancel_at: None,
-        stripe_collection_paused: false,
-        stripe_sync: 0,
-        hold_reason: None,
-        held_by: None,
-        held_at: None,
-        created_by: by.id.clone(),
-        version: 1,
-        created_at: now,
-        updated_at: now,
+        ..Subscription::new(id, new.tenant_id, new.subscription_type, term, &by.id, now)
     };
     families::rows::insert(&tx, &subscription).await?;
     let details = explained(new.notes.as_ref(), new.transaction_ref.as_ref(), json!({}));
@@ -238,9 +217,7 @@ pub async fn update(
     }
     (after.version, after.updated_at) = (before.version + 1, now);
     families::rows::save(&tx, &after).await?;
-    if let (Some(_), None, Some(stripe)) =
-        (&before.hold_reason, &after.hold_reason, &after.stripe_subscription_id)
-    {
+    if let (Some(_), None, Some(stripe)) = (&before.hold, &after.hold, after.stripe_id()) {
         // What came meanwhile was kept and not applied.
         outbox::insert_stripe_sync(&tx, &after.tenant_id, stripe, now).await?;
     }
@@ -264,7 +241,7 @@ pub async fn update(
     if after.subscription_type == SubscriptionType::Main {
         follow(&tx, by, &family, &before, &after, now).await?;
     }
-    if (after.status, &after.hold_reason) != (before.status, &before.hold_reason) {
+    if (after.status, &after.hold) != (before.status, &before.hold) {
         charge_for_slots(&tx, &family, now).await?;
     }
     tx.commit().await?;
@@ -283,9 +260,11 @@ async fn follow(
     if after.status == Status::Expired && before.status != Status::Expired {
         expire_addons(tx, by, family, now).await?;
     } else if after.term_end != before.term_end {
-        for addon in family.addons.iter().filter(|addon| {
-            addon.stripe_subscription_id.is_none() && addon.status != Status::Expired
-        }) {
+        for addon in family
+            .addons
+            .iter()
+            .filter(|addon| addon.stripe.is_none() && addon.status != Status::Expired)
+        {
             if addon.term_start >= after.term_end {
                 return Err(Error::invalid(
                     "term_end",

@@ -10,7 +10,9 @@ use crate::base::paging::{Cursor, Limit, Offset};
 use crate::base::version::Versioned;
 use crate::domain::allocations::model::AllocationView;
 use crate::domain::devices::model::Device;
-use crate::domain::families::subscription::{GRACE, Status, Subscription, SubscriptionType, TRIAL};
+use crate::domain::families::subscription::{
+    GRACE, Hold, Status, Subscription, SubscriptionType, TRIAL,
+};
 use crate::domain::plans::model::Plan;
 use crate::{Error, Result, request, update, words};
 
@@ -198,7 +200,7 @@ impl SubscriptionUpdate {
         if before.subscription_type == SubscriptionType::Addon
             && !before.status.is_live()
             && after.status.is_live()
-            && after.stripe_subscription_id.is_none()
+            && after.stripe.is_none()
         {
             // Its parent's term may have moved while it was over.
             (after.term_end, checks_term) = (root_end, true);
@@ -251,21 +253,21 @@ impl SubscriptionUpdate {
             (Change::Keep, Change::Keep) => None,
         };
         match wanted {
-            Some(true) if after.stripe_subscription_id.is_none() => {
+            Some(true) if after.stripe.is_none() => {
                 Err(Error::invalid("hold", "is only for a subscription that Stripe manages"))
             }
-            Some(true) if after.hold_reason.is_none() => {
+            Some(true) if after.hold.is_none() => {
                 let ((Change::Set(reason), _) | (Change::Keep, Change::Set(reason))) =
                     (self.hold_reason.clone(), self.notes.clone())
                 else {
                     return Err(Error::invalid("hold_reason", "is required where a hold begins"));
                 };
-                (after.hold_reason, after.held_by, after.held_at) =
-                    (Some(reason.into_string()), Some(by.to_owned()), Some(now));
+                after.hold =
+                    Some(Hold { reason: reason.into_string(), by: by.to_owned(), at: now });
                 Ok(())
             }
             Some(false) => {
-                (after.hold_reason, after.held_by, after.held_at) = (None, None, None);
+                after.hold = None;
                 Ok(())
             }
             Some(true) | None => Ok(()),

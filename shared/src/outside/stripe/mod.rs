@@ -66,7 +66,7 @@ pub const SESSION_TOO_SHORT: &str = "stripe_session_too_short";
 
 /// Stripe in one account and mode.
 pub struct Stripe {
-    /// CreatedCustomer at the first request: a function may start for one that asks Stripe nothing.
+    /// Made at the first request: a function may start for one that asks Stripe nothing.
     http: OnceCell<reqwest::Client>,
     base: String,
     secrets: Arc<Secrets>,
