@@ -33,7 +33,7 @@ pub struct TestArgs {
 /// `cargo xtask test`.
 pub async fn run(args: &TestArgs) -> Result<()> {
     let start = Instant::now();
-    let mut report = Report { steps: Vec::new(), parts: None };
+    let mut report = Report::default();
     let outcome = tokio::select! {
         outcome = checks(args, &mut report) => outcome,
         () = stack::interrupted() => Err(anyhow::anyhow!("interrupted")),
@@ -90,17 +90,22 @@ pub async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Resul
 const NEED_JDK: [&str; 2] = ["real_keycloak", "real_elasticmq"];
 const NEED_GO: [&str; 1] = ["real_stripe_mock"];
 
+/// How long the advisory database may take to arrive.
+const ADVISORIES_LIMIT: Duration = Duration::from_mins(1);
+
 /// What was done, for the end.
+#[derive(Default)]
 struct Report {
     steps: Vec<(&'static str, Duration, bool)>,
     parts: Option<Parts>,
+    /// The names of tests and checks that this machine could not run.
+    skipped: Vec<String>,
 }
 
 /// Which parts of the stack were real.
 struct Parts {
     jdk: bool,
     go: bool,
-    skipped: Vec<String>,
 }
 
 impl Report {
@@ -131,6 +136,10 @@ impl Report {
             Some(parts) => parts.print(),
             None => println!("the stack was not started"),
         }
+        match self.skipped.as_slice() {
+            [] => println!("skipped: nothing"),
+            skipped => println!("skipped ({}): {}", skipped.len(), skipped.join(", ")),
+        }
         println!("{} in {}", if ok { "all passed" } else { "FAILED" }, seconds(took));
     }
 }
@@ -151,10 +160,6 @@ impl Parts {
             wanting += "; for want of Go: no stripe-mock";
         }
         println!("real parts: {real}{wanting}");
-        match self.skipped.as_slice() {
-            [] => println!("skipped: nothing"),
-            skipped => println!("skipped ({}): {}", skipped.len(), skipped.join(", ")),
-        }
     }
 }
 
@@ -164,6 +169,11 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
         bail!("another `cargo xtask test` is running in {}", state.display());
     }
     report.step("cargo fmt --check", cargo(&["fmt", "--all", "--check"], None)).await?;
+    let linters = tools::linters(&stack::root(), &Progress::new()).await?;
+    let has_advisories = report.step("cargo deny check", deny(&linters)).await?;
+    if !has_advisories {
+        report.skipped.push("cargo deny check advisories (no database)".to_owned());
+    }
     report
         .step(
             "cargo clippy",
@@ -173,6 +183,27 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
             ),
         )
         .await
+}
+
+/// Checks the dependencies (deny.toml). False where the database of advisories cannot be fetched:
+/// then that part was not checked.
+async fn deny(linters: &Path) -> Result<bool> {
+    let program = linters.join("cargo-deny");
+    status(Command::new(&program).args(["check", "bans", "licenses", "sources"])).await?;
+    let mut fetch = Command::new(&program);
+    fetch
+        .args(["fetch", "db"])
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .current_dir(stack::root())
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let fetched = tokio::time::timeout(ADVISORIES_LIMIT, fetch.output()).await;
+    if !matches!(fetched, Ok(Ok(output)) if output.status.success()) {
+        eprintln!("advisories skipped: their database cannot be fetched");
+        return Ok(false);
+    }
+    status(Command::new(&program).args(["check", "advisories"])).await?;
+    Ok(true)
 }
 
 async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
@@ -199,11 +230,10 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
             .flat_map(|(_, need)| need)
             .copied()
             .collect();
-        report.parts = Some(Parts {
-            jdk,
-            go,
-            skipped: if lacking.is_empty() { Vec::new() } else { names_with(&lacking).await? },
-        });
+        report.parts = Some(Parts { jdk, go });
+        if !lacking.is_empty() {
+            report.skipped.extend(names_with(&lacking).await?);
+        }
         let mut tests = vec!["test", "--workspace", "--"];
         tests.extend(lacking.iter().flat_map(|need| ["--skip", need]));
         report.step("cargo test --workspace", cargo(&tests, Some(&env))).await?;

