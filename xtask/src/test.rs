@@ -174,6 +174,8 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
     if !has_advisories {
         report.skipped.push("cargo deny check advisories (no database)".to_owned());
     }
+    let mut shear = Command::new(linters.join("cargo-shear"));
+    report.step("cargo shear", status(shear.arg("--deny-warnings"))).await?;
     report
         .step(
             "cargo clippy",
