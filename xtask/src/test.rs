@@ -184,7 +184,11 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
                 None,
             ),
         )
-        .await
+        .await?;
+    let mut doc = Command::new("cargo");
+    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    report.step("cargo doc", status(&mut doc)).await
 }
 
 /// Checks the dependencies (deny.toml). False where the database of advisories cannot be fetched:
