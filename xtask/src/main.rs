@@ -1,5 +1,7 @@
 //! The developer's commands: `cargo xtask …` (docs/local-stack.md). Nothing of the product is here.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
 mod bench;
 mod demo;
 mod dev;

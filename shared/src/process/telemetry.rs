@@ -45,6 +45,7 @@ pub fn init(env: &Env) -> Result<()> {
 }
 
 /// A function that cannot start or go on says why in one line, and ends.
+#[expect(clippy::print_stderr, reason = "the log may not be set up")]
 pub fn exit(result: std::result::Result<(), impl std::fmt::Display>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,6 +39,18 @@ impl<T: Described> Described for Option<T> {
     }
 }
 
+/// What the documentation of a request's field says about its absence.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! presence {
+    () => {
+        "Required."
+    };
+    ($default:expr) => {
+        concat!("If absent: `", stringify!($default), "`.")
+    };
+}
+
 /// Makes a request of fields: `name: Type`, or `name: Type = value when absent`. It reads itself
 /// (unknown fields are faults, all faults are named), and describes itself as a body (`ToSchema`)
 /// and as a query string (`IntoParams`).
@@ -50,9 +62,13 @@ macro_rules! request {
         $(#[doc = $doc])*
         #[derive(Debug, Clone, deserr::Deserr)]
         #[deserr(error = $crate::base::fields::Faults, deny_unknown_fields)]
-        #[allow(missing_docs, reason = "what a field's name does not say, its comment says")]
         pub struct $name {
-            $($(#[doc = $field_doc])* $(#[deserr(default = $default)])? pub $field: $ty,)*
+            $(
+                $(#[doc = $field_doc])*
+                #[doc = $crate::presence!($($default)?)]
+                $(#[deserr(default = $default)])?
+                pub $field: $ty,
+            )*
         }
 
         impl $name {
