@@ -25,7 +25,7 @@ use crate::ui::seconds;
 /// Arguments of `dev`.
 #[derive(clap::Args)]
 pub struct DevArgs {
-    /// Go on in the background once everything is ready
+    /// Continue in the background once everything is ready
     #[arg(long)]
     detach: bool,
     #[command(flatten)]
@@ -91,12 +91,12 @@ fn wipe(state: &Path) -> Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    // Fails where another stack is in it.
+    // Fails if another stack is in it.
     let _ = fs::remove_dir(state);
     Ok(())
 }
 
-/// The settings of the stack that runs in this folder.
+/// The settings of the stack that runs in this folder; `None` if none runs.
 pub fn running(state: &Path) -> Result<Option<Env>> {
     if stack::try_lock(state)?.is_some() {
         return Ok(None);
@@ -128,7 +128,7 @@ pub async fn invoke_renewal(
     let answer = crate::http_client(Duration::from_mins(15))?.post(url).json(&event).send().await?;
     let (status, text) = (answer.status(), answer.text().await?);
     if !status.is_success() {
-        bail!("the run answers {status}: {text}");
+        bail!("the run answered {status}: {text}");
     }
     let summary: serde_json::Value =
         serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
@@ -167,7 +167,7 @@ pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> R
                 .for_each(|line| progress.say(line));
             shown = complete;
             if let Some(status) = child.try_wait()? {
-                // Its own words are above.
+                // Its own message is above.
                 bail!("the stack did not start ({status}); see also {}", log.display());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -193,14 +193,14 @@ fn summary(env: &Env, state: &Path, took: Duration, stop: &str) -> Result<String
             env.get("KEYCLOAK_ADMIN_PASSWORD")?
         ),
         _ => format!(
-            "{}  (embedded issuer: no JDK and Maven; its users end with this stack)",
+            "{}  (embedded issuer: no JDK and Maven; forgets its users when it stops)",
             env.get("KEYCLOAK_URL")?
         ),
     };
     let queues = match env.get("QUEUE_KIND")? {
         "elasticmq" => format!("{}  (ElasticMQ)", env.get("AWS_ENDPOINT_URL_SQS")?),
         _ => format!(
-            "{}  (moto: no JDK and Maven; the order of a group can be lost after a failure)",
+            "{}  (moto: no JDK and Maven; can lose the order of a message group after a failure)",
             env.get("AWS_ENDPOINT_URL_SQS")?
         ),
     };
@@ -216,7 +216,7 @@ fn summary(env: &Env, state: &Path, took: Duration, stop: &str) -> Result<String
          \x20 Queues      {queues}\n\
          \x20 Stripe      {stripe}\n\
          \x20 Mails       {mail}\n\
-         \x20 Logs        {state}/logs  (one file a function and service)\n\
+         \x20 Logs        {state}/logs  (one file per function and service)\n\
          \x20 Settings    {state}/stack.env\n\
          \x20 Try         cargo xtask demo\n\
          \x20 Stop        {stop}\n",

@@ -1,4 +1,4 @@
-//! `load`: many companies check out at once, on a stack whose outside world is never quite well
+//! `load`: many companies check out at once, on a stack on which a share of all outside calls fails
 //! (docs/operations.md, "Under load").
 
 use std::collections::BTreeMap;
@@ -26,16 +26,16 @@ use crate::ui::seconds;
 /// Arguments of `load`.
 #[derive(clap::Args)]
 pub struct LoadArgs {
-    /// How many companies
+    /// Number of companies
     #[arg(long, default_value_t = 2000)]
     checkouts: usize,
-    /// Of a hundred calls of the functions to Stripe, Keycloak and the queues, so many fail
+    /// Percentage of the functions' calls to Stripe, Keycloak and the queues that fail
     #[arg(long, default_value_t = 5)]
     fail_percent: u8,
-    /// Give up after so many minutes
+    /// Give up after this many minutes
     #[arg(long, default_value_t = 30)]
     minutes: u64,
-    /// Do without Keycloak and `ElasticMQ` even where a JDK and Maven are found
+    /// Use the stand-ins for Keycloak and the queue server even if a JDK and Maven are found
     #[arg(long)]
     no_jdk: bool,
     /// Folder of the stack's data and logs; emptied first
@@ -101,7 +101,7 @@ async fn drive(args: &LoadArgs, stack: &Stack) -> Result<()> {
     report(args, stack, &count, wanted).await
 }
 
-/// Asserts the end state, and prints what it took.
+/// Checks the final state, and prints what it took.
 async fn report(
     args: &LoadArgs,
     stack: &Stack,
@@ -131,11 +131,11 @@ async fn report(
     println!("{users:>6} users in Keycloak");
     println!("{:>6} steps tried more than once", count("outbox_steps WHERE attempts > 1").await?);
     println!(
-        "{:>6} events that met an error that passed",
+        "{:>6} events with a transient error",
         count("stripe_events WHERE transient_errors > 0").await?
     );
     println!("{:>6} mails", fs::read_dir(stack.env.get("MAIL_DIR")?)?.count());
-    println!("memory at its highest, debug builds, each of its instances:");
+    println!("peak memory of each instance, debug builds:");
     for (name, kilobytes) in memory()? {
         println!(
             "  {name:<14} {}",
@@ -149,8 +149,8 @@ async fn report(
     Ok(())
 }
 
-/// Opens and pays the checkouts as fast as Stripe takes them. The marketing site and the payers
-/// meet the failing calls too, and repeat.
+/// Opens and pays the checkouts as fast as Stripe accepts them. The calls of the marketing site and
+/// of the payers fail too, and are retried.
 async fn check_out(companies: usize, env: &Env) -> Result<()> {
     let http = crate::http_client(Duration::from_mins(1))?;
     let (base, key) =
@@ -161,7 +161,7 @@ async fn check_out(companies: usize, env: &Env) -> Result<()> {
         let (http, base, key, at_once) = (http.clone(), base.clone(), key.clone(), at_once.clone());
         tasks.spawn(async move {
             let _permit = at_once.acquire().await?;
-            // Every tenth company has the name of another.
+            // Every tenth company has another one's name.
             let (name, email) = (
                 format!("Load {}", number - usize::from(number % 10 == 9)),
                 format!("admin{number}@load.example"),
@@ -205,7 +205,7 @@ async fn check_out(companies: usize, env: &Env) -> Result<()> {
     Ok(())
 }
 
-/// How many customers Keycloak has, by its own count.
+/// The number of users in Keycloak, from its admin API.
 async fn user_count(env: &Env) -> Result<i64> {
     let http = crate::http_client(Duration::from_secs(30))?;
     let (base, realm) = (env.get("KEYCLOAK_URL")?, env.get("KEYCLOAK_REALM")?);

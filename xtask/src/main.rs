@@ -1,4 +1,4 @@
-//! The developer's commands: `cargo xtask …` (docs/local-stack.md). Nothing of the product is here.
+//! The developer's commands, `cargo xtask …` (docs/local-stack.md). No function uses this crate.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
@@ -41,47 +41,46 @@ enum Command {
     Dev(dev::DevArgs),
     /// Stop a stack that runs in the background
     Down(dev::DownArgs),
-    /// Show the main job on the running stack (or start one): from a paid checkout to a customer
-    /// who logs in
+    /// Show the main use case on the running stack, or on a new one: from a paid checkout to a
+    /// customer who logs in
     Demo(stack::StackArgs),
-    /// Stripe's part, by hand
+    /// Send a Stripe event, or replay, dismiss or redrive recorded ones
     #[command(subcommand)]
     Stripe(StripeCommand),
-    /// Run a function now
+    /// Invoke a function now
     #[command(subcommand)]
     Invoke(InvokeCommand),
-    /// Print a bearer token of the running stack: it works for five minutes
+    /// Print a bearer token for the running stack, valid for five minutes
     Token(token::TokenArgs),
-    /// Measure what the functions cost, each beside its floor, on the running stack (or start one);
-    /// builds them for release
+    /// Measure what the functions cost, next to what the same work costs without them, on the
+    /// running stack or on a new one; builds them for release
     Bench(bench::BenchArgs),
-    /// Check many companies out at once, with a share of all outside calls failing, on a stack of
-    /// its own
+    /// Run many checkouts at once while a share of all outside calls fails, on a stack of its own
     Load(load::LoadArgs),
-    /// Lead many random lives of customers at Stripe, their events in any order; needs a running
-    /// stack. The suite leads 500
+    /// Play many random lives of Stripe customers, with their events in any order; needs a running
+    /// stack. `cargo xtask test` plays 500
     Lives {
-        /// How many
+        /// How many lives
         #[arg(default_value_t = 10_000)]
         lives: u64,
-        /// Only this one, as a failure names it
+        /// Only the life with this seed, which a failure prints
         #[arg(long)]
         seed: Option<u64>,
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
     },
-    /// Write docs/openapi.json, and the reviewed lists of the tests, anew from the code; needs a
+    /// Write docs/openapi.json and the reviewed lists of the tests again from the code; needs a
     /// running stack
     Openapi {
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
     },
-    /// Build every function for Lambda (arm64), zipped, without Docker
+    /// Build and zip every function for Lambda (arm64), without Docker
     Package(package::PackageArgs),
-    /// Run the pinned AWS SAM, which finds cargo-lambda and zig: `sam build`, `sam deploy
+    /// Run the pinned AWS SAM, with cargo-lambda and zig on its PATH: `sam build`, `sam deploy
     /// --config-env dev`
     Sam {
-        /// SAM's own
+        /// Arguments of SAM
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
@@ -91,12 +90,12 @@ enum Command {
 
 #[derive(Subcommand)]
 enum InvokeCommand {
-    /// One hourly run, on the running stack
+    /// Do one hourly run on the running stack
     Renewal {
         /// As if it were this instant, such as 2027-01-01T00:00:00Z
         #[arg(long)]
         as_of: Option<String>,
-        /// Only say what it would do
+        /// Only report what it would do
         #[arg(long)]
         dry_run: bool,
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
@@ -110,24 +109,24 @@ enum StripeCommand {
     Send {
         /// File with the event
         file: PathBuf,
-        /// Another event type than the file's
+        /// Event type to send instead of the file's
         #[arg(long = "type")]
         kind: Option<String>,
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
     },
-    /// Put a waiting or failed event on the queue again, after its cause was mended
+    /// Put a waiting or failed event on the queue again, after its cause was fixed
     Replay {
         /// `evt_…`
         event: String,
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
     },
-    /// End a waiting or failed event that needs nothing
+    /// Dismiss a waiting or failed event that needs no action
     Dismiss {
         /// `evt_…`
         event: String,
-        /// Why
+        /// The reason
         note: String,
         #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
         state: Option<PathBuf>,
@@ -179,8 +178,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// A client for what runs on this machine: no proxy, no redirects followed, and never without a
-/// time limit.
+/// A client for servers on this machine: no proxy, no redirects, and always a time limit.
 fn http_client(limit: Duration) -> Result<reqwest::Client> {
     let client = reqwest::Client::builder()
         .no_proxy()

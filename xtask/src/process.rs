@@ -1,5 +1,5 @@
-//! Child processes: one log file each, one process group each, stopped together, and found again
-//! after a crash of ours.
+//! Child processes: each has a log file and a process group of its own. They are stopped together,
+//! and found again after a crash of xtask.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -37,13 +37,13 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Keeps logs and process ids in `state`, and ends what an earlier run that was killed left
-    /// behind.
+    /// Keeps logs and process ids in `state`, and kills the orphans of an earlier run that was
+    /// killed.
     pub fn new(state: &Path) -> Result<Self> {
         let logs = state.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let supervisor = Self { logs, pids: state.join("pids"), services: Mutex::default() };
-        supervisor.end_leftovers();
+        supervisor.kill_orphans();
         Ok(supervisor)
     }
 
@@ -52,8 +52,8 @@ impl Supervisor {
         self.logs.join(format!("{name}.log"))
     }
 
-    /// Starts a service in a process group of its own, so that Ctrl-C reaches only us and we stop
-    /// things in order.
+    /// Starts a service in a process group of its own, so that Ctrl-C reaches only xtask, which
+    /// stops the services in order.
     pub fn start(&self, name: &'static str, command: &mut Command) -> Result<()> {
         let log = self.log(name);
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -67,7 +67,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Notes a process, so that the next start ends it where this one could not.
+    /// Records a process, so that the next start kills it if this run cannot.
     pub fn remember(&self, pid: Option<u32>) -> Result<()> {
         let pid = pid.context("a process that has just started has an id")?;
         let mut pids = OpenOptions::new().create(true).append(true).open(&self.pids)?;
@@ -75,7 +75,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits until `probe` answers true.
+    /// Waits until `probe` returns true.
     pub async fn ready<F: Future<Output = bool>>(
         &self,
         name: &'static str,
@@ -98,13 +98,13 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Fails, naming service and log, once any service has ended by itself.
+    /// Fails with a service's name and log if it has ended unexpectedly.
     fn check(&self) -> Result<()> {
         for service in self.lock().iter_mut() {
             if let Some(status) = service.child.try_wait()? {
                 let log = self.log(service.name);
                 bail!(
-                    "{} ended by itself ({status}); the end of {}:\n{}",
+                    "{} ended unexpectedly ({status}); the end of {}:\n{}",
                     service.name,
                     log.display(),
                     tail(&log, 15)
@@ -114,7 +114,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Returns, with the reason, when a service has ended by itself.
+    /// Returns the reason once a service has ended unexpectedly.
     pub async fn watch(&self) -> anyhow::Error {
         loop {
             if let Err(error) = self.check() {
@@ -130,10 +130,10 @@ impl Supervisor {
         let stopping: Vec<_> =
             services.into_iter().map(|service| tokio::spawn(stop(service))).collect();
         for service in stopping {
-            // A task that was cancelled has a service that is dropped.
+            // Fails only if the task was cancelled, and then nothing is left to stop.
             let _ = service.await;
         }
-        // A file that cannot be removed costs the next start a look at dead processes.
+        // If the file stays, the next start only looks for processes that have ended.
         let _ = fs::remove_file(&self.pids);
     }
 
@@ -141,7 +141,7 @@ impl Supervisor {
         self.services.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn end_leftovers(&self) {
+    fn kill_orphans(&self) {
         for line in fs::read_to_string(&self.pids).unwrap_or_default().lines() {
             // Ids are reused: only a process that started when ours did is ours.
             if let Some((pid, start)) = line.split_once(' ')
@@ -160,7 +160,7 @@ async fn stop(mut service: Service) {
     let polite = match service.name {
         // At SIGTERM it waits for its clients, at SIGINT it disconnects them.
         "postgres" => "INT",
-        // It keeps nothing, and would wait for its long polls.
+        // It stores nothing, and at SIGTERM it would wait for its long polls.
         "elasticmq" => "KILL",
         _ => "TERM",
     };
@@ -171,12 +171,11 @@ async fn stop(mut service: Service) {
     }
 }
 
-/// Signals a process group by way of the shell, whose `kill` is built in: a small image has no
-/// other.
+/// Signals a process group with the shell's built-in `kill`: a small image has no other.
 fn signal(name: &str, group: u32) {
     let mut kill = std::process::Command::new("sh");
     kill.args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", name, &group.to_string()]);
-    // A group that is gone already is what was wanted.
+    // Fails if the group has ended already, which is what the signal is for.
     let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
@@ -187,7 +186,7 @@ pub fn signal_one(name: &str, pid: u32) {
     let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// When a process started, in whatever unit the system has; empty where there is no such process.
+/// When a process started, in the system's own unit; empty if there is no such process.
 fn started(pid: u32) -> String {
     if let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
         // Field 22 of proc(5), counted from the end of the name, which may hold anything.
@@ -203,7 +202,7 @@ fn started(pid: u32) -> String {
     ps.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// Runs a command to its end with its output in `log`; a failure shows the end of it.
+/// Runs a command to its end, with its output in `log`; an error shows the last lines.
 pub async fn run_logged(what: &str, command: &mut Command, log: &Path) -> Result<()> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder)?;

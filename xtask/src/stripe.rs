@@ -1,4 +1,5 @@
-//! `stripe …`: an event as Stripe would deliver it, and what an operator does with recorded ones.
+//! `stripe …`: sends an event as Stripe would, and does what an operator does with recorded
+//! events.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -50,13 +51,13 @@ pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Re
         .body(body)
         .send()
         .await
-        .context("the webhook does not answer")?;
+        .context("the webhook did not answer")?;
     println!("{}", answer.status());
     println!("{}", answer.text().await?);
     Ok(())
 }
 
-/// Who did it, in the audit.
+/// The actor in the audit.
 fn operator() -> Person {
     Person { id: "xtask".to_owned(), ip: None }
 }
@@ -77,7 +78,7 @@ pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Ends a waiting or failed event that needs nothing.
+/// Dismisses a waiting or failed event that needs no action.
 pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
@@ -107,7 +108,7 @@ fn queue(env: &Env, name: &str) -> Result<Queue> {
     Ok(Queue::new(&aws, env.get(name)?.to_owned()))
 }
 
-/// The database as the functions reach it: by their role, with the password of its secret.
+/// The database as the functions use it: with their role, and the password from its secret.
 async fn database(env: &Env) -> Result<Db> {
     let aws = shared_config()?
         .into_builder()

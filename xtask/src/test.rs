@@ -1,4 +1,4 @@
-//! `test`: everything that CI runs, on a stack of its own that begins empty.
+//! `test`: everything that CI runs, on a stack of its own that starts empty.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::ui::seconds;
 /// Arguments of `test`.
 #[derive(clap::Args)]
 pub struct TestArgs {
-    /// Do without the real Keycloak and queue server even where a JDK and Maven are found
+    /// Use the stand-ins for Keycloak and the queue server even if a JDK and Maven are found
     #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(),
         action = clap::ArgAction::SetTrue)]
     no_jdk: bool,
@@ -85,15 +85,14 @@ pub async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Resul
     status(&mut cargo).await
 }
 
-/// Begin of the names of tests that need the real server of that name: those that run on Java, and
-/// the one in Go.
+/// Parts of the names of tests that need a real server: those that run on Java, and the one in Go.
 const NEED_JDK: [&str; 2] = ["real_keycloak", "real_elasticmq"];
 const NEED_GO: [&str; 1] = ["real_stripe_mock"];
 
 /// How long the advisory database may take to arrive.
 const ADVISORIES_LIMIT: Duration = Duration::from_mins(1);
 
-/// What was done, for the end.
+/// The steps that were done, for the summary at the end.
 #[derive(Default)]
 struct Report {
     steps: Vec<(&'static str, Duration, bool)>,
@@ -147,19 +146,18 @@ impl Report {
 impl Parts {
     fn print(&self) {
         let mut real = "PostgreSQL, the Lambda runtime interface".to_owned();
-        let mut wanting = String::new();
+        let mut stand_ins = String::new();
         if self.jdk {
             real += ", Keycloak, ElasticMQ";
         } else {
-            wanting += "; for want of a JDK and Maven: the embedded issuer for Keycloak, moto for \
-                        ElasticMQ";
+            stand_ins += "; no JDK and Maven: the embedded issuer for Keycloak, moto for ElasticMQ";
         }
         if self.go {
             real += ", stripe-mock";
         } else {
-            wanting += "; for want of Go: no stripe-mock";
+            stand_ins += "; no Go: no stripe-mock";
         }
-        println!("real parts: {real}{wanting}");
+        println!("real parts: {real}{stand_ins}");
     }
 }
 
@@ -215,8 +213,8 @@ async fn deny(linters: &Path) -> Result<bool> {
 async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     let state = stack::state_folder(Some(&args.state));
     let progress = Progress::new();
-    // Fetched beside the rest; asked for at the end.
-    let linters = tokio::spawn({
+    // Fetched in the background, and used at the end.
+    let deploy_tools = tokio::spawn({
         let progress = progress.clone();
         async move { tools::deployment(&stack::root(), &progress).await }
     });
@@ -243,11 +241,11 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
         let mut tests = vec!["test", "--workspace", "--"];
         tests.extend(lacking.iter().flat_map(|need| ["--skip", need]));
         report.step("cargo test --workspace", cargo(&tests, Some(&env))).await?;
-        report.step("demo", crate::demo::tell(&env)).await?;
-        // Last: it writes whatever fits the document into the stack's catalogue.
+        report.step("demo", crate::demo::play(&env)).await?;
+        // Last, because it writes random valid data into the stack's catalogue.
         report.step("schemathesis docs/openapi.json", schemathesis(&env, &state)).await?;
         report
-            .step("cfn-lint, sam validate and checkov of template.yaml", deployment(linters))
+            .step("cfn-lint, sam validate and checkov of template.yaml", deployment(deploy_tools))
             .await
     };
     let outcome = tokio::select! {
@@ -265,7 +263,7 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     outcome
 }
 
-/// The tests with one of these in their names: what a machine skips that lacks what they need.
+/// The tests with one of these in their names, which this machine has to skip.
 async fn names_with(needs: &[&str]) -> Result<Vec<String>> {
     let mut list = Command::new("cargo");
     list.args(["test", "--workspace", "--quiet", "--", "--list", "--format", "terse"])
@@ -284,7 +282,7 @@ async fn names_with(needs: &[&str]) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Holds the OpenAPI document against the running functions, as each role that its routes are for.
+/// Checks the OpenAPI document against the running functions, in the role that each route is for.
 async fn schemathesis(env: &stack::settings::Env, state: &Path) -> Result<()> {
     let root = stack::root();
     let everything = [
@@ -306,16 +304,15 @@ async fn schemathesis(env: &stack::settings::Env, state: &Path) -> Result<()> {
             .env("PYTHONPATH", root.join("xtask/stack"))
             .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
             .env("PYTHONDONTWRITEBYTECODE", "1");
-        // It keeps what it learnt where it runs, with the stack's other files.
+        // It writes files where it runs: keep them with the stack's.
         run_in(state, &mut command).await?;
     }
     Ok(())
 }
 
-/// Holds the template against what AWS documents and what is known to be unsafe, without asking
-/// AWS.
-async fn deployment(linters: tokio::task::JoinHandle<Result<PathBuf>>) -> Result<()> {
-    let programs = linters.await??.join("bin");
+/// Checks the templates against AWS's schemas and known unsafe settings, without calling AWS.
+async fn deployment(tools: tokio::task::JoinHandle<Result<PathBuf>>) -> Result<()> {
+    let programs = tools.await??.join("bin");
     status(
         Command::new(stack::root().join(".tools/python/bin/cfn-lint"))
             .args(["template.yaml", "foundation.yaml"]),
@@ -349,7 +346,7 @@ async fn cargo(args: &[&str], env: Option<&stack::settings::Env>) -> Result<()> 
     status(&mut cargo).await
 }
 
-/// Runs a command whose output is shown as it comes.
+/// Runs a command and shows its output as it comes.
 async fn status(command: &mut Command) -> Result<()> {
     run_in(&stack::root(), command).await
 }

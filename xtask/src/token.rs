@@ -1,4 +1,4 @@
-//! `token`: a bearer token for calling the API of the running stack by hand.
+//! `token`: a bearer token, to call the API of the running stack by hand.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use shared::base::ids::TenantId;
 /// Arguments of `token`.
 #[derive(clap::Args)]
 pub struct TokenArgs {
-    /// Whose token
+    /// The role of the token's user
     role: Who,
     /// The customer's tenant
     #[arg(long, value_name = "ID")]
@@ -24,9 +24,9 @@ pub struct TokenArgs {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Who {
-    /// Platform staff that reads
+    /// Platform staff with read access
     Operator,
-    /// Platform staff that reads and writes
+    /// Platform staff with write access
     OperatorAdmin,
     /// Another backend
     Service,

@@ -1,7 +1,8 @@
-//! The pinned tools of the local stack in `.tools/`, fetched by pip, Maven and Go themselves
+//! The pinned tools of the local stack in `.tools/`, fetched with pip, Maven and Go
 //! (docs/local-stack.md, "Tools").
 //!
-//! Each has a stamp that holds what was asked for: nothing is done while it is the same.
+//! Each tool has a stamp file with the version or the pins that are installed.
+//! Nothing is fetched while they are what is wanted.
 
 use std::fs;
 use std::fs::File;
@@ -25,9 +26,9 @@ const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.9
 pub struct Tools {
     /// The virtual environment.
     pub python: PathBuf,
-    /// What needs a JDK, where there is one.
+    /// The servers that need a JDK; `None` if there is no JDK.
     pub java: Option<JavaTools>,
-    /// stripe-mock's program, where there is Go.
+    /// stripe-mock's program; `None` if there is no Go.
     pub stripe_mock: Option<PathBuf>,
 }
 
@@ -62,7 +63,7 @@ impl Tools {
     }
 }
 
-/// Makes sure that every tool is there.
+/// Installs the tools that are missing or outdated.
 pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<Tools> {
     let folder = root.join(".tools");
     let python = find_python().await?;
@@ -72,8 +73,8 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
     let with_java = async {
         if let Err(why) = &java {
             progress.say(format!(
-                "  JDK 17+ with Maven: {why}. Used instead: moto for the queues, \
-                                  the embedded issuer for Keycloak"
+                "  JDK 17+ with Maven: {why}. Used instead: moto for the queues, the embedded \
+                 issuer for Keycloak"
             ));
             return Ok(None);
         }
@@ -86,8 +87,8 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
     let with_go = async {
         if let Err(why) = &go {
             progress.say(format!(
-                "  Go 1.23+: {why}. Without it there is no stripe-mock, and what \
-                                  needs it is skipped by `cargo xtask test`"
+                "  Go 1.23+: {why}. Without it there is no stripe-mock, and `cargo xtask test` \
+                 skips what needs it"
             ));
             return Ok(None);
         }
@@ -102,17 +103,17 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
     Ok(Tools { python, java, stripe_mock })
 }
 
-/// Makes sure of the virtual environment alone, which has cargo-lambda and zig.
+/// Installs only the virtual environment, which has cargo-lambda and zig.
 pub async fn python(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
     let _lock = lock(&folder, "lock").await?;
     virtual_environment(root, &folder, &find_python().await?, progress).await
 }
 
-/// Makes sure of the virtual environment of sam and checkov.
+/// Installs the virtual environment of sam and checkov.
 pub async fn deployment(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
-    // Of its own, because it is fetched while a stack starts.
+    // Another lock than the stack's, because this runs while a stack starts.
     let _lock = lock(&folder, "deploy.lock").await?;
     environment(root, &folder, "deploy", &find_python().await?, progress).await
 }
@@ -124,7 +125,7 @@ pub async fn linters(root: &Path, progress: &Progress) -> Result<PathBuf> {
     Ok(environment(root, &folder, "lint", &find_python().await?, progress).await?.join("bin"))
 }
 
-/// Two stacks may start at once; one of them fetches.
+/// Two stacks may start at once: one of them fetches, and the other waits.
 async fn lock(folder: &Path, name: &str) -> Result<File> {
     fs::create_dir_all(folder)?;
     let lock = File::create(folder.join(name))?;
@@ -164,7 +165,7 @@ async fn find_java() -> Result<(), String> {
     match major {
         Some(major) if major >= 17 => {}
         Some(major) => return Err(format!("java is {major}")),
-        None => return Err("java does not tell its version".to_owned()),
+        None => return Err("java does not print its version".to_owned()),
     }
     match Command::new("mvn").arg("--version").output().await {
         Ok(output) if output.status.success() => Ok(()),
@@ -186,11 +187,11 @@ async fn find_go() -> Result<(), String> {
     match minor {
         Some(minor) if minor >= 23 => Ok(()),
         Some(_) => Err(format!("go is {text}")),
-        None => Err("go does not tell its version".to_owned()),
+        None => Err("go does not print its version".to_owned()),
     }
 }
 
-/// True where the stamp of `tool` holds `wanted`; else the tool's folder is emptied.
+/// True if the stamp of `tool` is `wanted`; otherwise removes the tool, its stamp and its log.
 fn is_current(folder: &Path, tool: &str, wanted: &str) -> Result<bool> {
     if fs::read_to_string(stamp(folder, tool)).is_ok_and(|held| held == wanted)
         && folder.join(tool).exists()
@@ -238,7 +239,7 @@ async fn environment(
     let list = fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
     let target = folder.join(name);
-    // A virtual environment knows its own path: a moved workspace needs another.
+    // A virtual environment contains its own path: a moved workspace needs a new one.
     let pins = list.lines().filter(|line| !line.starts_with('#'));
     let wanted = pins.fold(format!("{}\n", target.display()), |text, pin| text + pin + "\n");
     if is_current(folder, name, &wanted)? {
@@ -270,8 +271,8 @@ async fn environment(
     Ok(target)
 }
 
-/// Fetches Keycloak's archive where it is needed. Before `ElasticMQ`, because two Mavens should not
-/// fill one repository at once.
+/// Fetches Keycloak's archive if it is needed. Runs before `elasticmq`, because two Maven processes
+/// should not fill one repository at once.
 async fn keycloak_archive(folder: &Path, progress: &Progress) -> Result<Option<PathBuf>> {
     if is_current(folder, "keycloak", KEYCLOAK)? {
         return Ok(None);
@@ -306,11 +307,11 @@ async fn keycloak(
     .await?;
     fs::rename(download.join(format!("keycloak-{KEYCLOAK}")), &target)?;
     fs::remove_dir_all(&download)?;
-    // Python's zipfile keeps no modes.
+    // Python's zipfile does not restore file modes.
     let script = target.join("bin/kc.sh");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    // Keycloak's "Configuring Keycloak for production", "build": done here, a start is three times
-    // as fast as start-dev.
+    // Keycloak's "Configuring Keycloak for production", "build": with it, a start is three times as
+    // fast as start-dev.
     let mut build = Command::new(&script);
     build.args(["build", "--db=dev-file"]).env("JAVA", "java");
     run_logged("kc.sh build", &mut build, &log).await?;
@@ -347,8 +348,8 @@ async fn stripe_mock(folder: &Path, progress: &Progress) -> Result<PathBuf> {
     }
     let step = progress.step(format!("stripe-mock {STRIPE_MOCK} (Go, once)"));
     let mut go = Command::new("go");
-    // Go checks the module against its checksum database. Its own version is the machine's: none is
-    // fetched.
+    // Go checks the module against its checksum database. GOTOOLCHAIN keeps it from fetching
+    // another Go.
     go.args(["install", &format!("github.com/stripe/stripe-mock@{STRIPE_MOCK}")])
         .env("GOBIN", &target)
         .env("GOTOOLCHAIN", "local");

@@ -1,5 +1,5 @@
-//! Progress on stderr: a spinner a step in a terminal, plain lines everywhere else. Results belong
-//! on stdout, not here.
+//! Progress on stderr: a spinner per step in a terminal, plain lines everywhere else. Results go to
+//! stdout, and not through here.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Progress {
         let what = what.into();
         let bar = self.0.as_ref().map(|bars| {
             let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
-                .expect("a template without mistakes");
+                .expect("a valid template");
             let bar =
                 bars.add(ProgressBar::new_spinner().with_style(style).with_message(what.clone()));
             bar.enable_steady_tick(Duration::from_millis(120));
@@ -39,7 +39,7 @@ impl Progress {
     /// Prints one line above the spinners.
     pub fn say(&self, line: impl AsRef<str>) {
         match &self.0 {
-            // Fails only where stderr is closed, and then there is nobody to tell.
+            // Fails only if stderr is closed, and then no one can read it.
             Some(bars) => drop(bars.println(line)),
             None => eprintln!("{}", line.as_ref()),
         }
@@ -55,7 +55,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Ends the step well, with its duration.
+    /// Reports the step as done, with its duration.
     pub fn done(self) {
         self.progress.say(format!("✓ {} ({})", self.what, seconds(self.start.elapsed())));
     }
@@ -69,7 +69,7 @@ impl Drop for Step {
     }
 }
 
-/// A duration for people.
+/// A duration as text, such as `4.2 s` or `3 min 5 s`.
 pub fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100),

@@ -1,6 +1,6 @@
-"""What the local gateway cannot carry is not asked through it: a body that is no UTF-8. (API Gateway sends such a one in base64.)
+"""Skips requests that the local gateway cannot carry: those whose body is not UTF-8.
 
-The functions' own answer to it is tested without the gateway, in tests/contract/access.rs.
+API Gateway sends such a body in base64; tests/contract/access.rs tests it without the gateway.
 """
 
 import schemathesis

@@ -1,5 +1,5 @@
-//! The hello-world that `cargo lambda new` writes: the floor that `cargo xtask bench` measures the
-//! functions beside. It is deployed nowhere.
+//! The hello-world that `cargo lambda new` writes: the floor of `cargo xtask bench`. It is deployed
+//! nowhere.
 
 use lambda_http::Body;
 use lambda_http::Error;

@@ -1,5 +1,5 @@
-//! A database of the benchmark's own beside the stack's: migrated, seeded, and filled as a fleet of
-//! a size.
+//! A database of the benchmark on the stack's server: migrated, seeded, and filled with a fleet of
+//! a given size.
 
 use anyhow::Context;
 use anyhow::Result;
@@ -13,19 +13,19 @@ use crate::stack::settings::Env;
 /// The instant that the fleet is filled for.
 pub const FILLED_AT: &str = "2026-03-01T00:00:00Z";
 
-/// A database of so many subscriptions, dropped by `drop`.
+/// A database with a fleet of subscriptions, which `drop` drops.
 pub struct Fleet {
-    /// As the owner.
+    /// A connection as the owner.
     pub db: Client,
-    /// Its name.
+    /// The database's name.
     pub name: String,
-    /// How many subscriptions, of as many tenants.
+    /// The number of subscriptions, and of tenants.
     pub rows: i32,
     config: Config,
 }
 
 impl Fleet {
-    /// Makes it anew.
+    /// Creates the database; drops an older one of this name.
     pub async fn new(env: &Env, rows: i32) -> Result<Self> {
         let config: Config = env.get("DATABASE_URL")?.parse()?;
         let name = format!("bench_{rows}");
@@ -41,7 +41,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Runs a script, in which `:rows` and `:now` are the fleet's.
+    /// Runs a script, with the fleet's size as `:rows` and the instant it is filled for as `:now`.
     pub async fn run(&self, script: &str) -> Result<()> {
         for (number, statement) in
             script.split(";\n").filter(|statement| !statement.trim().is_empty()).enumerate()
@@ -57,10 +57,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Drops it.
+    /// Drops the database.
     pub async fn drop(self) -> Result<()> {
-        // Without FORCE, which would have to end autovacuum as well, and may not: DROP DATABASE by
-        // itself waits for that.
+        // Without FORCE, which would have to end autovacuum and may not: a plain DROP DATABASE
+        // waits for it.
         drop(self.db);
         let maintenance = connect(&self.config).await?;
         maintenance.batch_execute(&format!("DROP DATABASE {}", self.name)).await?;

@@ -1,5 +1,5 @@
-//! Stripe's events applied, by one consumer and by eight, in batches of ten; beside the same writes
-//! under pgbench.
+//! Stripe's events, applied by one consumer and by eight, in batches of ten; the floor is the same
+//! writes under pgbench.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -29,7 +29,7 @@ const BATCH: u32 = 10;
 const SCRIPT: Script =
     Script { name: "apply_event", sql: include_str!("sql/apply_event.sql"), role: "system" };
 
-/// Renewals of subscriptions: each event's word is read from Stripe, and moves a term.
+/// Renewals of subscriptions: for each event, Stripe's state is read and moves a term.
 pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step("events");
     fleet
@@ -111,8 +111,8 @@ fn ensure_done(answer: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A batch of the queue, as the event source mapping hands it over: ten of the consumer's
-/// subscriptions, each with news.
+/// A batch from the queue, as the event source mapping delivers it: an event for each of ten of the
+/// consumer's subscriptions.
 fn batch(consumer: u64, number: u64) -> Vec<u8> {
     let record = |place: u64| {
         let of = consumer * EACH + (number * u64::from(BATCH) + place) % EACH + 1;
@@ -134,8 +134,8 @@ fn batch(consumer: u64, number: u64) -> Vec<u8> {
     json!({ "Records": (0..BATCH.into()).map(record).collect::<Vec<_>>() }).to_string().into_bytes()
 }
 
-/// A Stripe that answers at once whichever subscription it is asked for, each time with a period
-/// that ends a second later; its address.
+/// Starts a Stripe that returns any subscription at once, each time with a period that ends a
+/// second later; returns its address.
 async fn serve_subscriptions() -> Result<String> {
     let end = AtomicI64::new(2_000_000_000);
     serve_json(move |head, _| {

@@ -1,6 +1,8 @@
--- A fleet at an instant: :rows tenants with a subscription each, whose terms of a year end all over the year, none by its number; who ended in the last
--- 14 days is in grace. Notices are told of up to now. A subscription has an allocation, every second one another, and a device.
--- No limit of theirs is reached: the floors' scripts count up without end.
+-- A fleet at an instant: :rows tenants with a subscription each.
+-- Terms last a year and end all over the year, independently of the subscription's number.
+-- Those that ended in the last 14 days are in grace. Notices up to now are sent.
+-- Each subscription has an allocation, and every second one has another one and a device.
+-- No limit is ever reached, because the floors' scripts count up without end.
 INSERT INTO tenants (tenant_id, name, billing_email)
 SELECT 't' || n, 'Company ' || n, 't' || n || '@example.com' FROM generate_series(1, :rows) n;
 INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status, plan_id, device_limit, active_device_count, term_start, term_end, grace_end,
@@ -14,7 +16,8 @@ SELECT 't' || n, 'SUB-2025-' || lpad(n::text, 7, '0'), tier, 1000000000, CASE WH
 FROM generate_series(1, :rows) n, generate_series(1, 2) tier WHERE tier = 1 OR n % 2 = 1;
 INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at)
 SELECT 't' || n, 'dev-' || n, 'SUB-2025-' || lpad(n::text, 7, '0'), 1, :now FROM generate_series(1, :rows, 2) n;
--- Events of the past, every second one t1's. Of an empty table PostgreSQL would keep plans that read all of it, until it looks again a minute later.
+-- Past events, every second one t1's. For an empty table, PostgreSQL would keep plans that read all
+-- of it until it looks again a minute later.
 INSERT INTO stripe_events (event_id, event_type, livemode, created_at, customer_id, object_id, tenant_id, status, payload, recorded_at, updated_at)
 SELECT 'evt_old_' || n, 'invoice.paid', false, :now, 'cus_' || owner, 'in_' || n, 't' || owner, 'applied', '{"id": "in_1", "object": "invoice"}',
        :now + n * interval '10 seconds', :now

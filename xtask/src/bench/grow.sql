@@ -1,5 +1,5 @@
--- What a fleet of :rows has beside its subscriptions after some years: one tenant (t1) with as many devices, and as many audit rows, each of them its own
--- or, every second, another's.
+-- What a fleet of :rows also has after some years: one tenant (t1) with as many devices,
+-- and as many audit rows, every second of them another tenant's.
 UPDATE subscriptions SET active_device_count = active_device_count + :rows WHERE subscription_id = 'SUB-2025-0000001';
 INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at)
 SELECT 't1', 'own-' || n, 'SUB-2025-0000001', 1, :now FROM generate_series(1, :rows) n;

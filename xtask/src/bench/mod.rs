@@ -1,9 +1,12 @@
-//! `bench`: what the functions cost, each measure beside its floor in the same run, in several
-//! rounds that take turns (docs/performance.md).
+//! `bench`: what the functions cost (docs/performance.md).
+//!
+//! Each measure has a floor: what the same work costs without the function. Both are measured in
+//! turns, for several rounds of one run. The ratio counts; the times depend on the machine and the
+//! hour.
 //!
 //! The functions are the release binaries, in processes of their own under a runtime interface of
-//! ours; database, queues and secrets are the running stack's, the data is in databases of the
-//! benchmark's own. What counts is the ratio: times are this machine's, at this hour.
+//! ours. Database server, queues and secrets are the running stack's; the data is in databases of
+//! the benchmark.
 
 mod database;
 mod events;
@@ -33,23 +36,23 @@ use report::Measure;
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct BenchArgs {
-    /// Only these; all without
+    /// The groups to measure; all by default
     #[arg(value_enum)]
     groups: Vec<Group>,
-    /// How often each measure and its floor take turns
+    /// Number of rounds, in each of which a measure and its floor take turns
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Sizes of the fleets that all is measured over
+    /// Sizes of the fleets to measure over
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     rows: Vec<i32>,
-    /// The programs of the last `package` or `bench`, as they are
+    /// Use the programs of the last `package` or `bench`
     #[arg(long)]
     no_build: bool,
     #[command(flatten)]
     stack: StackArgs,
 }
 
-/// What can be measured by itself.
+/// What can be measured alone.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Group {
     /// The hourly run, over each fleet
@@ -96,7 +99,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Where a packaged program is.
+    /// The path of a packaged program.
     fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name).join("bootstrap")
     }
@@ -104,7 +107,7 @@ impl Bench {
     /// A function's settings, with some replaced.
     fn settings(&self, replaced: &[(&str, &str)]) -> Vec<(String, String)> {
         let mut settings = stack::function_settings(&self.env);
-        // Its own pace at Stripe is no cost of ours.
+        // Its rate limit for reads from Stripe is not part of the cost.
         let replaced = replaced.iter().copied().chain([("STRIPE_READS_PER_SECOND", "0")]);
         for (name, value) in replaced {
             settings.retain(|(known, _)| known != name);
@@ -113,8 +116,8 @@ impl Bench {
         settings
     }
 
-    /// An issuer of tokens in this process, whose tokens are signed here and whose keys are
-    /// answered at once.
+    /// An issuer in this process, which signs tokens here and answers requests for its keys at
+    /// once.
     async fn issuer(&self) -> Result<Fake> {
         Fake::start(simulators::keycloak::Options {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -138,12 +141,12 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
         .into_iter()
         .filter(|group| args.groups.is_empty() || args.groups.contains(group))
         .collect();
-    // As they are deployed, but for the machine that this is.
+    // As they are deployed, but for this machine's architecture.
     let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86-64" };
     let folder = if args.no_build {
         stack::root().join("target/package").join(machine)
     } else {
-        // By itself: built together, the functions would have its features.
+        // Built alone: built together, the functions would get its features.
         package::build(&["hello".to_owned()], Some("as-new"), machine, &progress).await?;
         package::build(&stack::function_names(&stack::root())?, None, machine, &progress).await?.0
     };
@@ -190,35 +193,35 @@ pub async fn run(args: &BenchArgs) -> Result<()> {
     });
     let file = stack::root().join("target/bench.json");
     report::write(&file, &measures, &about)?;
-    println!("\nWritten to {}; what it means: docs/performance.md.", file.display());
+    println!("\nWritten to {}; docs/performance.md explains it.", file.display());
     Ok(())
 }
 
-/// For the report.
-#[expect(clippy::float_arithmetic, reason = "a time, no money")]
+/// Milliseconds, for the report.
+#[expect(clippy::float_arithmetic, reason = "a time, not money")]
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-#[expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a size, no money")]
+#[expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a size, not money")]
 fn megabytes(kibibytes: u64) -> f64 {
     kibibytes as f64 / 1024.0
 }
 
-/// How many a second.
-#[expect(clippy::float_arithmetic, reason = "a rate, no money")]
+/// The count per second.
+#[expect(clippy::float_arithmetic, reason = "a rate, not money")]
 fn rate(count: u32, time: Duration) -> f64 {
     f64::from(count) / time.as_secs_f64()
 }
 
-/// How long each takes, of so many clients with this rate together.
-#[expect(clippy::float_arithmetic, reason = "a rate, no money")]
+/// How long each operation takes, if this many clients together have this rate.
+#[expect(clippy::float_arithmetic, reason = "a rate, not money")]
 fn each(rate: f64, clients: i32) -> Duration {
     Duration::from_secs_f64(f64::from(clients) / rate)
 }
 
-/// What one takes of the processors, where `used` is what they took in `time`.
-#[expect(clippy::float_arithmetic, reason = "a rate, no money")]
+/// Processor time of one operation, if the processors were `used` in `time`.
+#[expect(clippy::float_arithmetic, reason = "a rate, not money")]
 fn share(each: Duration, used: Duration, time: Duration) -> Duration {
     each.mul_f64(used.as_secs_f64() / time.as_secs_f64())
 }

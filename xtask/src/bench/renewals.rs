@@ -1,5 +1,5 @@
-//! The hourly run over a fleet of which one in a hundred is due, beside SQL by hand that does the
-//! same, set by set, and beside SQL that only changes the rows. All three work on one database,
+//! The hourly run over a fleet of which one in a hundred is due. Its floors are SQL by hand that
+//! does the same, set by set, and SQL that only changes the rows. All three work on one database,
 //! each in an hour of its own, so that each finds as many that are due.
 
 use std::time::Duration;
@@ -22,15 +22,15 @@ use super::report::Aim;
 use super::report::Measure;
 use super::runtime::Instance;
 
-/// From one hour to the next: of terms that end all over a year, one in a hundred is due then, an
-/// eighth of them terms, an eighth graces, the rest notices.
+/// From one run to the next. Terms end all over a year, so that one in a hundred is due each time:
+/// an eighth of them terms, an eighth grace periods, the rest notices.
 const STEP: &str = "11 hours";
 
-/// Measures it over a fleet.
+/// Measures the hourly run over a fleet.
 pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let rows = fleet.rows;
     let step = bench.progress.step(format!("{} hourly runs over {rows}", bench.rounds));
-    // Nothing is at Stripe: what is asked there is asked as ever, and answered at once.
+    // An empty Stripe: the run reads from it as usual, and it answers at once.
     let stripe = Simulator::start(Options {
         listen: ([127, 0, 0, 1], 0).into(),
         secret_key: bench.env.get("STRIPE_SECRET_KEY")?.to_owned(),
@@ -101,12 +101,12 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(vec![same, bare, whole, rest, used, memory])
 }
 
-/// How much a run did; an error where a part of it failed.
+/// The number of changes and notices of a run; an error if a part of it failed.
 fn summary(answer: &[u8]) -> Result<u64> {
     let summary: Value = serde_json::from_slice(answer).context("a summary")?;
     ensure!(
         summary["errors"] == json!({}) && summary["breaker"].is_null(),
-        "the run did not do all: {summary}"
+        "the run is incomplete: {summary}"
     );
     let sum = |of: &str| {
         summary[of]
@@ -119,8 +119,8 @@ fn summary(answer: &[u8]) -> Result<u64> {
     Ok(sum("changes") + sum("notices"))
 }
 
-/// Statements of one transaction, in a run's order: how long they took, and how many rows they
-/// changed.
+/// Runs statements in one transaction, in a run's order; returns how long they took and how many
+/// rows they changed.
 async fn by_hand(db: &Client, at: &str, statements: [&str; 3]) -> Result<(Duration, u64)> {
     let began = Instant::now();
     db.batch_execute("BEGIN").await?;

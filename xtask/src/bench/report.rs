@@ -1,6 +1,6 @@
-//! What was measured: a measure beside its floor, round by round.
+//! What was measured: the rounds of each measure and of its floor.
 
-#![expect(clippy::float_arithmetic, reason = "times and ratios, no money")]
+#![expect(clippy::float_arithmetic, reason = "times and ratios, not money")]
 
 use std::fs;
 use std::path::Path;
@@ -12,32 +12,32 @@ use serde_json::json;
 /// How far from its floor a measure may be.
 #[derive(Clone, Copy)]
 pub enum Aim {
-    /// At most so many times the floor.
+    /// At most this multiple of the floor.
     AtMost(f64),
-    /// At least this share of the floor: of rates.
+    /// At least this share of the floor, for rates.
     AtLeast(f64),
-    /// Shown only.
+    /// No aim: the measure is only shown.
     None,
 }
 
 /// One line of the report.
 pub struct Measure {
-    /// What, beside which floor.
+    /// What was measured, and its floor.
     pub name: String,
     pub unit: &'static str,
-    /// A value a round.
+    /// One value per round.
     pub ours: Vec<f64>,
     pub floor: Vec<f64>,
     pub aim: Aim,
 }
 
 impl Measure {
-    /// One without values yet.
+    /// A measure without values.
     pub fn new(name: impl Into<String>, unit: &'static str, aim: Aim) -> Self {
         Self { name: name.into(), unit, ours: Vec::new(), floor: Vec::new(), aim }
     }
 
-    /// A round's two values.
+    /// Adds the two values of a round.
     pub fn push(&mut self, ours: f64, floor: f64) {
         self.ours.push(ours);
         self.floor.push(floor);
@@ -56,7 +56,7 @@ impl Measure {
     }
 
     fn line(&self) -> String {
-        let (aim, word) = match (self.aim, self.holds()) {
+        let (aim, verdict) = match (self.aim, self.holds()) {
             (Aim::AtMost(most), holds) => {
                 (format!("≤ {most}"), if holds == Some(true) { "holds" } else { "MISSED" })
             }
@@ -74,7 +74,7 @@ impl Measure {
             )
         };
         format!(
-            "{:<58} {:>4} {:>24} {:>24} {:>7.2} {aim:>7} {word}",
+            "{:<58} {:>4} {:>24} {:>24} {:>7.2} {aim:>7} {verdict}",
             self.name,
             self.unit,
             values(&self.ours),
@@ -99,7 +99,7 @@ impl Measure {
     }
 }
 
-/// The middle of what was measured.
+/// The median.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -123,7 +123,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// Prints a group as soon as it is measured.
+/// Prints the measures of a group.
 pub fn print(measures: &[Measure]) {
     if measures.is_empty() {
         return;
@@ -137,7 +137,7 @@ pub fn print(measures: &[Measure]) {
     }
 }
 
-/// Writes all of it.
+/// Writes all measures as JSON.
 pub fn write(path: &Path, measures: &[Measure], about: &Value) -> Result<()> {
     let all: Vec<Value> = measures.iter().map(Measure::json).collect();
     fs::write(path, format!("{:#}\n", json!({ "about": about, "measures": all })))?;

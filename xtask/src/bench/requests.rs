@@ -1,5 +1,5 @@
-//! Requests to one instance, one after the other, and to sixteen at once; each beside a hello-world
-//! function and the same statements under pgbench.
+//! Requests to one instance, one after the other, and to sixteen at once. Their floor is a
+//! hello-world function and the same statements under pgbench.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use super::runtime::call;
 use super::runtime::invoke_at_once;
 use super::runtime::processor;
 
-/// Requests of a round.
+/// Requests per round.
 const REQUESTS: u32 = 300;
 /// Instances at once.
 const INSTANCES: i32 = 16;
@@ -30,7 +30,7 @@ const INSTANCES: i32 = 16;
 pub struct Script {
     pub name: &'static str,
     pub sql: &'static str,
-    /// The role of the database; of a route, also of the token.
+    /// The database role; for a route, also the token's role.
     pub role: &'static str,
 }
 
@@ -142,7 +142,7 @@ fn assign(token: &str, device: i32, number: u32) -> Vec<u8> {
     call("PUT", &format!("/api/v1/customer/devices/dev-{device}/tier"), Some(token), Some(tier))
 }
 
-/// One request after the other, over a fleet.
+/// Measures one request after the other, over a fleet.
 pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("requests, one by one, over {}", fleet.rows));
     let issuer = bench.issuer().await?;
@@ -158,10 +158,10 @@ pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(measures)
 }
 
-/// What the requests cost over a fleet beside the first one: one instance on each, asked in turns,
-/// so that both have the machine of the same moment.
+/// Measures the requests over a fleet against those over the first one. An instance on each fleet
+/// is called in turns, so that both have the same conditions on the machine.
 pub async fn growth(bench: &Bench, first: &Fleet, fleet: &Fleet) -> Result<Vec<Measure>> {
-    let step = bench.progress.step(format!("requests over {} beside {}", fleet.rows, first.rows));
+    let step = bench.progress.step(format!("requests over {} against {}", fleet.rows, first.rows));
     let issuer = bench.issuer().await?;
     revive(first).await?;
     let mut measures = Vec::new();
@@ -175,7 +175,7 @@ pub async fn growth(bench: &Bench, first: &Fleet, fleet: &Fleet) -> Result<Vec<M
             Aim::AtMost(1.2),
         );
         for _ in 0..bench.rounds {
-            // Not for each request: whoever is asked just after a signing waits longer for the
+            // Not for each request: a request that follows a signature waits longer for the
             // processor.
             let token = token(&issuer, route.script.role, 1)?;
             let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
@@ -251,7 +251,7 @@ async fn measure(
     Ok(vec![time, used])
 }
 
-/// Sixteen instances at once: on many subscriptions, and all on one.
+/// Measures sixteen instances at once: on many subscriptions, and all on one.
 pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("{INSTANCES} instances at once over {}", fleet.rows));
     let issuer = bench.issuer().await?;
@@ -285,7 +285,7 @@ pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     );
     let script = &ROUTES[0].script;
     for _ in 0..bench.rounds {
-        // Of the fleet, every second tenant has one device of its own.
+        // In the fleet, every second tenant has a device.
         let apart = (0..INSTANCES).map(|n| (2 * n + 1, 2 * n + 1)).collect::<Vec<_>>();
         let rate = assign_at_once(&mut instances, &issuer, &apart).await?;
         many.push(rate, pgbench(bench, fleet, script, INSTANCES, 1).await?.rate);
@@ -300,8 +300,8 @@ pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(vec![many, one])
 }
 
-/// Each instance assigns to one tenant's device again and again; answers how many a second all of
-/// them.
+/// Each instance assigns a tier to one tenant's device again and again; returns the assignments per
+/// second of all of them.
 async fn assign_at_once(
     instances: &mut Vec<Instance>,
     issuer: &Fake,
@@ -316,8 +316,8 @@ async fn assign_at_once(
     invoke_at_once(instances, 1, events, |answer| body(answer, 200).map(drop)).await
 }
 
-/// The hourly runs before may have ended the subscriptions that are asked for, and events have
-/// given them their plan's limit.
+/// Restores the subscriptions that the requests use: earlier hourly runs may have ended them, and
+/// events may have set their limits to the plan's.
 async fn revive(fleet: &Fleet) -> Result<()> {
     let sql = "UPDATE subscriptions SET status = 'ACTIVE', grace_end = NULL,
                term_end = greatest(term_end, now() + interval '300 days'), device_limit = 2000000000
@@ -326,7 +326,7 @@ async fn revive(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// The floor of a request that does nothing.
+/// Starts the hello-world function: the floor of a request that does nothing.
 pub async fn hello(bench: &Bench) -> Result<Instance> {
     Instance::start(&bench.program("hello"), &[], call("GET", "/", None, None), &bench.log).await
 }
@@ -392,7 +392,7 @@ fn pgbench_of(bench: &Bench, fleet: &Fleet, script: &Script, args: &[&str]) -> R
     Ok(pgbench)
 }
 
-/// What a new connection and the least statement take.
+/// How long a new connection and the smallest statement take.
 pub async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
     let script = Script { name: "connection", sql: "SELECT 1;", role: "operator" };
     let output = pgbench_of(bench, fleet, &script, &["-C", "-t", "50"])?.output().await?;
@@ -402,8 +402,8 @@ pub async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
     Ok(super::each(rate.with_context(|| format!("pgbench -C: {text}"))?, 1))
 }
 
-/// The statements, prepared, by so many clients. `:devices` are those of the fleet; what `:width`
-/// is, the script says.
+/// Runs the script's prepared statements with this many clients. `:devices` is the number of the
+/// fleet's devices; the script says what `:width` is.
 pub async fn pgbench(
     bench: &Bench,
     fleet: &Fleet,
@@ -420,7 +420,7 @@ pub async fn pgbench(
         &["-c", &clients_arg, "-j", "2", "-T", &seconds, "-D", &devices, "-D", &width],
     )?;
     let running = tokio::spawn(async move { pgbench.output().await });
-    // What its backend uses of the processors, from a moment after its start to one before its end.
+    // Processor time of its backends, from shortly after their start to shortly before their end.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let backends = fleet
         .db

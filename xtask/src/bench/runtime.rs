@@ -1,6 +1,6 @@
 //! A function's release binary as a child process under a Lambda runtime interface of ours (AWS,
-//! "Using the Lambda runtime API"): one listener an instance, read and written by hand, so that
-//! what is measured is the function and not this side.
+//! "Using the Lambda runtime API"). Each instance has a listener, which reads and writes HTTP by
+//! hand, so that the function is measured and not this side.
 
 use std::collections::HashMap;
 use std::fs;
@@ -45,12 +45,12 @@ pub struct Instance {
     work: mpsc::UnboundedSender<Work>,
     /// From the start of the process to its first answer.
     pub first_answer: Duration,
-    /// What it answered.
+    /// The first answer.
     pub first: Vec<u8>,
 }
 
 impl Instance {
-    /// Starts it with these settings, and waits for its answer to a first event.
+    /// Starts an instance with these settings, and waits for its answer to a first event.
     pub async fn start(
         program: &Path,
         settings: &[(String, String)],
@@ -86,7 +86,7 @@ impl Instance {
         Ok(Self { child, pid, work, first_answer: began.elapsed(), first })
     }
 
-    /// Its answer to an event, and how long that took.
+    /// Sends an event; returns the answer, and how long it took.
     pub async fn invoke(&self, event: Vec<u8>) -> Result<(Vec<u8>, Duration)> {
         let (answer, answered) = oneshot::channel();
         let began = Instant::now();
@@ -98,12 +98,12 @@ impl Instance {
         Ok((answer, began.elapsed()))
     }
 
-    /// What the process has used of the processors.
+    /// The processor time of the process.
     pub fn processor(&self) -> Result<Duration> {
         processor(self.pid)
     }
 
-    /// Its memory now and at most, in KiB: `VmRSS` and `VmHWM` of proc(5).
+    /// Its memory now and at its peak, in KiB: `VmRSS` and `VmHWM` of proc(5).
     pub fn memory(&self) -> Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let field = |name: &str| {
@@ -120,15 +120,15 @@ impl Instance {
         Ok((field("VmRSS:")?, field("VmHWM:")?))
     }
 
-    /// Ends it, and waits for its end.
+    /// Kills the process, and waits for its end.
     pub async fn stop(mut self) -> Result<()> {
         self.child.kill().await.context("cannot end a function")
     }
 }
 
-/// Invokes each instance with its events, one after the other, for `SECONDS`; answers how many a
-/// second all of them answered, each event being so `many`. An answer that fails the check is the
-/// end.
+/// Invokes each instance with its events, one after the other, for `SECONDS`. Returns how many per
+/// second all of them answered, where each event counts as `many`. Stops with an error at an answer
+/// that fails the check.
 pub async fn invoke_at_once<E>(
     instances: &mut Vec<Instance>,
     many: u32,
@@ -159,7 +159,8 @@ where
     Ok(super::rate(total * many, began.elapsed()))
 }
 
-/// A server that answers each request's head and body at once with JSON; its address.
+/// Starts a server that answers each request at once with the JSON that `answer` makes of its head
+/// and body; returns its address.
 pub async fn serve_json(
     answer: impl Fn(&str, &[u8]) -> Result<Value> + Send + Sync + 'static,
 ) -> Result<String> {
@@ -183,18 +184,18 @@ pub async fn serve_json(
                     connection.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
                 }
             };
-            // It ends when the function hangs up.
+            // It ends when the function closes the connection.
             tokio::spawn(async move { drop::<Result<()>>(served.await) });
         }
     });
     Ok(address)
 }
 
-/// What a process has used of the processors, all its threads together.
+/// The processor time of a process, all threads together.
 pub fn processor(pid: u32) -> Result<Duration> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end meanwhile.
+        // A thread may end in the meantime.
         let used = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
         total += used
             .split_whitespace()
@@ -219,7 +220,7 @@ async fn serve(listener: TcpListener, queue: mpsc::UnboundedReceiver<Work>) {
     });
     while let Ok((connection, _)) = listener.accept().await {
         let interface = Arc::clone(&interface);
-        // A function that ends breaks its connection off.
+        // A function that ends closes its connection.
         tokio::spawn(async move { drop(interface.talk(connection).await) });
     }
 }
@@ -259,7 +260,7 @@ impl Interface {
                 } else {
                     Err(anyhow::anyhow!("{}", String::from_utf8_lossy(&body)))
                 };
-                // Nobody waits for what took too long.
+                // After the time limit, no one waits for the answer.
                 drop(answer.send(outcome));
             }
             connection.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await?;
@@ -267,7 +268,7 @@ impl Interface {
     }
 }
 
-/// One request's head and body; what came after them stays in `read`.
+/// Reads the head and body of a request; bytes that follow it stay in `read`.
 pub async fn request(connection: &mut TcpStream, read: &mut Vec<u8>) -> Result<(String, Vec<u8>)> {
     let end = loop {
         if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -291,7 +292,7 @@ pub async fn request(connection: &mut TcpStream, read: &mut Vec<u8>) -> Result<(
     Ok((head, body))
 }
 
-/// A request with this token, as a function gets it.
+/// The event of a request with this token, as a function gets it.
 pub fn call(method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Vec<u8> {
     let token = token.map(|token| format!("Bearer {token}"));
     let headers: Vec<_> = token
@@ -302,9 +303,9 @@ pub fn call(method: &str, target: &str, token: Option<&str>, body: Option<&str>)
     http_event(method, target, &headers, body).to_string().into_bytes()
 }
 
-/// The body of such a request's answer, where its status is this.
+/// The body of the answer to such a request; an error if it has another status.
 pub fn body(answer: &[u8], status: u16) -> Result<String> {
-    let answer: Value = serde_json::from_slice(answer).context("an answer that is no JSON")?;
-    ensure!(answer["statusCode"] == status, "answers {answer}, not {status}");
+    let answer: Value = serde_json::from_slice(answer).context("an answer that is not JSON")?;
+    ensure!(answer["statusCode"] == status, "answered {answer}, not {status}");
     Ok(answer["body"].as_str().unwrap_or_default().to_owned())
 }

@@ -1,9 +1,9 @@
-//! From the start of a function's process to its first answer, its memory after a hundred and after
-//! a thousand requests, and what ingest costs; beside a hello-world function, which is started and
-//! asked just as often.
+//! The time from the start of a function's process to its first answer, its memory after a hundred
+//! and after a thousand requests, and the cost of ingest. The floor is a hello-world function that
+//! is started and called as often.
 //!
-//! What a start waits for outside the function is answered at once: the secrets by a server here,
-//! the issuer's keys by the embedded issuer.
+//! What a start waits for outside the function is answered at once: secrets by a server here, the
+//! issuer's keys by the embedded issuer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -34,12 +34,12 @@ use super::runtime::call;
 use super::runtime::request;
 use super::runtime::serve_json;
 
-/// Starts of a round, of which the middle one counts.
+/// Starts per round, of which the median counts.
 const STARTS: usize = 5;
-/// Requests of ingest in a round.
+/// Ingest requests per round.
 const INGESTED: u32 = 200;
 
-/// A function's first event: for those with a database one that asks it something.
+/// A function's first event: for a function with a database, one that queries it.
 struct Start {
     function: &'static str,
     aim: f64,
@@ -106,7 +106,7 @@ fn own(issuer: &Fake, path: &str) -> Result<Vec<u8>> {
     Ok(call("GET", path, Some(&token(issuer, "customer", 1)?), None))
 }
 
-/// One message with an event that nothing follows from, but that is recorded.
+/// One message with an event that has no effect but is recorded.
 fn batch(number: u32) -> Vec<u8> {
     let object = json!({ "id": "in_bench", "object": "invoice", "customer": "cus_bench" });
     let event = json!({
@@ -123,7 +123,7 @@ fn batch(number: u32) -> Vec<u8> {
     json!({ "Records": [record] }).to_string().into_bytes()
 }
 
-/// Starts and memory.
+/// Measures starts and memory.
 pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let issuer = bench.issuer().await?;
     let secrets = serve_secrets(bench).await?;
@@ -140,7 +140,7 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
             "ms",
             Aim::AtMost(start.aim),
         );
-        let mut beside = Measure::new(
+        let mut connected = Measure::new(
             format!("start of {} / hello-world and a new connection", start.function),
             "ms",
             Aim::None,
@@ -160,11 +160,12 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
             }
             let (ours, floor) = (middle(ours), middle(floor));
             time.push(milliseconds(ours), milliseconds(floor));
-            beside.push(milliseconds(ours), milliseconds(floor + connection(bench, fleet).await?));
+            connected
+                .push(milliseconds(ours), milliseconds(floor + connection(bench, fleet).await?));
         }
         times.push(time);
         if start.function != "webhook" {
-            times.push(beside);
+            times.push(connected);
         }
         let requests = if start.function == "renewal" { 20 } else { 1_000 };
         let function = Instance::start(
@@ -205,8 +206,8 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     Ok(times)
 }
 
-/// A signed delivery, checked and put on a queue, beside a hello-world and a bare message to that
-/// queue.
+/// Measures a signed delivery, checked and put on a queue. Its floor is a hello-world request and a
+/// bare message to that queue.
 pub async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
     let step = bench.progress.step("ingest");
     let queue = aws_sdk_sqs::Client::from_conf(
@@ -222,7 +223,7 @@ pub async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
         .set_attributes(Some(attributes))
         .send()
         .await?;
-    let url = url.queue_url().context("a queue without an address")?;
+    let url = url.queue_url().context("a queue without a URL")?;
     let delivery = |number: u32| -> Result<(Vec<u8>, String)> {
         let object = json!({ "id": format!("sub_bench{number}"), "object": "subscription",
         "customer": format!("cus_bench{number}"), "metadata": {} });
@@ -275,7 +276,7 @@ pub async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
     Ok(vec![measure])
 }
 
-/// Puts messages on a queue by one connection, with nothing around it.
+/// Sends messages to a queue on one connection, without an SDK.
 struct Sender {
     connection: TcpStream,
     host: String,
@@ -303,9 +304,9 @@ impl Sender {
         self.connection.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
         let mut read = Vec::new();
         let (head, _) = request(&mut self.connection, &mut read).await?;
-        anyhow::ensure!(head.split(' ').nth(1) == Some("200"), "the queue answers {head}");
+        anyhow::ensure!(head.split(' ').nth(1) == Some("200"), "the queue answered {head}");
         if head.to_ascii_lowercase().contains("\r\nconnection: close") {
-            // moto does, and the function connects again as well.
+            // moto closes it, and the function reconnects as well.
             self.connection = TcpStream::connect(&self.host).await?;
         }
         Ok(began.elapsed())
@@ -317,7 +318,8 @@ fn middle(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Answers with the stack's secrets at once, as Secrets Manager does; answers its address.
+/// Starts a server that returns the stack's secrets at once, as Secrets Manager does; returns its
+/// address.
 async fn serve_secrets(bench: &Bench) -> Result<String> {
     let config = aws_sdk_secretsmanager::config::Builder::from(&crate::stack::shared_config()?);
     let client = aws_sdk_secretsmanager::Client::from_conf(
@@ -330,8 +332,8 @@ async fn serve_secrets(bench: &Bench) -> Result<String> {
         secrets.insert(id, secret.secret_string().context("a secret without text")?.to_owned());
     }
     serve_json(move |_, body| {
-        let asked: Value = serde_json::from_slice(body)?;
-        let id = asked["SecretId"].as_str().unwrap_or_default();
+        let request: Value = serde_json::from_slice(body)?;
+        let id = request["SecretId"].as_str().unwrap_or_default();
         Ok(json!({ "ARN": "arn:aws:secretsmanager:us-east-1:0:secret:bench", "Name": id,
         "SecretString": secrets.get(id) }))
     })

@@ -1,7 +1,7 @@
-//! `demo`: the main job on the running stack, told as a story with real ids. Every claim it prints
-//! has been checked.
+//! `demo`: the main use case on the running stack, step by step with real ids. Everything that it
+//! prints has been checked.
 
-mod person;
+mod browser;
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,28 +24,28 @@ use crate::stack::settings::random;
 use crate::token::keycloak;
 use crate::ui::Progress;
 use crate::ui::seconds;
-use person::Browser;
-use person::decode_base64;
-use person::find_link;
-use person::find_mail;
+use browser::Browser;
+use browser::decode_base64;
+use browser::find_link;
+use browser::find_mail;
 
 const PLAN: &str = "pro";
-/// Of the pages that the stack lets call (`ALLOWED_ORIGINS`).
+/// An origin that the stack accepts (`ALLOWED_ORIGINS`).
 const ORIGIN: &str = "http://localhost:3000";
 
 /// `cargo xtask demo`.
 pub async fn run(args: &StackArgs) -> Result<()> {
     let progress = Progress::new();
     let ran = crate::dev::running(&args.state())?.is_some();
-    tell(&running_or_started(args, &progress).await?).await?;
+    play(&running_or_started(args, &progress).await?).await?;
     if !ran {
-        println!("\nThe stack goes on running; stop it with `cargo xtask down`.");
+        println!("\nThe stack is still running; stop it with `cargo xtask down`.");
     }
     Ok(())
 }
 
-/// The settings of the stack that runs, or of one that goes on running in the background from now
-/// on.
+/// The settings of the running stack, or of one that this starts in the background and leaves
+/// running.
 pub async fn running_or_started(args: &StackArgs, progress: &Progress) -> Result<Env> {
     let state = args.state();
     if let Some(env) = crate::dev::running(&state)? {
@@ -59,8 +59,8 @@ pub async fn running_or_started(args: &StackArgs, progress: &Progress) -> Result
     crate::dev::detach(dev, &state, progress).await
 }
 
-/// Plays the story on the stack with these settings.
-pub async fn tell(env: &Env) -> Result<()> {
+/// Plays the demo on the stack with these settings.
+pub async fn play(env: &Env) -> Result<()> {
     let start = Instant::now();
     let database = database(env).await?;
     let tag = random()?[..6].to_owned();
@@ -74,17 +74,17 @@ pub async fn tell(env: &Env) -> Result<()> {
     };
     match env.get("KEYCLOAK_KIND")? {
         "keycloak" => {
-            println!("Parts: Keycloak and ElasticMQ, the real servers; Stripe by the simulator.");
+            println!("Parts: Keycloak and ElasticMQ, the real servers; Stripe is simulated.");
         }
         _ => println!(
             "Parts: the embedded issuer instead of Keycloak and moto instead of ElasticMQ (no JDK \
-             and Maven, or --no-jdk); Stripe by the simulator."
+             and Maven, or --no-jdk); Stripe is simulated."
         ),
     }
     let session = story.check_out().await?;
     let event = story.webhook(&session).await?;
     let tenant = story.tenant(&session, &event).await?;
-    println!("\n4. The outbox does what is outside the database");
+    println!("\n4. The outbox creates the login and sends the mail");
     story.outbox(&tenant).await?;
     story.keycloak_user(&tenant).await?;
     let link = story.welcome_mail().await?;
@@ -107,7 +107,7 @@ pub async fn database(env: &Env) -> Result<Client> {
         .connect(NoTls)
         .await
         .context("the stack's database")?;
-    // Its error is seen by the client's next call.
+    // The client's next call returns its error.
     tokio::spawn(async move { drop(connection.await) });
     Ok(database)
 }
@@ -122,7 +122,7 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// The company pays on Stripe's page; answers the paid session.
+    /// The company pays on Stripe's page; returns the paid session.
     async fn check_out(&self) -> Result<Value> {
         println!("\n1. {} buys the plan {PLAN:?}, monthly, on the marketing site", self.company);
         let query = "SELECT stripe_price_id FROM stripe_prices WHERE plan_id = $1
@@ -167,7 +167,7 @@ impl Story<'_> {
             ("country", "US"),
         ];
         let paid = self.http.post(page).form(&payer).send().await.context("the payment page")?;
-        ensure!(paid.status().is_redirection(), "the payment page answers {}", paid.status());
+        ensure!(paid.status().is_redirection(), "the payment page answered {}", paid.status());
         let back = paid.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
         let session =
             answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{id}"))?).await?;
@@ -185,7 +185,7 @@ impl Story<'_> {
         Ok(session)
     }
 
-    /// Stripe delivers, the queue carries, the function applies; answers the event's id.
+    /// Stripe delivers the event, and the function applies it from the queue; returns its id.
     async fn webhook(&self, session: &Value) -> Result<String> {
         println!("\n2. Stripe delivers the signed event; webhook → queue → stripe-events");
         let events = answer(
@@ -218,9 +218,9 @@ impl Story<'_> {
         Ok(id)
     }
 
-    /// Tenant, subscription and slots; answers the tenant's id.
+    /// Shows tenant, subscription and slots; returns the tenant's id.
     async fn tenant(&self, session: &Value, event: &str) -> Result<String> {
-        println!("\n3. One commit made tenant, subscription and slots");
+        println!("\n3. One transaction created tenant, subscription and slots");
         let query = "SELECT tenant_id, name, status, contact_email, industry, city FROM tenants
                      WHERE stripe_customer_id = $1";
         let tenant = self.database.query_opt(query, &[&text(session, "customer")?]).await?;
@@ -297,7 +297,7 @@ impl Story<'_> {
         Ok(id)
     }
 
-    /// What had to happen outside the database has happened.
+    /// Waits until every step of the outbox is done.
     async fn outbox(&self, tenant: &str) -> Result<()> {
         let query = "SELECT step_id, kind, status, attempts, last_error FROM outbox_steps
                      WHERE tenant_id = $1 ORDER BY step_id";
@@ -326,7 +326,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// The user as Keycloak's admin API shows it.
+    /// Checks the user in Keycloak's admin API.
     async fn keycloak_user(&self, tenant: &str) -> Result<()> {
         let token = keycloak(self.env)?.service_token().await?;
         let users = format!(
@@ -342,7 +342,7 @@ impl Story<'_> {
         )
         .await?;
         let [user] = found.as_array().map(Vec::as_slice).unwrap_or_default() else {
-            bail!("Keycloak has not one user of {}: {found}", self.email)
+            bail!("Keycloak does not have exactly one user with {}: {found}", self.email)
         };
         let id = text(user, "id")?;
         ensure!(
@@ -364,7 +364,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// The mail's link.
+    /// Waits for the welcome mail; returns its link.
     async fn welcome_mail(&self) -> Result<String> {
         println!("\n5. The welcome mail");
         let folder = self.env.get("MAIL_DIR")?;
@@ -385,7 +385,7 @@ impl Story<'_> {
             .log_in(&self.email, &self.password)
             .await
             .context("logging in with the new password")?;
-        let claims = decode_base64(token.split('.').nth(1).context("the token is no JWT")?);
+        let claims = decode_base64(token.split('.').nth(1).context("the token is not a JWT")?);
         let claims: Value = serde_json::from_slice(&claims).context("claims of the token")?;
         ensure!(claims["tenant_id"] == tenant, "the token's tenant_id is {}", claims["tenant_id"]);
         let roles = &claims["realm_access"]["roles"];
@@ -438,12 +438,12 @@ impl Story<'_> {
             .map(|slots| slots["used"].clone());
         ensure!(
             used == Some(json!(1)) && entitled["devices"]["used"] == 1,
-            "the use is not counted: {entitled}"
+            "the device is not counted: {entitled}"
         );
         Ok(())
     }
 
-    /// The customer buys more slots on Stripe's page, and has them.
+    /// The customer buys more slots on Stripe's page, and gets them.
     async fn slots(&self, tenant: &str, token: &str) -> Result<()> {
         println!("\n8. The customer buys slots until the term ends");
         let api = format!("{}/api/v1/customer", self.env.get("API_URL")?);
@@ -484,7 +484,7 @@ impl Story<'_> {
             .send()
             .await
             .context("the payment page")?;
-        ensure!(paid.status().is_redirection(), "the payment page answers {}", paid.status());
+        ensure!(paid.status().is_redirection(), "the payment page answered {}", paid.status());
         let session = text(&opened, "session_id")?;
         let charged =
             answer(self.stripe(reqwest::Method::GET, &format!("checkout/sessions/{session}"))?)
@@ -497,8 +497,8 @@ impl Story<'_> {
         );
         println!("   charged           {} cents  {session}", charged["amount_total"]);
         let addon = wait("the slots", async || {
-            let stands = call(self.http.get(format!("{api}/billing/checkout/{session}"))).await?;
-            Ok(stands["subscription_id"].as_str().map(str::to_owned))
+            let checkout = call(self.http.get(format!("{api}/billing/checkout/{session}"))).await?;
+            Ok(checkout["subscription_id"].as_str().map(str::to_owned))
         });
         println!("   subscription      {}  ADDON of {main}", addon.await?);
         let after = limit().await?;
@@ -513,7 +513,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// What the audit says.
+    /// Prints the audit rows.
     async fn audit(&self, tenant: &str) -> Result<()> {
         println!("\n9. The audit");
         let query = "SELECT to_char(event_timestamp AT TIME ZONE 'UTC', 'HH24:MI:SS') AS at,
@@ -544,7 +544,7 @@ impl Story<'_> {
 
     fn stripe(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder> {
         let base = self.env.get("STRIPE_API_BASE").context(
-            "the demo pays by itself, which only the simulator allows: unset STRIPE_SECRET_KEY",
+            "the demo pays automatically, which needs the simulator: unset STRIPE_SECRET_KEY",
         )?;
         Ok(self
             .http
@@ -553,19 +553,19 @@ impl Story<'_> {
     }
 }
 
-/// The JSON of a good answer; the text of a bad one in the error.
+/// Sends the request; returns the JSON of a success, or an error with the text of a failure.
 async fn answer(request: reqwest::RequestBuilder) -> Result<Value> {
     let answer = request.send().await?;
     let (url, status, body) = (answer.url().clone(), answer.status(), answer.text().await?);
-    ensure!(status.is_success(), "{url} answers {status}: {body}");
-    serde_json::from_str(&body).with_context(|| format!("{url} does not answer JSON"))
+    ensure!(status.is_success(), "{url} answered {status}: {body}");
+    serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> Result<&'v str> {
     value[field].as_str().with_context(|| format!("no {field} in {value}"))
 }
 
-/// Asks until there is an answer, for longer than the outbox's minute tick.
+/// Polls until there is a result, for longer than the minute after which the outbox runs again.
 async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let limit = Duration::from_secs(100);
     let start = Instant::now();
@@ -575,8 +575,8 @@ async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) ->
         }
         ensure!(
             start.elapsed() < limit,
-            "waited {} s for {what} in vain; see the logs of webhook, stripe-events, provisioning \
-             and the pump",
+            "waited {} s for {what}; see the logs of webhook, stripe-events, provisioning and the \
+             pump",
             limit.as_secs()
         );
         tokio::time::sleep(Duration::from_millis(250)).await;

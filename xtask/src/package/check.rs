@@ -1,4 +1,4 @@
-//! Each packaged function under the Lambda runtime interface, on the running stack, with the
+//! Starts each packaged function under the Lambda runtime interface, on the running stack, with the
 //! environment that template.yaml gives it.
 
 use std::fs;
@@ -26,9 +26,8 @@ use tokio::process::Command;
 use crate::stack::settings::Env;
 use shared::domain::events::signature;
 
-/// What a function is told here that a deployment does not tell it, because there it is the
-/// default: which servers stand for AWS's and Stripe's, that the database has no TLS, and under
-/// which name the stack keeps its secrets.
+/// Settings that a function needs here and not in a deployment, where the defaults are right: the
+/// servers that stand in for AWS and Stripe, and the prefix of the stack's secrets.
 const LOCAL: [&str; 7] = [
     "AWS_ENDPOINT_URL_SQS",
     "AWS_ENDPOINT_URL_SECRETS_MANAGER",
@@ -47,7 +46,7 @@ pub async fn run(root: &Path, folder: &Path, env: &Env) -> Result<()> {
         let name = function["CodeUri"]
             .as_str()
             .and_then(|uri| uri.strip_prefix("functions/"))
-            .with_context(|| format!("{resource} is of no function"))?;
+            .with_context(|| format!("{resource} has no function's folder"))?;
         let began = Instant::now();
         match call(&template, &function, name, folder, env).await {
             Ok(answer) => println!("✓ {name} ({} ms): {answer}", began.elapsed().as_millis()),
@@ -57,11 +56,11 @@ pub async fn run(root: &Path, folder: &Path, env: &Env) -> Result<()> {
             }
         }
     }
-    ensure!(failed.is_empty(), "{} did not answer as they should", failed.join(", "));
+    ensure!(failed.is_empty(), "wrong answer: {}", failed.join(", "));
     Ok(())
 }
 
-/// Starts one, calls it, and checks its answer and its log; says what was asked and answered.
+/// Starts a function, calls it, and checks its answer and its log; returns a summary of the call.
 async fn call(
     template: &Template,
     function: &Value,
@@ -87,28 +86,29 @@ async fn call(
     command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output).kill_on_drop(true);
     let mut instance = command.spawn()?;
 
-    let said = tokio::select! {
-        said = tokio::time::timeout(limit,
-            ask(function, name, env, &lambda)) => said.unwrap_or_else(|_| Err(anyhow::anyhow!(
+    let summary = tokio::select! {
+        answer = tokio::time::timeout(limit,
+            ask(function, name, env, &lambda)) => answer.unwrap_or_else(|_| Err(anyhow::anyhow!(
                 "no answer in {} s", limit.as_secs()))),
         status = instance.wait() => Err(anyhow::anyhow!("it ended ({})", status?)),
     };
     instance.kill().await?;
-    let said = said.with_context(|| format!("its output:\n{}", crate::process::tail(&log, 10)))?;
+    let summary =
+        summary.with_context(|| format!("its output:\n{}", crate::process::tail(&log, 10)))?;
     for line in fs::read_to_string(&log)?.lines() {
         ensure!(
             serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()),
-            "a line of its log is no JSON: {line}"
+            "a line of its log is not JSON: {line}"
         );
     }
-    Ok(said)
+    Ok(summary)
 }
 
-/// What stands in the template for what a deployment has, in the stack's words.
+/// The stack's value for a reference of the template.
 fn given(reference: &str, env: &Env) -> Option<Value> {
     let stack = |name: &str| env.get(name).ok().map(|text| json!(text));
     match reference {
-        // The stage decides nothing but names; it must be one of the template's.
+        // The stage is only in names; it must be one of the template's.
         "Stage" => Some(json!("dev")),
         "DatabaseHost" => stack("DATABASE_HOST"),
         "DatabasePort" => stack("DATABASE_PORT"),
@@ -166,7 +166,7 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
             Ok(format!("the schedule: {answer}"))
         }
         _ => {
-            // A route that is read, best one without a parameter, as whoever may read it.
+            // A GET route, preferably one without a parameter, in a role that may read it.
             let routes = function["Events"]
                 .as_object()
                 .into_iter()
@@ -178,7 +178,7 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
                 .filter(|path| path.starts_with("/api/"));
             let path = read
                 .min_by_key(|path| (path.matches('{').count(), *path))
-                .context("no route that is read")?;
+                .context("no GET route")?;
             let role = if path.starts_with("/api/v1/customer/") {
                 Role::Customer("demo-greenhouses")
             } else {
@@ -199,7 +199,7 @@ async fn ask(function: &Value, name: &str, env: &Env, lambda: &Lambda) -> Result
     }
 }
 
-/// The answer has one of these statuses, and where it is a refusal it is one of ours.
+/// Checks that the answer has one of these statuses, and that a refusal has a code of ours.
 fn expect(answer: &Value, statuses: &[u16], what: &str) -> Result<String> {
     let status = answer["statusCode"].as_u64().unwrap_or_default();
     ensure!(statuses.iter().any(|wanted| u64::from(*wanted) == status), "{what}: {answer}");
@@ -211,7 +211,7 @@ fn expect(answer: &Value, statuses: &[u16], what: &str) -> Result<String> {
         .to_owned())
 }
 
-/// A deployment's request, answered at a URL of ours.
+/// Sends a deployment's request, whose answer goes to a URL of this process.
 async fn migrate(lambda: &Lambda) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let event = json!({

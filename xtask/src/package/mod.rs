@@ -1,5 +1,5 @@
-//! `package` and `sam`: every function built for Lambda and zipped, and, where it is asked for,
-//! started as a deployment would and called.
+//! `package` and `sam`: builds and zips every function for Lambda and, with `--check`, starts each
+//! as a deployment would and calls it.
 
 mod check;
 
@@ -21,18 +21,18 @@ use crate::ui::Progress;
 /// Arguments of `package`.
 #[derive(clap::Args)]
 pub struct PackageArgs {
-    /// For x86-64 instead of arm64
+    /// Build for x86-64 instead of arm64
     #[arg(long)]
     x86: bool,
-    /// Start each packaged function with the environment that template.yaml gives it, and have it
-    /// answer; needs a running stack, and --x86 where that is this machine
+    /// Start each packaged function with the environment that template.yaml gives it, and check its
+    /// answer; needs a running stack, and --x86 on an x86-64 machine
     #[arg(long)]
     check: bool,
     #[arg(long, env = "PULSE_DEV_DIR", hide = true)]
     state: Option<PathBuf>,
 }
 
-/// Writes a zip that is the same for the same program: no time of its own.
+/// Writes a zip that is the same for the same program: its entry has a fixed time.
 const ZIP: &str = "
 import sys, zipfile
 entry = zipfile.ZipInfo('bootstrap', (1980, 1, 1, 0, 0, 0))
@@ -44,7 +44,7 @@ with open(sys.argv[1], 'rb') as program, zipfile.ZipFile(sys.argv[2], 'w') as ar
 
 /// `cargo xtask package`.
 pub async fn run(args: &PackageArgs) -> Result<()> {
-    // Said before minutes are spent on the build.
+    // Fails before minutes are spent on the build.
     let env =
         if args.check { Some(crate::dev::require_running(args.state.as_deref())?) } else { None };
     let root = stack::root();
@@ -82,8 +82,8 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
     }
 }
 
-/// Builds these packages, with their default features or this one too, for `arm64` or `x86-64`
-/// Lambda, each to a folder of its own name. Answers the folder of these, and the log.
+/// Builds these packages for `arm64` or `x86-64` Lambda, with `feature` on top of their default
+/// ones. Returns the folder that has one folder per package, and the log.
 pub async fn build(
     names: &[String],
     feature: Option<&str>,
@@ -100,7 +100,7 @@ pub async fn build(
         log.display()
     ));
     stack::remove(&log)?;
-    // Where Rust came without rustup, the target came with it or cannot be had.
+    // Without rustup there is nothing to add: the target is installed with Rust, or not at all.
     let target =
         if machine == "arm64" { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
     if let Ok(rustup) = Command::new("rustup").args(["target", "add", target]).output().await
@@ -117,7 +117,7 @@ pub async fn build(
         .arg(&folder);
     for name in names {
         // By package: --bin would select the features of the whole workspace, and with them the
-        // tests' points at which a process is killed.
+        // fault points of the tests.
         build.args(["--package", name]);
     }
     build.args(feature.iter().flat_map(|feature| ["--features", feature]));
@@ -147,7 +147,7 @@ pub async fn sam(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// With cargo-lambda, and zig, which links.
+/// PATH with cargo-lambda, and with zig, which links.
 fn path_with(tools: &Path) -> OsString {
     let mut path = tools.join("bin").into_os_string();
     if let Some(others) = std::env::var_os("PATH") {

@@ -1,5 +1,5 @@
 //! SQS (`ElasticMQ`, or moto without a JDK) and Secrets Manager (moto), with the queues and secrets
-//! of a deployment in them.
+//! of a deployment.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,7 +20,7 @@ use shared::process::config::Env;
 
 /// The queues, and a client that reaches them.
 pub struct Queues {
-    /// Reaches the server.
+    /// A client of the server.
     pub client: aws_sdk_sqs::Client,
     /// The server's address.
     pub endpoint: String,
@@ -34,8 +34,8 @@ pub struct Queues {
     pub renewal: String,
 }
 
-/// Starts the servers and fills them. Both keep everything in memory: each start makes queues and
-/// secrets anew.
+/// Starts the servers and creates queues and secrets. Both servers keep everything in memory: each
+/// start creates it again.
 pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
     let step = stack.progress.step(if tools.java.is_some() {
         "ElasticMQ (queues), moto (secrets)"
@@ -88,15 +88,15 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
     Ok(Queues { client, endpoint, stripe, dead_letters, provisioning, renewal })
 }
 
-/// How long a queue is asked to wait for messages.
+/// How long a receive call waits for messages.
 pub const LONG_POLL: Duration = Duration::from_secs(10);
 
-/// What both clients share: this stack's credentials and region.
+/// The settings of both clients: this stack's credentials and region.
 pub fn shared_config() -> Result<SdkConfig> {
     let settings =
         [("AWS_REGION", REGION), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
     let env = Env::of(settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-    // An answer that comes after its time-out takes its messages with it, until they are visible
+    // The messages of an answer that comes after its time-out are lost until they become visible
     // again.
     shared::outside::aws::config_within(&env, 3 * LONG_POLL)
         .context("the local stack's credentials")
@@ -113,8 +113,8 @@ fn elasticmq_config(port: u16) -> String {
     )
 }
 
-/// The queues of `template.yaml`, but a message whose consumer died comes again after seconds
-/// rather than minutes.
+/// Creates the queues of `template.yaml`, except that a message whose consumer died comes again
+/// after seconds instead of minutes.
 async fn create_queues(client: &aws_sdk_sqs::Client) -> Result<(String, String, String, String)> {
     let dead = create_queue(
         client,

@@ -1,9 +1,9 @@
-//! The functions: built by cargo, and run by us under the Lambda runtime interface that `cargo
-//! lambda watch` serves.
+//! The functions: built with cargo, and run under the Lambda runtime interface that `cargo lambda
+//! watch` serves.
 //!
-//! It serves routes and invocations (`--only-lambda-apis`), but the processes are ours: it would
-//! start each by `cargo run`, which waits for every other cargo on the machine, and never again one
-//! that has ended, whose callers then hang.
+//! cargo-lambda serves routes and invocations (`--only-lambda-apis`), but xtask runs the processes.
+//! cargo-lambda would start each with `cargo run`, which waits for every other cargo on the
+//! machine, and would not restart one that has ended, whose callers then hang.
 
 use std::fs;
 use std::fs::OpenOptions;
@@ -33,10 +33,10 @@ use crate::process::tail;
 use crate::tools::Tools;
 use crate::ui::Progress;
 
-/// Instances of each function: as many as the pump has pollers.
+/// Instances per function: as many as the pump has pollers.
 const INSTANCES: usize = 4;
 
-/// The functions of this workspace: package, folder and binary have one name.
+/// The functions of this workspace. Package, folder and binary have the same name.
 pub fn names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root.join("functions"))? {
@@ -55,7 +55,7 @@ pub async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.arg("build").current_dir(root);
     for name in names(root)? {
-        // No --package: it would select other features than --workspace does, and everything would
+        // Not --package, which would select other features than --workspace does: everything would
         // be built twice.
         cargo.args(["--bin", &name]);
     }
@@ -65,8 +65,8 @@ pub async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Starts the Lambda API and the instances, and waits until the functions of the checkout's path
-/// have answered.
+/// Starts the Lambda API and the instances, and waits until every function but `migrate` has
+/// answered.
 pub async fn start(
     stack: &Starting<'_>,
     tools: &Tools,
@@ -90,13 +90,13 @@ pub async fn start(
     stack.supervisor.ready("lambda", Duration::from_secs(30), || listens(port)).await?;
 
     let settings = settings(env);
-    // Where cargo puts this program it puts the functions too.
+    // Cargo puts the functions where it puts this program.
     let folder =
         std::env::current_exe()?.parent().context("this program is in no folder")?.to_owned();
     for name in names(stack.root)? {
         let log = stack.supervisor.log(&name);
         remove(&log)?;
-        // Nothing calls it but a deployment.
+        // Only a deployment calls it.
         let instances = if name == "migrate" { 1 } else { INSTANCES };
         let function = Arc::new(Function {
             program: folder.join(&name),
@@ -132,9 +132,9 @@ pub async fn start(
     Ok(())
 }
 
-/// What a function is not told: it is the owner's, or a secret, and secrets come from Secrets
+/// Settings that functions do not get: they are the owner's, or secrets, which come from Secrets
 /// Manager.
-const KEPT_BACK: [&str; 6] = [
+const WITHHELD: [&str; 6] = [
     "DATABASE_URL",
     "KEYCLOAK_ADMIN_PASSWORD",
     "KEYCLOAK_CLIENT_SECRET",
@@ -142,19 +142,19 @@ const KEPT_BACK: [&str; 6] = [
     "STRIPE_WEBHOOK_SECRET",
     "MAIL_DIR",
 ];
-/// What a developer's own environment may hold that has no place here.
+/// Variables of a developer's environment that would change the functions.
 const REMOVED: [&str; 2] = ["AWS_SESSION_TOKEN", "STRIPE_API_BASE"];
 
-/// What a function is told.
+/// A function's settings.
 pub fn settings(env: &Env) -> Vec<(String, String)> {
-    let told = env.pairs().filter(|(name, _)| !KEPT_BACK.contains(name));
+    let given = env.pairs().filter(|(name, _)| !WITHHELD.contains(name));
     let more = [
         ("DATABASE_SSLMODE", "disable"),
         ("DATABASE_OWNER", "pulse_owner"),
         ("NO_PROXY", "127.0.0.1,localhost"),
         ("no_proxy", "127.0.0.1,localhost"),
     ];
-    told.chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    given.chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 struct Function {
@@ -166,7 +166,7 @@ struct Function {
 }
 
 impl Function {
-    /// One instance, started again when it ends, and when cargo has built another.
+    /// Runs one instance, and restarts it when it ends or when cargo has built it again.
     async fn keep_running(self: Arc<Self>, supervisor: Arc<Supervisor>) {
         loop {
             let built = self.built();
@@ -175,7 +175,7 @@ impl Function {
                     let status = tokio::select! {
                         status = child.wait() => status.map_or_else(|error| error.to_string(),
                             |status| status.to_string()),
-                        () = self.rebuilt(built) => "built anew".to_owned(),
+                        () = self.rebuilt(built) => "rebuilt".to_owned(),
                     };
                     self.note(&format!("instance ended ({status}), starting another"));
                 }
@@ -188,7 +188,7 @@ impl Function {
     fn spawn(&self, supervisor: &Supervisor) -> Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.program);
-        for name in KEPT_BACK.iter().chain(&REMOVED) {
+        for name in WITHHELD.iter().chain(&REMOVED) {
             command.env_remove(name);
         }
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
@@ -224,13 +224,13 @@ impl Function {
 
     fn note(&self, line: &str) {
         if let Ok(mut log) = OpenOptions::new().create(true).append(true).open(&self.log) {
-            // The log is for people.
+            // A log line is not worth an error.
             let _ = writeln!(log, "xtask: {line}");
         }
     }
 }
 
-/// Asks a function until it answers as it should.
+/// Calls a function, and checks the status of its answer.
 async fn warm(port: u16, path: &str, wanted: u16) -> Result<()> {
     let http = crate::http_client(Duration::from_secs(30))?;
     let answer = http
@@ -239,16 +239,17 @@ async fn warm(port: u16, path: &str, wanted: u16) -> Result<()> {
         .send()
         .await;
     let answer = answer.map_err(|error| {
-        anyhow::anyhow!(if error.is_timeout() { "does not answer" } else { "cannot be reached" })
+        anyhow::anyhow!(if error.is_timeout() { "did not answer" } else { "cannot be reached" })
     })?;
     if answer.status().as_u16() != wanted {
-        bail!("answers {}: {}", answer.status(), answer.text().await.unwrap_or_default());
+        bail!("answered {}: {}", answer.status(), answer.text().await.unwrap_or_default());
     }
     Ok(())
 }
 
-/// Answers what no route matches as API Gateway does; otherwise its caller would wait for ever. It
-/// is the instance of the nameless function, by AWS's "Using the Lambda runtime API".
+/// Answers requests that match no route as API Gateway does; otherwise their callers would wait for
+/// ever. Such requests go to a function without a name: this is its instance, by AWS's "Using the
+/// Lambda runtime API".
 async fn refuse_unrouted(port: u16) {
     let api = format!("http://127.0.0.1:{port}/.rt/2018-06-01/runtime/invocation");
     let not_found = json!({
@@ -264,7 +265,7 @@ async fn refuse_unrouted(port: u16) {
             .ok()
             .and_then(|next| next.headers().get("lambda-runtime-aws-request-id")?.to_str().ok());
         match id {
-            // A caller that has gone needs no answer.
+            // If the caller has gone, no one needs the answer.
             Some(id) => {
                 drop(http.post(format!("{api}/{id}/response")).json(&not_found).send().await);
             }

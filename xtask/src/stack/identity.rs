@@ -20,7 +20,7 @@ use super::Starting;
 use crate::tools::JavaTools;
 use crate::tools::Tools;
 
-/// Starts whichever it is; the embedded one lives as long as the answer.
+/// Starts one of them. The embedded issuer lives as long as the returned value.
 pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Option<Fake>> {
     if let Some(java) = &tools.java {
         start_keycloak(stack, java).await?;
@@ -50,13 +50,13 @@ async fn start_keycloak(stack: &Starting<'_>, java: &JavaTools) -> Result<()> {
         "--hostname-strict=false",
     ]);
     server.args(["--http-host=127.0.0.1", &format!("--http-port={}", stack.ports.keycloak)]);
-    // Seconds count more than throughput here.
+    // A fast start is worth more than throughput here.
     server.env("JAVA", "java").env("JAVA_OPTS_APPEND", "-XX:TieredStopAtLevel=1");
     server
         .env("KC_BOOTSTRAP_ADMIN_USERNAME", "admin")
         .env("KC_BOOTSTRAP_ADMIN_PASSWORD", &stack.credentials.keycloak_admin);
-    // Keycloak's "Importing and exporting realms": placeholders of the file are taken from the
-    // environment.
+    // Keycloak's "Importing and exporting realms": the values of the file's placeholders come from
+    // the environment.
     server
         .env("PULSE_BACKEND_SECRET", &stack.credentials.keycloak_client)
         .env("PULSE_SMTP_PORT", stack.ports.smtp.to_string());
@@ -74,8 +74,8 @@ async fn start_keycloak(stack: &Starting<'_>, java: &JavaTools) -> Result<()> {
     Ok(())
 }
 
-/// A home folder in the stack's state around the shared program, so that two stacks have a database
-/// each, and users stay with the tenants in `PostgreSQL`.
+/// A home folder in the stack's state, with links to the shared program. Each stack has its own
+/// Keycloak database, so that users are kept together with the tenants in `PostgreSQL`.
 fn home(stack: &Starting<'_>, program: &Path) -> Result<PathBuf> {
     let home = stack.state.join("keycloak");
     let import = home.join("data/import");
@@ -91,8 +91,8 @@ fn home(stack: &Starting<'_>, program: &Path) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// A realm that is kept from an earlier start is not imported again, and the sink may have another
-/// port now.
+/// Sets the mail sink's port in the realm: a realm from an earlier start is not imported again, and
+/// the sink may have another port now.
 async fn point_mail_at_sink(stack: &Starting<'_>, http: &reqwest::Client, url: &str) -> Result<()> {
     let form = [
         ("grant_type", "password"),

@@ -1,7 +1,7 @@
 //! The local stack: every part of the system on loopback, started together (docs/local-stack.md).
 //!
-//! One module a part. Nothing here knows a rule of the system; it only wires real servers, or
-//! stand-ins for them, together.
+//! One module per part. No rule of the system is here: the modules only connect real servers, or
+//! stand-ins for them.
 
 mod aws;
 mod functions;
@@ -42,15 +42,15 @@ use settings::Ports;
 
 /// The Keycloak realm.
 pub const REALM: &str = "pulse";
-/// The provisioning function's client in it.
+/// The realm's client of the provisioning function.
 pub const CLIENT_ID: &str = "pulse-backend";
-/// Everything local is in this region.
+/// The AWS region of everything local.
 pub const REGION: &str = "us-east-1";
 
-/// What can be chosen about a stack.
+/// Options of a stack.
 #[derive(Clone, clap::Args)]
 pub struct StackArgs {
-    /// Do without the real Keycloak and queue server even where a JDK and Maven are found
+    /// Use the stand-ins for Keycloak and the queue server even if a JDK and Maven are found
     #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(),
         action = clap::ArgAction::SetTrue)]
     pub no_jdk: bool,
@@ -59,19 +59,19 @@ pub struct StackArgs {
     pub state: Option<PathBuf>,
     #[command(flatten)]
     ports: PortArgs,
-    /// Stripe test key: real Stripe test mode instead of the simulator
+    /// Stripe test key, to use real Stripe test mode instead of the simulator
     #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
     stripe_secret_key: Option<String>,
     /// Signing secret of the endpoint, as `stripe listen` prints it; needed with a test key
     #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true)]
     stripe_webhook_secret: Option<String>,
-    /// Of a hundred calls of the functions to Stripe, Keycloak and the queues, so many fail
+    /// Percentage of the functions' calls to Stripe, Keycloak and the queues that fail
     #[arg(long, hide = true, default_value_t = 0)]
     pub fail_percent: u8,
 }
 
 impl StackArgs {
-    /// A stack that nothing in the environment changes.
+    /// Options that no environment variable changes.
     pub fn own(state: PathBuf, no_jdk: bool) -> Self {
         Self {
             no_jdk,
@@ -88,13 +88,13 @@ impl StackArgs {
         state_folder(self.state.as_deref())
     }
 
-    /// The key and the signing secret of real Stripe, where they are wanted.
+    /// The key and the signing secret of real Stripe; `None` for the simulator.
     fn real_stripe(&self) -> Result<Option<(&str, &str)>> {
         match (self.stripe_secret_key.as_deref(), self.stripe_webhook_secret.as_deref()) {
             (None | Some(""), _) => Ok(None),
             (Some(key), _) if !key.starts_with("sk_test_") && !key.starts_with("rk_test_") => {
                 bail!(
-                    "STRIPE_SECRET_KEY is set but is no test key (sk_test_…): the local stack \
+                    "STRIPE_SECRET_KEY is set but is not a test key (sk_test_…): the local stack \
                      never talks to Stripe's live mode. Unset it to use the simulator"
                 )
             }
@@ -109,13 +109,13 @@ impl StackArgs {
     }
 }
 
-/// `.dev` of the workspace, or another folder; always absolute, because the services run elsewhere.
+/// `.dev` of the workspace, or another folder; absolute, because services run in other folders.
 pub fn state_folder(chosen: Option<&Path>) -> PathBuf {
     let chosen = chosen.unwrap_or(Path::new(".dev"));
     if chosen.is_absolute() { chosen.to_owned() } else { root().join(chosen) }
 }
 
-/// The workspace.
+/// The workspace's folder.
 pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
@@ -135,7 +135,7 @@ pub fn try_lock(state: &Path) -> Result<Option<File>> {
 
 /// A running stack. It lives as long as this value; `stop` ends it in order.
 pub struct Stack {
-    /// What others need to know to use it.
+    /// The settings that its users need: the contents of `stack.env`.
     pub env: Env,
     supervisor: Arc<Supervisor>,
     tasks: tokio::task::JoinSet<()>,
@@ -146,7 +146,7 @@ pub struct Stack {
     _lock: File,
 }
 
-/// Starts everything, or stops again what had started.
+/// Starts everything; after an error, stops what had started.
 pub async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
     let state = args.state();
     let Some(lock) = try_lock(&state)? else {
@@ -182,7 +182,7 @@ pub async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
     outcome
 }
 
-/// What the parts of the start share.
+/// What the parts share while they start.
 struct Starting<'a> {
     args: &'a StackArgs,
     root: &'a Path,
@@ -267,8 +267,8 @@ impl Starting<'_> {
         env.set("MAIL_DIR", mail.display().to_string());
 
         let mut tasks = tokio::task::JoinSet::new();
-        let (told, fronts) = self.disturbed(&env, stripe.as_ref()).await?;
-        functions::start(self, &tools, &told, &mut tasks).await?;
+        let (settings, fronts) = self.with_failures(&env, stripe.as_ref()).await?;
+        functions::start(self, &tools, &settings, &mut tasks).await?;
         pump::start(&queues, &api, &self.supervisor.log("pump"), &mut tasks)?;
         env.write(&self.state.join("stack.env"))?;
         Ok(Stack {
@@ -283,21 +283,25 @@ impl Starting<'_> {
         })
     }
 
-    /// The settings as the functions see them: with a share of failing calls, Keycloak and the
-    /// queues are behind fronts.
-    async fn disturbed(&self, env: &Env, stripe: Option<&Simulator>) -> Result<(Env, Vec<Front>)> {
-        let (mut told, mut fronts) = (env.clone(), Vec::new());
+    /// The functions' settings. If a share of the calls is to fail, Keycloak and the queues are
+    /// behind fronts that fail them.
+    async fn with_failures(
+        &self,
+        env: &Env,
+        stripe: Option<&Simulator>,
+    ) -> Result<(Env, Vec<Front>)> {
+        let (mut settings, mut fronts) = (env.clone(), Vec::new());
         if self.args.fail_percent > 0 {
             if let Some(stripe) = stripe {
                 stripe.fail_percent(self.args.fail_percent);
             }
             for name in ["KEYCLOAK_URL", "AWS_ENDPOINT_URL_SQS"] {
                 let front = Front::start(env.get(name)?, self.args.fail_percent).await?;
-                told.set(name, front.base_url());
+                settings.set(name, front.base_url());
                 fronts.push(front);
             }
         }
-        Ok((told, fronts))
+        Ok((settings, fronts))
     }
 
     fn stripe_key(&self) -> &str {
@@ -308,7 +312,7 @@ impl Starting<'_> {
         self.real_stripe.map_or(&self.credentials.webhook, |(_, secret)| secret)
     }
 
-    /// The SMTP sink; answers the folder in which each mail becomes a file.
+    /// Starts the SMTP sink; returns the folder in which each mail becomes a file.
     async fn start_mail(&self, tools: &Tools) -> Result<PathBuf> {
         let mailbox = self.state.join("mail");
         let mut sink = tokio::process::Command::new(tools.program("python"));
@@ -328,13 +332,12 @@ impl Starting<'_> {
         Ok(mailbox.join("new"))
     }
 
-    /// Stripe's own check of requests, for a test: no function talks to it.
+    /// Starts Stripe's own validator of requests, for a test: no function calls it.
     async fn start_stripe_mock(&self, tools: &Tools) -> Result<()> {
         let Some(program) = &tools.stripe_mock else { return Ok(()) };
         let port = self.ports.stripe_mock;
         let mut mock = tokio::process::Command::new(program);
-        // Unless it is told where, it listens for HTTPS as well, at a fixed port of every
-        // interface.
+        // By default it also listens for HTTPS, at a fixed port of every interface.
         mock.args(["-http-addr", &format!("127.0.0.1:{port}"), "-https-addr", "127.0.0.1:0"]);
         self.supervisor.start("stripe-mock", &mut mock)?;
         self.supervisor
@@ -342,7 +345,7 @@ impl Starting<'_> {
             .await
     }
 
-    /// The Stripe simulator with the prices of the seeded catalogue, or nothing where real test
+    /// Starts the Stripe simulator with the prices of the seeded catalogue; `None` if real test
     /// mode is used.
     async fn start_stripe(&self, database: &tokio_postgres::Client) -> Result<Option<Simulator>> {
         if self.real_stripe.is_some() {
@@ -384,7 +387,7 @@ async fn listens(port: u16) -> bool {
 }
 
 impl Stack {
-    /// Keeps the stack running until it is interrupted, or a part of it fails.
+    /// Returns when the stack is interrupted, or when a part of it fails.
     pub async fn run(&self) -> Result<()> {
         tokio::select! {
             () = interrupted() => Ok(()),
@@ -397,7 +400,7 @@ impl Stack {
         self.tasks.shutdown().await;
         self.supervisor.stop_all().await;
         for file in ["stack.env", "dev.pid"] {
-            // Left behind, they mislead nobody: the lock says whether a stack runs.
+            // If one stays, it misleads no one: the lock says whether a stack runs.
             let _ = fs::remove_file(self.state.join(file));
         }
     }
@@ -420,10 +423,10 @@ pub async fn interrupted() {
     }
 }
 
-/// Stops the stack of this folder and waits for its end. False where none ran.
+/// Stops the stack of this folder and waits for its end. False if none ran.
 pub async fn stop_running(state: &Path) -> Result<bool> {
     if try_lock(state)?.is_some() {
-        // A stack that was killed may have left services behind.
+        // A stack that was killed may have orphaned its services.
         Supervisor::new(state)?;
         return Ok(false);
     }
@@ -443,7 +446,7 @@ pub async fn stop_running(state: &Path) -> Result<bool> {
     bail!("the stack did not stop within a minute and was killed")
 }
 
-/// Removes a file that may not be there.
+/// Removes a file that may not exist.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,5 +1,5 @@
-//! `PostgreSQL` with passwords really checked, its owner no superuser: as in a deployment,
-//! row-level security binds everybody.
+//! `PostgreSQL`. As in a deployment, passwords are checked and the owner is not a superuser, so
+//! that row-level security holds for every role.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use super::Starting;
 use crate::process::run_logged;
 use crate::tools::Tools;
 
-/// Starts the server, migrates and seeds; answers a connection as owner.
+/// Starts the server, migrates and seeds; returns a connection as the owner.
 pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
     let step = stack.progress.step("PostgreSQL, migrations, seed");
     let bin = tools.postgres()?;
@@ -36,8 +36,8 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
         "-p",
         &stack.ports.postgres.to_string(),
     ]);
-    // The data of a development machine may be lost with the machine's power; the time of every
-    // commit may not.
+    // A developer's data may be lost with the machine's power; waiting for the disk at every commit
+    // would cost more.
     server.args(["-c", "fsync=off", "-c", "max_connections=200", "-c", "timezone=UTC"]);
     stack.supervisor.start("postgres", &mut server)?;
     let superuser = config(stack, "dev", &stack.credentials.superuser, "postgres");
@@ -69,7 +69,7 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
 }
 
 async fn initialise(stack: &Starting<'_>, bin: &Path, data: &Path) -> Result<()> {
-    // Under another name until it is complete: initdb refuses what a broken-off first start left.
+    // Under another name until it is complete: initdb refuses what an interrupted start left.
     let draft = stack.state.join("postgres.draft");
     if draft.exists() {
         fs::remove_dir_all(&draft)?;
@@ -94,8 +94,8 @@ async fn initialise(stack: &Starting<'_>, bin: &Path, data: &Path) -> Result<()>
     fs::rename(&draft, data).with_context(|| format!("cannot create {}", data.display()))
 }
 
-/// `PostgreSQL` refuses to run as root. Where we are root, a user namespace makes it someone else,
-/// on the same files.
+/// `PostgreSQL` refuses to run as root. If xtask runs as root, a user namespace gives the server
+/// another user id for the same files.
 fn command(state: &Path, program: &Path) -> Result<Command> {
     if fs::metadata(state)?.uid() != 0 {
         return Ok(Command::new(program));
@@ -117,10 +117,10 @@ fn config(stack: &Starting<'_>, user: &str, password: &str, database: &str) -> C
     config
 }
 
-/// Connects without TLS, as to a database on this machine.
+/// Connects without TLS, to a database on this machine.
 pub async fn connect(config: &Config) -> Result<Client> {
     let (client, connection) = config.connect(NoTls).await?;
-    // Its error is seen by the client's next call.
+    // The client's next call returns its error.
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)
 }
@@ -131,7 +131,7 @@ async fn create_database(superuser: &Client, owner_password: &str) -> Result<()>
         .await?
         .is_none()
     {
-        // The password is hexadecimal digits of ours; CREATE ROLE takes no parameters.
+        // CREATE ROLE takes no parameters; the password is hexadecimal digits that xtask chose.
         let create = format!(
             "CREATE ROLE pulse_owner LOGIN CREATEROLE CREATEDB NOSUPERUSER NOBYPASSRLS PASSWORD
              '{owner_password}'"

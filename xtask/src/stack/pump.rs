@@ -1,8 +1,8 @@
-//! What SQS event source mappings and `EventBridge` Scheduler do in a deployment: carries messages
-//! to functions, and ticks.
+//! The pump does what SQS event source mappings and `EventBridge` Scheduler do in a deployment: it
+//! carries messages to functions, and invokes them on a schedule.
 //!
-//! Shapes and rules are those of AWS's "Using Lambda with Amazon SQS", stricter in one point: there
-//! an answer of a wrong shape may count as success, here it deletes nothing.
+//! Shapes and rules are those of AWS's "Using Lambda with Amazon SQS", but stricter in one point:
+//! there an answer of a wrong shape may count as success, here it deletes nothing.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -27,12 +27,12 @@ use super::aws::LONG_POLL;
 use super::aws::Queues;
 use super::settings::random;
 
-/// An event source mapping polls a FIFO queue by several pollers; one group is never with two of
-/// them.
+/// An event source mapping has several pollers for a FIFO queue; no two of them get the same
+/// message group at once.
 const POLLERS: usize = 4;
-/// The wake queue's, as `template.yaml` limits them.
+/// Pollers of the wake queue, as `template.yaml` limits them.
 const WAKE_POLLERS: usize = 2;
-/// Longer than any function takes here.
+/// More than any function needs here.
 const INVOKE_LIMIT: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -73,12 +73,12 @@ pub fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) ->
     Ok(())
 }
 
-/// How a function tells which messages are done.
+/// How a function reports which messages are done.
 #[derive(Clone, Copy)]
 enum Answer {
     /// `ReportBatchItemFailures` is on.
     BatchItemFailures,
-    /// Any answer but an error.
+    /// Any answer except an error means that all are done.
     AllOrNothing,
 }
 
@@ -136,18 +136,19 @@ impl Pump {
         Ok(())
     }
 
-    /// Ticks like a schedule of `template.yaml`, each tick at its time even where the last one took
-    /// long.
+    /// Invokes a function like a schedule of `template.yaml`, each time when it is due, even if the
+    /// last invocation took long.
     async fn tick(self, function: &str, every: Duration) {
         let mut ticks = tokio::time::interval(every);
-        // The first one comes at once, and the start has just invoked the function.
+        // The first tick comes at once, but the start has just invoked the function.
         ticks.tick().await;
         loop {
             ticks.tick().await;
             let event = json!({
                 "version": "0", "id": random().unwrap_or_default(),
                 "detail-type": "Scheduled Event", "source": "aws.scheduler",
-                "account": "000000000000", "time": shared::base::clock::Clock::system().now().to_string(),
+                "account": "000000000000",
+                "time": shared::base::clock::Clock::system().now().to_string(),
                 "region": REGION,
                 "resources": [format!(
                     "arn:aws:scheduler:{REGION}:000000000000:schedule/default/{function}"
@@ -173,12 +174,12 @@ impl Pump {
     }
 
     fn note(&self, line: &str) {
-        // The log is for people; that it cannot be written must not stop the queue.
+        // A line that cannot be written must not stop the queue.
         let _ = writeln!(&*self.log, "{} {line}", shared::base::clock::Clock::system().now());
     }
 }
 
-/// The ids that a partial answer names; anything but the documented shape is an error.
+/// The ids in a partial answer; anything except the documented shape is an error.
 fn failures(answer: &Value, messages: &[Message]) -> Result<HashSet<String>> {
     let items = answer["batchItemFailures"]
         .as_array()

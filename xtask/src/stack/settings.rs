@@ -1,4 +1,4 @@
-//! What a stack is told and tells: ports, the passwords it keeps, and `stack.env`.
+//! The settings of a stack: its ports, its passwords, and `stack.env`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 
-/// Fixed ports; each is free to choose by default.
+/// Fixed ports. By default, each is any free port.
 #[derive(Clone, Default, clap::Args)]
 pub struct PortArgs {
     /// Port of the API and the functions
@@ -67,8 +67,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Fixed ones where given, else those of the last run where they are still free (links in old
-    /// mails go on working), else any.
+    /// The fixed ports if given, else those of the last run if they are still free (so that links
+    /// in old mails still work), else any free ones.
     pub fn choose(args: &PortArgs, state: &Path) -> Result<Self> {
         let file = state.join("ports");
         let last = Env::read_optional(&file)?;
@@ -81,8 +81,8 @@ impl Ports {
                 (Some(port), _) => bind(port).with_context(|| {
                     let flag = name.to_lowercase();
                     format!(
-                        "port {port} is taken, and it was asked for by --port-{flag} or \
-                             PULSE_PORT_{name}: stop what uses it, or choose another"
+                        "port {port}, set by --port-{flag} or PULSE_PORT_{name}, is taken: stop \
+                         what uses it, or choose another"
                     )
                 })?,
                 (None, Some(port)) => bind(port).or_else(|_| bind(0))?,
@@ -108,7 +108,7 @@ impl Ports {
     }
 }
 
-/// The passwords of a stack: made at its first start, kept with its data.
+/// The passwords of a stack: created at its first start, and kept with its data.
 pub struct Credentials {
     pub superuser: String,
     pub owner: String,
@@ -178,7 +178,7 @@ impl Env {
         if path.exists() { Self::read(path) } else { Ok(Self::default()) }
     }
 
-    /// Writes it in one go, readable by this user only: a reader sees all of it or nothing.
+    /// Writes the file at once, for this user only: a reader sees all of it or nothing.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut text = String::new();
         for (key, value) in &self.0 {
@@ -205,7 +205,7 @@ impl Env {
         self.0.push((key.to_owned(), value.into()));
     }
 
-    /// All of it, for a child's environment.
+    /// All pairs, for a child's environment.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
     }

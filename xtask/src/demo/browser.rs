@@ -1,5 +1,5 @@
-//! What a person does with a mail program and a browser: reads the mail, follows its link, sets a
-//! password.
+//! What the customer does with a mail program and a browser: reads the mail, follows its link, sets
+//! a password.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use reqwest::header::COOKIE;
 use reqwest::header::LOCATION;
 use reqwest::header::SET_COOKIE;
 
-/// The decoded text of the newest mail to this address, if one is there.
+/// The decoded text of the newest mail to this address.
 pub fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {
     let mut found = None;
     for entry in
@@ -83,7 +83,7 @@ fn decode_quoted(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Base64 in either alphabet; what belongs to neither is skipped.
+/// Decodes base64 of either alphabet; skips characters of neither.
 pub fn decode_base64(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (mut bits, mut held) = (0_u32, 0_u32);
@@ -121,7 +121,7 @@ pub struct Browser {
     cookies: Vec<(String, String)>,
 }
 
-/// A page and where it came from.
+/// A page and its URL.
 struct Page {
     url: Url,
     text: String,
@@ -161,7 +161,7 @@ impl Browser {
             if !status.is_redirection() {
                 let text = answer.text().await?;
                 if !status.is_success() {
-                    bail!("{url} answers {status}");
+                    bail!("{url} answered {status}");
                 }
                 return Ok(Page { url, text });
             }
@@ -191,7 +191,7 @@ impl Browser {
     }
 }
 
-/// The first attribute of an HTML page that begins so and contains `part`, unescaped.
+/// The unescaped value of the first attribute that starts with `begin` and contains `part`.
 fn attribute(html: &str, begin: &str, part: &str) -> Option<String> {
     let values =
         html.split(begin).skip(1).filter_map(|rest| rest.split_once('"').map(|(value, _)| value));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn entities_of_a_form_are_read_as_a_browser_does() {
+    fn entities_of_a_form_are_decoded_as_in_a_browser() {
         let html =
             "<a href=\"/other\">x</a><form action=\"http://h/p?a=1&amp;b=2\" method=\"post\">";
         assert_eq!(attribute(html, "action=\"", "").as_deref(), Some("http://h/p?a=1&b=2"));
