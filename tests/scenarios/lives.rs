@@ -106,16 +106,13 @@ impl Side {
             ("PROVISIONING_QUEUE_URL", "http://127.0.0.1:9/none".to_owned()),
             ("STRIPE_READS_PER_SECOND", "0".to_owned()),
         ]);
-        // A MAIN has the same id on both sides, whatever came first there: slots that are ordered
-        // for it name it.
-        let same_id = "CREATE FUNCTION same_id() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                NEW.subscription_id := 'SUB-9999-' || ('x' ||
-                substr(md5(NEW.stripe_subscription_id), 1,
-                12))::bit(48)::bigint; RETURN NEW; END $$;
-            CREATE TRIGGER same_id BEFORE INSERT ON subscriptions FOR EACH ROW
-                WHEN (NEW.subscription_type = 'MAIN'
-                AND NEW.stripe_subscription_id IS NOT NULL) EXECUTE FUNCTION same_id()";
-        owner.batch_execute(same_id).await.expect("a trigger");
+        // A subscription has the same id on both sides, whatever came first there: slots that are
+        // ordered for it name it. It is made of the checkout that this transaction has claimed.
+        let same_id = "CREATE OR REPLACE FUNCTION generate_subscription_id(at timestamptz
+                DEFAULT now()) RETURNS text LANGUAGE sql VOLATILE AS $$
+                SELECT 'SUB-9999-' || ('x' || substr(md5(object_id), 1, 12))::bit(48)::bigint
+                FROM stripe_events WHERE pg_current_xact_id()::xid IN (xmin, xmax) $$";
+        owner.batch_execute(same_id).await.expect("a function");
         let env = env(&settings, &[]);
         let aws = tests::aws();
         let secrets = Secrets::read(&aws, &env, Role::System).await.expect("the secret");

@@ -19,7 +19,7 @@ use provisioning::Provisioning;
 use renewal::Renewals;
 use serde_json::Value;
 use shared::base::clock::Clock;
-use shared::domain::events::model::ENDPOINT_TYPES;
+use shared::domain::events::kind::endpoint_types;
 use shared::domain::events::signature;
 use shared::outside::aws::SdkConfig;
 use shared::outside::queue::Queue;
@@ -482,7 +482,7 @@ pub fn news(stripe: &Simulator, seen: &mut usize) -> Vec<Value> {
     events
         .into_iter()
         .skip(before)
-        .filter(|event| ENDPOINT_TYPES.iter().any(|known| event["type"] == *known))
+        .filter(|event| endpoint_types().iter().any(|known| event["type"] == *known))
         .collect()
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::model::{Backfill, Backfilled, ENDPOINT_TYPES, Envelope};
+use super::kind::endpoint_types;
+use super::model::{Backfill, Backfilled, Envelope};
 use super::{pace, store};
 use crate::Result;
 use crate::base::caller::Person;
@@ -115,7 +116,7 @@ impl Backfiller<'_> {
     ) -> Result<Backfilled> {
         pace::wait(self.db, self.reads_per_second).await?;
         let page =
-            self.stripe.events(&EventQuery { from, to, types: &ENDPOINT_TYPES, after }).await?;
+            self.stripe.events(&EventQuery { from, to, types: &endpoint_types(), after }).await?;
         let read = |event: &serde_json::Value| {
             let text = event.to_string();
             Ok((Envelope::parse(text.as_bytes())?, text))

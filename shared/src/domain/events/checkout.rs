@@ -4,6 +4,7 @@ use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::kind::{CheckoutEvent, EventKind};
 use super::model::{Envelope, EventStatus};
 use super::resolve::{Resolved, resolve};
 use super::snapshot::Snapshot;
@@ -41,7 +42,11 @@ pub(super) struct Checkout {
 
 /// Applies `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`
 /// alike: what counts is whether the session is paid now.
-pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
+/// Returns the customer as well, whose other events may have waited for it.
+pub(super) async fn apply(
+    applier: &Applier,
+    event: &Envelope,
+) -> Result<(Outcome, Option<StripeCustomerId>)> {
     let checkout = read(applier, event).await?;
     fault::point(Point::ApplyRead);
     let now = applier.clock.now();
@@ -51,15 +56,14 @@ pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
         .await?
         .filter(|status| status.is_final())
     {
-        return Ok(Outcome { status, wake_outbox: false });
+        return Ok((Outcome::quiet(status), None));
     }
     fault::point(Point::ApplyClaimed);
     let verdict = Provisioning { tx: &tx, event, checkout: &checkout, now }.decide().await?;
     let tenant = verdict.tenant.as_ref();
     store::finish(&tx, &event.id, verdict.status, verdict.reason, tenant, now).await?;
     if verdict.status != EventStatus::Waiting {
-        // Its own row is final by now; those of the same checkout that waited for this news end
-        // with it.
+        // Its own row is final by now; those of the same checkout that waited end with it.
         let others = if verdict.closes_checkout { EventStatus::Ignored } else { verdict.status };
         let reason = verdict.reason.map_or_else(
             || format!("by {}", event.id),
@@ -70,13 +74,10 @@ pub async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
     fault::point(Point::ApplyFinished);
     tx.commit().await?;
     fault::point(Point::ApplyCommitted);
-    drop(db);
-    if let (EventStatus::Applied, Some(customer)) = (verdict.status, &checkout.customer) {
-        applier.wake(customer).await;
-    }
     tracing::info!(stripe.event_id = %event.id, tenant.id = tenant.map(TenantId::as_str),
         status = verdict.status.as_str(), "checkout applied");
-    Ok(Outcome { status: verdict.status, wake_outbox: verdict.wake_outbox })
+    let outcome = Outcome { status: verdict.status, wake_outbox: verdict.wake_outbox };
+    Ok((outcome, checkout.customer))
 }
 
 async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
@@ -293,13 +294,13 @@ impl Provisioning<'_> {
 
     /// Completed, but the money has not come: a bank debit takes days, and then succeeds or fails.
     async fn unpaid(&self) -> Result<Verdict> {
-        match self.event.event_type.as_str() {
-            "checkout.session.async_payment_failed" => Ok(Verdict {
+        match self.event.kind {
+            EventKind::Checkout(CheckoutEvent::PaymentFailed) => Ok(Verdict {
                 closes_checkout: true,
                 ..Verdict::of(EventStatus::Applied, "its payment failed")
             }),
             // Stripe has said that it was paid: the read was too early.
-            "checkout.session.async_payment_succeeded" => Err(Error::unavailable(
+            EventKind::Checkout(CheckoutEvent::PaymentSucceeded) => Err(Error::unavailable(
                 crate::base::error::Service::Stripe,
                 "the session is not paid yet, though its payment succeeded",
             )),

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use super::kind::EventKind;
 use super::model::{Envelope, EventStatus, MAX_CRASHED_ATTEMPTS, MAX_RECEIVES};
 use super::snapshot::SnapshotCache;
+use super::subscription::Cause;
 use super::{Applier, Outcome, RECORD_BUDGET, checkout, notices, store};
 use crate::base::fault;
 use crate::base::fault::Point;
+use crate::base::ids::StripeSubscriptionId;
 use crate::domain::families;
+use crate::domain::families::rows::Synced;
 use crate::{Error, Result};
 
 /// How long one event may take. What takes longer is tried again: a stalled service must not hold
@@ -16,8 +20,8 @@ pub(crate) const EVENT_BUDGET: Duration = Duration::from_secs(25);
 
 impl Applier {
     /// Applies an event, or records why not. Repeating it is harmless. `receives` is how often the
-    /// queue has handed it out, this time included; `reads` is what its batch has read of
-    /// Stripe so far.
+    /// queue has handed it out, this time included; `snapshots` are what its batch has read
+    /// from Stripe so far.
     ///
     /// # Errors
     /// Only what may pass (`Error::is_transient`) or could not even be recorded: the message must
@@ -26,11 +30,11 @@ impl Applier {
         &self,
         event: &Envelope,
         receives: u32,
-        reads: &mut SnapshotCache,
+        snapshots: &mut SnapshotCache,
     ) -> Result<Outcome> {
         let error = match self
             .db
-            .bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives, reads)))
+            .bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives, snapshots)))
             .await
         {
             Ok(outcome) => return Ok(outcome),
@@ -39,28 +43,29 @@ impl Applier {
         if !error.is_transient() || receives >= MAX_RECEIVES {
             return self.db.bounded(RECORD_BUDGET, self.record_failure(event, &error)).await;
         }
-        // A word that the consumer lives. Where the database is what is away, nothing can be noted,
-        // and nothing was counted either.
+        // A sign that the consumer lives. Where the database is what is away, nothing can be
+        // recorded, and nothing was counted either.
         if let Err(unnoted) =
             self.db.bounded(RECORD_BUDGET, self.note_transient(event, &error)).await
         {
             tracing::warn!(stripe.event_id = %event.id, error = %unnoted,
-            "a try could not be noted");
+            "a failed attempt could not be recorded");
         }
         Err(error)
     }
 
-    pub(super) async fn try_apply(
+    async fn try_apply(
         &self,
         event: &Envelope,
         receives: u32,
-        reads: &mut SnapshotCache,
+        snapshots: &mut SnapshotCache,
     ) -> Result<Outcome> {
-        let is_word = event.event_type.starts_with("customer.subscription.")
-            || event.event_type.starts_with("invoice.");
-        let subscription = if is_word { event.subscription() } else { Ok(None) };
+        let subscription = match event.kind {
+            EventKind::Subscription | EventKind::Invoice(_) => event.subscription(),
+            EventKind::Checkout(_) | EventKind::Notice(_) | EventKind::Other => Ok(None),
+        };
         let seen = {
-            // The connection goes back before Stripe is asked: a slow answer must not hold it.
+            // The connection goes back before Stripe is read: a slow answer must not hold it.
             let mut db = self.db.connection().await?;
             let ours = async {
                 match &subscription {
@@ -78,44 +83,65 @@ impl Applier {
             {
                 return Err(Error::conflict(
                     "consumer_dies",
-                    format!("{MAX_CRASHED_ATTEMPTS} tries came to no word: their consumer died"),
+                    format!("{MAX_CRASHED_ATTEMPTS} attempts crashed: their consumer died"),
                 ));
             }
             seen
         };
         fault::point(Point::ApplyBegun);
         if event.livemode != self.stripe.livemode()? {
-            return self
-                .record(event, EventStatus::Ignored, "of the other mode (livemode)", None)
-                .await;
+            return self.ignore(event, "of the other mode (livemode)").await;
         }
-        match event.event_type.as_str() {
-            "checkout.session.completed"
-            | "checkout.session.async_payment_succeeded"
-            | "checkout.session.async_payment_failed"
-            | "checkout.session.expired" => checkout::apply(self, event).await,
-            kind if is_word => match subscription? {
-                Some(id) => self.sync_subscription(event, &id, seen, reads).await,
-                None if kind.starts_with("invoice.") => {
-                    self.record(event, EventStatus::Ignored, "an invoice of no subscription", None)
-                        .await
-                }
+        match event.kind {
+            EventKind::Checkout(_) => self.apply_checkout(event).await,
+            EventKind::Subscription => match subscription? {
+                Some(id) => self.apply_sync(event, &id, seen, snapshots).await,
                 None => Err(Error::conflict("stripe_shape", "the event's subscription has no id")),
             },
-            "charge.refunded"
-            | "charge.dispute.created"
-            | "charge.dispute.closed"
-            | "customer.updated"
-            | "customer.deleted" => notices::apply(self, event).await,
-            _ => {
-                self.record(
-                    event,
-                    EventStatus::Ignored,
-                    "events of this type change nothing here",
-                    None,
-                )
-                .await
-            }
+            EventKind::Invoice(_) => match subscription? {
+                Some(id) => self.apply_sync(event, &id, seen, snapshots).await,
+                None => self.ignore(event, "an invoice of no subscription").await,
+            },
+            EventKind::Notice(kind) => notices::apply(self, event, kind).await,
+            EventKind::Other => self.ignore(event, "events of this type change nothing here").await,
         }
+    }
+
+    async fn ignore(&self, event: &Envelope, reason: &str) -> Result<Outcome> {
+        self.record(event, EventStatus::Ignored, reason, None).await
+    }
+
+    /// Applies a checkout, and then what waited for it.
+    async fn apply_checkout(&self, event: &Envelope) -> Result<Outcome> {
+        let (outcome, customer) = checkout::apply(self, event).await?;
+        if let (EventStatus::Applied, Some(customer)) = (outcome.status, customer) {
+            self.wake(&customer).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Syncs the subscription of an event. One that we do not have yet waits for its checkout;
+    /// `seen` is ours, as `find_synced` found it.
+    async fn apply_sync(
+        &self,
+        event: &Envelope,
+        id: &StripeSubscriptionId,
+        seen: Option<Synced>,
+        snapshots: &mut SnapshotCache,
+    ) -> Result<Outcome> {
+        let cause = Cause::Event(event);
+        if let Some((status, _)) = self.sync_seen(id, seen, cause, snapshots).await? {
+            return Ok(Outcome::quiet(status));
+        }
+        // A checkout that waits because its subscription was incomplete gets no further event.
+        let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
+        if let Some(checkout) = checkout
+            && Box::pin(self.apply_checkout(&checkout)).await?.status == EventStatus::Applied
+            && let Some((status, _)) = self.sync_with_stripe(id, cause, snapshots).await?
+        {
+            return Ok(Outcome { status, wake_outbox: true });
+        }
+        let reason = "its Stripe subscription is not known here yet";
+        self.record(event, EventStatus::Waiting, reason, None).await
     }
 }

@@ -9,6 +9,7 @@ pub mod backfill;
 mod checkout;
 mod dispatch;
 mod drift;
+pub mod kind;
 pub mod model;
 mod notices;
 pub mod operator;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::kind::EventKind;
 use crate::base::error::FieldFault;
 use crate::base::fields::{DateTime, Note, Param, Text};
 use crate::base::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId, TenantId};
@@ -14,41 +15,15 @@ use crate::base::paging::{Cursor, Limit, Offset};
 use crate::outside::queue::Message;
 use crate::{Error, Result, request, words};
 
-/// What the endpoint is registered for at Stripe, and what a backfill asks for: at most 20, which
-/// Stripe's list takes at once.
-pub const ENDPOINT_TYPES: [&str; 20] = [
-    "checkout.session.completed",
-    "checkout.session.async_payment_succeeded",
-    "checkout.session.async_payment_failed",
-    "checkout.session.expired",
-    "customer.subscription.created",
-    "customer.subscription.updated",
-    "customer.subscription.deleted",
-    "customer.subscription.paused",
-    "customer.subscription.resumed",
-    "customer.updated",
-    "customer.deleted",
-    "invoice.paid",
-    "invoice.payment_failed",
-    "invoice.payment_action_required",
-    "invoice.finalization_failed",
-    "invoice.voided",
-    "invoice.marked_uncollectible",
-    "charge.refunded",
-    "charge.dispute.created",
-    "charge.dispute.closed",
-];
-
 /// What SQS takes with room for its own attributes: an event over it is queued without its object,
 /// and read from Stripe later.
 pub const QUEUE_LIMIT_BYTES: usize = 200 * 1024;
 
-/// How many tries may come to no word before the event is recorded as failed, so that its group
-/// goes on.
+/// How many attempts may crash before the event is recorded as failed, so that its group goes on.
 pub const MAX_CRASHED_ATTEMPTS: i32 = 5;
 
-/// From which receive on an error that should have passed is recorded as failed: more than a day of
-/// tries, and before the queue's own 150 would send the message to the dead-letter queue, which is
+/// From which receive on a transient error is recorded as failed: more than a day of attempts, and
+/// before the queue's own 150 would send the message to the dead-letter queue, which is
 /// for what could not even be recorded.
 pub const MAX_RECEIVES: u32 = 120;
 
@@ -66,6 +41,8 @@ pub struct Envelope {
     pub id: StripeEventId,
     /// e.g. `checkout.session.completed`.
     pub event_type: String,
+    /// What that type is about.
+    pub kind: EventKind,
     /// When it happened at Stripe, UTC.
     pub created: Timestamp,
     /// Live or test mode.
@@ -112,6 +89,7 @@ impl Envelope {
         }
         Ok(Self {
             id: StripeEventId::parse(&raw.id)?,
+            kind: EventKind::parse(&raw.event_type),
             event_type: raw.event_type,
             created: Timestamp::from_second(raw.created).map_err(|_| {
                 malformed("the body is not a Stripe event: created is out of range".to_owned())
@@ -144,8 +122,7 @@ impl Envelope {
     /// `Malformed`; `Conflict` (`stripe_shape`) of an invoice that neither generation would make: a
     /// missing field is never "no subscription".
     pub fn subscription(&self) -> Result<Option<StripeSubscriptionId>> {
-        let invoice = self.event_type.starts_with("invoice.");
-        if invoice
+        if matches!(self.kind, EventKind::Invoice(_))
             && !self.slim
             && ["subscription", "parent"].iter().all(|field| self.object.get(*field).is_none())
         {
@@ -154,9 +131,12 @@ impl Envelope {
                 "the event's invoice has neither subscription nor parent",
             ));
         }
-        let id = match self.event_type.split_once('.') {
-            Some(("customer", rest)) if rest.starts_with("subscription.") => &self.object["id"],
-            _ => [
+        let id = match self.kind {
+            EventKind::Subscription => &self.object["id"],
+            EventKind::Checkout(_)
+            | EventKind::Invoice(_)
+            | EventKind::Notice(_)
+            | EventKind::Other => [
                 &self.object["subscription"],
                 &self.object["parent"]["subscription_details"]["subscription"],
             ]

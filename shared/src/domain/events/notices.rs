@@ -1,4 +1,4 @@
-//! Events that tell of a customer rather than of a subscription: refunds, disputes, and the
+//! Events about a customer and not about a subscription: refunds, disputes, and the
 //! customer's own data (docs/events.md, "Notices"). Access changes only when Stripe changes the
 //! subscription.
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::model::{Envelope, EventStatus};
-use super::{Applier, Outcome, store};
+use super::{Applier, Outcome, kind, store};
 use crate::base::fields::filled;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
 use crate::domain::audit::model::{Actor, Entry};
@@ -16,20 +16,24 @@ use crate::domain::{audit, flags, tenants};
 use crate::outside::stripe::CustomerDetails;
 use crate::{Error, Result};
 
-/// What a notice is: how the audit and the flag name it.
-fn names(event_type: &str) -> Option<(&'static str, &'static str)> {
-    Some(match event_type {
-        "charge.refunded" => ("STRIPE_CHARGE_REFUNDED", "refunded"),
-        "charge.dispute.created" => ("STRIPE_DISPUTE_CREATED", "disputed"),
-        "charge.dispute.closed" => ("STRIPE_DISPUTE_CLOSED", "dispute_closed"),
-        "customer.deleted" => ("STRIPE_CUSTOMER_DELETED", "customer_deleted"),
-        _ => return None,
+/// What is recorded of a notice: the audit's event type and the flag's kind.
+fn record(notice: kind::Notice) -> Option<(&'static str, &'static str)> {
+    Some(match notice {
+        kind::Notice::Refunded => ("STRIPE_CHARGE_REFUNDED", "refunded"),
+        kind::Notice::Disputed => ("STRIPE_DISPUTE_CREATED", "disputed"),
+        kind::Notice::DisputeClosed => ("STRIPE_DISPUTE_CLOSED", "dispute_closed"),
+        kind::Notice::CustomerDeleted => ("STRIPE_CUSTOMER_DELETED", "customer_deleted"),
+        kind::Notice::CustomerUpdated => return None,
     })
 }
 
 /// Applies a notice: to the tenant whose customer it is; one that we do not know yet waits for its
 /// checkout.
-pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome> {
+pub(super) async fn apply(
+    applier: &Applier,
+    event: &Envelope,
+    kind: kind::Notice,
+) -> Result<Outcome> {
     let customer = if let Some(customer) = event.customer() {
         customer
     } else {
@@ -54,12 +58,11 @@ pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome
         }
     };
     // What it is now, and not what it was when the event was made.
-    let details = match event.event_type.as_str() {
-        "customer.updated" => {
-            applier.pace().await?;
-            Some(applier.stripe.customer(&customer).await?)
-        }
-        _ => None,
+    let details = if kind == kind::Notice::CustomerUpdated {
+        applier.pace().await?;
+        Some(applier.stripe.customer(&customer).await?)
+    } else {
+        None
     };
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
@@ -84,8 +87,8 @@ pub(super) async fn apply(applier: &Applier, event: &Envelope) -> Result<Outcome
         return Ok(Outcome::quiet(EventStatus::Waiting));
     };
     let notice = Notice { tx: &tx, event, tenant: &tenant, now };
-    match (names(&event.event_type), details) {
-        (Some(names), _) => notice.tell(&customer, names).await?,
+    match (record(kind), details) {
+        (Some(record), _) => notice.record(&customer, record).await?,
         (None, Some(details)) => notice.complete_profile(&customer, &details).await?,
         (None, None) => {}
     }
@@ -103,7 +106,8 @@ struct Notice<'a> {
 }
 
 impl Notice<'_> {
-    async fn tell(
+    /// Audits and flags it.
+    async fn record(
         &self,
         customer: &StripeCustomerId,
         (event_type, kind): (&'static str, &'static str),

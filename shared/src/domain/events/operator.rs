@@ -1,15 +1,14 @@
-//! What a person does with a recorded event: look at it, have it applied again, or say that it
-//! needs nothing.
+//! What an operator does with a recorded event: reads it, replays it, or dismisses it.
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_postgres::Row;
 
 use super::model::{EventDetail, EventFilter, EventRow, EventStatus};
 use super::store;
+use super::store::LockedEvent;
 use crate::base::caller::Person;
-use crate::base::ids::{StripeEventId, TenantId};
+use crate::base::ids::StripeEventId;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
@@ -30,7 +29,7 @@ pub async fn list(
     Ok(page.cut(rows, |row| (row.recorded_at, row.event_id.clone())))
 }
 
-/// An event with what it says.
+/// An event with its object.
 ///
 /// # Errors
 /// `stripe_event_not_found`.
@@ -54,25 +53,16 @@ pub async fn replay(
     now: Timestamp,
 ) -> Result<EventDetail> {
     let message = {
-        // The connection goes back before the queue is asked.
+        // The connection goes back before the message is sent.
         let mut db = db.connection().await?;
         let tx = db.transaction().await?;
-        let (row, status) = lock_open(&tx, id).await?;
-        let replay = row.get::<_, i32>("replays") + 1;
+        let LockedEvent { event, envelope } = lock_open(&tx, id).await?;
+        let replay = event.replays + 1;
         store::count_replay(&tx, id, now).await?;
-        record(
-            &tx,
-            "STRIPE_EVENT_REPLAYED",
-            id,
-            &row,
-            status,
-            json!({"replay": replay}),
-            operator,
-            now,
-        )
-        .await?;
+        let details = json!({"replay": replay});
+        record(&tx, "STRIPE_EVENT_REPLAYED", &event, details, operator, now).await?;
         tx.commit().await?;
-        store::envelope(&row)?.replay_message(replay)
+        envelope.replay_message(replay)
     };
     queue.send(message).await?;
     find(db, id).await
@@ -91,10 +81,10 @@ pub async fn dismiss(
 ) -> Result<EventDetail> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let (row, status) = lock_open(&tx, id).await?;
+    let LockedEvent { event, .. } = lock_open(&tx, id).await?;
     store::finish(&tx, id, EventStatus::Dismissed, Some(note), None, now).await?;
-    record(&tx, "STRIPE_EVENT_DISMISSED", id, &row, status, json!({"note": note}), operator, now)
-        .await?;
+    let details = json!({"note": note});
+    record(&tx, "STRIPE_EVENT_DISMISSED", &event, details, operator, now).await?;
     let event = store::find(&tx, id).await?.ok_or_else(not_found)?;
     tx.commit().await?;
     Ok(event)
@@ -104,35 +94,31 @@ fn not_found() -> Error {
     Error::not_found("stripe_event_not_found", "Stripe event not found")
 }
 
-async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<(Row, EventStatus)> {
-    let row = store::lock(tx, id).await?.ok_or_else(not_found)?;
-    let status = row.try_get::<_, EventStatus>("status")?;
+async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<LockedEvent> {
+    let locked = store::lock(tx, id).await?.ok_or_else(not_found)?;
+    let status = locked.event.status;
     if status.is_final() {
         return Err(Error::conflict(
             "event_final",
             format!("Stripe event is already {}", status.as_str()),
         ));
     }
-    Ok((row, status))
+    Ok(locked)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one audit row")]
 async fn record(
     tx: &Transaction<'_>,
     event_type: &'static str,
-    id: &StripeEventId,
-    row: &Row,
-    status: EventStatus,
+    event: &EventRow,
     details: Value,
     operator: &Person,
     now: Timestamp,
 ) -> Result<()> {
-    let tenant = row.get::<_, Option<&str>>("tenant_id").map(TenantId::parse).transpose()?;
+    let before = json!({"status": event.status, "reason": event.status_reason});
     let entry = Entry {
-        tenant: tenant.as_ref(),
-        stripe_event: Some(id),
-        previous_state: Some(json!({"status": status.as_str(), "reason": row.get::<_,
-                Option<&str>>("status_reason")})),
+        tenant: event.tenant_id.as_ref(),
+        stripe_event: Some(&event.event_id),
+        previous_state: Some(before),
         details: Some(details),
         ..Entry::new(event_type, Actor::Operator(operator), now)
     };

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
+use super::kind::EventKind;
 use super::model::{Envelope, EventDetail, EventFilter, EventRow, EventStatus};
 use crate::Result;
 use crate::base::ids::{
@@ -15,7 +16,7 @@ use crate::base::ids::{
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 
-/// What is recorded of an event, if anything.
+/// The recorded status of an event, if it has one.
 pub async fn status(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventStatus>> {
     let row = query_opt(db, "SELECT status FROM stripe_events WHERE event_id = $1", &[&id]).await?;
     row.map(|row| Ok(row.try_get(0)?)).transpose()
@@ -139,10 +140,10 @@ async fn ensure_row(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> R
     .map(drop)
 }
 
-/// Notes that a redelivered event is tried once more, and returns how many tries came to no word,
-/// this one included.
+/// Counts an attempt at a redelivered event, and returns how many have crashed, this one included
+/// until it ends.
 ///
-/// A commit of its own, before the try: a consumer that dies cannot note it after.
+/// A commit of its own, before the attempt: a consumer that dies cannot count it after.
 pub async fn count_attempt(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
     let tx = db.transaction().await?;
     ensure_row(&tx, event, now).await?;
@@ -153,7 +154,7 @@ pub async fn count_attempt(db: &mut Object, event: &Envelope, now: Timestamp) ->
     Ok(lost)
 }
 
-/// Notes a try that failed for a reason that may pass: it came to a word, so its consumer lives.
+/// Records an attempt that failed with a transient error: its consumer lives.
 pub async fn record_transient(
     db: &mut Object,
     event: &Envelope,
@@ -230,12 +231,12 @@ pub async fn list(
     rows.iter().map(event).collect()
 }
 
-/// The rows of this clause, each with what its event says.
+/// The rows of this clause, each with its event's object.
 fn whole(clause: &str) -> String {
     format!("SELECT {EVENT}, e.payload FROM stripe_events e {clause}")
 }
 
-/// An event with what it says; none where it is not recorded.
+/// An event with its object; none where it is not recorded.
 pub async fn find(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventDetail>> {
     let row = query_opt(db, &whole("WHERE e.event_id = $1"), &[&id]).await?;
     row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
@@ -248,18 +249,27 @@ pub async fn known(db: &impl GenericClient, ids: &[&str]) -> Result<HashSet<Stri
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Books the next moment at which Stripe may be read, and returns the seconds until then.
+/// Reserves the next read of Stripe, and returns the seconds until then.
 pub async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> {
     Ok(query_one(db, "SELECT book_stripe_read($1)", &[&per_second]).await?.get(0))
 }
 
-/// Locks an event that a person works on; none where it is not recorded.
-pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<Row>> {
-    Ok(query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id]).await?)
+/// Locks an event that an operator works on; none where it is not recorded.
+pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<LockedEvent>> {
+    let row = query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id]).await?;
+    row.map(|row| Ok(LockedEvent { event: event(&row)?, envelope: envelope(&row)? })).transpose()
+}
+
+/// A recorded event, and the same as it was queued.
+pub struct LockedEvent {
+    /// As it is recorded.
+    pub event: EventRow,
+    /// As it was queued.
+    pub envelope: Envelope,
 }
 
 /// The event as it was queued; what was queued without its object is so again.
-pub fn envelope(row: &Row) -> Result<Envelope> {
+fn envelope(row: &Row) -> Result<Envelope> {
     let payload: Option<Value> = row.get("payload");
     let slim = payload.is_none();
     let text = |column| row.get::<_, Option<&str>>(column);
@@ -267,9 +277,11 @@ pub fn envelope(row: &Row) -> Result<Envelope> {
         json!({"id": text("object_id"), "customer": text("customer_id"),
         "subscription": text("stripe_subscription_id")})
     };
+    let event_type: String = row.get("event_type");
     Ok(Envelope {
         id: row.try_get("event_id")?,
-        event_type: row.get("event_type"),
+        kind: EventKind::parse(&event_type),
+        event_type,
         created: row.get("created_at"),
         livemode: row.get("livemode"),
         api_version: row.get("api_version"),
@@ -311,46 +323,51 @@ pub async fn waiting_checkout(
     query_opt(db, &sql, &[&id]).await?.as_ref().map(envelope).transpose()
 }
 
-/// Whether an event of this Stripe subscription waits, or has come before a person.
+/// Whether an event of this Stripe subscription is waiting, failed or dismissed.
 pub async fn has_open_event(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
                AND status IN ('waiting', 'failed', 'dismissed'))";
     Ok(query_one(tx, sql, &[&id]).await?.get(0))
 }
 
-/// Ends events that have waited since before `since`; those with a price of ours in them are
-/// flagged.
+/// An event that has waited for too long.
+pub struct EndedWait {
+    /// Its id.
+    pub id: StripeEventId,
+    /// As Stripe spells it.
+    pub event_type: String,
+    /// Whether one of our prices is in it.
+    pub names_our_price: bool,
+}
+
+/// Ends events that have waited since before `since`.
 pub async fn end_waiting(
     tx: &Transaction<'_>,
     since: Timestamp,
     now: Timestamp,
     limit: i64,
-) -> Result<()> {
-    let ended = tx
+) -> Result<Vec<EndedWait>> {
+    let rows = tx
         .query(
             "UPDATE stripe_events SET status = 'ignored',
              status_reason = 'nothing of ours appeared within 72 hours', updated_at = $2
              WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting'
              AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
                                 ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-             RETURNING event_id, event_type, payload::text",
+             RETURNING event_id, event_type, EXISTS (SELECT FROM stripe_prices p
+                 WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0) AS ours",
             &[&since, &now, &limit],
         )
         .await?;
-    for row in &ended {
-        let (id, event_type): (&str, &str) = (row.get("event_id"), row.get("event_type"));
-        tx.execute(
-            "INSERT INTO flags (kind, stripe_event_id, detail, created_at)
-             SELECT 'never_matched', $1, $2 ||
-             ' names a price of ours, and no checkout of it came within 72 hours', $3
-             WHERE EXISTS (SELECT FROM stripe_prices p
-             WHERE strpos($4, '\"' || p.stripe_price_id || '\"') > 0)
-             ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
-            &[&id, &event_type, &now, &row.get::<_, Option<&str>>("payload")],
-        )
-        .await?;
-    }
-    Ok(())
+    rows.iter()
+        .map(|row| {
+            Ok(EndedWait {
+                id: row.try_get("event_id")?,
+                event_type: row.get("event_type"),
+                names_our_price: row.get("ours"),
+            })
+        })
+        .collect()
 }
 
 /// Counts a replay.
@@ -364,7 +381,7 @@ pub async fn count_replay(tx: &Transaction<'_>, id: &StripeEventId, now: Timesta
     Ok(())
 }
 
-/// `PostgreSQL`'s jsonb has no NUL character. The copy here is for a person to read, so losing it
+/// `PostgreSQL`'s jsonb has no NUL character. The copy here is only read by people, so losing it
 /// costs nothing.
 fn stored(object: &Value) -> Value {
     let text = object.to_string();
@@ -414,7 +431,7 @@ pub async fn finish_waiting_checkout(
     Ok(())
 }
 
-/// Whether Stripe has said that the asynchronous payment of this checkout failed.
+/// Whether Stripe has reported that the asynchronous payment of this checkout failed.
 pub async fn payment_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> Result<bool> {
     let row = query_one(
         tx,

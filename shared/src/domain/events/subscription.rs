@@ -1,15 +1,16 @@
-//! Stripe's word of a subscription that we have: whichever event tells of it, present state is read
-//! and applied under the root's lock (docs/events.md, "Subscriptions").
+//! The sync of a subscription that we have: whichever event is about it, a snapshot is read from
+//! Stripe, and applied under the root's lock (docs/events.md, "Subscriptions").
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::kind::{EventKind, InvoiceEvent};
 use super::model::{Envelope, EventStatus};
 use super::resolve::{Resolved, resolve};
 use super::snapshot::{Snapshot, SnapshotCache};
 use super::stripe_state::{StatusMapping, StripeState, map_status};
-use super::{Applier, Outcome, checkout, store, stripe_state};
+use super::{Applier, store, stripe_state};
 use crate::base::error::Service;
 use crate::base::fault::Point;
 use crate::base::ids::{StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
@@ -22,27 +23,31 @@ use crate::domain::flags::model::Flag;
 use crate::domain::{allocations, audit, families, flags, outbox, tenants};
 use crate::{Error, Result};
 
-/// How often a word is read anew because another writer was faster.
+/// How often a snapshot is read again because another sync was faster.
 const READS: u32 = 4;
 
-/// Events that a person must see, beside what their subscription's word changes.
-const NOTABLE: [(&str, &str, &str); 2] = [
-    (
-        "invoice.payment_action_required",
-        "STRIPE_PAYMENT_ACTION_REQUIRED",
-        "payment_action_required",
-    ),
-    ("invoice.finalization_failed", "STRIPE_FINALIZATION_FAILED", "finalization_failed"),
-];
+/// What is recorded of an invoice event that an operator must see, whatever the state says: the
+/// audit's event type and the flag's kind.
+fn notable(event: InvoiceEvent) -> Option<(&'static str, &'static str)> {
+    match event {
+        InvoiceEvent::ActionRequired => {
+            Some(("STRIPE_PAYMENT_ACTION_REQUIRED", "payment_action_required"))
+        }
+        InvoiceEvent::FinalizationFailed => {
+            Some(("STRIPE_FINALIZATION_FAILED", "finalization_failed"))
+        }
+        InvoiceEvent::Other => None,
+    }
+}
 
-/// Why Stripe's word is read.
+/// Why a subscription is synced.
 #[derive(Clone, Copy)]
 pub(super) enum Cause<'a> {
-    /// An event tells that there may be snapshot.
+    /// An event says that it may have changed.
     Event(&'a Envelope),
-    /// It is waited for.
-    Wanted,
-    /// It differs from what was applied last, and no event told so.
+    /// A hold was released, or it is overdue.
+    Requested,
+    /// It differs from what was applied last, and no event said so.
     Drift,
 }
 
@@ -50,79 +55,53 @@ impl<'a> Cause<'a> {
     fn event(self) -> Option<&'a Envelope> {
         match self {
             Self::Event(event) => Some(event),
-            Self::Wanted | Self::Drift => None,
+            Self::Requested | Self::Drift => None,
         }
     }
 }
 
 impl Applier {
-    /// Applies what Stripe says now of the subscription that the event is about. One that we do not
-    /// have yet waits for its checkout. `seen` is ours, as `find_synced` found it.
-    pub(super) async fn sync_subscription(
-        &self,
-        event: &Envelope,
-        id: &StripeSubscriptionId,
-        seen: Option<Synced>,
-        reads: &mut SnapshotCache,
-    ) -> Result<Outcome> {
-        if let Some((status, _)) = self.sync_seen(id, seen, Cause::Event(event), reads).await? {
-            return Ok(Outcome::quiet(status));
-        }
-        // A checkout that waits because its subscription was incomplete has no news of its own.
-        let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
-        if let Some(checkout) = checkout
-            && checkout::apply(self, &checkout).await?.status == EventStatus::Applied
-            && let Some((status, _)) = self.sync_with_stripe(id, Cause::Event(event), reads).await?
-        {
-            return Ok(Outcome { status, wake_outbox: true });
-        }
-        self.record(
-            event,
-            EventStatus::Waiting,
-            "its Stripe subscription is not known here yet",
-            None,
-        )
-        .await
-    }
-
-    /// Has Stripe's present word applied where no event tells of it: after a hold, or where it is
-    /// overdue. False where we do not have it.
+    /// Syncs a subscription without an event: after a hold, or where it is overdue. False where we
+    /// do not have it.
     ///
     /// # Errors
     /// `Upstream`, `Database`; what makes an event fail.
     pub async fn catch_up(&self, id: &StripeSubscriptionId) -> Result<bool> {
-        Ok(self.sync_with_stripe(id, Cause::Wanted, &mut SnapshotCache::default()).await?.is_some())
+        Ok(self
+            .sync_with_stripe(id, Cause::Requested, &mut SnapshotCache::default())
+            .await?
+            .is_some())
     }
 
-    /// What became of the event, and whether the word changed anything; none where we do not have
+    /// What became of the event, and whether the sync changed anything; none where we do not have
     /// the subscription.
     pub(super) async fn sync_with_stripe(
         &self,
         id: &StripeSubscriptionId,
         cause: Cause<'_>,
-        reads: &mut SnapshotCache,
+        snapshots: &mut SnapshotCache,
     ) -> Result<Option<(EventStatus, bool)>> {
         let seen = families::rows::find_synced(&self.db.connection().await?, id).await?;
-        self.sync_seen(id, seen, cause, reads).await
+        self.sync_seen(id, seen, cause, snapshots).await
     }
 
-    /// The count in `seen` is taken before a read begins, and compared under the lock.
-    async fn sync_seen(
+    /// The number of syncs in `seen` is read before Stripe is, and compared under the lock.
+    pub(super) async fn sync_seen(
         &self,
         id: &StripeSubscriptionId,
         mut seen: Option<Synced>,
         cause: Cause<'_>,
-        reads: &mut SnapshotCache,
+        snapshots: &mut SnapshotCache,
     ) -> Result<Option<(EventStatus, bool)>> {
         for _ in 0..READS {
             let Some((own, sync)) = seen else { return Ok(None) };
-            let snapshot = match reads.of(id, sync) {
+            let snapshot = match snapshots.of(id, sync) {
                 Some(snapshot) => snapshot,
                 None => self.read_snapshot(id).await?,
             };
             fault::point(Point::SnapshotRead);
             if let Some(done) = self.try_sync(&own, sync, cause, &snapshot).await? {
-                reads.keep(id, sync + 1, snapshot);
+                snapshots.keep(id, sync + 1, snapshot);
                 return Ok(Some(done));
             }
             seen = families::rows::find_synced(&self.db.connection().await?, id).await?;
@@ -133,7 +112,7 @@ impl Applier {
         ))
     }
 
-    /// None where another word was applied since `sync`.
+    /// None where another snapshot was applied since `sync`.
     async fn try_sync(
         &self,
         own: &SubscriptionId,
@@ -160,19 +139,19 @@ impl Applier {
         let family = family?.ok_or_else(families::not_found)?;
         let before = family.member(own).ok_or_else(families::not_found)?;
         if before.stripe.as_ref().is_none_or(|link| link.sync != sync) {
-            // What an older word stands for is nobody's error.
+            // An older snapshot that does not resolve is no error.
             return Ok(None);
         }
         let subscription_sync = SubscriptionSync { tx: &tx, family: &family, before, cause, now };
         let changed = subscription_sync.apply(snapshot, &resolved?).await?;
         fault::point(Point::SyncApplied);
         if let Some(event) = event {
-            subscription_sync.tell(event).await?;
+            subscription_sync.record_notable(event).await?;
         }
         tx.commit().await?;
         fault::point(Point::SyncCommitted);
         tracing::info!(stripe.event_id = event.map(|event| event.id.as_str()),
-            subscription.id = %own, changed, "Stripe's word applied");
+            subscription.id = %own, changed, "subscription synced");
         Ok(Some((EventStatus::Applied, changed)))
     }
 }
@@ -191,8 +170,8 @@ struct SubscriptionSync<'a> {
 }
 
 impl SubscriptionSync<'_> {
-    /// Writes what the word changes, of the subscription and of what hangs on it, and what became
-    /// of the event. False where the first is nothing.
+    /// Saves what the snapshot changes, of the subscription and of what depends on it, and what
+    /// became of the event. False where nothing changed.
     async fn apply(&self, snapshot: &Snapshot, resolved: &Resolved<'_>) -> Result<bool> {
         let before = self.before;
         let is_addon = before.subscription_type == SubscriptionType::Addon;
@@ -256,7 +235,7 @@ impl SubscriptionSync<'_> {
         Ok(true)
     }
 
-    /// Flags what a person must look at, once when it begins.
+    /// Flags what an operator must look at, once when it begins.
     async fn warn(
         &self,
         state: &StripeState<'_>,
@@ -306,7 +285,7 @@ impl SubscriptionSync<'_> {
         Ok(())
     }
 
-    /// What a MAIN's word does to its ADDONs: they end with it, and when it does.
+    /// What a MAIN's sync does to its ADDONs: they end with it, and when it does.
     async fn carry_addons(&self, root: &Subscription) -> Result<()> {
         let details = || Some(json!({"with_parent": root.subscription_id}));
         let mut charged = Vec::new();
@@ -333,7 +312,7 @@ impl SubscriptionSync<'_> {
                 self.save(addon, after, details()).await?;
             }
         }
-        // It may be charged on: for nothing, but that is for a person to end.
+        // Stripe may go on charging for it. It buys nothing, and an operator must end it.
         if charged.is_empty() || self.before.status == Status::Expired {
             return Ok(());
         }
@@ -379,7 +358,7 @@ impl SubscriptionSync<'_> {
             Cause::Drift => {
                 ("STRIPE_DRIFT_REPAIRED", Some(json!({"change": change, "also": details})))
             }
-            Cause::Event(_) | Cause::Wanted => (change, details),
+            Cause::Event(_) | Cause::Requested => (change, details),
         };
         let entry = Entry {
             previous_state,
@@ -395,13 +374,10 @@ impl SubscriptionSync<'_> {
         .map(drop)
     }
 
-    /// Audits and flags an event that means something by itself.
-    async fn tell(&self, event: &Envelope) -> Result<()> {
-        let Some((_, event_type, flag)) =
-            NOTABLE.iter().find(|(told, ..)| *told == event.event_type)
-        else {
-            return Ok(());
-        };
+    /// Audits and flags an event that an operator must see.
+    async fn record_notable(&self, event: &Envelope) -> Result<()> {
+        let EventKind::Invoice(invoice) = event.kind else { return Ok(()) };
+        let Some((event_type, flag)) = notable(invoice) else { return Ok(()) };
         let entry = Entry {
             details: Some(json!({"invoice_id": event.object_id()})),
             ..self.entry(event_type, &self.before.subscription_id)

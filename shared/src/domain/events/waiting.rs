@@ -1,4 +1,4 @@
-//! Events that wait: taken up when what they are about appears, and ended after 72 hours
+//! Events that wait: applied when what they are about appears, and ended after 72 hours
 //! (docs/events.md, "Waiting").
 
 use jiff::SignedDuration;
@@ -6,6 +6,8 @@ use jiff::SignedDuration;
 use super::{Applier, SnapshotCache, store};
 use crate::Result;
 use crate::base::ids::StripeCustomerId;
+use crate::domain::flags;
+use crate::domain::flags::model::Flag;
 
 /// How long an event waits for its customer or checkout.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(72);
@@ -21,12 +23,12 @@ impl Applier {
     pub(super) async fn wake(&self, customer: &StripeCustomerId) {
         if let Err(error) = self.take_up(Some(customer)).await {
             tracing::warn!(stripe.customer_id = %customer, %error,
-            "what waited for a checkout waits on");
+            "events that waited for a checkout still wait");
         }
     }
 
-    /// Takes up what can be applied by now, and ends what has waited for too long: not ours, unless
-    /// one of our prices is in it, which a person must see. Returns how many events it took up.
+    /// Applies what can be applied by now, and ends what has waited for too long: not ours, unless
+    /// one of our prices is in it, which is flagged. Returns how many events it applied.
     ///
     /// # Errors
     /// `Database`, `Upstream`.
@@ -35,7 +37,22 @@ impl Applier {
         let now = self.clock.now();
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
-        store::end_waiting(&tx, now - PATIENCE, now, AT_ONCE).await?;
+        for ended in store::end_waiting(&tx, now - PATIENCE, now, AT_ONCE).await? {
+            if !ended.names_our_price {
+                continue;
+            }
+            let flag = Flag {
+                kind: "never_matched",
+                tenant: None,
+                subscription: None,
+                stripe_event: Some(&ended.id),
+                detail: format!(
+                    "{} names a price of ours, and no checkout of it came within 72 hours",
+                    ended.event_type
+                ),
+            };
+            flags::store::raise(&tx, &flag, now).await?;
+        }
         tx.commit().await?;
         Ok(taken)
     }
@@ -43,9 +60,9 @@ impl Applier {
     async fn take_up(&self, customer: Option<&StripeCustomerId>) -> Result<usize> {
         let events = store::ready(&self.db.connection().await?, customer, AT_ONCE).await?;
         // All of them happened before they were recorded, and so before any read from here on.
-        let mut reads = SnapshotCache::default();
+        let mut snapshots = SnapshotCache::default();
         for event in &events {
-            self.apply(event, 1, &mut reads).await?;
+            self.apply(event, 1, &mut snapshots).await?;
         }
         Ok(events.len())
     }
