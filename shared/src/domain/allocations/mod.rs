@@ -185,7 +185,7 @@ pub async fn update(
         after.counted_by_hand = i64::from(slots_used) != counted;
     }
     if after != *held {
-        store::save(&tx, &after, now).await?;
+        families::rows::save_allocation(&tx, &after, now).await?;
         let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::model::not_found)?;
         let details = json!({"subscription_id": id, "tier_id": tier_id,
             "tier_name": tier.display_name, "changes": changes});
@@ -260,14 +260,14 @@ pub async fn delete(
         return Ok(());
     }
     if needed {
-        store::save(
+        families::rows::save_allocation(
             &tx,
             &Allocation { slot_limit: 0, slots_used: 0, counted_by_hand: false, ..held.clone() },
             now,
         )
         .await?;
     } else {
-        store::delete(&tx, held.id).await?;
+        families::rows::delete_allocation(&tx, held.id).await?;
     }
     let details =
         json!({"subscription_id": id, "tier_id": tier_id, "tier_name": tier.display_name});
@@ -431,7 +431,7 @@ pub(crate) async fn set_slots(
         if family.root.subscription_id != *id {
             families::locks::ensure_row(tx, &family.root, *tier, now).await?;
         }
-        store::set_limit(tx, &family.root.tenant_id, id, *tier, *slot_limit, now).await?;
+        families::rows::set_limit(tx, &family.root.tenant_id, id, *tier, *slot_limit, now).await?;
     }
     Ok((before, after))
 }

@@ -65,7 +65,7 @@ pub(crate) async fn count_anew(
         }
         if actual != used || by_hand || held.is_none() {
             families::locks::ensure_row(tx, root, tier, now).await?;
-            store::set_used(tx, &root.subscription_id, tier, actual, now).await?;
+            families::rows::set_used(tx, &root.subscription_id, tier, actual, now).await?;
             corrections.push(Correction {
                 subscription_id: None,
                 tier_id: tier,
@@ -79,7 +79,7 @@ pub(crate) async fn count_anew(
         .iter()
         .filter(|held| held.subscription != root.subscription_id && held.slots_used != 0)
     {
-        store::set_used(tx, &held.subscription, held.tier, 0, now).await?;
+        families::rows::set_used(tx, &held.subscription, held.tier, 0, now).await?;
         let (id, used) = (held.subscription.clone(), i64::from(held.slots_used));
         corrections.push(Correction {
             subscription_id: Some(id),
@@ -92,7 +92,7 @@ pub(crate) async fn count_anew(
     for (id, actual) in store::count_members(tx, &root.subscription_id).await? {
         let Some(member) = family.member(&id) else { continue };
         if i64::from(member.active_device_count) != actual {
-            store::set_devices(tx, &id, actual, now).await?;
+            families::rows::set_devices(tx, &id, actual, now).await?;
             device_corrections.push(DeviceCorrection {
                 subscription_id: id,
                 old_active_device_count: member.active_device_count,

@@ -4,39 +4,11 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::model::{CountKind, Difference};
 use crate::Result;
-use crate::base::ids::{PlanId, SubscriptionId, TenantId};
-use crate::db::{execute, query, query_one};
-use crate::domain::families::family::Allocation;
-
-/// Gives a new subscription the slots that its plan brings, and returns them as `[{tier_id,
-/// slot_limit}]`, by tier.
-pub async fn insert_plan_defaults(
-    tx: &Transaction<'_>,
-    tenant: &TenantId,
-    subscription: &SubscriptionId,
-    plan: &PlanId,
-    now: Timestamp,
-) -> Result<Value> {
-    let row = query_one(
-        tx,
-        "WITH added AS (
-                 INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id,
-                 slot_limit, created_at, updated_at)
-                 SELECT $1, $2, tier_id, slot_limit, $4, $4 FROM plan_tier_defaults
-                 WHERE plan_id = $3
-                 RETURNING tier_id, slot_limit
-             )
-             SELECT coalesce(jsonb_agg(jsonb_build_object('tier_id', tier_id, 'slot_limit',
-             slot_limit) ORDER BY tier_id), '[]') FROM added",
-        &[&tenant, &subscription, &plan, &now],
-    )
-    .await?;
-    Ok(row.get(0))
-}
+use crate::base::ids::{PlanId, SubscriptionId};
+use crate::db::query;
 
 /// An allocation with its tier's names.
 pub struct AllocationRow {
@@ -107,73 +79,6 @@ pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<(i
     )
     .await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// Sets how many slots a member brings; the version tells of another limit only.
-pub async fn set_limit(
-    tx: &Transaction<'_>,
-    tenant: &TenantId,
-    id: &SubscriptionId,
-    tier: i32,
-    slot_limit: i32,
-    now: Timestamp,
-) -> Result<()> {
-    let sql = "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id,
-               slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
-         ON CONFLICT (subscription_id, tier_id) DO UPDATE
-         SET slot_limit = excluded.slot_limit, version = a.version + 1,
-         updated_at = excluded.updated_at
-         WHERE a.slot_limit <> excluded.slot_limit";
-    execute(tx, sql, &[&tenant, &id, &tier, &slot_limit, &now]).await?;
-    Ok(())
-}
-
-/// Writes an allocation whose family is locked; another limit is a new version.
-pub async fn save(tx: &Transaction<'_>, allocation: &Allocation, now: Timestamp) -> Result<()> {
-    let Allocation { id, slot_limit, slots_used, counted_by_hand, .. } = allocation;
-    execute(
-        tx,
-        "UPDATE subscription_tier_allocations
-         SET version = version + (slot_limit <> $2)::integer, slot_limit = $2, slots_used = $3,
-         counted_by_hand = $4, updated_at = $5 WHERE id = $1",
-        &[id, slot_limit, slots_used, counted_by_hand, &now],
-    )
-    .await?;
-    Ok(())
-}
-
-/// Removes an allocation whose family is locked.
-pub async fn delete(tx: &Transaction<'_>, id: i64) -> Result<()> {
-    execute(tx, "DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
-    Ok(())
-}
-
-/// Corrects how many slots a row says are used, by the devices and not by hand.
-pub async fn set_used(
-    tx: &Transaction<'_>,
-    id: &SubscriptionId,
-    tier: i32,
-    used: i64,
-    now: Timestamp,
-) -> Result<()> {
-    let sql = "UPDATE subscription_tier_allocations
-               SET slots_used = $3::bigint, counted_by_hand = false, updated_at = $4
-               WHERE subscription_id = $1 AND tier_id = $2";
-    execute(tx, sql, &[&id, &tier, &used, &now]).await?;
-    Ok(())
-}
-
-/// Corrects how many devices are on a subscription.
-pub async fn set_devices(
-    tx: &Transaction<'_>,
-    id: &SubscriptionId,
-    devices: i64,
-    now: Timestamp,
-) -> Result<()> {
-    let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3
-               WHERE subscription_id = $1";
-    execute(tx, sql, &[&id, &devices, &now]).await?;
-    Ok(())
 }
 
 /// The last of the `size` subscriptions after this one, by id, and how many there are; none where

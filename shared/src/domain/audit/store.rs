@@ -49,15 +49,16 @@ pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Adds the rows of a chunk in one statement: the system's own, of subscriptions, all at one time.
+/// Adds the rows of a chunk in one statement: the system's own, all at one time.
 pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timestamp) -> Result<()> {
     let actors: Vec<_> = entries.iter().map(actor).collect();
     let sql = format!(
-        "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, NULL, new.actor_type,
-                new.actor, NULL, NULL, new.before, new.after, new.details
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[],
-                     $8::jsonb[], $9::jsonb[])
-              AS new (event_type, tenant, subscription, actor_type, actor, before, after, details)"
+        "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, new.device, new.actor_type,
+                new.actor, NULL, new.stripe_event, new.before, new.after, new.details
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                     $8::text[], $9::jsonb[], $10::jsonb[], $11::jsonb[])
+              AS new (event_type, tenant, subscription, device, actor_type, actor, stripe_event,
+                      before, after, details)"
     );
     tx.execute(
         &sql,
@@ -66,8 +67,10 @@ pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timest
             &entries.iter().map(|entry| entry.event_type).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.tenant).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.subscription).collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.device).collect::<Vec<_>>(),
             &actors.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
             &actors.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(),
+            &entries.iter().map(|entry| entry.stripe_event).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.previous_state.as_ref()).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.new_state.as_ref()).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.details.as_ref()).collect::<Vec<_>>(),

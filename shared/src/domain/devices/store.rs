@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::model::{Device, DeviceFilter};
 use crate::Result;
-use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
+use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 use crate::domain::families::subscription::LIVE;
@@ -213,12 +213,9 @@ pub async fn decommission(
     Ok(())
 }
 
-/// Locks the devices on subscriptions that may have left them behind, by id, and returns those
-/// subscriptions.
-pub async fn lock_left_behind(
-    tx: &Transaction<'_>,
-    tenant: &TenantId,
-) -> Result<Vec<SubscriptionId>> {
+/// Locks the devices that may be orphaned, because their subscription is dead or a trial, by id, and
+/// returns those subscriptions.
+pub async fn lock_orphaned(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<SubscriptionId>> {
     let sql = "WITH locked AS (
                  SELECT d.subscription_id FROM devices d
                  WHERE d.tenant_id = $1 AND d.subscription_id IN (
@@ -243,37 +240,42 @@ pub async fn has_other_main(
     Ok(query_one(tx, sql, &[&tenant, &LIVE.as_slice(), &beside]).await?.get(0))
 }
 
-/// Moves every device of these subscriptions to another of their tenant, and audits each; both are
-/// locked. Returns how many.
+/// A device that was moved.
+pub struct MovedDevice {
+    /// Which.
+    pub device_id: DeviceId,
+    /// The subscription that it was on.
+    pub previous: SubscriptionId,
+    /// Its tier, which it keeps.
+    pub tier_id: Option<i32>,
+}
+
+/// Moves every device of these subscriptions to another of their tenant; both are locked.
 pub async fn move_all(
     tx: &Transaction<'_>,
     from: &[&SubscriptionId],
     to: &SubscriptionId,
-    event: &StripeEventId,
     now: Timestamp,
-) -> Result<i64> {
+) -> Result<Vec<MovedDevice>> {
     let from: Vec<&str> = from.iter().map(|id| id.as_str()).collect();
-    let row = query_one(
+    let rows = query(
         tx,
-        "WITH left_behind AS (SELECT tenant_id, device_id, subscription_id FROM devices
-         WHERE subscription_id = ANY($1)),
-                  moved AS (
-                 UPDATE devices d SET subscription_id = $2, updated_at = $4 FROM left_behind l
-                 WHERE d.tenant_id = l.tenant_id AND d.device_id = l.device_id
-                 AND d.subscription_id = l.subscription_id
-                 RETURNING d.tenant_id, d.device_id, l.subscription_id AS was, d.tier_id),
-                  audited AS (
-                 INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id,
-                 subscription_id, device_id, actor_type, actor_id, stripe_event_id, previous_state,
-                 new_state, details)
-                 SELECT $4, 'DEVICE_REASSIGNED', tenant_id, $2, device_id, 'system', 'stripe', $3,
-                 jsonb_build_object('subscription_id', was),
-                 jsonb_build_object('subscription_id', $2),
-                 jsonb_build_object('tier_id', tier_id, 'reason', 'taken over by a new MAIN')
-                 FROM moved)
-             SELECT count(*) FROM moved",
-        &[&from, &to, &event, &now],
+        "WITH orphaned AS (SELECT tenant_id, device_id, subscription_id FROM devices
+         WHERE subscription_id = ANY($1))
+         UPDATE devices d SET subscription_id = $2, updated_at = $3 FROM orphaned o
+         WHERE d.tenant_id = o.tenant_id AND d.device_id = o.device_id
+         AND d.subscription_id = o.subscription_id
+         RETURNING d.device_id, o.subscription_id AS previous, d.tier_id",
+        &[&from, &to, &now],
     )
     .await?;
-    Ok(row.get(0))
+    rows.iter()
+        .map(|row| {
+            Ok(MovedDevice {
+                device_id: row.try_get("device_id")?,
+                previous: row.try_get("previous")?,
+                tier_id: row.get("tier_id"),
+            })
+        })
+        .collect()
 }

@@ -21,7 +21,7 @@ use crate::domain::families::subscription::{Status, Subscription, SubscriptionTy
 use crate::domain::flags::model::Flag;
 use crate::domain::plans::model::Plan;
 use crate::domain::tenants::model::Profile;
-use crate::domain::{allocations, audit, devices, families, flags, outbox, prices, tenants};
+use crate::domain::{audit, devices, families, flags, outbox, prices, tenants};
 use crate::outside::keycloak;
 use crate::outside::stripe;
 use crate::outside::stripe::{CheckoutSession, Item, Metadata};
@@ -441,7 +441,7 @@ impl Provisioning<'_> {
         plan: Option<&Plan>,
     ) -> Result<()> {
         if let Some(plan) = plan {
-            let slots = allocations::store::insert_plan_defaults(
+            let slots = families::rows::insert_plan_defaults(
                 self.tx,
                 tenant,
                 subscription,

@@ -1,9 +1,11 @@
-//! `subscriptions`.
+//! `subscriptions` and `subscription_tier_allocations`.
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio_postgres::Row;
 
+use super::family::Allocation;
 use super::subscription::{Hold, LIVE, Status, StripeLink, Subscription};
 use crate::Result;
 use crate::base::ids::{PlanId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
@@ -197,4 +199,134 @@ pub async fn live_subscriptions(
     )
     .await?;
     rows.iter().map(|row| Ok((row.try_get("subscription_id")?, row.try_get("status")?))).collect()
+}
+
+/// Saves the status and the end of grace of locked subscriptions.
+pub async fn save_statuses(
+    tx: &Transaction<'_>,
+    after: &[Subscription],
+    now: Timestamp,
+) -> Result<()> {
+    let ids: Vec<&str> = after.iter().map(|it| it.subscription_id.as_str()).collect();
+    let statuses: Vec<&str> = after.iter().map(|it| it.status.as_str()).collect();
+    let ends: Vec<Option<Timestamp>> = after.iter().map(|it| it.grace_end).collect();
+    let versions: Vec<i64> = after.iter().map(|it| it.version).collect();
+    let sql = "UPDATE subscriptions SET status = new.status, grace_end = new.grace_end,
+               version = new.version, updated_at = $5
+               FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS new (id,
+               status, grace_end, version) WHERE subscription_id = new.id";
+    tx.execute(sql, &[&ids, &statuses, &ends, &versions, &now]).await?;
+    Ok(())
+}
+
+/// Saves when the notices of locked subscriptions are due next. It is no change of theirs: no new
+/// version.
+pub async fn save_notice_times(
+    tx: &Transaction<'_>,
+    notices: &[(&SubscriptionId, Option<Timestamp>)],
+) -> Result<()> {
+    let ids: Vec<&str> = notices.iter().map(|(id, _)| id.as_str()).collect();
+    let next: Vec<Option<Timestamp>> = notices.iter().map(|(_, next)| *next).collect();
+    let sql = "UPDATE subscriptions SET noticed_term_end = term_end, next_notice_at = new.next
+               FROM unnest($1::text[], $2::timestamptz[]) AS new (id, next)
+               WHERE subscription_id = new.id";
+    tx.execute(sql, &[&ids, &next]).await?;
+    Ok(())
+}
+
+/// Gives a new subscription the slots that its plan brings, and returns them as `[{tier_id,
+/// slot_limit}]`, by tier.
+pub async fn insert_plan_defaults(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    subscription: &SubscriptionId,
+    plan: &PlanId,
+    now: Timestamp,
+) -> Result<Value> {
+    let row = query_one(
+        tx,
+        "WITH added AS (
+                 INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id,
+                 slot_limit, created_at, updated_at)
+                 SELECT $1, $2, tier_id, slot_limit, $4, $4 FROM plan_tier_defaults
+                 WHERE plan_id = $3
+                 RETURNING tier_id, slot_limit
+             )
+             SELECT coalesce(jsonb_agg(jsonb_build_object('tier_id', tier_id, 'slot_limit',
+             slot_limit) ORDER BY tier_id), '[]') FROM added",
+        &[&tenant, &subscription, &plan, &now],
+    )
+    .await?;
+    Ok(row.get(0))
+}
+
+/// Sets how many slots a member brings; the version tells of another limit only.
+pub async fn set_limit(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    id: &SubscriptionId,
+    tier: i32,
+    slot_limit: i32,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "INSERT INTO subscription_tier_allocations AS a (tenant_id, subscription_id, tier_id,
+               slot_limit, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (subscription_id, tier_id) DO UPDATE
+         SET slot_limit = excluded.slot_limit, version = a.version + 1,
+         updated_at = excluded.updated_at
+         WHERE a.slot_limit <> excluded.slot_limit";
+    execute(tx, sql, &[&tenant, &id, &tier, &slot_limit, &now]).await?;
+    Ok(())
+}
+
+/// Writes an allocation whose family is locked; another limit is a new version.
+pub async fn save_allocation(
+    tx: &Transaction<'_>,
+    allocation: &Allocation,
+    now: Timestamp,
+) -> Result<()> {
+    let Allocation { id, slot_limit, slots_used, counted_by_hand, .. } = allocation;
+    execute(
+        tx,
+        "UPDATE subscription_tier_allocations
+         SET version = version + (slot_limit <> $2)::integer, slot_limit = $2, slots_used = $3,
+         counted_by_hand = $4, updated_at = $5 WHERE id = $1",
+        &[id, slot_limit, slots_used, counted_by_hand, &now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes an allocation whose family is locked.
+pub async fn delete_allocation(tx: &Transaction<'_>, id: i64) -> Result<()> {
+    execute(tx, "DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
+    Ok(())
+}
+
+/// Corrects how many slots a row says are used, by the devices and not by hand.
+pub async fn set_used(
+    tx: &Transaction<'_>,
+    id: &SubscriptionId,
+    tier: i32,
+    used: i64,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE subscription_tier_allocations
+               SET slots_used = $3::bigint, counted_by_hand = false, updated_at = $4
+               WHERE subscription_id = $1 AND tier_id = $2";
+    execute(tx, sql, &[&id, &tier, &used, &now]).await?;
+    Ok(())
+}
+
+/// Corrects how many devices are on a subscription.
+pub async fn set_devices(
+    tx: &Transaction<'_>,
+    id: &SubscriptionId,
+    devices: i64,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3
+               WHERE subscription_id = $1";
+    execute(tx, sql, &[&id, &devices, &now]).await?;
+    Ok(())
 }

@@ -12,7 +12,7 @@ use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::subscription::Subscription;
 use crate::domain::mails::model::{MailKind, Notice};
 use crate::domain::outbox::model::MailStep;
-use crate::domain::{audit, outbox};
+use crate::domain::{audit, families, outbox};
 use crate::{Error, Result};
 
 /// How many subscriptions one transaction changes.
@@ -113,7 +113,7 @@ impl Renewal {
         outbox::store::insert_mails(&tx, mails.collect(), now).await?;
         audit::store::insert_all(&tx, &entries, now).await?;
         let after: Vec<Subscription> = changed.into_iter().map(|(_, after)| after).collect();
-        store::save_changes(&tx, &after, now).await?;
+        families::rows::save_statuses(&tx, &after, now).await?;
         tx.commit().await?;
         Ok(Some(after))
     }
@@ -152,7 +152,7 @@ impl Renewal {
                 .iter()
                 .map(|(subscription, look)| (&subscription.subscription_id, look.next))
                 .collect();
-            store::save_looks(&tx, &next).await?;
+            families::rows::save_notice_times(&tx, &next).await?;
             tx.commit().await?;
         }
         Ok(())

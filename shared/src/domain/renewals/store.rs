@@ -167,24 +167,6 @@ pub async fn to_ask(
     rows.iter().map(read).collect()
 }
 
-/// Writes status and end of grace of locked subscriptions.
-pub async fn save_changes(
-    tx: &Transaction<'_>,
-    after: &[Subscription],
-    now: Timestamp,
-) -> Result<()> {
-    let ids: Vec<&str> = after.iter().map(|it| it.subscription_id.as_str()).collect();
-    let statuses: Vec<&str> = after.iter().map(|it| it.status.as_str()).collect();
-    let ends: Vec<Option<Timestamp>> = after.iter().map(|it| it.grace_end).collect();
-    let versions: Vec<i64> = after.iter().map(|it| it.version).collect();
-    let sql = "UPDATE subscriptions SET status = new.status, grace_end = new.grace_end,
-               version = new.version, updated_at = $5
-               FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS new (id,
-               status, grace_end, version) WHERE subscription_id = new.id";
-    tx.execute(sql, &[&ids, &statuses, &ends, &versions, &now]).await?;
-    Ok(())
-}
-
 /// Up to `limit` of those whose notices are to be looked at; locked.
 pub async fn unnoticed(
     tx: &Transaction<'_>,
@@ -218,20 +200,6 @@ pub async fn count_unnoticed(db: &impl GenericClient, now: Timestamp) -> Result<
     let sql =
         format!("SELECT count(*) FROM subscriptions s WHERE {NOTICED} AND {NOTICE_DUE} <= $1");
     Ok(db.query_one(&sql, &[&now]).await?.get(0))
-}
-
-/// Notes when locked subscriptions are looked at next. It is no change of theirs: no new version.
-pub async fn save_looks(
-    tx: &Transaction<'_>,
-    looks: &[(&SubscriptionId, Option<Timestamp>)],
-) -> Result<()> {
-    let ids: Vec<&str> = looks.iter().map(|(id, _)| id.as_str()).collect();
-    let next: Vec<Option<Timestamp>> = looks.iter().map(|(_, next)| *next).collect();
-    let sql = "UPDATE subscriptions SET noticed_term_end = term_end, next_notice_at = new.next
-               FROM unnest($1::text[], $2::timestamptz[]) AS new (id, next)
-               WHERE subscription_id = new.id";
-    tx.execute(sql, &[&ids, &next]).await?;
-    Ok(())
 }
 
 /// What happens by itself until `until`, the first first: subscriptions with their tenants' names.
