@@ -3,8 +3,8 @@
 use axum::extract::State;
 use shared::Result;
 use shared::base::caller::Customer;
-use shared::domain::tenants::organization;
-use shared::domain::tenants::organization::Organization;
+use shared::domain::tenants::customer;
+use shared::domain::tenants::model::Organization;
 use shared::http::Tagged;
 use shared::http::app::App;
 
@@ -13,5 +13,5 @@ use shared::http::app::App;
     "get_organization",
     responses((status = 200, description = "It", body = Organization)))]
 pub async fn get(State(app): State<App>, caller: Customer) -> Result<Tagged<Organization>> {
-    organization::get(app.tenant_db()?, &caller).await.map(Tagged)
+    customer::get(app.tenant_db()?, &caller).await.map(Tagged)
 }

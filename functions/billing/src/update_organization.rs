@@ -4,8 +4,8 @@ use axum::extract::State;
 use shared::Result;
 use shared::base::caller::Customer;
 use shared::base::version::IfMatch;
-use shared::domain::tenants::organization;
-use shared::domain::tenants::organization::{Organization, OrganizationUpdate};
+use shared::domain::tenants::customer;
+use shared::domain::tenants::model::{Organization, OrganizationUpdate};
 use shared::http::app::App;
 use shared::http::{Body, Tagged};
 
@@ -23,7 +23,7 @@ pub async fn update(
     if_match: IfMatch,
     Body(update): Body<OrganizationUpdate>,
 ) -> Result<Tagged<Organization>> {
-    organization::update(app.tenant_db()?, &caller, &if_match, update, app.clock().now())
+    customer::update(app.tenant_db()?, &caller, &if_match, update, app.clock().now())
         .await
         .map(Tagged)
 }

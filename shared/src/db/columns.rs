@@ -1,24 +1,33 @@
-//! A row's columns, listed once: what is read, inserted and saved comes from one list.
+//! A row's columns, listed once: SELECT, INSERT and UPDATE come from one list.
 
 use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::statements::execute;
+use super::statements::{execute, query_opt};
 
 /// A column's name, and its value in a row.
 pub type Column<'a> = (&'static str, Box<dyn ToSql + Sync + Send + 'a>);
 
-/// Lists the columns of a table's row: those that are written once, and those that change after.
+/// Lists the columns of a table's row once: those that are written once, and those that change.
 ///
 /// `column` is the field of the same name, `column = expression` anything else. It makes a module
-/// with `COLUMNS` (for a SELECT, of the table by its alias), `insert` and `save`. What is only read,
-/// such as a count that has its own writer, stands under `read`.
+/// with `COLUMNS` (for a SELECT from the table by its alias), `insert` and `save`.
+///
+/// - `key` is the primary key; with `generated` the database assigns it, and `insert` returns it.
+/// - `part save_it of field: Type { … } with { … }` lists columns of a struct within the row.
+///   `save` writes them too; `save_it` writes only them and those under `with`, and `field` reads
+///   them.
+/// - `read` lists what is never written here, such as a count that has its own writer.
 #[macro_export]
 macro_rules! row {
     (
-        mod $module:ident: $row:ident: $type:ty, $table:literal as $alias:literal, key $key:ident,
+        mod $module:ident: $row:ident: $type:ty, $table:literal as $alias:literal,
+        $kind:ident $key:ident,
         once { $($once:ident $(= $once_value:expr)?),* $(,)? }
         changes { $($column:ident $(= $value:expr)?),* $(,)? }
+        $(part $save_part:ident of $field:ident: $part:ident { $($in_part:ident),* $(,)? }
+            with { $($stamp:ident),* $(,)? })?
         read { $($read:ident),* $(,)? }
     ) => {
         mod $module {
@@ -30,30 +39,28 @@ macro_rules! row {
                 $alias, ".", stringify!($key)
                 $(, ", ", $alias, ".", stringify!($once))*
                 $(, ", ", $alias, ".", stringify!($column))*
+                $($(, ", ", $alias, ".", stringify!($in_part))*
+                $(, ", ", $alias, ".", stringify!($stamp))*)?
                 $(, ", ", $alias, ".", stringify!($read))*
             );
 
-            fn changing($row: &$type) -> Vec<$crate::db::Column<'_>> {
-                vec![$((stringify!($column), Box::new(
-                    $crate::column_value!($row, $column $(, $value)?)
+            fn once($row: &$type) -> Vec<$crate::db::Column<'_>> {
+                vec![$((stringify!($once), Box::new(
+                    $crate::column_value!($row, $once $(, $once_value)?)
                 ))),*]
             }
 
-            /// Inserts the row; `tail` is the statement's end. Returns how many rows it made.
-            pub async fn insert(
-                tx: &deadpool_postgres::Transaction<'_>,
-                $row: &$type,
-                tail: &str,
-            ) -> std::result::Result<u64, tokio_postgres::Error> {
-                let mut columns: Vec<$crate::db::Column<'_>> = vec![
-                    (stringify!($key), Box::new(&$row.$key)),
-                    $((stringify!($once), Box::new(
-                        $crate::column_value!($row, $once $(, $once_value)?)
-                    ))),*
-                ];
-                columns.extend(changing($row));
-                $crate::db::insert_row(tx, $table, &columns, tail).await
+            fn changing($row: &$type) -> Vec<$crate::db::Column<'_>> {
+                vec![
+                    $((stringify!($column), Box::new(
+                        $crate::column_value!($row, $column $(, $value)?)
+                    )),)*
+                    $($((stringify!($in_part), Box::new(&$row.$field.$in_part)),)*
+                    $((stringify!($stamp), Box::new(&$row.$stamp)),)*)?
+                ]
             }
+
+            $crate::insert_fn!($kind $key, $row: $type, $table);
 
             /// Saves what may change of the row, which is locked.
             pub async fn save(
@@ -63,6 +70,62 @@ macro_rules! row {
                 let key = (stringify!($key), Box::new(&$row.$key) as _);
                 $crate::db::update_row(tx, $table, &key, &changing($row)).await
             }
+
+            $(
+                /// Saves only this part of the row, which is locked.
+                pub async fn $save_part(
+                    tx: &deadpool_postgres::Transaction<'_>,
+                    $row: &$type,
+                ) -> std::result::Result<u64, tokio_postgres::Error> {
+                    let key = (stringify!($key), Box::new(&$row.$key) as _);
+                    let columns: Vec<$crate::db::Column<'_>> = vec![
+                        $((stringify!($in_part), Box::new(&$row.$field.$in_part)),)*
+                        $((stringify!($stamp), Box::new(&$row.$stamp)),)*
+                    ];
+                    $crate::db::update_row(tx, $table, &key, &columns).await
+                }
+
+                /// Reads this part from the row of a query for `COLUMNS`.
+                pub fn $field(
+                    row: &tokio_postgres::Row,
+                ) -> std::result::Result<$part, tokio_postgres::Error> {
+                    Ok($part { $($in_part: row.try_get(stringify!($in_part))?),* })
+                }
+            )?
+        }
+    };
+}
+
+/// The `insert` of a `row!`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! insert_fn {
+    (key $key:ident, $row:ident: $type:ty, $table:literal) => {
+        /// Inserts the row; `tail` ends the statement. Returns how many rows were inserted.
+        pub async fn insert(
+            tx: &deadpool_postgres::Transaction<'_>,
+            $row: &$type,
+            tail: &str,
+        ) -> std::result::Result<u64, tokio_postgres::Error> {
+            let mut columns: Vec<$crate::db::Column<'_>> =
+                vec![(stringify!($key), Box::new(&$row.$key))];
+            columns.extend(once($row));
+            columns.extend(changing($row));
+            $crate::db::insert_row(tx, $table, &columns, tail).await
+        }
+    };
+    (generated $key:ident, $row:ident: $type:ty, $table:literal) => {
+        /// Inserts the row; `tail` ends the statement before RETURNING. Returns the row's new key;
+        /// `None` if nothing was inserted.
+        pub async fn insert(
+            tx: &deadpool_postgres::Transaction<'_>,
+            $row: &$type,
+            tail: &str,
+        ) -> std::result::Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
+            let mut columns = once($row);
+            columns.extend(changing($row));
+            let tail = format!("{tail} RETURNING {}", stringify!($key));
+            $crate::db::insert_row_returning(tx, $table, &columns, &tail).await
         }
     };
 }
@@ -86,11 +149,23 @@ pub async fn insert_row(
     columns: &[Column<'_>],
     tail: &str,
 ) -> std::result::Result<u64, tokio_postgres::Error> {
+    execute(tx, &insert_sql(table, columns, tail), &values(columns)).await
+}
+
+#[doc(hidden)]
+pub async fn insert_row_returning(
+    tx: &Transaction<'_>,
+    table: &str,
+    columns: &[Column<'_>],
+    tail: &str,
+) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
+    query_opt(tx, &insert_sql(table, columns, tail), &values(columns)).await
+}
+
+fn insert_sql(table: &str, columns: &[Column<'_>], tail: &str) -> String {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let places: Vec<String> = (1..=columns.len()).map(|place| format!("${place}")).collect();
-    let sql =
-        format!("INSERT INTO {table} ({}) VALUES ({}) {tail}", names.join(", "), places.join(", "));
-    execute(tx, &sql, &values(columns)).await
+    format!("INSERT INTO {table} ({}) VALUES ({}) {tail}", names.join(", "), places.join(", "))
 }
 
 #[doc(hidden)]

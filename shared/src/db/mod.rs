@@ -5,7 +5,7 @@ mod conditions;
 mod pool;
 mod statements;
 
-pub use self::columns::{Column, insert_row, update_row};
+pub use self::columns::{Column, insert_row, insert_row_returning, update_row};
 pub use self::conditions::{Conditions, Planner};
 pub use self::pool::{Db, TIDIED_AT_ONCE};
 pub use self::statements::{

@@ -88,7 +88,7 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
     tx.commit().await?;
     Ok(BillingStatus {
         linked: tenant.stripe_customer_id.is_some(),
-        billing_email: tenant.billing_email,
+        billing_email: tenant.profile.billing_email,
         support_tier: tenant.support_tier,
         subscriptions,
     })

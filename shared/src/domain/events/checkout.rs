@@ -20,7 +20,7 @@ use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::Flag;
 use crate::domain::plans::model::Plan;
-use crate::domain::tenants::model::Profile;
+use crate::domain::tenants::model::Tenant;
 use crate::domain::{audit, devices, families, flags, outbox, prices, tenants};
 use crate::outside::keycloak;
 use crate::outside::stripe;
@@ -353,7 +353,7 @@ impl Provisioning<'_> {
         let Some(tenant) = tenants::store::lock(self.tx, &id).await? else {
             return Err(unknown_tenant(id.as_str()));
         };
-        if tenant.deleted {
+        if tenant.is_deleted() {
             return Err(Error::conflict(
                 "tenant_deleted",
                 format!("tenant {id}, which paid, is deleted"),
@@ -368,7 +368,7 @@ impl Provisioning<'_> {
     async fn link(
         &self,
         id: &TenantId,
-        tenant: &tenants::store::Tenant,
+        tenant: &Tenant,
         customer: &StripeCustomerId,
     ) -> Result<()> {
         match &tenant.stripe_customer_id {
@@ -402,29 +402,25 @@ impl Provisioning<'_> {
     }
 
     async fn new_tenant(&self) -> Result<TenantId> {
-        let profile = Profile::from_checkout(
-            &self.checkout.metadata,
-            &self.checkout.session.customer_details,
-        );
         for id in tenants::model::candidate_ids(
             self.metadata("company_name").as_deref(),
             self.checkout.id.as_str(),
         ) {
-            if tenants::store::insert(
-                self.tx,
-                &id,
-                &profile,
-                self.checkout.customer.as_ref(),
+            let tenant = Tenant::from_checkout(
+                id,
+                &self.checkout.metadata,
+                &self.checkout.session.customer_details,
+                self.checkout.customer.clone(),
                 self.now,
-            )
-            .await?
-            {
+            );
+            if tenants::store::insert(self.tx, &tenant).await? {
                 let state = json!({
-                    "tenant_id": id.as_str(),
-                    "name": profile.name.as_deref().unwrap_or(id.as_str()), "status": "ACTIVE",
-                    "stripe_customer_id":
-                        self.checkout.customer.as_ref().map(StripeCustomerId::as_str),
+                    "tenant_id": tenant.tenant_id,
+                    "name": tenant.profile.name,
+                    "status": tenant.status,
+                    "stripe_customer_id": tenant.stripe_customer_id,
                 });
+                let id = tenant.tenant_id;
                 self.audit("TENANT_PROVISIONED", &id, None, Some(state), None).await?;
                 return Ok(id);
             }

@@ -142,23 +142,23 @@ impl Notice<'_> {
         customer: &StripeCustomerId,
         details: &CustomerDetails,
     ) -> Result<()> {
-        let Some(before) = tenants::store::lock_whole(self.tx, self.tenant).await? else {
+        let Some(before) = tenants::store::lock(self.tx, self.tenant).await? else {
             return Ok(());
         };
         if before.is_deleted() || before.stripe_customer_id.as_ref() != Some(customer) {
             return Ok(());
         }
         let mut after = before.clone();
-        let address = &details.address;
+        let (profile, address) = (&mut after.profile, &details.address);
         for (field, given) in [
-            (&mut after.billing_email, &details.email),
-            (&mut after.phone, &details.phone),
-            (&mut after.address_line1, &address.line1),
-            (&mut after.address_line2, &address.line2),
-            (&mut after.city, &address.city),
-            (&mut after.state_province, &address.state),
-            (&mut after.postal_code, &address.postal_code),
-            (&mut after.country, &address.country),
+            (&mut profile.billing_email, &details.email),
+            (&mut profile.phone, &details.phone),
+            (&mut profile.address_line1, &address.line1),
+            (&mut profile.address_line2, &address.line2),
+            (&mut profile.city, &address.city),
+            (&mut profile.state_province, &address.state),
+            (&mut profile.postal_code, &address.postal_code),
+            (&mut profile.country, &address.country),
         ] {
             if field.is_none() {
                 *field = filled(given.as_deref());

@@ -12,15 +12,37 @@ use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_keys, query_one, query_opt};
 
+crate::row! {
+    mod columns: plan: Plan, "subscription_plans" as "p", key plan_id,
+    once { created_at }
+    changes {
+        name,
+        description,
+        device_limit,
+        limits = Json(&plan.limits),
+        monthly_price_cents,
+        annual_price_cents,
+        is_active,
+        sort_order,
+        version,
+        updated_at,
+    }
+    read {}
+}
+
 /// A plan's row with its present prices.
-const PLAN: &str = "SELECT p.plan_id, p.name, p.description, p.device_limit, p.limits,
-                    p.monthly_price_cents, p.annual_price_cents, p.is_active, p.sort_order,
-                    p.version, p.created_at, p.updated_at,
-       (SELECT stripe_price_id FROM stripe_prices WHERE plan_id = p.plan_id AND interval = 'month'
-       AND is_current) AS stripe_price_id,
-       (SELECT stripe_price_id FROM stripe_prices WHERE plan_id = p.plan_id AND interval = 'year'
-       AND is_current) AS stripe_annual_price_id
-FROM subscription_plans p";
+fn select() -> String {
+    format!(
+        "SELECT {},
+             (SELECT stripe_price_id FROM stripe_prices
+              WHERE plan_id = p.plan_id AND interval = 'month' AND is_current) AS stripe_price_id,
+             (SELECT stripe_price_id FROM stripe_prices
+              WHERE plan_id = p.plan_id AND interval = 'year' AND is_current)
+             AS stripe_annual_price_id
+         FROM subscription_plans p",
+        columns::COLUMNS
+    )
+}
 
 fn plan(row: &Row) -> Result<Plan> {
     let price = |column| row.get::<_, Option<&str>>(column).map(StripePriceId::parse).transpose();
@@ -53,73 +75,34 @@ pub async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<P
             id.as_str().to_owned(),
         );
     }
-    conditions.page(db, PLAN, "p.sort_order, p.plan_id", page).await?.iter().map(plan).collect()
+    conditions
+        .page(db, &select(), "p.sort_order, p.plan_id", page)
+        .await?
+        .iter()
+        .map(plan)
+        .collect()
 }
 
 /// The plan of this id, retired ones too: who paid for one has it.
 pub async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> {
-    let row = query_opt(db, &format!("{PLAN} WHERE p.plan_id = $1"), &[&id]).await?;
+    let row = query_opt(db, &format!("{} WHERE p.plan_id = $1", select()), &[&id]).await?;
     row.as_ref().map(plan).transpose()
 }
 
-/// The same, and nobody else changes it before this transaction ends.
+/// The same, locked until this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
-    let row =
-        query_opt(tx, &format!("{PLAN} WHERE p.plan_id = $1 FOR UPDATE OF p"), &[&id]).await?;
-    row.as_ref().map(plan).transpose()
+    let sql = format!("{} WHERE p.plan_id = $1 FOR UPDATE OF p", select());
+    query_opt(tx, &sql, &[&id]).await?.as_ref().map(plan).transpose()
 }
 
-/// Inserts a plan. False where its id is taken.
+/// Inserts a plan. False if its id is taken.
 pub async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
-    let inserted = execute(
-        tx,
-        "INSERT INTO subscription_plans (plan_id, name, description, device_limit, limits,
-         monthly_price_cents, annual_price_cents, is_active, sort_order, version, created_at,
-         updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             ON CONFLICT (plan_id) DO NOTHING",
-        &[
-            &plan.plan_id,
-            &plan.name,
-            &plan.description,
-            &plan.device_limit,
-            &Json(&plan.limits),
-            &plan.monthly_price_cents,
-            &plan.annual_price_cents,
-            &plan.is_active,
-            &plan.sort_order,
-            &plan.version,
-            &plan.created_at,
-            &plan.updated_at,
-        ],
-    )
-    .await?;
-    Ok(inserted == 1)
+    Ok(columns::insert(tx, plan, "ON CONFLICT (plan_id) DO NOTHING").await? == 1)
 }
 
-/// Writes a locked plan. Its prices are `prices::assign`'s.
+/// Writes a locked plan, without its prices: `prices::assign` writes those.
 pub async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
-    execute(
-        tx,
-        "UPDATE subscription_plans SET name = $2, description = $3, device_limit = $4, limits = $5,
-         monthly_price_cents = $6, annual_price_cents = $7, is_active = $8, sort_order = $9,
-         version = $10, updated_at = $11
-         WHERE plan_id = $1",
-        &[
-            &plan.plan_id,
-            &plan.name,
-            &plan.description,
-            &plan.device_limit,
-            &Json(&plan.limits),
-            &plan.monthly_price_cents,
-            &plan.annual_price_cents,
-            &plan.is_active,
-            &plan.sort_order,
-            &plan.version,
-            &plan.updated_at,
-        ],
-    )
-    .await?;
+    columns::save(tx, plan).await?;
     Ok(())
 }
 

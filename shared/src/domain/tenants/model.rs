@@ -31,13 +31,11 @@ words! {
     }
 }
 
-/// A customer company.
+/// What a company is and how to reach it: what its own customers may change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the columns of the same names")]
-pub struct Tenant {
-    pub tenant_id: TenantId,
+pub struct Profile {
     pub name: String,
-    pub status: TenantStatus,
     pub legal_name: Option<String>,
     pub contact_email: Option<String>,
     pub contact_name: Option<String>,
@@ -52,10 +50,20 @@ pub struct Tenant {
     pub postal_code: Option<String>,
     pub country: Option<String>,
     pub data_residency_region: Option<String>,
+}
+
+/// A customer company.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of the same names")]
+pub struct Tenant {
+    pub tenant_id: TenantId,
+    #[serde(flatten)]
+    pub profile: Profile,
+    pub status: TenantStatus,
     pub support_tier: String,
-    /// Whose payments are this tenant's.
+    /// The Stripe customer that pays for this tenant.
     pub stripe_customer_id: Option<StripeCustomerId>,
-    /// The operators' own words.
+    /// Free JSON of the operators.
     pub metadata: Map<String, Value>,
     /// The number in its `ETag`.
     pub version: i64,
@@ -66,6 +74,43 @@ pub struct Tenant {
 impl Versioned for Tenant {
     fn version(&self) -> i64 {
         self.version
+    }
+}
+
+/// A tenant as its own customers see it. They change the profile; the rest is read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the columns of docs/data.md")]
+pub struct Organization {
+    pub tenant_id: TenantId,
+    #[serde(flatten)]
+    pub profile: Profile,
+    pub status: TenantStatus,
+    pub support_tier: String,
+    /// Whether a Stripe customer is linked.
+    pub billing_linked: bool,
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Versioned for Organization {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+impl From<Tenant> for Organization {
+    fn from(tenant: Tenant) -> Self {
+        Self {
+            tenant_id: tenant.tenant_id,
+            profile: tenant.profile,
+            status: tenant.status,
+            support_tier: tenant.support_tier,
+            billing_linked: tenant.stripe_customer_id.is_some(),
+            version: tenant.version,
+            created_at: tenant.created_at,
+            updated_at: tenant.updated_at,
+        }
     }
 }
 
@@ -112,90 +157,130 @@ request! {
     }
 }
 
-update! {
+/// Makes an update of a tenant: the profile, and what else its caller may change, each with the
+/// function that makes the column's value.
+macro_rules! profile_update {
+    ($(#[doc = $doc:expr])* pub struct $name:ident {
+        $($field:ident : $ty:ty => $convert:expr),* $(,)?
+    }) => {
+        update! {
+            $(#[doc = $doc])*
+            pub struct $name {
+                name: Name,
+                legal_name: Option<Line>,
+                contact_email: Option<Email>,
+                contact_name: Option<Line>,
+                billing_email: Option<Email>,
+                phone: Option<Line>,
+                industry: Option<Line>,
+                company_size: Option<Line>,
+                address_line1: Option<Line>,
+                address_line2: Option<Line>,
+                city: Option<Line>,
+                state_province: Option<Line>,
+                postal_code: Option<Line>,
+                country: Option<Line>,
+                data_residency_region: Option<Line>,
+                $($field: $ty,)*
+            }
+        }
+
+        impl $name {
+            /// The tenant with what the update names.
+            #[must_use]
+            pub fn applied_to(self, mut tenant: Tenant) -> Tenant {
+                let line = |line: Option<Line>| line.map(Line::into_string);
+                let email = |email: Option<Email>| email.map(Email::into_string);
+                let profile = &mut tenant.profile;
+                self.name.apply(&mut profile.name, Name::into_string);
+                self.legal_name.apply(&mut profile.legal_name, line);
+                self.contact_email.apply(&mut profile.contact_email, email);
+                self.contact_name.apply(&mut profile.contact_name, line);
+                self.billing_email.apply(&mut profile.billing_email, email);
+                self.phone.apply(&mut profile.phone, line);
+                self.industry.apply(&mut profile.industry, line);
+                self.company_size.apply(&mut profile.company_size, line);
+                self.address_line1.apply(&mut profile.address_line1, line);
+                self.address_line2.apply(&mut profile.address_line2, line);
+                self.city.apply(&mut profile.city, line);
+                self.state_province.apply(&mut profile.state_province, line);
+                self.postal_code.apply(&mut profile.postal_code, line);
+                self.country.apply(&mut profile.country, line);
+                self.data_residency_region.apply(&mut profile.data_residency_region, line);
+                $(self.$field.apply(&mut tenant.$field, $convert);)*
+                tenant
+            }
+        }
+    };
+}
+
+profile_update! {
     /// What of a tenant to change. What is absent stays; `null` clears what may be empty.
     pub struct TenantUpdate {
-        name: Name,
-        legal_name: Option<Line>,
-        contact_email: Option<Email>,
-        contact_name: Option<Line>,
-        billing_email: Option<Email>,
-        phone: Option<Line>,
-        industry: Option<Line>,
-        company_size: Option<Line>,
-        address_line1: Option<Line>,
-        address_line2: Option<Line>,
-        city: Option<Line>,
-        state_province: Option<Line>,
-        postal_code: Option<Line>,
-        country: Option<Line>,
-        data_residency_region: Option<Line>,
-        support_tier: SupportTier,
-        stripe_customer_id: Option<StripeCustomerId>,
-        metadata: JsonObject,
+        support_tier: SupportTier => SupportTier::into_string,
+        stripe_customer_id: Option<StripeCustomerId> => |id| id,
+        metadata: JsonObject => JsonObject::into_map,
     }
+}
+
+profile_update! {
+    /// What of the own company's profile to change. What is absent stays; `null` clears what may be
+    /// empty.
+    pub struct OrganizationUpdate {}
 }
 
 impl Tenant {
     /// A tenant at its first version.
     #[must_use]
     pub fn from_new(new: NewTenant, now: Timestamp) -> Self {
-        let mut support_tier = STANDARD.to_owned();
-        new.support_tier.apply(&mut support_tier, SupportTier::into_string);
-        Self {
-            tenant_id: new.tenant_id,
+        let line = |line: Option<Line>| line.map(Line::into_string);
+        let email = |email: Option<Email>| email.map(Email::into_string);
+        let profile = Profile {
             name: new.name.into_string(),
-            status: TenantStatus::Active,
-            legal_name: new.legal_name.map(Line::into_string),
-            contact_email: new.contact_email.map(Email::into_string),
-            contact_name: new.contact_name.map(Line::into_string),
-            billing_email: new.billing_email.map(Email::into_string),
-            phone: new.phone.map(Line::into_string),
-            industry: new.industry.map(Line::into_string),
-            company_size: new.company_size.map(Line::into_string),
-            address_line1: new.address_line1.map(Line::into_string),
-            address_line2: new.address_line2.map(Line::into_string),
-            city: new.city.map(Line::into_string),
-            state_province: new.state_province.map(Line::into_string),
-            postal_code: new.postal_code.map(Line::into_string),
-            country: new.country.map(Line::into_string),
-            data_residency_region: new.data_residency_region.map(Line::into_string),
-            support_tier,
-            stripe_customer_id: new.stripe_customer_id,
-            metadata: new.metadata.into_map(),
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        }
+            legal_name: line(new.legal_name),
+            contact_email: email(new.contact_email),
+            contact_name: line(new.contact_name),
+            billing_email: email(new.billing_email),
+            phone: line(new.phone),
+            industry: line(new.industry),
+            company_size: line(new.company_size),
+            address_line1: line(new.address_line1),
+            address_line2: line(new.address_line2),
+            city: line(new.city),
+            state_province: line(new.state_province),
+            postal_code: line(new.postal_code),
+            country: line(new.country),
+            data_residency_region: line(new.data_residency_region),
+        };
+        let mut tenant = Self::active(new.tenant_id, profile, new.stripe_customer_id, now);
+        new.support_tier.apply(&mut tenant.support_tier, SupportTier::into_string);
+        tenant.metadata = new.metadata.into_map();
+        tenant
     }
 
-    /// The tenant of a company that has paid: what its checkout tells, under its id where it tells
-    /// no name.
+    /// The tenant of a company that has paid, from its checkout.
     #[must_use]
     pub fn from_checkout(
+        tenant_id: TenantId,
+        metadata: &Metadata,
+        details: &CustomerDetails,
+        stripe_customer_id: Option<StripeCustomerId>,
+        now: Timestamp,
+    ) -> Self {
+        let profile = Profile::from_checkout(&tenant_id, metadata, details);
+        Self::active(tenant_id, profile, stripe_customer_id, now)
+    }
+
+    fn active(
         tenant_id: TenantId,
         profile: Profile,
         stripe_customer_id: Option<StripeCustomerId>,
         now: Timestamp,
     ) -> Self {
         Self {
-            name: profile.name.unwrap_or_else(|| tenant_id.to_string()),
             tenant_id,
+            profile,
             status: TenantStatus::Active,
-            legal_name: profile.legal_name,
-            contact_email: profile.contact_email,
-            contact_name: profile.contact_name,
-            billing_email: profile.billing_email,
-            phone: profile.phone,
-            industry: profile.industry,
-            company_size: profile.company_size,
-            address_line1: profile.address_line1,
-            address_line2: profile.address_line2,
-            city: profile.city,
-            state_province: profile.state_province,
-            postal_code: profile.postal_code,
-            country: profile.country,
-            data_residency_region: profile.data_residency_region,
             support_tier: STANDARD.to_owned(),
             stripe_customer_id,
             metadata: Map::new(),
@@ -214,34 +299,6 @@ impl Tenant {
 
 /// The support of a company of which nothing else is said.
 const STANDARD: &str = "standard";
-
-impl TenantUpdate {
-    /// The tenant with what the update names.
-    #[must_use]
-    pub fn applied_to(self, mut tenant: Tenant) -> Tenant {
-        let line = |line: Option<Line>| line.map(Line::into_string);
-        let email = |email: Option<Email>| email.map(Email::into_string);
-        self.name.apply(&mut tenant.name, Name::into_string);
-        self.legal_name.apply(&mut tenant.legal_name, line);
-        self.contact_email.apply(&mut tenant.contact_email, email);
-        self.contact_name.apply(&mut tenant.contact_name, line);
-        self.billing_email.apply(&mut tenant.billing_email, email);
-        self.phone.apply(&mut tenant.phone, line);
-        self.industry.apply(&mut tenant.industry, line);
-        self.company_size.apply(&mut tenant.company_size, line);
-        self.address_line1.apply(&mut tenant.address_line1, line);
-        self.address_line2.apply(&mut tenant.address_line2, line);
-        self.city.apply(&mut tenant.city, line);
-        self.state_province.apply(&mut tenant.state_province, line);
-        self.postal_code.apply(&mut tenant.postal_code, line);
-        self.country.apply(&mut tenant.country, line);
-        self.data_residency_region.apply(&mut tenant.data_residency_region, line);
-        self.support_tier.apply(&mut tenant.support_tier, SupportTier::into_string);
-        self.stripe_customer_id.apply(&mut tenant.stripe_customer_id, |id| id);
-        self.metadata.apply(&mut tenant.metadata, JsonObject::into_map);
-        tenant
-    }
-}
 
 /// What was typed into a search, in the language of `to_tsquery`; none where no letter or digit is
 /// in it.
@@ -293,32 +350,11 @@ pub fn still_live(id: &TenantId, live: &[(SubscriptionId, Status)]) -> String {
 /// How much of the company's name goes into the id.
 const SLUG_LENGTH: usize = 50;
 
-/// What a checkout tells of a company; the columns of `tenants` that it fills.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the columns of the same names")]
-pub struct Profile {
-    pub name: Option<String>,
-    pub legal_name: Option<String>,
-    pub contact_email: Option<String>,
-    pub contact_name: Option<String>,
-    pub phone: Option<String>,
-    pub industry: Option<String>,
-    pub company_size: Option<String>,
-    pub address_line1: Option<String>,
-    pub address_line2: Option<String>,
-    pub city: Option<String>,
-    pub state_province: Option<String>,
-    pub postal_code: Option<String>,
-    pub country: Option<String>,
-    pub data_residency_region: Option<String>,
-    pub billing_email: Option<String>,
-}
-
 impl Profile {
     /// From the marketing site's metadata first, else from what the customer typed at Stripe
-    /// (docs/events.md, "Metadata").
+    /// (docs/events.md, "Metadata"). A company without a name has its id as its name.
     #[must_use]
-    pub fn from_checkout(metadata: &Metadata, details: &CustomerDetails) -> Self {
+    fn from_checkout(id: &TenantId, metadata: &Metadata, details: &CustomerDetails) -> Self {
         let meta = |key: &str| filled(metadata.get(key).map(String::as_str));
         let typed = |value: &Option<String>| filled(value.as_deref());
         let contact = [meta("admin_first_name"), meta("admin_last_name")]
@@ -326,11 +362,13 @@ impl Profile {
             .flatten()
             .collect::<Vec<_>>()
             .join(" ");
+        let name = meta("company_name").or_else(|| typed(&details.name));
         Self {
-            name: meta("company_name").or_else(|| typed(&details.name)),
+            name: name.unwrap_or_else(|| id.to_string()),
             legal_name: meta("legal_name"),
             contact_email: typed(&details.email).or_else(|| meta("admin_email")),
             contact_name: filled(Some(&contact)),
+            billing_email: typed(&details.email).or_else(|| meta("admin_email")),
             phone: meta("phone").or_else(|| typed(&details.phone)),
             industry: meta("industry"),
             company_size: meta("company_size"),
@@ -341,7 +379,6 @@ impl Profile {
             postal_code: typed(&details.address.postal_code),
             country: typed(&details.address.country),
             data_residency_region: meta("data_residency_region"),
-            billing_email: typed(&details.email).or_else(|| meta("admin_email")),
         }
     }
 }
@@ -449,14 +486,14 @@ mod tests {
             email: Some("pay@acme.example".to_owned()),
             ..CustomerDetails::default()
         };
-        let profile = Profile::from_checkout(&metadata, &details);
-        assert_eq!(profile.name.as_deref(), Some("Acme"));
+        let id = TenantId::parse("acme").expect("well formed");
+        let profile = Profile::from_checkout(&id, &metadata, &details);
+        assert_eq!(profile.name, "Acme");
         assert_eq!(profile.phone.as_deref(), Some("+1"));
         assert_eq!(profile.billing_email.as_deref(), Some("pay@acme.example"));
-        assert_eq!(
-            Profile::from_checkout(&Metadata::new(), &details).name.as_deref(),
-            Some("Jane")
-        );
+        assert_eq!(Profile::from_checkout(&id, &Metadata::new(), &details).name, "Jane");
+        let unknown = Profile::from_checkout(&id, &Metadata::new(), &CustomerDetails::default());
+        assert_eq!(unknown.name, "acme");
     }
 
     #[test]

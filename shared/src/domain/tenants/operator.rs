@@ -57,7 +57,7 @@ pub async fn create(
     let tenant = Tenant::from_new(new, now);
     store::lock_customers(&tx, &tenant.tenant_id, tenant.stripe_customer_id.as_ref()).await?;
     customer_is_free(&tx, &tenant).await?;
-    if !store::insert_whole(&tx, &tenant).await? {
+    if !store::insert(&tx, &tenant).await? {
         return Err(Error::conflict(
             "tenant_exists",
             format!("Tenant '{}' already exists", tenant.tenant_id),
@@ -88,7 +88,7 @@ pub async fn update(
     if let Change::Set(customer) = &update.stripe_customer_id {
         store::lock_customers(&tx, id, customer.as_ref()).await?;
     }
-    let before = store::lock_whole(&tx, id).await?.ok_or_else(not_found)?;
+    let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
     if before.is_deleted() {
         return Err(deleted(id));
     }
@@ -125,7 +125,7 @@ pub async fn delete(
 ) -> Result<()> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let before = store::lock_whole(&tx, id).await?.ok_or_else(not_found)?;
+    let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
     if before.is_deleted() {
         return Ok(());
     }

@@ -48,8 +48,8 @@ pub(crate) async fn become_customer(
 ) -> Result<StripeCustomerId> {
     let new = NewCustomer {
         tenant: &tenant.tenant_id,
-        name: &tenant.name,
-        email: tenant.billing_email.as_deref(),
+        name: &tenant.profile.name,
+        email: tenant.profile.billing_email.as_deref(),
     };
     let key = format!("tenant:{}:customer", tenant.tenant_id);
     let made = match till.stripe.create_customer(&new, &key).await {
@@ -87,13 +87,12 @@ pub(crate) async fn link(
     let tx = begin(&mut db, &caller.tenant).await?;
     // As appliers of events do: the customer's lock before the tenant's row.
     tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
-    let tenant = tenants::store::lock_whole(&tx, &caller.tenant)
-        .await?
-        .ok_or_else(tenants::model::not_found)?;
+    let tenant =
+        tenants::store::lock(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
     if let Some(linked) = tenant.stripe_customer_id {
         return Ok(linked);
     }
-    if !super::store::link_own_customer(&tx, &caller.tenant, &made, now).await? {
+    if !tenants::store::link_own_customer(&tx, &caller.tenant, &made, now).await? {
         return Err(Error::Internal(format!(
             "Stripe customer {made}, made for tenant {}, is another tenant's",
             caller.tenant

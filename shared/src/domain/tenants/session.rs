@@ -2,6 +2,7 @@
 
 use deadpool_postgres::{Object, Transaction};
 
+use super::store;
 use crate::base::error::Refusal;
 use crate::base::ids::TenantId;
 use crate::{Error, Result};
@@ -13,16 +14,7 @@ use crate::{Error, Result};
 /// `Refused` as forbidden (`tenant_deleted`) where the tenant is gone, or never was; `Database`.
 pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<Transaction<'a>> {
     let tx = connection.transaction().await?;
-    let set = tx.prepare_cached("SELECT set_config('app.tenant_id', $1, true)");
-    let find = tx.prepare_cached("SELECT FROM tenants WHERE tenant_id = $1 AND status = 'ACTIVE'");
-    let (set, find) = futures::future::try_join(set, find).await?;
-    let tenant = tenant.as_str();
-    // In one round trip. The first is sent first, and the second, which sees nothing without it,
-    // runs after it.
-    let (_, found) =
-        futures::future::try_join(tx.execute(&set, &[&tenant]), tx.query_opt(&find, &[&tenant]))
-            .await?;
-    if found.is_some() {
+    if store::enter(&tx, tenant).await? {
         return Ok(tx);
     }
     Err(Error::refusal(

@@ -7,60 +7,47 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
 use super::model;
-use super::model::{Profile, TenantFilter, TenantStatus};
+use super::model::{Profile, Tenant, TenantFilter, TenantStatus};
 use crate::Result;
 use crate::base::fields::Text;
 use crate::base::ids::{StripeCustomerId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 
-/// A tenant, as far as a checkout must know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tenant {
-    /// Whether it was deleted; its id is never given to another.
-    pub deleted: bool,
-    /// The linked customer.
-    pub stripe_customer_id: Option<StripeCustomerId>,
+crate::row! {
+    mod columns: tenant: Tenant, "tenants" as "t", key tenant_id,
+    once { created_at }
+    changes { status, support_tier, stripe_customer_id, metadata = Json(&tenant.metadata) }
+    part save_profile of profile: Profile {
+        name,
+        legal_name,
+        contact_email,
+        contact_name,
+        billing_email,
+        phone,
+        industry,
+        company_size,
+        address_line1,
+        address_line2,
+        city,
+        state_province,
+        postal_code,
+        country,
+        data_residency_region,
+    } with { version, updated_at }
+    read {}
 }
 
-/// Locks the tenant of this id: nobody else changes it, or gives it a subscription, before this
-/// transaction ends.
-pub async fn lock(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<Tenant>> {
-    let tenant = lock_whole(tx, id).await?;
-    Ok(tenant.map(|tenant| Tenant {
-        deleted: tenant.is_deleted(),
-        stripe_customer_id: tenant.stripe_customer_id,
-    }))
+fn select() -> String {
+    format!("SELECT {} FROM tenants t", columns::COLUMNS)
 }
 
-/// A tenant's row.
-const TENANT: &str =
-    "SELECT t.tenant_id, t.name, t.status, t.legal_name, t.contact_email, t.contact_name,
-     t.billing_email, t.phone, t.industry, t.company_size, t.address_line1, t.address_line2, t.city,
-     t.state_province, t.postal_code, t.country, t.data_residency_region, t.support_tier,
-     t.stripe_customer_id, t.metadata, t.version, t.created_at, t.updated_at
-FROM tenants t";
-
-fn tenant(row: &Row) -> Result<model::Tenant> {
+fn tenant(row: &Row) -> Result<Tenant> {
     let Json(metadata): Json<Map<String, Value>> = row.get("metadata");
-    Ok(model::Tenant {
+    Ok(Tenant {
         tenant_id: row.try_get("tenant_id")?,
-        name: row.get("name"),
+        profile: columns::profile(row)?,
         status: row.try_get("status")?,
-        legal_name: row.get("legal_name"),
-        contact_email: row.get("contact_email"),
-        contact_name: row.get("contact_name"),
-        billing_email: row.get("billing_email"),
-        phone: row.get("phone"),
-        industry: row.get("industry"),
-        company_size: row.get("company_size"),
-        address_line1: row.get("address_line1"),
-        address_line2: row.get("address_line2"),
-        city: row.get("city"),
-        state_province: row.get("state_province"),
-        postal_code: row.get("postal_code"),
-        country: row.get("country"),
-        data_residency_region: row.get("data_residency_region"),
         support_tier: row.get("support_tier"),
         stripe_customer_id: row.try_get("stripe_customer_id")?,
         metadata,
@@ -70,12 +57,26 @@ fn tenant(row: &Row) -> Result<model::Tenant> {
     })
 }
 
+/// Gives the transaction its tenant, whose rows and no others customers' role then sees. False if
+/// there is no such tenant, or it is deleted.
+pub async fn enter(tx: &Transaction<'_>, id: &TenantId) -> Result<bool> {
+    let set = tx.prepare_cached("SELECT set_config('app.tenant_id', $1, true)");
+    let find = tx.prepare_cached("SELECT FROM tenants WHERE tenant_id = $1 AND status = 'ACTIVE'");
+    let (set, find) = futures::future::try_join(set, find).await?;
+    let id = id.as_str();
+    // In one round trip. The first is sent first, and the second, which sees nothing without it,
+    // runs after it.
+    let (_, found) =
+        futures::future::try_join(tx.execute(&set, &[&id]), tx.query_opt(&find, &[&id])).await?;
+    Ok(found.is_some())
+}
+
 /// A page of the tenants that the filter lets through, by id, and one more.
 pub async fn list(
     db: &impl Planner,
     filter: &TenantFilter,
     page: &Page<TenantId>,
-) -> Result<Vec<model::Tenant>> {
+) -> Result<Vec<Tenant>> {
     let mut conditions = Conditions::default();
     if let Some(typed) =
         filter.q.as_ref().map(Text::as_str).filter(|typed| !typed.trim().is_empty())
@@ -108,12 +109,12 @@ pub async fn list(
     if let Some(after) = &page.after {
         conditions.and("t.tenant_id > ?", after.as_str().to_owned());
     }
-    conditions.page(db, TENANT, "t.tenant_id", page).await?.iter().map(tenant).collect()
+    conditions.page(db, &select(), "t.tenant_id", page).await?.iter().map(tenant).collect()
 }
 
 /// The tenant of this id, deleted ones too.
-pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<model::Tenant>> {
-    let row = query_opt(db, &format!("{TENANT} WHERE t.tenant_id = $1"), &[&id]).await?;
+pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<Tenant>> {
+    let row = query_opt(db, &format!("{} WHERE t.tenant_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tenant).transpose()
 }
 
@@ -123,7 +124,7 @@ pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<model
 /// `tenant_not_found`.
 pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
     let row = query_opt(db, "SELECT name FROM tenants WHERE tenant_id = $1", &[&id]).await?;
-    row.map(|row| row.get(0)).ok_or_else(super::model::not_found)
+    row.map(|row| row.get(0)).ok_or_else(model::not_found)
 }
 
 /// The name of a tenant that nobody deletes before this transaction ends: it may get a
@@ -135,17 +136,18 @@ pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
     let row =
         query_opt(tx, "SELECT name, status FROM tenants WHERE tenant_id = $1 FOR SHARE", &[&id])
             .await?;
-    let row = row.ok_or_else(super::model::not_found)?;
+    let row = row.ok_or_else(model::not_found)?;
     if row.try_get::<_, TenantStatus>("status")? == TenantStatus::Deleted {
-        return Err(super::model::deleted(id));
+        return Err(model::deleted(id));
     }
     Ok(row.get("name"))
 }
 
-/// The same as `lock`, with all that it is.
-pub async fn lock_whole(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<model::Tenant>> {
-    let row = query_opt(tx, &format!("{TENANT} WHERE t.tenant_id = $1 FOR UPDATE"), &[&id]).await?;
-    row.as_ref().map(tenant).transpose()
+/// Locks the tenant: until this transaction ends no other one changes it or gives it a
+/// subscription. Deleted ones too.
+pub async fn lock(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<Tenant>> {
+    let sql = format!("{} WHERE t.tenant_id = $1 FOR UPDATE", select());
+    query_opt(tx, &sql, &[&id]).await?.as_ref().map(tenant).transpose()
 }
 
 /// The tenant whose customer this is, linked or as an alias.
@@ -164,98 +166,14 @@ pub async fn find_by_customer(
     row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
-/// Inserts the tenant of a checkout under this id. False where the id is taken.
-pub async fn insert(
-    tx: &Transaction<'_>,
-    id: &TenantId,
-    profile: &Profile,
-    customer: Option<&StripeCustomerId>,
-    now: Timestamp,
-) -> Result<bool> {
-    insert_whole(
-        tx,
-        &model::Tenant::from_checkout(id.clone(), profile.clone(), customer.cloned(), now),
-    )
-    .await
-}
-
-/// Inserts a tenant. False where its id is taken, also by one whose transaction has just committed.
-pub async fn insert_whole(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<bool> {
-    let inserted = execute(
-        tx,
-        "INSERT INTO tenants (tenant_id, name, status, legal_name, contact_email, contact_name,
-         billing_email, phone, industry, company_size, address_line1, address_line2, city,
-         state_province, postal_code, country, data_residency_region, support_tier,
-         stripe_customer_id, metadata, version, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-             $18, $19, $20, $21, $22, $23)
-             ON CONFLICT (tenant_id) DO NOTHING",
-        &[
-            &tenant.tenant_id,
-            &tenant.name,
-            &tenant.status,
-            &tenant.legal_name,
-            &tenant.contact_email,
-            &tenant.contact_name,
-            &tenant.billing_email,
-            &tenant.phone,
-            &tenant.industry,
-            &tenant.company_size,
-            &tenant.address_line1,
-            &tenant.address_line2,
-            &tenant.city,
-            &tenant.state_province,
-            &tenant.postal_code,
-            &tenant.country,
-            &tenant.data_residency_region,
-            &tenant.support_tier,
-            &tenant.stripe_customer_id,
-            &Json(&tenant.metadata),
-            &tenant.version,
-            &tenant.created_at,
-            &tenant.updated_at,
-        ],
-    )
-    .await?;
-    Ok(inserted == 1)
+/// Inserts a tenant. False if its id is taken, also by a transaction that has just committed.
+pub async fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<bool> {
+    Ok(columns::insert(tx, tenant, "ON CONFLICT (tenant_id) DO NOTHING").await? == 1)
 }
 
 /// Writes a locked tenant.
-pub async fn save(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
-    execute(
-        tx,
-        "UPDATE tenants SET name = $2, status = $3, legal_name = $4, contact_email = $5,
-         contact_name = $6, billing_email = $7, phone = $8, industry = $9, company_size = $10,
-         address_line1 = $11, address_line2 = $12, city = $13, state_province = $14,
-         postal_code = $15, country = $16, data_residency_region = $17, support_tier = $18,
-         stripe_customer_id = $19, metadata = $20, version = $21, updated_at = $22
-         WHERE tenant_id = $1",
-        &[
-            &tenant.tenant_id,
-            &tenant.name,
-            &tenant.status,
-            &tenant.legal_name,
-            &tenant.contact_email,
-            &tenant.contact_name,
-            &tenant.billing_email,
-            &tenant.phone,
-            &tenant.industry,
-            &tenant.company_size,
-            &tenant.address_line1,
-            &tenant.address_line2,
-            &tenant.city,
-            &tenant.state_province,
-            &tenant.postal_code,
-            &tenant.country,
-            &tenant.data_residency_region,
-            &tenant.support_tier,
-            &tenant.stripe_customer_id,
-            &Json(&tenant.metadata),
-            &tenant.version,
-            &tenant.updated_at,
-        ],
-    )
-    .await?;
+pub async fn save(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
+    columns::save(tx, tenant).await?;
     Ok(())
 }
 
@@ -313,41 +231,9 @@ pub async fn insert_alias(
     Ok(inserted == 1)
 }
 
-/// Writes what a customer may change of a locked tenant: those columns only, which are all that
-/// customers' role may write.
-pub async fn save_profile(tx: &Transaction<'_>, tenant: &model::Tenant) -> Result<()> {
-    let sql =
-        "UPDATE tenants SET name = $2, legal_name = $3, contact_email = $4, contact_name = $5,
-               billing_email = $6, phone = $7, industry = $8, company_size = $9,
-               address_line1 = $10, address_line2 = $11, city = $12, state_province = $13,
-               postal_code = $14, country = $15, data_residency_region = $16, version = $17,
-               updated_at = $18
-         WHERE tenant_id = $1";
-    execute(
-        tx,
-        sql,
-        &[
-            &tenant.tenant_id,
-            &tenant.name,
-            &tenant.legal_name,
-            &tenant.contact_email,
-            &tenant.contact_name,
-            &tenant.billing_email,
-            &tenant.phone,
-            &tenant.industry,
-            &tenant.company_size,
-            &tenant.address_line1,
-            &tenant.address_line2,
-            &tenant.city,
-            &tenant.state_province,
-            &tenant.postal_code,
-            &tenant.country,
-            &tenant.data_residency_region,
-            &tenant.version,
-            &tenant.updated_at,
-        ],
-    )
-    .await?;
+/// Writes the profile of a locked tenant, and no other column: customers' role may write no more.
+pub async fn save_profile(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
+    columns::save_profile(tx, tenant).await?;
     Ok(())
 }
 

@@ -9,17 +9,39 @@ use super::model::Tier;
 use crate::Result;
 use crate::base::ids::StripePriceId;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query_one, query_opt};
+use crate::db::{Conditions, Planner, query_one, query_opt};
+
+crate::row! {
+    mod columns: tier: Tier, "device_tiers" as "t", generated tier_id,
+    once { name, created_at }
+    changes {
+        display_name,
+        description,
+        features = Json(&tier.features),
+        addon_monthly_price_cents,
+        addon_annual_price_cents,
+        sort_order,
+        is_active,
+        version,
+        updated_at,
+    }
+    read {}
+}
 
 /// A tier's row with the present prices of its slots.
-const TIER: &str = "SELECT t.tier_id, t.name, t.display_name, t.description, t.features,
-                    t.addon_monthly_price_cents, t.addon_annual_price_cents, t.sort_order,
-                    t.is_active, t.version, t.created_at, t.updated_at,
-       (SELECT stripe_price_id FROM stripe_prices WHERE tier_id = t.tier_id AND interval = 'month'
-       AND is_current) AS addon_stripe_price_id,
-       (SELECT stripe_price_id FROM stripe_prices WHERE tier_id = t.tier_id AND interval = 'year'
-       AND is_current) AS addon_stripe_annual_price_id
-FROM device_tiers t";
+fn select() -> String {
+    format!(
+        "SELECT {},
+             (SELECT stripe_price_id FROM stripe_prices
+              WHERE tier_id = t.tier_id AND interval = 'month' AND is_current)
+             AS addon_stripe_price_id,
+             (SELECT stripe_price_id FROM stripe_prices
+              WHERE tier_id = t.tier_id AND interval = 'year' AND is_current)
+             AS addon_stripe_annual_price_id
+         FROM device_tiers t",
+        columns::COLUMNS
+    )
+}
 
 fn tier(row: &Row) -> Result<Tier> {
     let price = |column| row.get::<_, Option<&str>>(column).map(StripePriceId::parse).transpose();
@@ -55,71 +77,35 @@ pub async fn list(
     if let Some((sort_order, id)) = page.after {
         conditions.and_two("(t.sort_order, t.tier_id) > (?, ?)", sort_order, id);
     }
-    conditions.page(db, TIER, "t.sort_order, t.tier_id", page).await?.iter().map(tier).collect()
+    conditions
+        .page(db, &select(), "t.sort_order, t.tier_id", page)
+        .await?
+        .iter()
+        .map(tier)
+        .collect()
 }
 
 /// The tier of this number, retired ones too.
 pub async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
-    let row = query_opt(db, &format!("{TIER} WHERE t.tier_id = $1"), &[&id]).await?;
+    let row = query_opt(db, &format!("{} WHERE t.tier_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tier).transpose()
 }
 
-/// The same, and nobody else changes it before this transaction ends.
+/// The same, locked until this transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: i32) -> Result<Option<Tier>> {
-    let row =
-        query_opt(tx, &format!("{TIER} WHERE t.tier_id = $1 FOR UPDATE OF t"), &[&id]).await?;
-    row.as_ref().map(tier).transpose()
+    let sql = format!("{} WHERE t.tier_id = $1 FOR UPDATE OF t", select());
+    query_opt(tx, &sql, &[&id]).await?.as_ref().map(tier).transpose()
 }
 
-/// Inserts a tier and returns its number; none where its name is taken.
+/// Inserts a tier and returns its number; `None` if its name is taken.
 pub async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i32>> {
-    let row = query_opt(
-        tx,
-        "INSERT INTO device_tiers (name, display_name, description, features,
-         addon_monthly_price_cents, addon_annual_price_cents, sort_order, is_active, version,
-         created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-             ON CONFLICT (name) DO NOTHING RETURNING tier_id",
-        &[
-            &tier.name,
-            &tier.display_name,
-            &tier.description,
-            &Json(&tier.features),
-            &tier.addon_monthly_price_cents,
-            &tier.addon_annual_price_cents,
-            &tier.sort_order,
-            &tier.is_active,
-            &tier.version,
-            &tier.created_at,
-            &tier.updated_at,
-        ],
-    )
-    .await?;
+    let row = columns::insert(tx, tier, "ON CONFLICT (name) DO NOTHING").await?;
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Writes a locked tier. Its prices are `prices::assign`'s.
+/// Writes a locked tier, without its prices: `prices::assign` writes those.
 pub async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
-    execute(
-        tx,
-        "UPDATE device_tiers SET display_name = $2, description = $3, features = $4,
-         addon_monthly_price_cents = $5, addon_annual_price_cents = $6, sort_order = $7,
-         is_active = $8, version = $9, updated_at = $10
-         WHERE tier_id = $1",
-        &[
-            &tier.tier_id,
-            &tier.display_name,
-            &tier.description,
-            &Json(&tier.features),
-            &tier.addon_monthly_price_cents,
-            &tier.addon_annual_price_cents,
-            &tier.sort_order,
-            &tier.is_active,
-            &tier.version,
-            &tier.updated_at,
-        ],
-    )
-    .await?;
+    columns::save(tx, tier).await?;
     Ok(())
 }
 

@@ -1,0 +1,71 @@
+//! What a customer does with their own tenant: they read it, and change its profile.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::model::{Organization, OrganizationUpdate, Tenant, not_found};
+use super::session::begin;
+use super::store;
+use crate::base::caller::Customer;
+use crate::base::version::IfMatch;
+use crate::db::Db;
+use crate::domain::audit;
+use crate::domain::audit::model::{Actor, Entry};
+use crate::{Error, Result};
+
+/// The own company.
+///
+/// # Errors
+/// `Database`.
+pub async fn get(db: &Db, caller: &Customer) -> Result<Organization> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let tenant = store::find(&tx, &caller.tenant).await?.ok_or_else(not_found)?;
+    tx.commit().await?;
+    Ok(tenant.into())
+}
+
+/// Changes the own company's profile. What is so already changes nothing.
+///
+/// # Errors
+/// `version_changed`, `no_fields`.
+pub async fn update(
+    db: &Db,
+    caller: &Customer,
+    if_match: &IfMatch,
+    update: OrganizationUpdate,
+    now: Timestamp,
+) -> Result<Organization> {
+    let mut db = db.connection().await?;
+    let tx = begin(&mut db, &caller.tenant).await?;
+    let before = store::lock(&tx, &caller.tenant).await?.ok_or_else(not_found)?;
+    if_match.check(before.version)?;
+    if update.is_empty() {
+        return Err(Error::malformed("no_fields", "No fields to update"));
+    }
+    let mut after = update.applied_to(before.clone());
+    if after != before {
+        (after.version, after.updated_at) = (before.version + 1, now);
+        store::save_profile(&tx, &after).await?;
+        record(&tx, caller, before, &after, now).await?;
+    }
+    tx.commit().await?;
+    Ok(after.into())
+}
+
+async fn record(
+    tx: &Transaction<'_>,
+    caller: &Customer,
+    before: Tenant,
+    after: &Tenant,
+    now: Timestamp,
+) -> Result<()> {
+    let entry = Entry {
+        tenant: Some(&caller.tenant),
+        previous_state: Some(json!(Organization::from(before))),
+        new_state: Some(json!(Organization::from(after.clone()))),
+        ..Entry::new("ORGANIZATION_UPDATED", Actor::Customer(&caller.person), now)
+    };
+    audit::store::insert(tx, &entry).await
+}
