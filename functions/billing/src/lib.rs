@@ -1,10 +1,8 @@
 //! What a customer's company has, may use, buys and pays by, and its profile (docs/billing.md).
 
 mod billing;
-mod check;
 mod entitlements;
-mod get_organization;
-mod update_organization;
+mod organization;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -20,11 +18,11 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/customer/billing/checkout/{session_id}", get(billing::checkout_status::get))
         .route("/api/v1/customer/billing/addon-checkout", post(billing::addon_checkout::open))
         .route("/api/v1/customer/billing/portal", post(billing::portal::open))
-        .route("/api/v1/customer/entitlements", get(entitlements::entitlements))
-        .route("/api/v1/customer/entitlements/check", post(check::check))
+        .route("/api/v1/customer/entitlements", get(entitlements::get::get))
+        .route("/api/v1/customer/entitlements/check", post(entitlements::check::check))
         .route(
             "/api/v1/customer/organization",
-            get(get_organization::get).put(update_organization::update),
+            get(organization::get::get).put(organization::update::update),
         )
 }
 
@@ -37,9 +35,9 @@ pub fn routes() -> Router<App> {
     billing::checkout_status::get,
     billing::addon_checkout::open,
     billing::portal::open,
-    entitlements::entitlements,
-    check::check,
-    get_organization::get,
-    update_organization::update
+    entitlements::get::get,
+    entitlements::check::check,
+    organization::get::get,
+    organization::update::update
 ))]
 pub struct Api;

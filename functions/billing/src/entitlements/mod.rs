@@ -1,0 +1,4 @@
+//! What a tenant is entitled to.
+
+pub mod check;
+pub mod get;

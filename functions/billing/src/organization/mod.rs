@@ -1,0 +1,4 @@
+//! A customer's own tenant.
+
+pub mod get;
+pub mod update;
