@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use device_tier::DevicesApp;
 use futures::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use shared::base::clock::Clock;
-use shared::http::app::App;
-use shared::outside::secrets::Role;
+use shared::http::app::{App, AppState as _, warm};
 use tests::World;
 use tests::api::{Api, SOURCE_IP, Who};
 
@@ -143,17 +143,15 @@ async fn the_keys_are_read_once_and_again_at_most_once_a_minute_for_an_unknown_o
 async fn an_instance_has_keys_and_a_connection_before_its_first_request_and_starts_without_them() {
     let world = World::new().await;
     let start = async |replaced: &[(&str, &str)]| {
-        let app =
-            App::start(&world.env(replaced), Clock::system(), &[Role::Customer, Role::Operator])
-                .await
-                .expect("it starts");
-        app.warm().await;
-        app
+        let state =
+            DevicesApp::start(&world.env(replaced), Clock::system()).await.expect("it starts");
+        warm(&state).await;
+        state
     };
     let token = world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");
-    let app = start(&[]).await;
+    let state = start(&[]).await;
     assert_eq!(reads_of_keys(&world), 1);
-    app.verifier().verify(&token).await.expect("a known key");
+    state.app().verifier().verify(&token).await.expect("a known key");
     assert_eq!(reads_of_keys(&world), 1);
     let connected = "SELECT usename::text FROM pg_stat_activity WHERE datname = current_database()
                      AND application_name = 'pulse'";
@@ -168,8 +166,8 @@ async fn an_instance_has_keys_and_a_connection_before_its_first_request_and_star
     assert_eq!(connected, ["pulse_app"], "as the first of its roles, once");
 
     world.keycloak.fail_next_on("/certs", 1, 500);
-    let app = start(&[("DATABASE_PORT", "1")]).await;
-    app.verifier().verify(&token).await.expect("asked again at the first token");
+    let state = start(&[("DATABASE_PORT", "1")]).await;
+    state.app().verifier().verify(&token).await.expect("asked again at the first token");
 }
 
 #[tokio::test]
@@ -331,8 +329,7 @@ async fn a_setting_of_the_http_functions_that_is_wrong_is_named() {
             "ALLOWED_ORIGINS: \"*\" is no origin, such as https://app.example.com",
         ),
     ] {
-        let started =
-            App::start(&world.env(&[(setting, value)]), Clock::system(), &[Role::Operator]).await;
+        let started = App::new(&world.env(&[(setting, value)]), Clock::system());
         assert_eq!(started.err().expect("refused").to_string(), message);
     }
 }

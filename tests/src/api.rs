@@ -5,14 +5,17 @@ use std::collections::HashMap;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
+use billing::BillingApp;
+use device_tier::DevicesApp;
 use lambda_http::request::RequestContext;
+use operations::OperationsApp;
 use serde_json::{Value, json};
 use shared::base::clock::Clock;
-use shared::http::app::App;
-use shared::outside::secrets::Role;
+use shared::http::app::{App, CustomerApp, OperatorApp};
 use shared::process::config::Env;
 use simulators::keycloak::Fake;
 use simulators::tokens;
+use tenants::TenantsApp;
 use tokio::sync::Mutex;
 use tower::ServiceExt as _;
 use utoipa::OpenApi as _;
@@ -112,16 +115,19 @@ pub struct Api {
     tokens: Mutex<HashMap<String, String>>,
 }
 
-/// Every HTTP function's routes.
-pub fn routes() -> axum::Router<App> {
-    axum::Router::new()
-        .merge(allocations::routes())
-        .merge(billing::routes())
-        .merge(device_tier::routes())
-        .merge(operations::routes())
-        .merge(operator_plans::routes())
-        .merge(subscriptions::routes())
-        .merge(tenants::routes())
+/// Every HTTP function's routes, of one instance.
+async fn routes(app: &App, env: &Env) -> shared::Result<axum::Router> {
+    let customer = CustomerApp::new(app.clone(), env).await?;
+    let operator = OperatorApp::new(app.clone(), env).await?;
+    let devices = DevicesApp { customer: customer.clone(), operator: operator.clone() };
+    Ok(axum::Router::new()
+        .merge(allocations::routes().with_state(operator.clone()))
+        .merge(billing::routes().with_state(BillingApp::new(customer, env)?))
+        .merge(device_tier::routes().with_state(devices))
+        .merge(operations::routes().with_state(OperationsApp::new(operator.clone(), env)?))
+        .merge(operator_plans::routes().with_state(operator.clone()))
+        .merge(subscriptions::routes().with_state(operator.clone()))
+        .merge(tenants::routes().with_state(TenantsApp::new(operator, env)?)))
 }
 
 /// What each HTTP function's routes are documented as.
@@ -158,15 +164,10 @@ impl World {
     /// # Panics
     /// Where they do not start.
     pub async fn api_with(&self, env: &Env, clock: Clock) -> Api {
-        let app = App::start(env, clock.clone(), &[Role::Operator, Role::Customer])
-            .await
-            .expect("the HTTP functions");
+        let app = App::new(env, clock.clone()).expect("the HTTP functions");
+        let routes = routes(&app, env).await.expect("the HTTP functions");
         Api {
-            target: Target::Router(
-                shared::http::serve(routes(), app),
-                self.keycloak.clone(),
-                clock,
-            ),
+            target: Target::Router(shared::http::serve(routes, &app), self.keycloak.clone(), clock),
             tokens: Mutex::default(),
         }
     }

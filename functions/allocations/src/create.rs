@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::domain::allocations;
 use shared::domain::allocations::model::{AllocationView, NewAllocation};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Created, Idempotent, Path};
 
 /// Adds slots of a tier that the subscription has none of
@@ -16,14 +16,12 @@ use shared::http::{Admin, Created, Idempotent, Path};
         (status = 404, description = "`subscription_not_found`, `tier_not_found`"),
         (status = 409, description = "`allocation_exists`, `request_in_progress`")))]
 pub async fn create(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,
     Idempotent(key, new): Idempotent<NewAllocation>,
 ) -> Result<Created<AllocationView>> {
-    let made =
-        allocations::create(app.operator_db()?, &by, key.as_ref(), &id, new, app.clock().now())
-            .await?;
+    let made = allocations::create(app.db(), &by, key.as_ref(), &id, new, app.now()).await?;
     Ok(Created {
         location: format!("/api/v1/operator/subscriptions/{id}/tier-allocations/{}", made.tier_id),
         resource: made,

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::allocations;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Json, Path};
 use utoipa::ToSchema;
 
@@ -27,11 +27,11 @@ pub struct Deleted {
         (status = 409, description = "`slots_in_use`"), (status = 412, description =
             "`version_changed`")))]
 pub async fn delete(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path((id, tier)): Path<(SubscriptionId, i32)>,
     if_match: IfMatch,
 ) -> Result<Json<Deleted>> {
-    allocations::delete(app.operator_db()?, &by, &id, tier, &if_match, app.clock().now()).await?;
+    allocations::delete(app.db(), &by, &id, tier, &if_match, app.now()).await?;
     Ok(Json(Deleted { status: "ok" }))
 }

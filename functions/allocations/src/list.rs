@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::domain::allocations;
 use shared::domain::allocations::model::AllocationList;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Path};
 
 /// A subscription's slots by tier, with what its family has and uses of each
@@ -14,9 +14,9 @@ use shared::http::{Json, Operator, Path};
     responses((status = 200, description = "All of them", body = AllocationList),
         (status = 404, description = "`subscription_not_found`")))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<SubscriptionId>,
 ) -> Result<Json<AllocationList>> {
-    allocations::list(app.operator_db()?, &id).await.map(Json)
+    allocations::list(app.db(), &id).await.map(Json)
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::domain::allocations;
 use shared::domain::allocations::model::{Reconciled, Try};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Json, Path, Query};
 
 /// Counts the devices of the subscription's family anew, and corrects what differs
@@ -15,12 +15,10 @@ use shared::http::{Admin, Json, Path, Query};
     responses((status = 200, description = "What was wrong", body = Reconciled),
         (status = 404, description = "`subscription_not_found`")))]
 pub async fn reconcile(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,
     Query(how): Query<Try>,
 ) -> Result<Json<Reconciled>> {
-    allocations::recount::reconcile(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now())
-        .await
-        .map(Json)
+    allocations::recount::reconcile(app.db(), &by, &id, how.dry_run.0, app.now()).await.map(Json)
 }

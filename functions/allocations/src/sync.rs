@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::domain::allocations;
 use shared::domain::allocations::model::{AllocationsSynced, Try};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Json, Path, Query};
 
 /// Gives the subscription the slots that its plan brings now
@@ -17,12 +17,10 @@ use shared::http::{Admin, Json, Path, Query};
         (status = 400, description = "`no_plan`"),
         (status = 404, description = "`subscription_not_found`, `no_tier_defaults`")))]
 pub async fn sync(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,
     Query(how): Query<Try>,
 ) -> Result<Json<AllocationsSynced>> {
-    allocations::sync(app.operator_db()?, &by, &id, how.dry_run.0, app.clock().now())
-        .await
-        .map(Json)
+    allocations::sync(app.db(), &by, &id, how.dry_run.0, app.now()).await.map(Json)
 }

@@ -6,7 +6,7 @@ use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::allocations;
 use shared::domain::allocations::model::{AllocationChange, AllocationUpdate};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Updated};
 
 /// Changes a limit, or, by hand, the count of used slots; the answer warns where that differs from
@@ -21,13 +21,13 @@ use shared::http::{Admin, Body, Path, Updated};
         (status = 404, description = "`subscription_not_found`, `allocation_not_found`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn update(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path((id, tier)): Path<(SubscriptionId, i32)>,
     if_match: IfMatch,
     Body(update): Body<AllocationUpdate>,
 ) -> Result<Updated<AllocationChange>> {
-    allocations::update(app.operator_db()?, &by, &id, tier, &if_match, update, app.clock().now())
+    allocations::update(app.db(), &by, &id, tier, &if_match, update, app.now())
         .await
         .map(Updated::ok)
 }

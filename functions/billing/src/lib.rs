@@ -1,16 +1,18 @@
 //! What a customer's company has, may use, buys and pays by, and its profile (docs/billing.md).
 
+mod app;
 mod billing;
 mod entitlements;
 mod organization;
 
 use axum::Router;
 use axum::routing::{get, post};
-use shared::http::app::App;
 use utoipa::OpenApi;
 
+pub use self::app::BillingApp;
+
 /// Every route of this function.
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<BillingApp> {
     Router::new()
         .route("/api/v1/customer/billing/config", get(billing::config::config))
         .route("/api/v1/customer/billing/status", get(billing::status::status))

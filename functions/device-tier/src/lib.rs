@@ -1,15 +1,17 @@
 //! Devices, their tiers and their subscriptions (docs/subscriptions.md, "Devices").
 
+mod app;
 mod customer;
 mod operator;
 
 use axum::Router;
 use axum::routing::{get, post, put};
-use shared::http::app::App;
 use utoipa::OpenApi;
 
+pub use self::app::DevicesApp;
+
 /// Every route of this function.
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<DevicesApp> {
     Router::new()
         .route("/api/v1/customer/device-tiers", get(customer::list_tiers::list_tiers))
         .route(

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::audit;
 use shared::domain::audit::model::{AuditFilter, AuditRow};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,12 +25,12 @@ pub struct AuditList {
     "list_audit", params(AuditFilter),
     responses((status = 200, description = "A page", body = AuditList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<AuditFilter>,
 ) -> Result<Json<AuditList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = audit::list(app.operator_db()?, &filter, &page).await?;
+    let slice = audit::list(app.db(), &filter, &page).await?;
     Ok(Json(AuditList {
         count: slice.items.len(),
         audit: slice.items,

@@ -6,7 +6,7 @@ use axum::extract::State;
 use serde::Serialize;
 use shared::Result;
 use shared::http::Json;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use utoipa::ToSchema;
 
 /// How long the database may take to answer.
@@ -23,8 +23,8 @@ pub struct Health {
 #[utoipa::path(get, path = "/health", tag = "operations", operation_id = "health", security(()),
     responses((status = 200, description = "It answers", body = Health),
         (status = 503, description = "`unavailable`: it does not")))]
-pub async fn health(State(app): State<App>) -> Result<Json<Health>> {
-    let db = app.operator_db()?;
+pub async fn health(State(app): State<OperatorApp>) -> Result<Json<Health>> {
+    let db = app.db();
     db.bounded(PATIENCE, async { Ok(db.connection().await?.simple_query("").await.map(drop)?) })
         .await?;
     Ok(Json(Health { status: "ok" }))

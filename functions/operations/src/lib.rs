@@ -1,6 +1,7 @@
 //! What operators look at and act on when something is wrong (docs/operations.md), and what
 //! monitors and tools ask.
 
+mod app;
 mod audit;
 mod flags;
 mod health;
@@ -12,11 +13,12 @@ mod stripe_events;
 
 use axum::Router;
 use axum::routing::{get, post};
-use shared::http::app::App;
 use utoipa::OpenApi;
 
+pub use self::app::OperationsApp;
+
 /// Every route of this function.
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<OperationsApp> {
     Router::new()
         .route("/health", get(health::health))
         .route("/openapi.json", get(openapi::openapi))

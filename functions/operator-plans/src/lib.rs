@@ -8,11 +8,11 @@ mod plans;
 
 use axum::Router;
 use axum::routing::get;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use utoipa::OpenApi;
 
 /// Every route of this function.
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<OperatorApp> {
     Router::new()
         .route("/api/v1/operator/plans", get(plans::list::list).post(plans::create::create))
         .route("/api/v1/operator/plans/{plan_id}", get(plans::get::get).put(plans::update::update))

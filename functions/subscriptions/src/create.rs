@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::model::{NewSubscription, SubscriptionSummary};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Created, Idempotent};
 
 /// Creates a subscription; its slots come by a sync, or by hand
@@ -17,12 +17,11 @@ use shared::http::{Admin, Created, Idempotent};
         (status = 404, description = "`tenant_not_found`, `plan_not_found`, `parent_not_found`"),
         (status = 409, description = "`tenant_deleted`, `request_in_progress`")))]
 pub async fn create(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewSubscription>,
 ) -> Result<Created<SubscriptionSummary>> {
-    let made = subscriptions::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
-        .await?;
+    let made = subscriptions::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
     Ok(Created {
         location: format!("/api/v1/operator/subscriptions/{}", made.subscription.subscription_id),
         resource: made,

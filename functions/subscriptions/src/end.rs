@@ -6,7 +6,7 @@ use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::model::{Ending, SubscriptionEnd};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Json, Path, Query};
 
 /// Expires a subscription, and a MAIN's ADDONs with it
@@ -18,13 +18,11 @@ use shared::http::{Admin, Json, Path, Query};
         (status = 409, description = "`devices_assigned`, `stripe_managed`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn end(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,
     if_match: IfMatch,
     Query(ending): Query<Ending>,
 ) -> Result<Json<SubscriptionEnd>> {
-    subscriptions::end::end(app.operator_db()?, &by, &id, &if_match, ending, app.clock().now())
-        .await
-        .map(Json)
+    subscriptions::end::end(app.db(), &by, &id, &if_match, ending, app.now()).await.map(Json)
 }

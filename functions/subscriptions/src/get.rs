@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::SubscriptionId;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::model::Detail;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Operator, Path, Tagged};
 
 /// A subscription with its first hundred devices, its slots and its ADDONs
@@ -14,9 +14,9 @@ use shared::http::{Operator, Path, Tagged};
     responses((status = 200, description = "It", body = Detail), (status = 404, description =
         "`subscription_not_found`")))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<SubscriptionId>,
 ) -> Result<Tagged<Detail>> {
-    subscriptions::get(app.operator_db()?, &id).await.map(Tagged)
+    subscriptions::get(app.db(), &id).await.map(Tagged)
 }

@@ -9,11 +9,11 @@ mod update;
 
 use axum::Router;
 use axum::routing::get;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use utoipa::OpenApi;
 
 /// Every route of this function.
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<OperatorApp> {
     Router::new()
         .route("/api/v1/operator/subscriptions", get(list::list).post(create::create))
         .route(

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::model::{SubscriptionFilter, SubscriptionSummary};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,12 +25,12 @@ pub struct SubscriptionList {
     "list_subscriptions", params(SubscriptionFilter),
     responses((status = 200, description = "A page", body = SubscriptionList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<SubscriptionFilter>,
 ) -> Result<Json<SubscriptionList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = subscriptions::list(app.operator_db()?, &filter, &page, app.clock().now()).await?;
+    let slice = subscriptions::list(app.db(), &filter, &page, app.now()).await?;
     Ok(Json(SubscriptionList {
         count: slice.items.len(),
         subscriptions: slice.items,

@@ -2,11 +2,7 @@
 
 use std::process::ExitCode;
 
-use shared::outside::secrets::Role;
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::process::telemetry::exit(
-        shared::http::run(subscriptions::routes(), &[Role::Operator]).await,
-    )
+    shared::process::telemetry::exit(shared::http::run(subscriptions::routes()).await)
 }

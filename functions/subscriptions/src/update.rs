@@ -6,7 +6,7 @@ use shared::base::ids::SubscriptionId;
 use shared::base::version::IfMatch;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::model::{SubscriptionChange, SubscriptionUpdate};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Tagged};
 
 /// Changes what the body names, and what follows from it: another plan's slots, the terms of ADDONs
@@ -19,13 +19,11 @@ use shared::http::{Admin, Body, Path, Tagged};
         (status = 409, description = "`stripe_managed`, `devices_assigned`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn update(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,
     if_match: IfMatch,
     Body(update): Body<SubscriptionUpdate>,
 ) -> Result<Tagged<SubscriptionChange>> {
-    subscriptions::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
-        .await
-        .map(Tagged)
+    subscriptions::update(app.db(), &by, &id, &if_match, update, app.now()).await.map(Tagged)
 }

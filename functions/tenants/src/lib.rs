@@ -2,16 +2,18 @@
 //!
 //! One endpoint a file; each says what it takes, calls one operation of `shared`, and answers.
 
+mod app;
 mod tenants;
 mod users;
 
 use axum::Router;
 use axum::routing::{get, patch, post};
-use shared::http::app::App;
 use utoipa::OpenApi;
 
+pub use self::app::TenantsApp;
+
 /// Every route of this function.
-pub fn routes() -> Router<App> {
+pub fn routes() -> Router<TenantsApp> {
     Router::new()
         .route("/api/v1/operator/tenants", get(tenants::list::list).post(tenants::create::create))
         .route(

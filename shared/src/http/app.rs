@@ -1,244 +1,67 @@
-//! What every HTTP function keeps between requests: the database as the roles it acts in, who may
-//! call, the time.
+//! The states of HTTP functions. Each has what its handlers use and no more, so a handler that
+//! needs Keycloak or Stripe does not compile into a function that has none.
+//!
+//! [`OperatorApp`] and [`CustomerApp`] are an [`App`] with the database as one role. A function
+//! that needs more puts them into a state of its own (`functions/tenants/src/app.rs`), from which
+//! axum's `FromRef` takes the part that a handler asks for.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
+use jiff::Timestamp;
 
 use super::auth::Verifier;
+use crate::Result;
 use crate::base::clock::Clock;
 use crate::db::Db;
-use crate::domain::tenants::payer::Till;
 use crate::outside::aws;
 use crate::outside::aws::SdkConfig;
-use crate::outside::keycloak::Keycloak;
-use crate::outside::queue::Queue;
 use crate::outside::secrets::{Role, Secrets};
-use crate::outside::stripe::Stripe;
 use crate::process::config;
-use crate::process::config::{AuthSettings, DatabaseSettings, Env, KeycloakSettings};
-use crate::{Error, Result};
+use crate::process::config::{AuthSettings, DatabaseSettings, Env};
 
 /// How long an instance may prepare itself.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// The state of an HTTP function. Cloned freely.
+/// The state of an HTTP function.
+pub trait AppState: Clone + Send + Sync + 'static {
+    /// Reads the settings and the secrets.
+    ///
+    /// # Errors
+    /// `Setting`, `Upstream`.
+    fn start(env: &Env, clock: Clock) -> impl Future<Output = Result<Self>>;
+
+    /// What every function has.
+    fn app(&self) -> &App;
+
+    /// The database as the role that most requests act in.
+    fn db(&self) -> &Db;
+}
+
+/// What every HTTP function has: who may call, the time, and the clients' settings.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
 struct Parts {
-    roles: Vec<(Role, Arc<Secrets>, Db)>,
     verifier: Verifier,
     clock: Clock,
     origins: Vec<HeaderValue>,
-    keycloak: Option<Keycloak>,
-    /// With the key that pages show its forms with.
-    stripe: Option<(Stripe, String)>,
-    events: Option<Events>,
-}
-
-/// Where Stripe's events are listed and queued, by the operators' secret.
-struct Events {
-    stripe: Stripe,
-    reads_per_second: i32,
     aws: SdkConfig,
-    queue_url: String,
-    renewal_queue_url: Option<String>,
-    /// Made at its first use: most requests of its function need none.
-    queue: OnceLock<Queue>,
 }
 
 impl App {
-    /// Reads the settings, and the secrets of the roles that the function acts in, all at once. An
-    /// operators' function that is told where Keycloak is can also keep its users, one that is
-    /// told the queue of Stripe's events can also fill it; a customers' function that is
-    /// told Stripe's publishable key can also open checkouts.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// `Setting`, `Upstream`.
-    pub async fn start(env: &Env, clock: Clock, roles: &[Role]) -> Result<Self> {
-        let database = DatabaseSettings::from_env(env)?;
+    /// `Setting`.
+    pub fn new(env: &Env, clock: Clock) -> Result<Self> {
         let verifier = Verifier::new(AuthSettings::from_env(env)?, clock.clone())?;
         let origins = config::allowed_origins(env)?;
-        let aws = aws::config(env)?;
-        let mut reading = Vec::new();
-        for role in roles {
-            let user = role
-                .database_user()
-                .ok_or_else(|| Error::Internal(format!("{} has no database user", role.name())))?;
-            let (aws, database) = (&aws, database.clone());
-            reading.push(async move {
-                let secrets = Secrets::read(aws, env, *role).await?;
-                Ok::<_, Error>((*role, secrets.clone(), Db::new(database, user, secrets)?))
-            });
-        }
-        let roles = futures::future::try_join_all(reading).await?;
-        let operator = roles.iter().find(|(role, ..)| *role == Role::Operator);
-        let keycloak = match (env.optional("KEYCLOAK_URL")?, operator) {
-            (Some(_), Some((_, secrets, _))) => {
-                Some(Keycloak::new(KeycloakSettings::from_env(env)?, secrets.clone())?)
-            }
-            _ => None,
-        };
-        let customer = roles.iter().find(|(role, ..)| *role == Role::Customer);
-        let stripe = match (config::stripe_publishable_key(env)?, customer) {
-            (Some(publishable), Some((_, secrets, _))) => {
-                let stripe = Stripe::new(config::stripe_api_base(env)?, secrets.clone())?;
-                if stripe.livemode()? != publishable.starts_with("pk_live_") {
-                    return Err(Error::Setting(
-                        "STRIPE_PUBLISHABLE_KEY is of another mode than the \
-                                               secret STRIPE_SECRET_KEY"
-                            .to_owned(),
-                    ));
-                }
-                Some((stripe, publishable))
-            }
-            _ => None,
-        };
-        let events = match (env.optional("STRIPE_QUEUE_URL")?, operator) {
-            (Some(_), Some((_, secrets, _))) => Some(Events {
-                stripe: Stripe::new(config::stripe_api_base(env)?, secrets.clone())?,
-                reads_per_second: config::stripe_reads_per_second(env)?,
-                queue_url: config::queue_url(env, "STRIPE_QUEUE_URL")?,
-                renewal_queue_url: env
-                    .optional("RENEWAL_QUEUE_URL")?
-                    .map(|_| config::queue_url(env, "RENEWAL_QUEUE_URL"))
-                    .transpose()?,
-                queue: OnceLock::new(),
-                aws,
-            }),
-            _ => None,
-        };
-        Ok(Self(Arc::new(Parts { roles, verifier, clock, origins, keycloak, stripe, events })))
+        Ok(Self(Arc::new(Parts { verifier, clock, origins, aws: aws::config(env)? })))
     }
 
-    /// Fetches, before the first event, what nearly every request needs: the issuer's keys, and a
-    /// connection as the first of the roles (docs/adr/0012). What cannot be reached is left to
-    /// the request that needs it.
-    pub async fn warm(&self) {
-        let connection = async {
-            match self.0.roles.first() {
-                Some((.., db)) => db.connection().await.map(drop),
-                None => Ok(()),
-            }
-        };
-        let both = futures::future::join(self.0.verifier.fetch_keys(), connection);
-        let Ok((keys, connection)) = tokio::time::timeout(WARM_UP, both).await else {
-            tracing::warn!("not prepared in time");
-            return;
-        };
-        for error in [keys.err(), connection.err()].into_iter().flatten() {
-            tracing::warn!(%error, "not prepared");
-        }
-    }
-
-    /// The database as operators' role.
-    ///
-    /// # Errors
-    /// `Internal` where the function was not started with it.
-    pub fn operator_db(&self) -> Result<&Db> {
-        self.role(Role::Operator).map(|(_, _, db)| db)
-    }
-
-    /// The database as customers' role: without a tenant it shows no row.
-    ///
-    /// # Errors
-    /// As `operator_db`.
-    pub fn tenant_db(&self) -> Result<&Db> {
-        self.role(Role::Customer).map(|(_, _, db)| db)
-    }
-
-    /// Keycloak's users, by the operators' secret.
-    ///
-    /// # Errors
-    /// `Internal` where the function was not told where it is.
-    pub fn keycloak(&self) -> Result<&Keycloak> {
-        self.0.keycloak.as_ref().ok_or_else(|| {
-            Error::Internal("this function does not know where Keycloak is".to_owned())
-        })
-    }
-
-    /// Stripe, by the customers' secret.
-    ///
-    /// # Errors
-    /// `Internal` where the function was not told its publishable key.
-    pub fn stripe(&self) -> Result<&Stripe> {
-        self.stripe_with_key().map(|(stripe, _)| stripe)
-    }
-
-    /// The key that pages show Stripe's forms with.
-    ///
-    /// # Errors
-    /// As `stripe`.
-    pub fn publishable_key(&self) -> Result<&str> {
-        self.stripe_with_key().map(|(_, key)| key.as_str())
-    }
-
-    fn stripe_with_key(&self) -> Result<&(Stripe, String)> {
-        self.0.stripe.as_ref().ok_or_else(|| {
-            Error::Internal("this function does not know Stripe's publishable key".to_owned())
-        })
-    }
-
-    /// The queue of Stripe's events.
-    ///
-    /// # Errors
-    /// `Internal` where the function was not told where it is.
-    pub fn event_queue(&self) -> Result<&Queue> {
-        let events = self.events()?;
-        Ok(events.queue.get_or_init(|| Queue::new(&events.aws, events.queue_url.clone())))
-    }
-
-    /// The queue of requests for an hourly run.
-    ///
-    /// # Errors
-    /// `Internal` where the function was not told where it is.
-    pub fn renewal_queue(&self) -> Result<Queue> {
-        let events = self.events()?;
-        let url = events.renewal_queue_url.clone();
-        url.map(|url| Queue::new(&events.aws, url)).ok_or_else(|| {
-            Error::Internal("this function does not know where runs are asked for".to_owned())
-        })
-    }
-
-    /// Stripe as the operators' secret reads it, and how often a second all functions together may.
-    ///
-    /// # Errors
-    /// As `event_queue`.
-    pub fn operator_stripe(&self) -> Result<(&Stripe, i32)> {
-        self.events().map(|events| (&events.stripe, events.reads_per_second))
-    }
-
-    /// What selling needs, now.
-    ///
-    /// # Errors
-    /// As `tenant_db` and `stripe`.
-    pub fn till(&self) -> Result<Till<'_>> {
-        Ok(Till {
-            db: self.tenant_db()?,
-            stripe: self.stripe()?,
-            origins: self.origins(),
-            now: self.clock().now(),
-        })
-    }
-
-    fn events(&self) -> Result<&Events> {
-        self.0.events.as_ref().ok_or_else(|| {
-            Error::Internal(
-                "this function does not know where the queue of Stripe's events is".to_owned(),
-            )
-        })
-    }
-
-    fn role(&self, role: Role) -> Result<&(Role, Arc<Secrets>, Db)> {
-        let found = self.0.roles.iter().find(|(known, ..)| *known == role);
-        found.ok_or_else(|| {
-            Error::Internal(format!("this function does not act as {}", role.name()))
-        })
-    }
-
-    /// Checks tokens.
+    /// Checks access tokens.
     #[must_use]
     pub fn verifier(&self) -> &Verifier {
         &self.0.verifier
@@ -246,13 +69,104 @@ impl App {
 
     /// The time.
     #[must_use]
-    pub fn clock(&self) -> &Clock {
-        &self.0.clock
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     /// The origins whose pages may call.
     #[must_use]
     pub fn origins(&self) -> &[HeaderValue] {
         &self.0.origins
+    }
+
+    /// The settings of AWS's clients.
+    #[must_use]
+    pub fn aws(&self) -> &SdkConfig {
+        &self.0.aws
+    }
+}
+
+/// Makes the state of a function that acts in one role of the database.
+macro_rules! role_app {
+    ($(#[doc = $doc:literal])* $name:ident, $role:expr, $user:literal) => {
+        $(#[doc = $doc])*
+        #[derive(Clone)]
+        pub struct $name {
+            app: App,
+            db: Arc<Db>,
+            secrets: Arc<Secrets>,
+        }
+
+        impl $name {
+            /// Reads the role's secret; connects at the first use.
+            ///
+            /// # Errors
+            /// `Setting`, `Upstream`.
+            pub async fn new(app: App, env: &Env) -> Result<Self> {
+                let settings = DatabaseSettings::from_env(env)?;
+                let secrets = Secrets::read(app.aws(), env, $role).await?;
+                let db = Arc::new(Db::new(settings, $user, secrets.clone())?);
+                Ok(Self { app, db, secrets })
+            }
+
+            /// The database as this role.
+            #[must_use]
+            pub fn db(&self) -> &Db {
+                &self.db
+            }
+
+            /// The time.
+            #[must_use]
+            pub fn now(&self) -> Timestamp {
+                self.app.now()
+            }
+
+            /// The secret of the role.
+            #[must_use]
+            pub fn secrets(&self) -> &Arc<Secrets> {
+                &self.secrets
+            }
+        }
+
+        impl AppState for $name {
+            async fn start(env: &Env, clock: Clock) -> Result<Self> {
+                Self::new(App::new(env, clock)?, env).await
+            }
+
+            fn app(&self) -> &App {
+                &self.app
+            }
+
+            fn db(&self) -> &Db {
+                &self.db
+            }
+        }
+    };
+}
+
+role_app! {
+    /// Operators' routes: the database as a role that sees every tenant.
+    OperatorApp, Role::Operator, "pulse_operator"
+}
+
+role_app! {
+    /// Customers' routes: the database as a role that sees no row until a transaction has its
+    /// tenant (`tenants::session::begin`).
+    CustomerApp, Role::Customer, "pulse_app"
+}
+
+/// Fetches before the first event what nearly every request needs: the issuer's keys and a
+/// connection (docs/adr/0012). What cannot be reached is left to the request that needs it.
+pub async fn warm(state: &impl AppState) {
+    let both = futures::future::join(state.app().verifier().fetch_keys(), state.db().connection());
+    let Ok((keys, connection)) = tokio::time::timeout(WARM_UP, both).await else {
+        tracing::warn!("warm-up timed out");
+        return;
+    };
+    if let Err(error) = keys {
+        tracing::warn!(%error, "issuer's keys not read at the start");
+    }
+    if let Err(error) = connection {
+        tracing::warn!(%error, "database not connected at the start");
     }
 }

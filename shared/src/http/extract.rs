@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::IDEMPOTENCY_KEY;
-use super::app::App;
+use super::app::{App, AppState};
 use super::auth::Claims;
 use super::problem::Problem;
 use crate::base::caller::{Consumer, Customer, Person};
@@ -68,14 +68,11 @@ fn forbidden(code: &'static str, detail: &str) -> Error {
 #[derive(Debug, Clone)]
 pub struct Operator(pub Person);
 
-impl<S: Send + Sync> FromRequestParts<S> for Operator
-where
-    App: FromRef<S>,
-{
+impl<S: AppState> FromRequestParts<S> for Operator {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let claims = claims(parts, &App::from_ref(state)).await?;
+        let claims = claims(parts, state.app()).await?;
         if claims.has("operator") || claims.has("operator_admin") {
             return Ok(Self(person(&claims, parts)));
         }
@@ -87,14 +84,11 @@ where
 #[derive(Debug, Clone)]
 pub struct Admin(pub Person);
 
-impl<S: Send + Sync> FromRequestParts<S> for Admin
-where
-    App: FromRef<S>,
-{
+impl<S: AppState> FromRequestParts<S> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let claims = claims(parts, &App::from_ref(state)).await?;
+        let claims = claims(parts, state.app()).await?;
         if claims.has("operator_admin") {
             return Ok(Self(person(&claims, parts)));
         }
@@ -198,10 +192,7 @@ fn read<T: Deserr<Faults>>(bytes: &[u8]) -> Result<T> {
 #[derive(Debug, Clone)]
 pub struct Idempotent<T>(pub Option<Key>, pub T);
 
-impl<S: Send + Sync, T: Deserr<Faults>> FromRequest<S> for Idempotent<T>
-where
-    App: FromRef<S>,
-{
+impl<S: Send + Sync, T: Deserr<Faults>> FromRequest<S> for Idempotent<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> std::result::Result<Self, Response> {
@@ -263,14 +254,11 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Customer
-where
-    App: FromRef<S>,
-{
+impl<S: AppState> FromRequestParts<S> for Customer {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let claims = claims(parts, &App::from_ref(state)).await?;
+        let claims = claims(parts, state.app()).await?;
         if !claims.has("customer") {
             return Err(forbidden("customer_required", "This route needs the role customer."));
         }
@@ -282,14 +270,11 @@ where
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Consumer
-where
-    App: FromRef<S>,
-{
+impl<S: AppState> FromRequestParts<S> for Consumer {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let claims = claims(parts, &App::from_ref(state)).await?;
+        let claims = claims(parts, state.app()).await?;
         match claims.tenant {
             _ if claims.has("service") => Ok(Self::Service),
             Some(tenant) if claims.has("customer") => Ok(Self::Customer(tenant)),

@@ -12,13 +12,16 @@ use lambda_http::RequestExt as _;
 use lambda_http::request::RequestContext;
 use tower_http::cors::CorsLayer;
 
-use super::app::App;
+use super::app::{App, AppState, warm};
 use super::problem::Problem;
 use super::{IDEMPOTENCY_KEY, REQUEST_ID, extract};
 use crate::Error;
+use crate::base::clock::Clock;
+use crate::process::config::Env;
+use crate::process::telemetry;
 
-/// The routes of a function with what surrounds each.
-pub fn serve(routes: Router<App>, app: App) -> Router {
+/// Surrounds routes, which have their state, with what each request has.
+pub fn serve(routes: Router, app: &App) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(app.origins().to_vec())
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
@@ -30,23 +33,19 @@ pub fn serve(routes: Router<App>, app: App) -> Router {
         .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED.into_response())
         .layer(cors)
         .layer(middleware::from_fn(frame))
-        .with_state(app)
 }
 
-/// The binary of an HTTP function; of its roles the first is the one that most requests act as
-/// (`App::warm`).
+/// Runs an HTTP function as a Lambda binary.
 ///
 /// # Errors
-/// Where it does not start, or the Lambda runtime ends.
-pub async fn run(
-    routes: Router<App>,
-    roles: &[crate::outside::secrets::Role],
-) -> std::result::Result<(), lambda_http::Error> {
-    let env = crate::process::config::Env::process();
-    crate::process::telemetry::init(&env)?;
-    let app = App::start(&env, crate::base::clock::Clock::system(), roles).await?;
-    app.warm().await;
-    lambda_http::run(serve(routes, app)).await
+/// If it does not start, or the Lambda runtime ends.
+pub async fn run<S: AppState>(routes: Router<S>) -> std::result::Result<(), lambda_http::Error> {
+    let env = Env::process();
+    telemetry::init(&env)?;
+    let state = S::start(&env, Clock::system()).await?;
+    warm(&state).await;
+    let app = state.app().clone();
+    lambda_http::run(serve(routes.with_state(state), &app)).await
 }
 
 /// Around every request: its id, its log line, and the body of a problem.

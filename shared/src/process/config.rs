@@ -301,15 +301,14 @@ pub fn is_rehearsal(env: &Env) -> Result<bool> {
     Ok(matches!(env.optional("STAGE")?.as_deref(), Some("local" | "test")))
 }
 
-/// `STRIPE_PUBLISHABLE_KEY`: what pages show Stripe's forms with. Not secret; a function without it
-/// does not call Stripe for customers.
+/// `STRIPE_PUBLISHABLE_KEY`: what pages show Stripe's forms with. It is not secret.
 ///
 /// # Errors
-/// `Setting` where it is no publishable key: a secret one would be told to everybody.
-pub fn stripe_publishable_key(env: &Env) -> Result<Option<String>> {
-    let Some(key) = env.optional("STRIPE_PUBLISHABLE_KEY")? else { return Ok(None) };
+/// `Setting` if it is missing or not a publishable key: a secret one would be public.
+pub fn stripe_publishable_key(env: &Env) -> Result<String> {
+    let key = env.required("STRIPE_PUBLISHABLE_KEY")?;
     if ["pk_test_", "pk_live_"].iter().any(|prefix| key.starts_with(prefix)) {
-        return Ok(Some(key));
+        return Ok(key);
     }
     // Not quoted: it may be a secret that was put into the wrong place.
     Err(Error::Setting("STRIPE_PUBLISHABLE_KEY is not a key that starts with pk_".to_owned()))
@@ -398,13 +397,12 @@ mod tests {
     #[test]
     fn a_secret_key_is_never_published_nor_quoted() {
         let of = |key: &str| stripe_publishable_key(&env(&[("STRIPE_PUBLISHABLE_KEY", key)]));
-        assert_eq!(of("pk_test_1").expect("read").as_deref(), Some("pk_test_1"));
+        assert_eq!(of("pk_test_1").expect("read"), "pk_test_1");
         assert_eq!(
             message(of("sk_test_1")),
             "STRIPE_PUBLISHABLE_KEY is not a key that starts with pk_"
         );
         assert_eq!(message(of(" ")), "STRIPE_PUBLISHABLE_KEY is empty");
-        assert_eq!(stripe_publishable_key(&env(&[])).expect("read"), None);
     }
 
     #[test]

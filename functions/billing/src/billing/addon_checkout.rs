@@ -6,8 +6,9 @@ use shared::base::caller::Customer;
 use shared::domain::addons;
 use shared::domain::addons::model::{AddonCheckout, NewAddonCheckout};
 use shared::domain::allocations::model::Try;
-use shared::http::app::App;
 use shared::http::{Idempotent, Json, Query};
+
+use crate::app::BillingApp;
 
 /// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says
 /// what they cost
@@ -27,15 +28,15 @@ use shared::http::{Idempotent, Json, Query};
             description = "`invalid`, `tier_not_sold`, `amount_too_small`, `amount_too_large`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
 pub async fn open(
-    State(app): State<App>,
+    State(app): State<BillingApp>,
     caller: Customer,
     Query(how): Query<Try>,
     Idempotent(key, wanted): Idempotent<NewAddonCheckout>,
 ) -> Result<Json<AddonCheckout>> {
     if how.dry_run.0 {
-        return addons::price(app.tenant_db()?, &caller, &wanted, app.clock().now())
+        return addons::price(app.customer.db(), &caller, &wanted, app.customer.now())
             .await
             .map(Json);
     }
-    addons::checkout(&app.till()?, &caller, key.as_ref(), wanted).await.map(Json)
+    addons::checkout(&app.till(), &caller, key.as_ref(), wanted).await.map(Json)
 }

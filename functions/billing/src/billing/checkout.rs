@@ -5,8 +5,9 @@ use shared::Result;
 use shared::base::caller::Customer;
 use shared::domain::billing;
 use shared::domain::billing::model::{Checkout, NewCheckout};
-use shared::http::app::App;
 use shared::http::{Idempotent, Json};
+
+use crate::app::BillingApp;
 
 /// Opens a checkout at Stripe; once it is paid, the subscription comes by itself
 #[utoipa::path(post, path = "/api/v1/customer/billing/checkout", tag = "billing", operation_id =
@@ -20,9 +21,9 @@ use shared::http::{Idempotent, Json};
             `request_in_progress`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
 pub async fn open(
-    State(app): State<App>,
+    State(app): State<BillingApp>,
     caller: Customer,
     Idempotent(key, wanted): Idempotent<NewCheckout>,
 ) -> Result<Json<Checkout>> {
-    billing::checkout(&app.till()?, &caller, key.as_ref(), wanted).await.map(Json)
+    billing::checkout(&app.till(), &caller, key.as_ref(), wanted).await.map(Json)
 }

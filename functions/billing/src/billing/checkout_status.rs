@@ -6,8 +6,9 @@ use shared::base::caller::Customer;
 use shared::base::ids::StripeSessionId;
 use shared::domain::billing;
 use shared::domain::billing::model::CheckoutStatus;
-use shared::http::app::App;
 use shared::http::{Json, Path};
+
+use crate::app::BillingApp;
 
 /// How far an own checkout has come: for the page that the payer comes back to
 #[utoipa::path(get, path = "/api/v1/customer/billing/checkout/{session_id}", tag = "billing",
@@ -16,9 +17,9 @@ use shared::http::{Json, Path};
         (status = 404, description = "`session_not_found`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<BillingApp>,
     caller: Customer,
     Path(id): Path<StripeSessionId>,
 ) -> Result<Json<CheckoutStatus>> {
-    billing::checkout_status(&app.till()?, &caller, &id).await.map(Json)
+    billing::checkout_status(&app.till(), &caller, &id).await.map(Json)
 }

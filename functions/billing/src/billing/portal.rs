@@ -5,8 +5,9 @@ use shared::Result;
 use shared::base::caller::Customer;
 use shared::domain::billing;
 use shared::domain::billing::model::{NewPortal, Portal};
-use shared::http::app::App;
 use shared::http::{Body, Json};
+
+use crate::app::BillingApp;
 
 /// Opens Stripe's billing portal: payment methods, invoices, and the end of subscriptions
 #[utoipa::path(post, path = "/api/v1/customer/billing/portal", tag = "billing", operation_id =
@@ -16,9 +17,9 @@ use shared::http::{Body, Json};
             description = "`no_billing_account`, `billing_account_gone`, `stripe_refused`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
 pub async fn open(
-    State(app): State<App>,
+    State(app): State<BillingApp>,
     caller: Customer,
     Body(wanted): Body<NewPortal>,
 ) -> Result<Json<Portal>> {
-    billing::portal(&app.till()?, &caller, &wanted).await.map(Json)
+    billing::portal(&app.till(), &caller, &wanted).await.map(Json)
 }

@@ -6,12 +6,15 @@ use shared::base::caller::Customer;
 use shared::domain::billing;
 use shared::domain::billing::model::BillingStatus;
 use shared::http::Json;
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 
 /// The own subscriptions that have not ended, with their slots, and whether payments come by Stripe
 #[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id =
     "get_billing_status",
     responses((status = 200, description = "As it is", body = BillingStatus)))]
-pub async fn status(State(app): State<App>, caller: Customer) -> Result<Json<BillingStatus>> {
-    billing::status(app.tenant_db()?, &caller).await.map(Json)
+pub async fn status(
+    State(app): State<CustomerApp>,
+    caller: Customer,
+) -> Result<Json<BillingStatus>> {
+    billing::status(app.db(), &caller).await.map(Json)
 }

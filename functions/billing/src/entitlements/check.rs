@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::caller::Consumer;
 use shared::domain::entitlements;
 use shared::domain::entitlements::model::{Allowed, Check};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Body, Json};
 
 /// Says whether so many more of something are allowed: what other services ask before they make a
@@ -17,10 +17,10 @@ use shared::http::{Body, Json};
         (status = 402, description = "`limit_reached`, with `limit`, `used` and `remaining`"),
         (status = 404, description = "`subscription_not_found`")))]
 pub async fn check(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Consumer,
     Body(asked): Body<Check>,
 ) -> Result<Json<Allowed>> {
     let tenant = caller.tenant(asked.tenant_id.clone())?;
-    entitlements::check(app.tenant_db()?, &tenant, asked).await.map(Json)
+    entitlements::check(app.db(), &tenant, asked).await.map(Json)
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::caller::Consumer;
 use shared::domain::entitlements;
 use shared::domain::entitlements::model::{Entitlements, ForTenant};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Json, Query};
 
 /// The pooled limits and use of every family of subscriptions, and of all together
@@ -14,10 +14,10 @@ use shared::http::{Json, Query};
     security(("token" = ["customer", "service"])), responses((status = 200, description =
         "All of them", body = Entitlements)))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Consumer,
     Query(of): Query<ForTenant>,
 ) -> Result<Json<Entitlements>> {
     let tenant = caller.tenant(of.tenant_id)?;
-    entitlements::get(app.tenant_db()?, &tenant).await.map(Json)
+    entitlements::get(app.db(), &tenant).await.map(Json)
 }

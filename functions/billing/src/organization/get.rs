@@ -6,12 +6,12 @@ use shared::base::caller::Customer;
 use shared::domain::tenants::customer;
 use shared::domain::tenants::model::Organization;
 use shared::http::Tagged;
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 
 /// The own company's profile
 #[utoipa::path(get, path = "/api/v1/customer/organization", tag = "organization", operation_id =
     "get_organization",
     responses((status = 200, description = "It", body = Organization)))]
-pub async fn get(State(app): State<App>, caller: Customer) -> Result<Tagged<Organization>> {
-    customer::get(app.tenant_db()?, &caller).await.map(Tagged)
+pub async fn get(State(app): State<CustomerApp>, caller: Customer) -> Result<Tagged<Organization>> {
+    customer::get(app.db(), &caller).await.map(Tagged)
 }

@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::base::version::IfMatch;
 use shared::domain::tenants::customer;
 use shared::domain::tenants::model::{Organization, OrganizationUpdate};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Body, Tagged};
 
 /// Changes what the body names; Stripe's ids, the support tier and the status are not the
@@ -18,12 +18,10 @@ use shared::http::{Body, Tagged};
         (status = 400, description = "`no_fields`, `malformed_json`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn update(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     if_match: IfMatch,
     Body(update): Body<OrganizationUpdate>,
 ) -> Result<Tagged<Organization>> {
-    customer::update(app.tenant_db()?, &caller, &if_match, update, app.clock().now())
-        .await
-        .map(Tagged)
+    customer::update(app.db(), &caller, &if_match, update, app.now()).await.map(Tagged)
 }

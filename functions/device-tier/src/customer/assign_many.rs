@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::domain::allocations::model::Try;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Assignments, Bulk};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Body, Json, Query};
 
 /// Gives up to 500 devices a tier, or takes it: each that can, or all or none
@@ -16,12 +16,10 @@ use shared::http::{Body, Json, Query};
         "A result for each device; `applied` says whether it was done", body = Assignments),
         (status = 404, description = "`tier_not_found`")))]
 pub async fn assign_many(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Query(how): Query<Try>,
     Body(wanted): Body<Bulk>,
 ) -> Result<Json<Assignments>> {
-    customer::assign_many(app.tenant_db()?, &caller, wanted, how.dry_run.0, app.clock().now())
-        .await
-        .map(Json)
+    customer::assign_many(app.db(), &caller, wanted, how.dry_run.0, app.now()).await.map(Json)
 }

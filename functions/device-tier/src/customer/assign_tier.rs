@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{TierAssignment, TierChange};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Body, Json, Path};
 
 /// Gives a device a tier, while there is a free slot of it
@@ -17,18 +17,12 @@ use shared::http::{Body, Json, Path};
         (status = 402, description = "`subscription_not_live`, `tier_not_in_plan`, `no_free_slot`"),
         (status = 404, description = "`device_not_found`, `tier_not_found`")))]
 pub async fn assign_tier(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,
     Body(wanted): Body<TierAssignment>,
 ) -> Result<Json<TierChange>> {
-    customer::assign_tier(
-        app.tenant_db()?,
-        &caller,
-        &id,
-        wanted.tier_id.get_i32(),
-        app.clock().now(),
-    )
-    .await
-    .map(Json)
+    customer::assign_tier(app.db(), &caller, &id, wanted.tier_id.get_i32(), app.now())
+        .await
+        .map(Json)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Json, Path};
 use utoipa::ToSchema;
 
@@ -24,10 +24,10 @@ pub struct Decommissioned {
     responses((status = 200, description = "Out of use", body = Decommissioned),
         (status = 404, description = "`device_not_found`")))]
 pub async fn decommission(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,
 ) -> Result<Json<Decommissioned>> {
-    customer::decommission(app.tenant_db()?, &caller, &id, app.clock().now()).await?;
+    customer::decommission(app.db(), &caller, &id, app.now()).await?;
     Ok(Json(Decommissioned { status: "ok", device_id: id }))
 }

@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::Device;
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Json, Path};
 
 /// An own device, with its tier
@@ -15,9 +15,9 @@ use shared::http::{Json, Path};
     responses((status = 200, description = "It", body = Device), (status = 404, description =
         "`device_not_found`")))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,
 ) -> Result<Json<Device>> {
-    customer::get(app.tenant_db()?, &caller, &id).await.map(Json)
+    customer::get(app.db(), &caller, &id).await.map(Json)
 }

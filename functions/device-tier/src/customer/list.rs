@@ -7,7 +7,7 @@ use shared::base::caller::Customer;
 use shared::base::paging::Page;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Device, OwnDeviceFilter};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Json, Query};
 use utoipa::ToSchema;
 
@@ -26,12 +26,12 @@ pub struct OwnDevices {
     "list_own_devices", params(OwnDeviceFilter),
     responses((status = 200, description = "A page", body = OwnDevices)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Query(filter): Query<OwnDeviceFilter>,
 ) -> Result<Json<OwnDevices>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = customer::list(app.tenant_db()?, &caller, &filter.into(), &page).await?;
+    let slice = customer::list(app.db(), &caller, &filter.into(), &page).await?;
     Ok(Json(OwnDevices {
         count: slice.items.len(),
         devices: slice.items,

@@ -7,7 +7,7 @@ use shared::base::caller::Customer;
 use shared::base::paging::PageQuery;
 use shared::domain::tiers;
 use shared::domain::tiers::model::OfferedTier;
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Json, Query};
 use utoipa::ToSchema;
 
@@ -26,11 +26,11 @@ pub struct OfferedTiers {
     "list_offered_tiers", params(PageQuery),
     responses((status = 200, description = "A page", body = OfferedTiers)))]
 pub async fn list_tiers(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<OfferedTiers>> {
-    let slice = tiers::customer::offered(app.tenant_db()?, &caller, &query.page()?).await?;
+    let slice = tiers::customer::offered(app.db(), &caller, &query.page()?).await?;
     Ok(Json(OfferedTiers {
         count: slice.items.len(),
         tiers: slice.items,

@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{MoveResult, OwnMove};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Body, Json, Path};
 
 /// Moves a device to another of the own subscriptions; its slot moves with it
@@ -17,12 +17,10 @@ use shared::http::{Body, Json, Path};
         (status = 404, description = "`device_not_found`, `subscription_not_found`"),
         (status = 409, description = "`no_free_slot`")))]
 pub async fn move_device(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,
     Body(wanted): Body<OwnMove>,
 ) -> Result<Json<MoveResult>> {
-    customer::move_to(app.tenant_db()?, &caller, &id, &wanted.subscription_id, app.clock().now())
-        .await
-        .map(Json)
+    customer::move_to(app.db(), &caller, &id, &wanted.subscription_id, app.now()).await.map(Json)
 }

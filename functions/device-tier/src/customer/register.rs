@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::caller::Customer;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Device, OwnDevice};
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{CreatedPlain, Idempotent};
 
 /// Registers a device, where one more was paid for
@@ -19,11 +19,9 @@ use shared::http::{CreatedPlain, Idempotent};
         (status = 404, description = "`subscription_not_found`"), (status = 409, description =
             "`device_exists`, `request_in_progress`")))]
 pub async fn register(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Idempotent(key, new): Idempotent<OwnDevice>,
 ) -> Result<CreatedPlain<Device>> {
-    customer::register(app.tenant_db()?, &caller, key.as_ref(), new, app.clock().now())
-        .await
-        .map(CreatedPlain)
+    customer::register(app.db(), &caller, key.as_ref(), new, app.now()).await.map(CreatedPlain)
 }

@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::TierChange;
-use shared::http::app::App;
+use shared::http::app::CustomerApp;
 use shared::http::{Json, Path};
 
 /// Takes a device's tier, and frees its slot
@@ -15,9 +15,9 @@ use shared::http::{Json, Path};
     responses((status = 200, description = "It has none", body = TierChange),
         (status = 404, description = "`device_not_found`")))]
 pub async fn remove_tier(
-    State(app): State<App>,
+    State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,
 ) -> Result<Json<TierChange>> {
-    customer::remove_tier(app.tenant_db()?, &caller, &id, app.clock().now()).await.map(Json)
+    customer::remove_tier(app.db(), &caller, &id, app.now()).await.map(Json)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::devices;
 use shared::domain::devices::model::{Device, DeviceFilter};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,12 +25,12 @@ pub struct DeviceList {
     "list_devices", params(DeviceFilter),
     responses((status = 200, description = "A page", body = DeviceList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<DeviceFilter>,
 ) -> Result<Json<DeviceList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = devices::operator::list(app.operator_db()?, &filter, &page).await?;
+    let slice = devices::operator::list(app.db(), &filter, &page).await?;
     Ok(Json(DeviceList {
         count: slice.items.len(),
         devices: slice.items,

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::DeviceId;
 use shared::domain::devices;
 use shared::domain::devices::model::{Move, MoveResult};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
 /// Moves a device to another subscription of its tenant; its slot moves with it
@@ -18,12 +18,10 @@ use shared::http::{Admin, Body, Json, Path};
         (status = 404, description = "`device_not_found`, `subscription_not_found`"),
         (status = 409, description = "`device_ambiguous`, `no_free_slot`")))]
 pub async fn move_device(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<DeviceId>,
     Body(wanted): Body<Move>,
 ) -> Result<Json<MoveResult>> {
-    devices::operator::move_to(app.operator_db()?, &by, &id, wanted, app.clock().now())
-        .await
-        .map(Json)
+    devices::operator::move_to(app.db(), &by, &id, wanted, app.now()).await.map(Json)
 }

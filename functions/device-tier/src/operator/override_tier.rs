@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::devices;
 use shared::domain::devices::model::{Override, OverrideResult};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json};
 
 /// Gives a device a tier, or takes it, without a look at the limits; it is counted all the same
@@ -14,11 +14,9 @@ use shared::http::{Admin, Body, Json};
         (status = 400, description = "`no_subscription`"),
         (status = 404, description = "`device_not_found`, `tier_not_found`")))]
 pub async fn override_tier(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Body(wanted): Body<Override>,
 ) -> Result<Json<OverrideResult>> {
-    devices::operator::override_tier(app.operator_db()?, &by, wanted, app.clock().now())
-        .await
-        .map(Json)
+    devices::operator::override_tier(app.db(), &by, wanted, app.now()).await.map(Json)
 }

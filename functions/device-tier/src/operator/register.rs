@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::devices;
 use shared::domain::devices::model::{Device, NewDevice};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, CreatedPlain, Idempotent};
 
 /// Registers a device for a tenant
@@ -16,11 +16,9 @@ use shared::http::{Admin, CreatedPlain, Idempotent};
         (status = 404, description = "`tenant_not_found`, `subscription_not_found`"),
         (status = 409, description = "`device_exists`, `tenant_deleted`, `request_in_progress`")))]
 pub async fn register(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewDevice>,
 ) -> Result<CreatedPlain<Device>> {
-    devices::operator::register(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
-        .await
-        .map(CreatedPlain)
+    devices::operator::register(app.db(), &by, key.as_ref(), new, app.now()).await.map(CreatedPlain)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::flags;
 use shared::domain::flags::model::{FlagFilter, FlagRow};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,12 +25,12 @@ pub struct FlagList {
     "list_flags", params(FlagFilter),
     responses((status = 200, description = "A page", body = FlagList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<FlagFilter>,
 ) -> Result<Json<FlagList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = flags::list(app.operator_db()?, &filter, &page).await?;
+    let slice = flags::list(app.db(), &filter, &page).await?;
     Ok(Json(FlagList {
         count: slice.items.len(),
         flags: slice.items,

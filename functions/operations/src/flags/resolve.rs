@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::flags;
 use shared::domain::flags::model::{FlagRow, Resolution};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
 /// Ends an open flag, with a note; what it is about is untouched
@@ -14,10 +14,10 @@ use shared::http::{Admin, Body, Json, Path};
         (status = 404, description = "`flag_not_found`"),
         (status = 409, description = "`flag_resolved`: by whom and when")))]
 pub async fn resolve(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<i64>,
     Body(resolution): Body<Resolution>,
 ) -> Result<Json<FlagRow>> {
-    flags::resolve(app.operator_db()?, &by, id, resolution.note, app.clock().now()).await.map(Json)
+    flags::resolve(app.db(), &by, id, resolution.note, app.now()).await.map(Json)
 }

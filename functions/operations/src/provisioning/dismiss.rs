@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::outbox;
 use shared::domain::outbox::model::{Dismissal, StepRow};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
 /// Ends an unfinished step, and what waits for it, undone
@@ -15,12 +15,10 @@ use shared::http::{Admin, Body, Json, Path};
         (status = 404, description = "`step_not_found`"),
         (status = 409, description = "`step_final`: it is done or dismissed")))]
 pub async fn dismiss(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<i64>,
     Body(dismissal): Body<Dismissal>,
 ) -> Result<Json<StepRow>> {
-    outbox::operator::dismiss(app.operator_db()?, &by, id, &dismissal.note, app.clock().now())
-        .await
-        .map(Json)
+    outbox::operator::dismiss(app.db(), &by, id, &dismissal.note, app.now()).await.map(Json)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::outbox;
 use shared::domain::outbox::model::{StepFilter, StepRow};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,12 +25,12 @@ pub struct StepList {
     "list_provisioning", params(StepFilter),
     responses((status = 200, description = "A page", body = StepList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<StepFilter>,
 ) -> Result<Json<StepList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = outbox::operator::list(app.operator_db()?, &filter, &page).await?;
+    let slice = outbox::operator::list(app.db(), &filter, &page).await?;
     Ok(Json(StepList {
         count: slice.items.len(),
         steps: slice.items,

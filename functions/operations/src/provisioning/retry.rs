@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::outbox;
 use shared::domain::outbox::model::{Retry, StepRow};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
 /// Has an unfinished step tried again, for another 72 hours, with another mail address if need be;
@@ -15,12 +15,10 @@ use shared::http::{Admin, Body, Json, Path};
         (status = 404, description = "`step_not_found`"),
         (status = 409, description = "`step_final`: it is done or dismissed")))]
 pub async fn retry(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<i64>,
     Body(retry): Body<Retry>,
 ) -> Result<Json<StepRow>> {
-    outbox::operator::retry(app.operator_db()?, &by, id, retry.email, app.clock().now())
-        .await
-        .map(Json)
+    outbox::operator::retry(app.db(), &by, id, retry.email, app.now()).await.map(Json)
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::renewals::operator;
 use shared::domain::renewals::operator::model::{BreakerApproval, NewBreakerApproval};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, CreatedPlain, Idempotent};
 
 /// Lets so many lose access after all, until then; a later word replaces an earlier one
@@ -14,11 +14,9 @@ use shared::http::{Admin, CreatedPlain, Idempotent};
     responses((status = 201, description = "The next runs go on", body = BreakerApproval),
         (status = 409, description = "`request_in_progress`")))]
 pub async fn approve(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, approval): Idempotent<NewBreakerApproval>,
 ) -> Result<CreatedPlain<BreakerApproval>> {
-    operator::approve(app.operator_db()?, &by, key.as_ref(), approval, app.clock().now())
-        .await
-        .map(CreatedPlain)
+    operator::approve(app.db(), &by, key.as_ref(), approval, app.now()).await.map(CreatedPlain)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::renewals;
 use shared::domain::renewals::model::{Forecast, ForecastFilter};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -26,13 +26,12 @@ pub struct ForecastList {
     "list_renewals", params(ForecastFilter),
     responses((status = 200, description = "A page", body = ForecastList)))]
 pub async fn forecast(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<ForecastFilter>,
 ) -> Result<Json<ForecastList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice =
-        renewals::operator::forecast(app.operator_db()?, &filter, &page, app.clock().now()).await?;
+    let slice = renewals::operator::forecast(app.db(), &filter, &page, app.now()).await?;
     Ok(Json(ForecastList {
         count: slice.items.len(),
         renewals: slice.items,

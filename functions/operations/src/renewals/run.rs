@@ -7,10 +7,11 @@ use serde::Serialize;
 use shared::domain::renewals;
 use shared::domain::renewals::model::RunRequest;
 use shared::domain::renewals::summary::Summary;
-use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
 use shared::{Error, Result};
 use utoipa::ToSchema;
+
+use crate::app::OperationsApp;
 
 /// A run that was asked for.
 #[derive(Serialize, ToSchema)]
@@ -27,20 +28,18 @@ pub struct Requested {
         body = Summary), (status = 202, description = "It will be done", body = Requested),
         (status = 503, description = "`unavailable`: the queue did not take it; ask again")))]
 pub async fn run(
-    State(app): State<App>,
+    State(app): State<OperationsApp>,
     Admin(by): Admin,
     Body(asked): Body<RunRequest>,
 ) -> Result<Response> {
-    let now = app.clock().now();
+    let now = app.operator.now();
     if asked.dry_run {
         let at = asked.as_of.map_or(now, shared::base::fields::DateTime::get);
-        return Ok(
-            Json(renewals::rehearsal::dry_run(app.operator_db()?, at).await?).into_response()
-        );
+        return Ok(Json(renewals::rehearsal::dry_run(app.operator.db(), at).await?).into_response());
     }
     if asked.as_of.is_some() {
         return Err(Error::invalid("as_of", "needs dry_run"));
     }
-    renewals::operator::request(app.operator_db()?, &app.renewal_queue()?, &by, now).await?;
+    renewals::operator::request(app.operator.db(), &app.renewal_queue(), &by, now).await?;
     Ok((StatusCode::ACCEPTED, Json(Requested { status: "requested" })).into_response())
 }

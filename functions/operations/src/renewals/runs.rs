@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::PageQuery;
 use shared::domain::renewals::operator;
 use shared::domain::renewals::operator::model::RunRow;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,11 +25,11 @@ pub struct RunList {
     "list_renewal_runs", params(PageQuery),
     responses((status = 200, description = "A page", body = RunList)))]
 pub async fn runs(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<RunList>> {
-    let slice = operator::runs(app.operator_db()?, &query.page()?).await?;
+    let slice = operator::runs(app.db(), &query.page()?).await?;
     Ok(Json(RunList {
         count: slice.items.len(),
         runs: slice.items,

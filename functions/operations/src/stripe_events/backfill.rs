@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use shared::Result;
-use shared::domain::events::backfill::Backfiller;
 use shared::domain::events::model::{Backfill, Backfilled};
-use shared::http::app::App;
 use shared::http::{Admin, Body, Json};
+
+use crate::app::OperationsApp;
 
 /// Queues what Stripe lists for a range and was never received: a part of it a call, for some 20
 /// seconds
@@ -17,12 +17,9 @@ use shared::http::{Admin, Body, Json};
         (status = 502, description = "`upstream`: Stripe failed; ask again"),
         (status = 503, description = "`unavailable`: the queue or the database; ask again")))]
 pub async fn backfill(
-    State(app): State<App>,
+    State(app): State<OperationsApp>,
     Admin(by): Admin,
     Body(asked): Body<Backfill>,
 ) -> Result<Json<Backfilled>> {
-    let (stripe, reads_per_second) = app.operator_stripe()?;
-    let (db, queue) = (app.operator_db()?, app.event_queue()?);
-    let backfiller = Backfiller { db, queue, stripe, reads_per_second };
-    backfiller.for_operator(&by, &asked, app.clock().now()).await.map(Json)
+    app.backfiller().for_operator(&by, &asked, app.operator.now()).await.map(Json)
 }

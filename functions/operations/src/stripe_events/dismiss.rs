@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::StripeEventId;
 use shared::domain::events::model::{EventDetail, EventDismissal};
 use shared::domain::events::operator;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
 /// Ends a waiting or failed event, with a note; nothing of it is applied
@@ -16,12 +16,10 @@ use shared::http::{Admin, Body, Json, Path};
         (status = 404, description = "`stripe_event_not_found`"),
         (status = 409, description = "`event_final`: it is applied, ignored or dismissed")))]
 pub async fn dismiss(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<StripeEventId>,
     Body(dismissal): Body<EventDismissal>,
 ) -> Result<Json<EventDetail>> {
-    operator::dismiss(app.operator_db()?, &id, dismissal.note.as_str(), &by, app.clock().now())
-        .await
-        .map(Json)
+    operator::dismiss(app.db(), &id, dismissal.note.as_str(), &by, app.now()).await.map(Json)
 }

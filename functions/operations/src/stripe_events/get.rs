@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::StripeEventId;
 use shared::domain::events::model::EventDetail;
 use shared::domain::events::operator;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Path};
 
 /// A recorded event with its tries and what it says
@@ -14,9 +14,9 @@ use shared::http::{Json, Operator, Path};
     responses((status = 200, description = "It", body = EventDetail), (status = 404, description =
         "`stripe_event_not_found`")))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<StripeEventId>,
 ) -> Result<Json<EventDetail>> {
-    operator::find(app.operator_db()?, &id).await.map(Json)
+    operator::find(app.db(), &id).await.map(Json)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::events::model::{EventFilter, EventRow};
 use shared::domain::events::operator;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,12 +25,12 @@ pub struct EventList {
     "list_stripe_events", params(EventFilter),
     responses((status = 200, description = "A page", body = EventList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<EventFilter>,
 ) -> Result<Json<EventList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = operator::list(app.operator_db()?, &filter, &page).await?;
+    let slice = operator::list(app.db(), &filter, &page).await?;
     Ok(Json(EventList {
         count: slice.items.len(),
         events: slice.items,

@@ -5,8 +5,9 @@ use shared::Result;
 use shared::base::ids::StripeEventId;
 use shared::domain::events;
 use shared::domain::events::model::EventDetail;
-use shared::http::app::App;
 use shared::http::{Admin, Json, Path};
+
+use crate::app::OperationsApp;
 
 /// Puts a waiting or failed event on the queue again, after its cause was mended
 #[utoipa::path(post, path = "/api/v1/operator/stripe-events/{event_id}/replay", tag = "operations",
@@ -17,11 +18,11 @@ use shared::http::{Admin, Json, Path};
             "`event_final`: it is applied, ignored or dismissed"),
         (status = 503, description = "`unavailable`: the queue did not take it; ask again")))]
 pub async fn replay(
-    State(app): State<App>,
+    State(app): State<OperationsApp>,
     Admin(by): Admin,
     Path(id): Path<StripeEventId>,
 ) -> Result<Json<EventDetail>> {
-    events::operator::replay(app.operator_db()?, app.event_queue()?, &id, &by, app.clock().now())
+    events::operator::replay(app.operator.db(), app.event_queue(), &id, &by, app.operator.now())
         .await
         .map(Json)
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::tiers;
 use shared::domain::tiers::model::{NewTier, Tier};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Created, Idempotent};
 
 /// Adds a device tier
@@ -14,13 +14,11 @@ use shared::http::{Admin, Created, Idempotent};
     responses((status = 201, description = "Added", body = Tier), (status = 409, description =
         "`tier_exists`, `price_taken`, `request_in_progress`")))]
 pub async fn create(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewTier>,
 ) -> Result<Created<Tier>> {
-    let tier =
-        tiers::operator::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
-            .await?;
+    let tier = tiers::operator::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
     Ok(Created {
         location: format!("/api/v1/operator/device-tiers/{}", tier.tier_id),
         resource: tier,

@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::tiers;
 use shared::domain::tiers::model::Tier;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Operator, Path, Tagged};
 
 /// A device tier, with the `ETag` that a change of it may name
@@ -12,6 +12,10 @@ use shared::http::{Operator, Path, Tagged};
     operation_id = "get_device_tier",
     responses((status = 200, description = "It", body = Tier), (status = 404, description =
         "`tier_not_found`")))]
-pub async fn get(State(app): State<App>, _: Operator, Path(id): Path<i32>) -> Result<Tagged<Tier>> {
-    tiers::operator::get(app.operator_db()?, id).await.map(Tagged)
+pub async fn get(
+    State(app): State<OperatorApp>,
+    _: Operator,
+    Path(id): Path<i32>,
+) -> Result<Tagged<Tier>> {
+    tiers::operator::get(app.db(), id).await.map(Tagged)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::PageQuery;
 use shared::domain::tiers;
 use shared::domain::tiers::model::Tier;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,11 +25,11 @@ pub struct TierList {
     "list_device_tiers", params(PageQuery),
     responses((status = 200, description = "A page", body = TierList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<TierList>> {
-    let slice = tiers::operator::list(app.operator_db()?, &query.page()?).await?;
+    let slice = tiers::operator::list(app.db(), &query.page()?).await?;
     Ok(Json(TierList {
         count: slice.items.len(),
         tiers: slice.items,

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::version::IfMatch;
 use shared::domain::tiers;
 use shared::domain::tiers::model::{Tier, TierUpdate};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Updated};
 
 /// Changes what the body names
@@ -17,13 +17,11 @@ use shared::http::{Admin, Body, Path, Updated};
         (status = 404, description = "`tier_not_found`"), (status = 409, description =
             "`price_taken`"), (status = 412, description = "`version_changed`")))]
 pub async fn update(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<i32>,
     if_match: IfMatch,
     Body(update): Body<TierUpdate>,
 ) -> Result<Updated<Tier>> {
-    tiers::operator::update(app.operator_db()?, &by, id, &if_match, update, app.clock().now())
-        .await
-        .map(Updated::ok)
+    tiers::operator::update(app.db(), &by, id, &if_match, update, app.now()).await.map(Updated::ok)
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::plans;
 use shared::domain::plans::model::{NewPlan, Plan};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Created, Idempotent};
 
 /// Adds a plan
@@ -14,10 +14,10 @@ use shared::http::{Admin, Created, Idempotent};
     responses((status = 201, description = "Added", body = Plan), (status = 409, description =
         "`plan_exists`, `price_taken`, `request_in_progress`")))]
 pub async fn create(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewPlan>,
 ) -> Result<Created<Plan>> {
-    let plan = plans::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now()).await?;
+    let plan = plans::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
     Ok(Created { location: format!("/api/v1/operator/plans/{}", plan.plan_id), resource: plan })
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::PlanId;
 use shared::domain::plans;
 use shared::domain::plans::model::Plan;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Operator, Path, Tagged};
 
 /// A plan, with the `ETag` that a change of it may name
@@ -14,9 +14,9 @@ use shared::http::{Operator, Path, Tagged};
     responses((status = 200, description = "It", body = Plan), (status = 404, description =
         "`plan_not_found`")))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<PlanId>,
 ) -> Result<Tagged<Plan>> {
-    plans::get(app.operator_db()?, &id).await.map(Tagged)
+    plans::get(app.db(), &id).await.map(Tagged)
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::PlanId;
 use shared::domain::plans;
 use shared::domain::plans::model::TierDefaults;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Operator, Path, Tagged};
 
 /// How many slots of which tier a plan brings
@@ -14,9 +14,9 @@ use shared::http::{Operator, Path, Tagged};
     responses((status = 200, description = "All of them", body = TierDefaults),
         (status = 404, description = "`plan_not_found`")))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<PlanId>,
 ) -> Result<Tagged<TierDefaults>> {
-    plans::tier_defaults(app.operator_db()?, &id).await.map(Tagged)
+    plans::tier_defaults(app.db(), &id).await.map(Tagged)
 }

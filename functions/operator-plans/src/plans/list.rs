@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::PageQuery;
 use shared::domain::plans;
 use shared::domain::plans::model::Plan;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,11 +25,11 @@ pub struct PlanList {
     params(PageQuery),
     responses((status = 200, description = "A page", body = PlanList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<PlanList>> {
-    let slice = plans::list(app.operator_db()?, &query.page()?).await?;
+    let slice = plans::list(app.db(), &query.page()?).await?;
     Ok(Json(PlanList {
         count: slice.items.len(),
         plans: slice.items,

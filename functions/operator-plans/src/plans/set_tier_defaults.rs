@@ -7,7 +7,7 @@ use shared::base::ids::PlanId;
 use shared::base::version::IfMatch;
 use shared::domain::plans;
 use shared::domain::plans::model::{TierDefault, TierDefaults};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Updated};
 
 /// Replaces the whole list; subscriptions that exist keep what they have until a sync
@@ -18,13 +18,13 @@ use shared::http::{Admin, Body, Path, Updated};
         (status = 404, description = "`plan_not_found`, `tier_not_found`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn set(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<PlanId>,
     if_match: IfMatch,
     Body(wanted): Body<List<TierDefault, 100>>,
 ) -> Result<Updated<TierDefaults>> {
-    plans::set_tier_defaults(app.operator_db()?, &by, &id, &if_match, wanted, app.clock().now())
+    plans::set_tier_defaults(app.db(), &by, &id, &if_match, wanted, app.now())
         .await
         .map(Updated::ok)
 }

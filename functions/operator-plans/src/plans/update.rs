@@ -6,7 +6,7 @@ use shared::base::ids::PlanId;
 use shared::base::version::IfMatch;
 use shared::domain::plans;
 use shared::domain::plans::model::{Plan, PlanUpdate};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Updated};
 
 /// Changes what the body names; subscriptions that exist keep what they have
@@ -18,13 +18,11 @@ use shared::http::{Admin, Body, Path, Updated};
         (status = 404, description = "`plan_not_found`"), (status = 409, description =
             "`price_taken`"), (status = 412, description = "`version_changed`")))]
 pub async fn update(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<PlanId>,
     if_match: IfMatch,
     Body(update): Body<PlanUpdate>,
 ) -> Result<Updated<Plan>> {
-    plans::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
-        .await
-        .map(Updated::ok)
+    plans::update(app.db(), &by, &id, &if_match, update, app.now()).await.map(Updated::ok)
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use shared::Result;
 use shared::domain::tenants;
 use shared::domain::tenants::model::{NewTenant, Tenant};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Created, Idempotent};
 
 /// Adds a tenant
@@ -14,13 +14,11 @@ use shared::http::{Admin, Created, Idempotent};
     responses((status = 201, description = "Added", body = Tenant), (status = 409, description =
         "`tenant_exists`, `customer_taken`, `request_in_progress`")))]
 pub async fn create(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewTenant>,
 ) -> Result<Created<Tenant>> {
-    let tenant =
-        tenants::operator::create(app.operator_db()?, &by, key.as_ref(), new, app.clock().now())
-            .await?;
+    let tenant = tenants::operator::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
     Ok(Created {
         location: format!("/api/v1/operator/tenants/{}", tenant.tenant_id),
         resource: tenant,

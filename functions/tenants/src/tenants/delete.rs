@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::ids::TenantId;
 use shared::base::version::IfMatch;
 use shared::domain::tenants;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Json, Path};
 use utoipa::ToSchema;
 
@@ -26,11 +26,11 @@ pub struct Deletion {
         (status = 409, description = "`live_subscription`"), (status = 412, description =
             "`version_changed`")))]
 pub async fn delete(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<TenantId>,
     if_match: IfMatch,
 ) -> Result<Json<Deletion>> {
-    tenants::operator::delete(app.operator_db()?, &by, &id, &if_match, app.clock().now()).await?;
+    tenants::operator::delete(app.db(), &by, &id, &if_match, app.now()).await?;
     Ok(Json(Deletion { status: "ok", tenant_id: id }))
 }

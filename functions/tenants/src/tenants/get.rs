@@ -5,7 +5,7 @@ use shared::Result;
 use shared::base::ids::TenantId;
 use shared::domain::tenants;
 use shared::domain::tenants::model::Tenant;
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Operator, Path, Tagged};
 
 /// A tenant, with the `ETag` that a change of it may name; deleted ones too
@@ -14,9 +14,9 @@ use shared::http::{Operator, Path, Tagged};
     responses((status = 200, description = "It", body = Tenant), (status = 404, description =
         "`tenant_not_found`")))]
 pub async fn get(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<TenantId>,
 ) -> Result<Tagged<Tenant>> {
-    tenants::operator::get(app.operator_db()?, &id).await.map(Tagged)
+    tenants::operator::get(app.db(), &id).await.map(Tagged)
 }

@@ -6,7 +6,7 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::tenants;
 use shared::domain::tenants::model::{Tenant, TenantFilter};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
@@ -25,12 +25,12 @@ pub struct TenantList {
     "list_tenants", params(TenantFilter),
     responses((status = 200, description = "A page", body = TenantList)))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<TenantFilter>,
 ) -> Result<Json<TenantList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor.clone())?;
-    let slice = tenants::operator::list(app.operator_db()?, &filter, &page).await?;
+    let slice = tenants::operator::list(app.db(), &filter, &page).await?;
     Ok(Json(TenantList {
         count: slice.items.len(),
         tenants: slice.items,

@@ -6,7 +6,7 @@ use shared::base::ids::TenantId;
 use shared::base::version::IfMatch;
 use shared::domain::tenants;
 use shared::domain::tenants::model::{Tenant, TenantUpdate};
-use shared::http::app::App;
+use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Tagged};
 
 /// Changes what the body names
@@ -19,13 +19,11 @@ use shared::http::{Admin, Body, Path, Tagged};
             "`tenant_deleted`, `customer_taken`"),
         (status = 412, description = "`version_changed`")))]
 pub async fn update(
-    State(app): State<App>,
+    State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<TenantId>,
     if_match: IfMatch,
     Body(update): Body<TenantUpdate>,
 ) -> Result<Tagged<Tenant>> {
-    tenants::operator::update(app.operator_db()?, &by, &id, &if_match, update, app.clock().now())
-        .await
-        .map(Tagged)
+    tenants::operator::update(app.db(), &by, &id, &if_match, update, app.now()).await.map(Tagged)
 }

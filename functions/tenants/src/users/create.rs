@@ -5,8 +5,9 @@ use axum::http::StatusCode;
 use shared::Result;
 use shared::domain::users;
 use shared::domain::users::model::{NewUser, User};
-use shared::http::app::App;
 use shared::http::{Admin, Idempotent, Json};
+
+use crate::app::TenantsApp;
 
 /// Adds a user of a tenant, who needs the welcome mail to log in
 #[utoipa::path(post, path = "/api/v1/operator/users", tag = "users", operation_id = "create_user",
@@ -17,18 +18,12 @@ use shared::http::{Admin, Idempotent, Json};
         (status = 409, description = "`tenant_deleted`, `user_exists`, `request_in_progress`"),
         (status = 502, description = "`upstream`")))]
 pub async fn create(
-    State(app): State<App>,
+    State(app): State<TenantsApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewUser>,
 ) -> Result<(StatusCode, Json<User>)> {
-    let user = users::create(
-        app.operator_db()?,
-        app.keycloak()?,
-        &by,
-        key.as_ref(),
-        new,
-        app.clock().now(),
-    )
-    .await?;
+    let user =
+        users::create(app.operator.db(), &app.keycloak, &by, key.as_ref(), new, app.operator.now())
+            .await?;
     Ok((StatusCode::CREATED, Json(user)))
 }

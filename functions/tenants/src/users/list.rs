@@ -6,9 +6,10 @@ use shared::Result;
 use shared::base::paging::Page;
 use shared::domain::users;
 use shared::domain::users::model::{User, UserFilter};
-use shared::http::app::App;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
+
+use crate::app::TenantsApp;
 
 /// A page of users.
 #[derive(Serialize, ToSchema)]
@@ -27,12 +28,12 @@ pub struct UserList {
         (status = 404, description = "`tenant_not_found`"),
         (status = 502, description = "`upstream`")))]
 pub async fn list(
-    State(app): State<App>,
+    State(app): State<TenantsApp>,
     _: Operator,
     Query(filter): Query<UserFilter>,
 ) -> Result<Json<UserList>> {
     let page = Page::new(filter.limit, filter.offset, filter.cursor)?;
-    let slice = users::list(app.operator_db()?, app.keycloak()?, &filter.tenant_id, &page).await?;
+    let slice = users::list(app.operator.db(), &app.keycloak, &filter.tenant_id, &page).await?;
     Ok(Json(UserList {
         count: slice.items.len(),
         users: slice.items,

@@ -5,9 +5,10 @@ use serde::Serialize;
 use shared::Result;
 use shared::base::ids::UserId;
 use shared::domain::users;
-use shared::http::app::App;
 use shared::http::{Admin, Json, Path};
 use utoipa::ToSchema;
+
+use crate::app::TenantsApp;
 
 /// That it was sent.
 #[derive(Serialize, ToSchema)]
@@ -24,11 +25,11 @@ pub struct Sent {
         (status = 409, description = "`user_disabled`"),
         (status = 502, description = "`upstream`")))]
 pub async fn send(
-    State(app): State<App>,
+    State(app): State<TenantsApp>,
     Admin(by): Admin,
     Path(id): Path<UserId>,
 ) -> Result<Json<Sent>> {
-    users::send_welcome_mail(app.operator_db()?, app.keycloak()?, &by, &id, app.clock().now())
+    users::send_welcome_mail(app.operator.db(), &app.keycloak, &by, &id, app.operator.now())
         .await?;
     Ok(Json(Sent { status: "ok", message: "Password-set email sent" }))
 }

@@ -5,8 +5,9 @@ use shared::Result;
 use shared::base::ids::UserId;
 use shared::domain::users;
 use shared::domain::users::model::{User, UserUpdate};
-use shared::http::app::App;
 use shared::http::{Admin, Body, Json, Path};
+
+use crate::app::TenantsApp;
 
 /// Enables or disables a user of a tenant
 #[utoipa::path(patch, path = "/api/v1/operator/users/{user_id}", tag = "users", operation_id =
@@ -15,18 +16,18 @@ use shared::http::{Admin, Body, Json, Path};
         (status = 404, description = "`user_not_found`"),
         (status = 502, description = "`upstream`")))]
 pub async fn update(
-    State(app): State<App>,
+    State(app): State<TenantsApp>,
     Admin(by): Admin,
     Path(id): Path<UserId>,
     Body(update): Body<UserUpdate>,
 ) -> Result<Json<User>> {
     users::set_enabled(
-        app.operator_db()?,
-        app.keycloak()?,
+        app.operator.db(),
+        &app.keycloak,
         &by,
         &id,
         update.enabled,
-        app.clock().now(),
+        app.operator.now(),
     )
     .await
     .map(Json)
