@@ -148,7 +148,7 @@ macro_rules! taken {
     }};
 }
 
-/// The public async functions of the client's sources.
+/// The async functions of the client's sources that code outside its folder may call.
 fn methods() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/src/outside/stripe");
     let texts = std::fs::read_dir(folder)
@@ -158,7 +158,7 @@ fn methods() -> BTreeSet<String> {
     let name = |line: &str| {
         let (visible, rest) = line.trim_start().split_once("async fn ")?;
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_')?;
-        visible.starts_with("pub").then(|| rest[..end].to_owned())
+        matches!(visible, "pub " | "pub(crate) ").then(|| rest[..end].to_owned())
     };
     texts.flat_map(|text| text.lines().filter_map(name).collect::<Vec<_>>()).collect()
 }

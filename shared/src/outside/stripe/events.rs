@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
-use super::{Stripe, parse, unreadable};
+use super::client::{Stripe, parse, unreadable};
 use crate::base::ids::StripeEventId;
 use crate::{Error, Result};
 

@@ -19,7 +19,8 @@ use stripe_client_core::StripeRequest as _;
 use stripe_shared::CheckoutSessionMode;
 use stripe_types::Currency;
 
-use super::{OpenSession, Stripe};
+use super::client::Stripe;
+use super::writes::OpenSession;
 use crate::Result;
 use crate::base::ids::{
     AddonOrderId, StripeCustomerId, StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId,

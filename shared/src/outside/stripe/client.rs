@@ -1,0 +1,223 @@
+//! The way to Stripe: one client for all requests, with time-outs, retries and a key that may be
+//! rotated meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use stripe_client_core::RequestBuilder;
+use tokio::sync::OnceCell;
+
+use super::errors::{ErrorAnswer, FailedCall, Failure, status_is_transient};
+use crate::base::error::{Service, with_causes};
+use crate::outside::secrets::Secrets;
+use crate::process::tls;
+use crate::{Error, Result};
+
+/// Tries of one request before its message goes back to the queue, or its step waits, and how long
+/// each may take.
+const ATTEMPTS: u32 = 3;
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How long all of them may take together: two reads fit into what one event has
+/// (`events::EVENT_BUDGET`), so that a stalled Stripe is what is noted, and not the event's own
+/// end.
+const REQUEST_BUDGET: Duration = Duration::from_secs(11);
+
+/// Stripe in one account and mode.
+pub struct Stripe {
+    /// Made at the first request: a function may start for one that asks Stripe nothing.
+    http: OnceCell<reqwest::Client>,
+    base: String,
+    secrets: Arc<Secrets>,
+}
+
+impl Stripe {
+    /// A client of the API at `base` (without `/v1`). Connects at the first request.
+    ///
+    /// # Errors
+    /// `Setting` where the secret key is missing or malformed.
+    pub fn new(base: String, secrets: Arc<Secrets>) -> Result<Self> {
+        secrets.stripe_secret_key()?;
+        Ok(Self { http: OnceCell::new(), base, secrets })
+    }
+
+    /// Whether the key is one of live mode. Events of the other mode are not ours.
+    ///
+    /// # Errors
+    /// `Setting`.
+    pub fn livemode(&self) -> Result<bool> {
+        Ok(self.secrets.stripe_secret_key()?.contains("_live_"))
+    }
+
+    async fn http(&self) -> Result<&reqwest::Client> {
+        self.http
+            .get_or_try_init(async || tls::http_client(Duration::from_secs(3), ATTEMPT_TIMEOUT))
+            .await
+    }
+
+    pub(super) async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
+        let answer = self.send(Method::GET, &request, None).await?;
+        parse(&request, &answer)
+    }
+
+    pub(super) async fn write<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        key: &str,
+    ) -> Result<T> {
+        match self.send(Method::POST, &request, Some(key)).await {
+            Ok(answer) => parse(&request, &answer).map_err(unreadable),
+            Err(failure) => Err(match failure.said.as_deref().and_then(FailedCall::for_the_user) {
+                Some(told) => {
+                    // What the user is told leaves out what an operator may need.
+                    tracing::warn!(error = %failure.error, code = told.code(),
+                    "Stripe refused a request");
+                    told
+                }
+                None => failure.error,
+            }),
+        }
+    }
+
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        request: &RequestBuilder,
+        key: Option<&str>,
+    ) -> std::result::Result<Bytes, Failure> {
+        let in_time =
+            tokio::time::timeout(REQUEST_BUDGET, self.send_patiently(&method, request, key)).await;
+        let late = || {
+            format!(
+                "{method} {} was not answered within {} s",
+                request.path,
+                REQUEST_BUDGET.as_secs()
+            )
+        };
+        in_time.unwrap_or_else(|_| Err(Error::unavailable(Service::Stripe, late()).into()))
+    }
+
+    /// A request of ours may be repeated: a read changes nothing, neither does the second DELETE,
+    /// and a POST has its idempotency key.
+    async fn send_patiently(
+        &self,
+        method: &Method,
+        request: &RequestBuilder,
+        key: Option<&str>,
+    ) -> std::result::Result<Bytes, Failure> {
+        let mut attempt = 1;
+        let mut refreshed = false;
+        let mut key = key.map(str::to_owned);
+        let mut anew = false;
+        loop {
+            let failure = match self.try_send(method, request, key.as_deref()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) if failure.is(StatusCode::UNAUTHORIZED) => {
+                    if refreshed || !self.secrets.refresh().await? {
+                        return Err(failure);
+                    }
+                    refreshed = true;
+                    continue;
+                }
+                Err(failure)
+                    if failure
+                        .said
+                        .as_ref()
+                        .is_some_and(|said| said.replayed && said.status.is_server_error()) =>
+                {
+                    if anew {
+                        return Err(failure);
+                    }
+                    // Stripe keeps a failure of its own for the key, and would answer nothing else
+                    // for a day. What that request may have made is known to
+                    // nobody, and stays unused.
+                    key = key.map(|key| format!("{key}:anew"));
+                    anew = true;
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            if attempt == ATTEMPTS || !failure.error.is_transient() {
+                return Err(failure);
+            }
+            tracing::warn!(error = %failure.error, attempt, "Stripe request failed");
+            tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt * attempt))).await;
+            attempt += 1;
+        }
+    }
+
+    async fn try_send(
+        &self,
+        method: &Method,
+        request: &RequestBuilder,
+        key: Option<&str>,
+    ) -> std::result::Result<Bytes, Failure> {
+        let query = request
+            .query
+            .as_deref()
+            .filter(|query| !query.is_empty())
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        let url = format!("{}/v1{}{query}", self.base, request.path);
+        let unreachable = |error: reqwest::Error| {
+            Failure::from(Error::unavailable(Service::Stripe, with_causes(&error.without_url())))
+        };
+        let secret = self.secrets.stripe_secret_key()?;
+        let mut call = self
+            .http()
+            .await?
+            .request(method.clone(), url)
+            .bearer_auth(secret)
+            .header("Stripe-Version", stripe_shared::version::VERSION.as_str());
+        if let Some(key) = key {
+            call = call.header("Idempotency-Key", key);
+        }
+        if let Some(form) = &request.body {
+            call =
+                call.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+        }
+        let answer = call.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        if status.is_success() {
+            return answer.bytes().await.map_err(unreachable);
+        }
+        let request_id = answer
+            .headers()
+            .get("request-id")
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or("none")
+            .to_owned();
+        let replayed = answer.headers().contains_key("idempotent-replayed");
+        let body = answer.json::<ErrorAnswer>().await.map(|body| body.error).unwrap_or_default();
+        // A refused mail address is quoted; it has no place in a log.
+        let said =
+            body.message.as_deref().filter(|message| !message.contains('@')).unwrap_or_default();
+        let detail =
+            format!("{method} {} answered {status}: {said} (request {request_id})", request.path);
+        let error = Error::Upstream {
+            service: Service::Stripe,
+            transient: status_is_transient(status),
+            detail,
+        };
+        Err(Failure { error, said: Some(Box::new(FailedCall { status, replayed, body })) })
+    }
+}
+
+pub(super) fn parse<T: DeserializeOwned>(request: &RequestBuilder, answer: &[u8]) -> Result<T> {
+    serde_json::from_slice(answer).map_err(|error| {
+        Error::conflict("stripe_shape", format!("Stripe's answer to {}: {error}", request.path))
+    })
+}
+
+/// To a caller over HTTP, an answer that we cannot read is Stripe's failure, and no refusal of
+/// theirs.
+pub(crate) fn unreadable(error: Error) -> Error {
+    match error {
+        Error::Refused { .. } => Error::refused(Service::Stripe, error),
+        other => other,
+    }
+}

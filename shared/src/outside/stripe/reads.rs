@@ -1,0 +1,108 @@
+//! Reads of what is at Stripe: nothing there changes by them.
+
+use reqwest::{Method, StatusCode};
+use serde::Serialize;
+use stripe_billing::subscription::{
+    ListSubscription, ListSubscriptionStatus, RetrieveSubscription,
+};
+use stripe_checkout::checkout_session::RetrieveCheckoutSession;
+use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest as _};
+
+use super::client::{Stripe, parse, unreadable};
+use super::objects::{
+    Charge, CheckoutSession, CustomerDetails, Invoice, ListOf, Subscription, SubscriptionPage,
+};
+use crate::Result;
+use crate::base::ids::{StripeChargeId, StripeCustomerId, StripeSessionId, StripeSubscriptionId};
+
+impl Stripe {
+    /// Reads a Checkout Session.
+    ///
+    /// # Errors
+    /// `Upstream`; `Conflict` (`stripe_shape`) where a needed field is missing.
+    pub async fn checkout_session(&self, id: &StripeSessionId) -> Result<CheckoutSession> {
+        self.read(RetrieveCheckoutSession::new(id.as_str()).build()).await
+    }
+
+    /// The same as `checkout_session`, of an id that somebody names: none where Stripe does not
+    /// know it.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn find_checkout_session(
+        &self,
+        id: &StripeSessionId,
+    ) -> Result<Option<CheckoutSession>> {
+        let request = RetrieveCheckoutSession::new(id.as_str()).build();
+        match self.send(Method::GET, &request, None).await {
+            Ok(answer) => parse(&request, &answer).map(Some).map_err(unreadable),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
+    /// Reads a subscription, with its latest invoice.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn subscription(&self, id: &StripeSubscriptionId) -> Result<Subscription> {
+        self.read(
+            RetrieveSubscription::new(id.as_str()).expand(["latest_invoice".to_owned()]).build(),
+        )
+        .await
+    }
+
+    /// Reads a hundred subscriptions, ended ones too, the newest first: those that the list has
+    /// after `after`.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn subscriptions(
+        &self,
+        after: Option<&StripeSubscriptionId>,
+    ) -> Result<SubscriptionPage> {
+        let list = ListSubscription::new().status(ListSubscriptionStatus::All).limit(100);
+        self.read(
+            after.into_iter().fold(list, |list, after| list.starting_after(after.as_str())).build(),
+        )
+        .await
+    }
+
+    /// Reads the latest invoices of a subscription, newest first: a hundred, which no delinquency
+    /// outlasts.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn invoices(&self, id: &StripeSubscriptionId) -> Result<Vec<Invoice>> {
+        let query = InvoiceQuery { subscription: id.as_str(), limit: 100 };
+        let request = RequestBuilder::new(StripeMethod::Get, "/invoices").query(&query);
+        Ok(self.read::<ListOf<Invoice>>(request).await?.data)
+    }
+
+    /// Reads a customer; one that was deleted has nothing but its id.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn customer(&self, id: &StripeCustomerId) -> Result<CustomerDetails> {
+        self.read(RequestBuilder::new(StripeMethod::Get, format!("/customers/{id}"))).await
+    }
+
+    /// Whose a charge is. A dispute names nothing but its charge.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn customer_of_charge(
+        &self,
+        id: &StripeChargeId,
+    ) -> Result<Option<StripeCustomerId>> {
+        let charge: Charge =
+            self.read(RequestBuilder::new(StripeMethod::Get, format!("/charges/{id}"))).await?;
+        charge.customer.as_ref().map(|customer| StripeCustomerId::parse(customer.id())).transpose()
+    }
+}
+
+#[derive(Serialize)]
+struct InvoiceQuery<'a> {
+    subscription: &'a str,
+    limit: u32,
+}
