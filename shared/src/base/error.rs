@@ -6,6 +6,9 @@ use std::fmt;
 /// The result of anything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The code of a failure outside that has none of its own.
+pub(crate) const UPSTREAM: &str = "upstream";
+
 /// What lies outside this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
@@ -114,6 +117,8 @@ pub enum Error {
     Upstream {
         /// Which one.
         service: Service,
+        /// Stable reason; `upstream` where there is none of its own.
+        code: &'static str,
         /// Whether the same call may succeed later, with nothing mended here.
         transient: bool,
         /// For a person.
@@ -133,12 +138,17 @@ pub enum Error {
 impl Error {
     /// A service that may work later.
     pub fn unavailable(service: Service, detail: impl fmt::Display) -> Self {
-        Self::Upstream { service, transient: true, detail: detail.to_string() }
+        Self::Upstream { service, code: UPSTREAM, transient: true, detail: detail.to_string() }
     }
 
     /// A service that said no, and will say it again.
     pub fn refused(service: Service, detail: impl fmt::Display) -> Self {
-        Self::Upstream { service, transient: false, detail: detail.to_string() }
+        Self::unusable(service, UPSTREAM, detail)
+    }
+
+    /// A service whose answer cannot be used: the next one would be the same.
+    pub fn unusable(service: Service, code: &'static str, detail: impl fmt::Display) -> Self {
+        Self::Upstream { service, code, transient: false, detail: detail.to_string() }
     }
 
     /// What came in cannot be read, or asks for what makes no sense here.
@@ -210,12 +220,12 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Refused { code, .. } | Self::Exceeded { code, .. } | Self::Unfit { code, .. } => {
-                code
-            }
+            Self::Refused { code, .. }
+            | Self::Exceeded { code, .. }
+            | Self::Unfit { code, .. }
+            | Self::Upstream { code, .. } => code,
             Self::Invalid(_) => "invalid",
             Self::InProgress => "request_in_progress",
-            Self::Upstream { .. } => "upstream",
             Self::Database(_) => "database",
             Self::Setting(_) => "setting",
             Self::Internal(_) => "internal",

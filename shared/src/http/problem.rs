@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::base::error::{Refusal, Service as Outside};
+use crate::base::error::{Refusal, Service as Outside, UPSTREAM};
 
 /// Seconds after which a caller may try again what failed for a while.
 pub(crate) const RETRY_SECONDS: u16 = 5;
@@ -123,7 +123,7 @@ impl IntoResponse for Error {
             Self::Upstream { service: service @ (Outside::Stripe | Outside::Keycloak), .. } => {
                 Problem::new(
                     StatusCode::BAD_GATEWAY,
-                    "upstream",
+                    UPSTREAM,
                     format!("{service} failed or did not answer. Try again later."),
                 )
             }

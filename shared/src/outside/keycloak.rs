@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::secrets::Secrets;
-use crate::base::error::{FieldFault, Service, with_causes};
+use crate::base::error::{FieldFault, Service, UPSTREAM, with_causes};
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::TenantId;
@@ -428,6 +428,7 @@ async fn accept(what: &str, answer: Response) -> Result<Response> {
         matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::CONFLICT);
     Err(Error::Upstream {
         service: Service::Keycloak,
+        code: UPSTREAM,
         transient: !permanent,
         detail: format!("{what} answered {status}: {said}"),
     })

@@ -18,7 +18,7 @@ use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 
 use super::secrets::Secrets;
-use crate::base::error::Service;
+use crate::base::error::{Service, UPSTREAM};
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::process::config::{SmtpSettings, SmtpTls};
@@ -289,6 +289,7 @@ async fn deliver(
 fn answer(error: &SmtpError) -> Error {
     Error::Upstream {
         service: Service::Mail,
+        code: UPSTREAM,
         transient: !error.is_permanent(),
         detail: without_addresses(error),
     }

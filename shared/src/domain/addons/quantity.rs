@@ -14,6 +14,7 @@ use crate::base::ids::{StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::db::Db;
 use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{families, prices};
+use crate::outside::stripe;
 use crate::outside::stripe::{Item, Stripe, Subscription};
 use crate::{Error, Result};
 
@@ -30,8 +31,7 @@ enum Edit {
 /// was undone.
 ///
 /// # Errors
-/// `Database`; `Upstream`; `Conflict`, for a person: `stripe_shape`, `unknown_interval`,
-/// `tier_not_sold`.
+/// `Database`; `Upstream`; `Conflict`, for an operator: `unknown_interval`, `tier_not_sold`.
 pub async fn set(
     db: &Db,
     stripe: &Stripe,
@@ -45,10 +45,9 @@ pub async fn set(
         return Ok(None);
     }
     if at_stripe.items.has_more {
-        return Err(Error::conflict(
-            "stripe_shape",
-            format!("Stripe subscription {id} has more than one page of items"),
-        ));
+        return Err(stripe::unreadable(format!(
+            "subscription {id} has more than one page of items"
+        )));
     }
     let (slots, known) = wanted(db, root, &at_stripe).await?;
     let edits = edits(&at_stripe.items.data, &slots, &known, held)?;
@@ -132,9 +131,7 @@ fn tier_of(item: &Item, known: &Known) -> Option<i32> {
 /// ours: quantities only fall then.
 fn edits(items: &[Item], slots: &[RenewingSlots], known: &Known, held: bool) -> Result<Vec<Edit>> {
     let id = |item: &Item| {
-        item.id
-            .clone()
-            .ok_or_else(|| Error::conflict("stripe_shape", "a subscription item has no id"))
+        item.id.clone().ok_or_else(|| stripe::unreadable("a subscription item has no id"))
     };
     let mut edits = Vec::new();
     for RenewingSlots { tier, slots, price } in slots {

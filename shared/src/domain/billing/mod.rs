@@ -26,7 +26,6 @@ use crate::domain::tenants::model::Tenant;
 use crate::domain::tenants::payer::{Till, customer_of, linked};
 use crate::domain::tenants::session::begin;
 use crate::domain::{addons, allocations, families, idempotency, plans, tenants};
-use crate::outside::stripe;
 use crate::outside::stripe::{KEY_SPENT, NewSession};
 use crate::{Error, Result};
 
@@ -217,13 +216,11 @@ pub async fn checkout_status(
     let session = client.find_checkout_session(id).await?.ok_or_else(not_found)?;
     let named =
         session.metadata.get("tenant_id").is_some_and(|named| named == caller.tenant.as_str());
-    if !named && !is_own(db, caller, session.customer().map_err(stripe::unreadable)?).await? {
+    if !named && !is_own(db, caller, session.customer()?).await? {
         return Err(not_found());
     }
-    let subscription = match session.subscription().map_err(stripe::unreadable)? {
-        Some(id) if session.payment_status == "unpaid" => {
-            Some(client.subscription(&id).await.map_err(stripe::unreadable)?)
-        }
+    let subscription = match session.subscription()? {
+        Some(id) if session.payment_status == "unpaid" => Some(client.subscription(&id).await?),
         _ => None,
     };
     let failed = model::has_failed(&session, subscription.as_ref());

@@ -16,7 +16,8 @@ use crate::db::Db;
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::outside::queue::Queue;
-use crate::outside::stripe::{EventQuery, Stripe, unreadable};
+use crate::outside::stripe;
+use crate::outside::stripe::{EventQuery, Stripe};
 
 /// How long a person's call begins further pages. API Gateway gives up after 30 seconds, and the
 /// last page has `LAST_PAGE` more.
@@ -119,10 +120,10 @@ impl Backfiller<'_> {
             self.stripe.events(&EventQuery { from, to, types: &endpoint_types(), after }).await?;
         let read = |event: &serde_json::Value| {
             let text = event.to_string();
-            Ok((Envelope::parse(text.as_bytes())?, text))
+            // Stripe's list: what is wrong with it is not the caller's fault.
+            Ok((Envelope::parse(text.as_bytes()).map_err(stripe::unreadable)?, text))
         };
-        let events: Vec<(Envelope, String)> =
-            page.data.iter().map(read).collect::<Result<_>>().map_err(unreadable)?;
+        let events: Vec<(Envelope, String)> = page.data.iter().map(read).collect::<Result<_>>()?;
         let ids: Vec<&str> = events.iter().map(|(event, _)| event.id.as_str()).collect();
         let known = store::known(&self.db.connection().await?, &ids).await?;
         // Stripe lists the latest first. Each page is queued in the order in which it happened;

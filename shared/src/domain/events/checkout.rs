@@ -83,7 +83,7 @@ pub(super) async fn apply(
 async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
     let id = event
         .object_id()
-        .ok_or_else(|| Error::conflict("stripe_shape", "the event's checkout session has no id"))?;
+        .ok_or_else(|| stripe::unreadable("the event's checkout session has no id"))?;
     let id = StripeSessionId::parse(id)?;
     applier.pace().await?;
     let session = applier.stripe.checkout_session(&id).await?;
@@ -180,10 +180,9 @@ impl Provisioning<'_> {
             "paid" | "no_payment_required" => {}
             "unpaid" => return self.unpaid().await.map(Some),
             other => {
-                return Err(Error::conflict(
-                    "stripe_shape",
-                    format!("checkout payment_status {other:?} is unknown"),
-                ));
+                return Err(stripe::unreadable(format!(
+                    "checkout payment_status {other:?} is unknown"
+                )));
             }
         }
         let ignored = |reason| Ok(Some(Verdict::of(EventStatus::Ignored, reason)));

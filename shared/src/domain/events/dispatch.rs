@@ -12,6 +12,7 @@ use crate::base::fault::Point;
 use crate::base::ids::StripeSubscriptionId;
 use crate::domain::families;
 use crate::domain::families::rows::Synced;
+use crate::outside::stripe;
 use crate::{Error, Result};
 
 /// How long one event may take. What takes longer is tried again: a stalled service must not hold
@@ -96,7 +97,7 @@ impl Applier {
             EventKind::Checkout(_) => self.apply_checkout(event).await,
             EventKind::Subscription => match subscription? {
                 Some(id) => self.apply_sync(event, &id, seen, snapshots).await,
-                None => Err(Error::conflict("stripe_shape", "the event's subscription has no id")),
+                None => Err(stripe::unreadable("the event's subscription has no id")),
             },
             EventKind::Invoice(_) => match subscription? {
                 Some(id) => self.apply_sync(event, &id, seen, snapshots).await,

@@ -13,6 +13,7 @@ use crate::base::fields::{DateTime, Note, Param, Text};
 use crate::base::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::outside::queue::Message;
+use crate::outside::stripe;
 use crate::{Error, Result, request, words};
 
 /// What SQS takes with room for its own attributes: an event over it is queued without its object,
@@ -119,15 +120,14 @@ impl Envelope {
     /// moved into `parent` with API 2025-03-31.
     ///
     /// # Errors
-    /// `Malformed`; `Conflict` (`stripe_shape`) of an invoice that neither generation would make: a
+    /// `Malformed`; `Upstream` (`stripe_shape`) of an invoice that neither generation would make: a
     /// missing field is never "no subscription".
     pub fn subscription(&self) -> Result<Option<StripeSubscriptionId>> {
         if matches!(self.kind, EventKind::Invoice(_))
             && !self.slim
             && ["subscription", "parent"].iter().all(|field| self.object.get(*field).is_none())
         {
-            return Err(Error::conflict(
-                "stripe_shape",
+            return Err(stripe::unreadable(
                 "the event's invoice has neither subscription nor parent",
             ));
         }

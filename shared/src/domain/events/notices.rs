@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, kind, store};
+use crate::Result;
 use crate::base::fields::filled;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::flags::model::Flag;
 use crate::domain::{audit, flags, tenants};
+use crate::outside::stripe;
 use crate::outside::stripe::CustomerDetails;
-use crate::{Error, Result};
 
 /// What is recorded of a notice: the audit's event type and the flag's kind.
 fn record(notice: kind::Notice) -> Option<(&'static str, &'static str)> {
@@ -40,7 +41,7 @@ pub(super) async fn apply(
         let charge =
             event.object["charge"].as_str().or_else(|| event.object["charge"]["id"].as_str());
         let charge = charge.ok_or_else(|| {
-            Error::conflict("stripe_shape", "the event's object has neither customer nor charge")
+            stripe::unreadable("the event's object has neither customer nor charge")
         })?;
         applier.pace().await?;
         match applier.stripe.customer_of_charge(&StripeChargeId::parse(charge)?).await? {

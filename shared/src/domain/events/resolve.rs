@@ -2,11 +2,12 @@
 
 use deadpool_postgres::Transaction;
 
+use crate::Result;
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::domain::plans::model::Plan;
 use crate::domain::{plans, prices};
+use crate::outside::stripe;
 use crate::outside::stripe::Item;
-use crate::{Error, Result};
 
 /// What a Stripe subscription's items and metadata stand for.
 pub(crate) struct Resolved<'a> {
@@ -31,7 +32,7 @@ impl Resolved<'_> {
 /// By price first, whichever item's it is, by metadata second (docs/events.md, "Which plan").
 ///
 /// # Errors
-/// `Conflict`: `two_plans`, `stripe_shape`.
+/// `Conflict` (`two_plans`); `Upstream` (`stripe_shape`).
 pub(crate) async fn resolve<'a>(
     tx: &Transaction<'_>,
     subscription: &'a crate::outside::stripe::Subscription,
@@ -39,13 +40,10 @@ pub(crate) async fn resolve<'a>(
 ) -> Result<Resolved<'a>> {
     let items = &subscription.items.data;
     let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
-        return Err(Error::conflict(
-            "stripe_shape",
-            format!(
-                "Stripe subscription {} has no items, or more than one page of them",
-                subscription.id
-            ),
-        ));
+        return Err(stripe::unreadable(format!(
+            "subscription {} has no items, or more than one page of them",
+            subscription.id
+        )));
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
     let known = prices::store::find(tx, &prices).await?;

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use stripe_client_core::RequestBuilder;
 use tokio::sync::OnceCell;
 
-use super::errors::{ErrorAnswer, FailedCall, Failure, status_is_transient};
-use crate::base::error::{Service, with_causes};
+use super::errors::{ErrorAnswer, FailedCall, Failure, status_is_transient, unreadable};
+use crate::base::error::{Service, UPSTREAM, with_causes};
 use crate::outside::secrets::Secrets;
 use crate::process::tls;
 use crate::{Error, Result};
@@ -70,7 +70,7 @@ impl Stripe {
         key: &str,
     ) -> Result<T> {
         match self.send(Method::POST, &request, Some(key)).await {
-            Ok(answer) => parse(&request, &answer).map_err(unreadable),
+            Ok(answer) => parse(&request, &answer),
             Err(failure) => Err(match failure.said.as_deref().and_then(FailedCall::for_the_user) {
                 Some(told) => {
                     // What the user is told leaves out what an operator may need.
@@ -200,6 +200,7 @@ impl Stripe {
             format!("{method} {} answered {status}: {said} (request {request_id})", request.path);
         let error = Error::Upstream {
             service: Service::Stripe,
+            code: UPSTREAM,
             transient: status_is_transient(status),
             detail,
         };
@@ -208,16 +209,6 @@ impl Stripe {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(request: &RequestBuilder, answer: &[u8]) -> Result<T> {
-    serde_json::from_slice(answer).map_err(|error| {
-        Error::conflict("stripe_shape", format!("Stripe's answer to {}: {error}", request.path))
-    })
-}
-
-/// To a caller over HTTP, an answer that we cannot read is Stripe's failure, and no refusal of
-/// theirs.
-pub(crate) fn unreadable(error: Error) -> Error {
-    match error {
-        Error::Refused { .. } => Error::refused(Service::Stripe, error),
-        other => other,
-    }
+    serde_json::from_slice(answer)
+        .map_err(|error| unreadable(format!("the answer to {}: {error}", request.path)))
 }

@@ -1,10 +1,12 @@
 //! What Stripe refuses, and what of it the user of a write can act on.
 
+use std::fmt;
+
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use crate::Error;
-use crate::base::error::Refusal;
+use crate::base::error::{Refusal, Service};
+use crate::{Error, Result};
 
 /// The code of a refusal whose idempotency key was used with other parameters, which Stripe
 /// remembers for a day or longer.
@@ -13,6 +15,17 @@ pub const KEY_SPENT: &str = "stripe_key_spent";
 /// The code of a refusal of a checkout that would close too early: its request was repeated too
 /// late.
 pub const SESSION_TOO_SHORT: &str = "stripe_session_too_short";
+
+/// An object of Stripe's that lacks a field which a rule needs, or has an unknown value in it. It
+/// is the same at the next read: an operator must look.
+pub(crate) fn unreadable(detail: impl fmt::Display) -> Error {
+    Error::unusable(Service::Stripe, "stripe_shape", detail)
+}
+
+/// An id in an object of Stripe's. A malformed one is Stripe's failure, and not the caller's.
+pub(super) fn id<T>(parsed: Result<T>) -> Result<T> {
+    parsed.map_err(|error| Error::unusable(Service::Stripe, error.code(), error))
+}
 
 /// A request that came to nothing, and what Stripe said, where it answered.
 pub(super) struct Failure {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
-use super::client::{Stripe, parse, unreadable};
+use super::client::{Stripe, parse};
 use crate::base::ids::StripeEventId;
 use crate::{Error, Result};
 
@@ -64,7 +64,7 @@ impl Stripe {
         };
         let request = RequestBuilder::new(StripeMethod::Get, "/events").query(&list);
         let failure = match self.send(Method::GET, &request, None).await {
-            Ok(answer) => return parse(&request, &answer).map_err(unreadable),
+            Ok(answer) => return parse(&request, &answer),
             Err(failure) => failure,
         };
         let of_cursor = failure

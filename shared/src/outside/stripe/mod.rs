@@ -15,7 +15,7 @@ mod slots;
 mod writes;
 
 pub use self::client::Stripe;
-pub(crate) use self::client::unreadable;
+pub(crate) use self::errors::unreadable;
 pub use self::errors::{KEY_SPENT, SESSION_TOO_SHORT};
 pub use self::events::{EventPage, EventQuery};
 pub use self::objects::{

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::errors::{id, unreadable};
+use crate::Result;
 use crate::base::ids::{StripeCustomerId, StripePriceId, StripeSubscriptionId};
-use crate::{Error, Result};
 
 /// A reference that Stripe gives as an id, or as the object itself where it was expanded.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,19 +58,22 @@ impl CheckoutSession {
     /// Its customer, if one was made.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// `Upstream` where its id is malformed.
     pub fn customer(&self) -> Result<Option<StripeCustomerId>> {
-        self.customer.as_ref().map(|reference| StripeCustomerId::parse(reference.id())).transpose()
+        self.customer
+            .as_ref()
+            .map(|reference| id(StripeCustomerId::parse(reference.id())))
+            .transpose()
     }
 
     /// Its subscription, in mode `subscription` once completed.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// `Upstream` where its id is malformed.
     pub fn subscription(&self) -> Result<Option<StripeSubscriptionId>> {
         self.subscription
             .as_ref()
-            .map(|reference| StripeSubscriptionId::parse(reference.id()))
+            .map(|reference| id(StripeSubscriptionId::parse(reference.id())))
             .transpose()
     }
 }
@@ -285,9 +289,9 @@ impl Item {
     /// Its price.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// `Upstream` where its id is malformed.
     pub fn price(&self) -> Result<StripePriceId> {
-        StripePriceId::parse(&self.price.id)
+        id(StripePriceId::parse(&self.price.id))
     }
 
     /// How often it is paid, as Stripe says it: `month`, `year`, and others that we do not sell by.
@@ -301,22 +305,20 @@ impl Subscription {
     /// Its customer.
     ///
     /// # Errors
-    /// `Malformed`.
+    /// `Upstream` where its id is malformed.
     pub fn customer(&self) -> Result<Option<StripeCustomerId>> {
-        self.customer.as_ref().map(|reference| StripeCustomerId::parse(reference.id())).transpose()
+        self.customer
+            .as_ref()
+            .map(|reference| id(StripeCustomerId::parse(reference.id())))
+            .transpose()
     }
 
     /// The present period of `item`, `[start, end)` in UTC, from either payload generation.
     ///
     /// # Errors
-    /// `Conflict` (`stripe_shape`) where neither has it: never "no term".
+    /// `Upstream` (`stripe_shape`) where neither has it: never "no term".
     pub fn period(&self, item: &Item) -> Result<(Timestamp, Timestamp)> {
-        let missing = || {
-            Error::conflict(
-                "stripe_shape",
-                format!("Stripe subscription {} has no current period", self.id),
-            )
-        };
+        let missing = || unreadable(format!("subscription {} has no current period", self.id));
         let start = item.current_period_start.or(self.current_period_start).ok_or_else(missing)?;
         let end = item.current_period_end.or(self.current_period_end).ok_or_else(missing)?;
         let instant = |seconds| Timestamp::from_second(seconds).map_err(|_| missing());
@@ -353,15 +355,15 @@ impl Subscription {
     /// Whether what is due for its period is paid, or nothing is due yet.
     ///
     /// # Errors
-    /// `Conflict` (`stripe_shape`) where Stripe did not answer the invoice that it was asked for.
+    /// `Upstream` (`stripe_shape`) where Stripe did not answer the invoice that it was asked for.
     pub fn is_settled(&self, now: Timestamp) -> Result<bool> {
         match &self.latest_invoice {
             None => Ok(true),
             Some(Expandable::Object(invoice)) => Ok(invoice.is_settled(now)),
-            Some(Expandable::Id(id)) => Err(Error::conflict(
-                "stripe_shape",
-                format!("Stripe answered subscription {} without its invoice {id}", self.id),
-            )),
+            Some(Expandable::Id(id)) => Err(unreadable(format!(
+                "subscription {} was answered without its invoice {id}",
+                self.id
+            ))),
         }
     }
 }

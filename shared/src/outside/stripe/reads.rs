@@ -8,7 +8,8 @@ use stripe_billing::subscription::{
 use stripe_checkout::checkout_session::RetrieveCheckoutSession;
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest as _};
 
-use super::client::{Stripe, parse, unreadable};
+use super::client::{Stripe, parse};
+use super::errors;
 use super::objects::{
     Charge, CheckoutSession, CustomerDetails, Invoice, ListOf, Subscription, SubscriptionPage,
 };
@@ -19,7 +20,7 @@ impl Stripe {
     /// Reads a Checkout Session.
     ///
     /// # Errors
-    /// `Upstream`; `Conflict` (`stripe_shape`) where a needed field is missing.
+    /// `Upstream`: code `stripe_shape` where a needed field is missing.
     pub async fn checkout_session(&self, id: &StripeSessionId) -> Result<CheckoutSession> {
         self.read(RetrieveCheckoutSession::new(id.as_str()).build()).await
     }
@@ -35,7 +36,7 @@ impl Stripe {
     ) -> Result<Option<CheckoutSession>> {
         let request = RetrieveCheckoutSession::new(id.as_str()).build();
         match self.send(Method::GET, &request, None).await {
-            Ok(answer) => parse(&request, &answer).map(Some).map_err(unreadable),
+            Ok(answer) => parse(&request, &answer).map(Some),
             Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
             Err(failure) => Err(failure.error),
         }
@@ -97,7 +98,11 @@ impl Stripe {
     ) -> Result<Option<StripeCustomerId>> {
         let charge: Charge =
             self.read(RequestBuilder::new(StripeMethod::Get, format!("/charges/{id}"))).await?;
-        charge.customer.as_ref().map(|customer| StripeCustomerId::parse(customer.id())).transpose()
+        charge
+            .customer
+            .as_ref()
+            .map(|customer| errors::id(StripeCustomerId::parse(customer.id())))
+            .transpose()
     }
 }
 
