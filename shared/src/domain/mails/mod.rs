@@ -10,15 +10,13 @@ pub mod wording;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use self::model::{Digest, DigestPart, MailKind, Notice};
+use self::model::{Digest, DigestPart, Mail, MailKind, Notice};
 use self::wording::Content;
+use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
 use crate::outside::smtp::{Letter, Mailer};
-use crate::{Error, Result};
 
 /// How long the database may take over what a mail is made of.
 const READ_BUDGET: Duration = Duration::from_secs(10);
@@ -49,23 +47,16 @@ struct Ready {
     about: Option<(MailKind, SubscriptionId)>,
 }
 
-/// Sends the mail that a step's payload names, where it still holds. The database's connection is
-/// given back before the mail server is talked to.
+/// Sends a mail if what it says still holds. The database connection is given back before the mail
+/// server is called.
 ///
 /// # Errors
-/// `Database`; `Upstream`; `Internal` where the payload is none of a mail.
-pub async fn send(
-    db: &Db,
-    mailer: &Mailer,
-    payload: &Value,
-    now: Timestamp,
-) -> Result<MailOutcome> {
+/// `Database`; `Upstream`.
+pub async fn send(db: &Db, mailer: &Mailer, mail: &Mail, now: Timestamp) -> Result<MailOutcome> {
     let prepared = async {
-        match payload["mail"].as_str() {
-            Some(kind) if kind == MailKind::Digest.as_str() => {
-                prepare_digest(db, mailer, &read(payload)?).await
-            }
-            _ => prepare_notice(db, &read(payload)?, now).await,
+        match mail {
+            Mail::Digest(digest) => prepare_digest(db, mailer, digest).await,
+            Mail::Notice(notice) => prepare_notice(db, notice, now).await,
         }
     };
     let Ready { to, content, name, about } = match db.bounded(READ_BUDGET, prepared).await? {
@@ -116,8 +107,4 @@ async fn prepare_digest(
         name: digest.step().0,
         about: None,
     }))
-}
-
-fn read<T: DeserializeOwned>(payload: &Value) -> Result<T> {
-    T::deserialize(payload).map_err(|error| Error::Internal(format!("payload: {error}")))
 }

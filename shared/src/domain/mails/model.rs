@@ -2,13 +2,14 @@
 //! changed when it is sent), and whether it still holds.
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::ids::SubscriptionId;
 use crate::domain::families::subscription::{Status, Subscription};
 use crate::domain::tenants::model::TenantStatus;
-use crate::words;
+use crate::{Error, Result, words};
 
 words! {
     /// What a mail tells (docs/mail.md, "Kinds").
@@ -99,6 +100,31 @@ impl Digest {
             format!("mail:DIGEST:{}", self.to),
             json!({"mail": MailKind::Digest, "from": self.from, "to": self.to}),
         )
+    }
+}
+
+/// What a `mail` step sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mail {
+    /// To a customer.
+    Notice(Notice),
+    /// To the operators.
+    Digest(Digest),
+}
+
+impl Mail {
+    /// Reads the payload of a step.
+    ///
+    /// # Errors
+    /// `Internal` where it is not that of a mail.
+    pub fn decode(payload: &Value) -> Result<Self> {
+        fn read<T: DeserializeOwned>(payload: &Value) -> Result<T> {
+            T::deserialize(payload).map_err(|error| Error::Internal(format!("payload: {error}")))
+        }
+        match payload["mail"].as_str() {
+            Some(kind) if kind == MailKind::Digest.as_str() => read(payload).map(Self::Digest),
+            _ => read(payload).map(Self::Notice),
+        }
     }
 }
 

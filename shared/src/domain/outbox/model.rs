@@ -54,6 +54,15 @@ impl StepStatus {
     }
 }
 
+/// Whether mails are claimed too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailLane {
+    /// Mails are claimed, after everything else.
+    Open,
+    /// The mail server is away: mails wait for the next run.
+    Resting,
+}
+
 /// What a `stripe_cancel` step ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StripeCancel {

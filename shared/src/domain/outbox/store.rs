@@ -10,7 +10,8 @@ use tokio_postgres::{Client, Row};
 
 use super::model;
 use super::model::{
-    AddonQuantity, LEASE, MailStep, StepFilter, StepKind, StepRow, StripeCancel, StripeSync,
+    AddonQuantity, LEASE, MailLane, MailStep, StepFilter, StepKind, StepRow, StepStatus,
+    StripeCancel, StripeSync,
 };
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
@@ -25,7 +26,7 @@ pub struct Step {
     /// Its number.
     pub id: i64,
     /// What to do.
-    pub kind: String,
+    pub kind: StepKind,
     /// For whom; none of the operators' digest.
     pub tenant: Option<TenantId>,
     /// With what.
@@ -50,14 +51,14 @@ pub async fn insert_first_login(
     now: Timestamp,
 ) -> Result<()> {
     let payload = serde_json::to_value(user).map_err(|error| Error::Internal(error.to_string()))?;
-    let user = insert(tx, "keycloak_user", tenant, None, cause, &payload, now).await?;
-    insert(tx, "welcome_mail", tenant, Some(user), cause, &json!({}), now).await?;
+    let user = insert(tx, StepKind::NewAccount, tenant, None, cause, &payload, now).await?;
+    insert(tx, StepKind::WelcomeMail, tenant, Some(user), cause, &json!({}), now).await?;
     Ok(())
 }
 
 async fn insert(
     tx: &Transaction<'_>,
-    kind: &str,
+    kind: StepKind,
     tenant: &TenantId,
     after: Option<i64>,
     cause: &str,
@@ -123,8 +124,8 @@ pub async fn insert_stripe_cancel(
         stripe_subscription_id: stripe.clone(),
         subscription_id: subscription.clone(),
     };
-    upsert(tx, "stripe_cancel", tenant, stripe.as_str(), &payload, &["failed", "dismissed"], now)
-        .await
+    let again = [StepStatus::Failed, StepStatus::Dismissed];
+    upsert(tx, StepKind::StripeCancel, tenant, stripe.as_str(), &payload, &again, now).await
 }
 
 /// Leaves the step that applies Stripe's present word of a subscription; one that is done is due
@@ -139,16 +140,8 @@ pub async fn insert_stripe_sync(
     now: Timestamp,
 ) -> Result<()> {
     let payload = StripeSync { stripe_subscription_id: stripe.clone() };
-    upsert(
-        tx,
-        "stripe_sync",
-        tenant,
-        stripe.as_str(),
-        &payload,
-        &["pending", "done", "failed", "dismissed"],
-        now,
-    )
-    .await?;
+    upsert(tx, StepKind::StripeSync, tenant, stripe.as_str(), &payload, StepStatus::ALL, now)
+        .await?;
     Ok(())
 }
 
@@ -157,11 +150,11 @@ pub async fn insert_stripe_sync(
 /// cause. False where it stays as it was.
 async fn upsert(
     tx: &Transaction<'_>,
-    kind: &str,
+    kind: StepKind,
     tenant: &TenantId,
     key: &str,
     payload: &impl Serialize,
-    again: &[&str],
+    again: &[StepStatus],
     now: Timestamp,
 ) -> Result<bool> {
     let payload =
@@ -273,8 +266,8 @@ pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
 /// A user of one mail address is never made by two steps at once: the second would overwrite whose
 /// it is. A claim gives way to another for the same address, and of two at the same instant at
 /// least one does.
-pub async fn claim_due(db: &Client, mails: bool, now: Timestamp) -> Result<Option<Step>> {
-    while let Some(step) = claim_first(db, mails, now).await? {
+pub async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
+    while let Some(step) = claim_first(db, lane, now).await? {
         if !yield_to_same_email(db, &step, now).await? {
             return Ok(Some(step));
         }
@@ -282,7 +275,7 @@ pub async fn claim_due(db: &Client, mails: bool, now: Timestamp) -> Result<Optio
     Ok(None)
 }
 
-async fn claim_first(db: &Client, mails: bool, now: Timestamp) -> Result<Option<Step>> {
+async fn claim_first(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
     let row = db
         .query_opt(
             "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2,
@@ -300,13 +293,13 @@ async fn claim_first(db: &Client, mails: bool, now: Timestamp) -> Result<Option<
              coalesce(retried_at, created_at) AS since,
                        (SELECT result FROM outbox_steps before
                        WHERE before.step_id = outbox_steps.after_step_id) AS before",
-            &[&now, &(now + LEASE), &mails],
+            &[&now, &(now + LEASE), &(lane == MailLane::Open)],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Step {
         id: row.get("step_id"),
-        kind: row.get("kind"),
+        kind: row.try_get("kind")?,
         tenant: row.try_get("tenant_id")?,
         payload: row.get("payload"),
         before: row.get("before"),
@@ -320,7 +313,7 @@ async fn claim_first(db: &Client, mails: bool, now: Timestamp) -> Result<Option<
 /// statement of its own, because it must see what was committed since the claim's began: of two
 /// claims, the one that committed last sees the other.
 async fn yield_to_same_email(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
-    if step.kind != StepKind::NewAccount.as_str() {
+    if step.kind != StepKind::NewAccount {
         return Ok(false);
     }
     let given = db

@@ -1,0 +1,120 @@
+//! What each kind of step does outside the database.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Outbox;
+use super::payload::Payload;
+use crate::base::ids::{SubscriptionId, TenantId};
+use crate::domain::mails::MailOutcome;
+use crate::domain::mails::model::{Mail, MailKind};
+use crate::domain::outbox::model::{AddonQuantity, StripeCancel, StripeSync};
+use crate::domain::outbox::store::Step;
+use crate::domain::{addons, mails};
+use crate::outside::keycloak::{AccountChange, NewAccount};
+use crate::{Error, Result};
+
+/// What a step did, for its row and the audit.
+pub(super) struct Effect {
+    pub result: Value,
+    /// The audit event. Its details are the fields of `result` except `to`: the audit is never
+    /// deleted, and must not hold a mail address.
+    pub audit: Option<&'static str>,
+    /// The subscription that it changed.
+    pub subscription: Option<SubscriptionId>,
+}
+
+impl Effect {
+    /// An effect that is not audited.
+    fn quiet(result: Value) -> Self {
+        Self { result, audit: None, subscription: None }
+    }
+}
+
+impl Outbox {
+    pub(super) async fn perform(&self, step: &Step) -> Result<Effect> {
+        match Payload::decode(step)? {
+            Payload::NewAccount { user, tenant } => {
+                self.create_account(&user, &tenant, step.since).await
+            }
+            Payload::WelcomeMail { user_id } => self.send_welcome_mail(&user_id).await,
+            Payload::StripeCancel(cancel) => self.cancel_at_stripe(cancel).await,
+            Payload::StripeSync(sync) => self.sync_with_stripe(&sync).await,
+            Payload::StripeAddonQuantity(quantity) => self.set_quantity(step, quantity).await,
+            Payload::Mail(mail) => self.send_mail(&mail).await,
+        }
+    }
+
+    async fn create_account(
+        &self,
+        user: &NewAccount,
+        tenant: &TenantId,
+        since: Timestamp,
+    ) -> Result<Effect> {
+        let (id, change) = self.keycloak.ensure_customer(user, tenant, since).await?;
+        let audit = match change {
+            AccountChange::Created => Some("USER_CREATED"),
+            AccountChange::Completed => Some("USER_UPDATED"),
+            AccountChange::Unchanged => None,
+        };
+        Ok(Effect { audit, ..Effect::quiet(json!({"user_id": id})) })
+    }
+
+    async fn send_welcome_mail(&self, user_id: &str) -> Result<Effect> {
+        self.keycloak.send_welcome_mail(user_id).await?;
+        Ok(Effect {
+            audit: Some("WELCOME_EMAIL_SENT"),
+            ..Effect::quiet(json!({"user_id": user_id}))
+        })
+    }
+
+    async fn cancel_at_stripe(&self, cancel: StripeCancel) -> Result<Effect> {
+        self.applier.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
+        Ok(Effect {
+            result: json!({"status": "canceled"}),
+            audit: Some("STRIPE_SUBSCRIPTION_CANCELLED"),
+            subscription: Some(cancel.subscription_id),
+        })
+    }
+
+    /// The sync itself audits what it changes.
+    async fn sync_with_stripe(&self, sync: &StripeSync) -> Result<Effect> {
+        if !self.applier.catch_up(&sync.stripe_subscription_id).await? {
+            return Err(Error::Internal(format!(
+                "{} is not one of our subscriptions",
+                sync.stripe_subscription_id
+            )));
+        }
+        Ok(Effect::quiet(json!({"status": "applied"})))
+    }
+
+    async fn set_quantity(&self, step: &Step, quantity: AddonQuantity) -> Result<Effect> {
+        let root = quantity.subscription_id;
+        self.applier.pace().await?;
+        let key = format!("addon_quantity:{}:{}", step.id, step.claim);
+        let done =
+            addons::quantity::set(&self.applier.db, &self.applier.stripe, &root, &key).await?;
+        Ok(Effect {
+            audit: done.is_some().then_some("STRIPE_ADDON_QUANTITY_SET"),
+            result: done.unwrap_or_else(|| json!({"items": []})),
+            subscription: Some(root),
+        })
+    }
+
+    async fn send_mail(&self, mail: &Mail) -> Result<Effect> {
+        let now = self.applier.clock.now();
+        let skipped = |reason| Effect::quiet(json!({"sent": false, "skipped": reason}));
+        Ok(match mails::send(&self.applier.db, &self.mailer, mail, now).await? {
+            MailOutcome::Sent { message_id, to, about } => {
+                let (kind, subscription) = about.unzip();
+                let result = json!({
+                    "sent": true, "mail": kind.unwrap_or(MailKind::Digest),
+                    "message_id": message_id, "to": to,
+                });
+                Effect { result, audit: kind.map(|_| "MAIL_SENT"), subscription }
+            }
+            MailOutcome::Overtaken => skipped("overtaken"),
+            MailOutcome::NoAddress => skipped("no_address"),
+        })
+    }
+}
