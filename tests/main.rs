@@ -10,6 +10,7 @@ mod api {
     mod addon_quantity;
     mod allocations;
     mod billing;
+    mod customer_devices;
     mod devices;
     mod entitlements;
     mod flags;
@@ -20,9 +21,8 @@ mod api {
     mod operations;
     mod operator_plans;
     mod outbox;
-    mod own_devices;
     mod provisioning;
-    mod renewals_desk;
+    mod renewals_operator;
     mod stripe_events;
     mod subscriptions;
     mod tenants;
@@ -31,6 +31,7 @@ mod api {
 }
 mod contract {
     mod access;
+    mod connections;
     mod database;
     mod errors;
     mod lists;

@@ -1,0 +1,8 @@
+//! What Stripe says of a subscription after its checkout, rule by rule (docs/events.md,
+//! "Subscriptions").
+
+mod addons;
+mod payments;
+mod plans;
+mod syncs;
+mod tenants;

@@ -1,0 +1,237 @@
+//! One customer: what it does at Stripe.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::base::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
+use shared::outside::stripe::NewPayment;
+use simulators::stripe::{Card, CheckoutParams, Simulator};
+use stripe_events::StripeEvents;
+use tests::{payer, text};
+
+use super::side::Side;
+
+pub(super) const PLANS: [(&str, &str, i32); 3] = [
+    ("price_starter_month", "starter", 30),
+    ("price_pro_month", "pro", 260),
+    ("price_enterprise_month", "enterprise", 5000),
+];
+
+/// Steele and Vigna's `SplitMix64`: the same luck for the same seed, everywhere.
+pub(super) struct Luck(pub(super) u64);
+
+impl Luck {
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((mixed ^ (mixed >> 31)) % n as u64).expect("less than n")
+    }
+
+    pub(super) fn percent(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// One customer, at Stripe and in time.
+pub(super) struct Life<'a> {
+    pub(super) luck: Luck,
+    pub(super) stripe: &'a Simulator,
+    pub(super) now: Arc<AtomicI64>,
+    pub(super) name: String,
+    pub(super) customer: Option<String>,
+    pub(super) subscription: Option<String>,
+    pub(super) paying_later: Option<String>,
+    /// Checkouts of slots that are open.
+    pub(super) orders: Vec<String>,
+    pub(super) seen: usize,
+}
+
+impl Life<'_> {
+    pub(super) fn pass(&mut self, days: usize) {
+        let seconds = i64::try_from(days).expect("days") * 86_400
+            + i64::try_from(self.luck.below(86_400)).expect("seconds");
+        let now = self.now.fetch_add(seconds, Ordering::SeqCst) + seconds;
+        self.stripe.advance_to(Timestamp::from_second(now).expect("an instant"));
+    }
+
+    pub(super) fn status(&self) -> String {
+        let subscription = self.subscription.as_ref().and_then(|id| self.stripe.object(id));
+        subscription.map_or_else(String::new, |subscription| text(&subscription["status"]))
+    }
+
+    /// Checks out, for the first time or again.
+    pub(super) fn subscribe(&mut self) {
+        let price = PLANS[self.luck.below(3)].0;
+        let mut params = CheckoutParams {
+            customer: self.customer.clone(),
+            ..CheckoutParams::subscription(price)
+        };
+        let metadata = [
+            ("company_name", self.name.clone()),
+            ("admin_email", format!("{}@lives.example", self.name)),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+        if self.luck.percent(50) {
+            params.metadata = metadata;
+        } else {
+            params.subscription_metadata = metadata;
+        }
+        params.trial_period_days = self.luck.percent(30).then_some(14);
+        let session = self.stripe.create_checkout(params).expect("a checkout");
+        let payer = payer(&format!("{}@lives.example", self.name));
+        let later = self.luck.percent(15);
+        let paid = if later {
+            self.stripe.pay_async(&session, payer)
+        } else {
+            self.stripe.pay(&session, payer)
+        };
+        // A card that declines leaves the session open.
+        let Ok(paid) = paid else { return };
+        (self.customer, self.subscription) =
+            (Some(text(&paid["customer"])), Some(text(&paid["subscription"])));
+        self.paying_later = later.then_some(session);
+    }
+
+    /// Something happens. What Stripe refuses does not.
+    pub(super) fn step(&mut self) -> &'static str {
+        let (stripe, subscription) = (self.stripe, self.subscription.clone().unwrap_or_default());
+        let customer = self.customer.clone().unwrap_or_default();
+        match self.luck.below(20) {
+            0 => {
+                stripe.set_card(&customer, Card::Declines);
+                "the card declines"
+            }
+            1 | 2 => {
+                stripe.set_card(&customer, Card::Works);
+                "the card works"
+            }
+            3 => {
+                drop(stripe.pay_open_invoices(&subscription));
+                "open invoices are paid"
+            }
+            4 | 5 => {
+                drop(stripe.change_plan(&subscription, PLANS[self.luck.below(3)].0));
+                "another plan"
+            }
+            6 => {
+                drop(stripe.cancel_at_period_end(&subscription, true));
+                "ends with its period"
+            }
+            7 => {
+                drop(stripe.cancel_in_portal(&subscription, self.luck.percent(50)));
+                "ends or renews, by the portal"
+            }
+            8 if self.status() == "paused" => {
+                // Grace after a suspension depends on what came first, by the rule itself.
+                stripe.set_card(&customer, Card::Works);
+                drop(stripe.resume(&subscription));
+                "resumed"
+            }
+            8 if self.status() == "active" => {
+                drop(stripe.pause(&subscription));
+                "paused"
+            }
+            9 => {
+                drop(
+                    stripe.pause_collection(&subscription, self.luck.percent(50).then_some("void")),
+                );
+                "collection paused or not"
+            }
+            10 => {
+                drop(stripe.cancel(&subscription));
+                "cancelled"
+            }
+            11 | 12 if ["", "canceled"].contains(&self.status().as_str()) => {
+                self.subscribe();
+                "subscribed again"
+            }
+            13 => {
+                if let Some(invoice) = stripe
+                    .object(&subscription)
+                    .and_then(|found| found["latest_invoice"].as_str().map(str::to_owned))
+                {
+                    drop(if self.luck.percent(50) {
+                        stripe.refund(&invoice, None)
+                    } else {
+                        stripe.dispute(&invoice)
+                    });
+                }
+                "refunded or disputed"
+            }
+            14 if self.paying_later.is_some() => {
+                let session = self.paying_later.take().unwrap_or_default();
+                drop(if self.luck.percent(60) {
+                    stripe.settle(&session)
+                } else {
+                    stripe.fail_async(&session)
+                });
+                "the bank answers"
+            }
+            15 | 16 if !self.orders.is_empty() => {
+                let session = self.orders.swap_remove(self.luck.below(self.orders.len()));
+                drop(stripe.pay(&session, payer(&format!("{}@lives.example", self.name))));
+                "slots are paid"
+            }
+            _ => {
+                let days = 1 + self.luck.below(40);
+                self.pass(days);
+                "time passes"
+            }
+        }
+    }
+
+    /// Orders slots for the MAIN, by an order of ours or as a Stripe subscription of their own.
+    /// False where there is none to order for.
+    pub(super) async fn order(
+        &mut self,
+        functions: &StripeEvents,
+        in_order: &Side,
+        disorder: &Side,
+    ) -> bool {
+        let now = Timestamp::from_second(self.now.load(Ordering::SeqCst)).expect("an instant");
+        let (Some(stripe), Some(customer)) = (&self.subscription, &self.customer) else {
+            return false;
+        };
+        let Some((parent, tenant)) = in_order.main(stripe, now).await else { return false };
+        assert_eq!(
+            disorder.main(stripe, now).await,
+            Some((parent.clone(), tenant.clone())),
+            "both have heard all"
+        );
+        let slots = 1 + self.luck.below(4);
+        if self.luck.percent(40) {
+            let metadata = [("tenant_id", tenant), ("parent_subscription_id", parent)]
+                .map(|(key, value)| (key.to_owned(), value))
+                .into();
+            let own = CheckoutParams {
+                metadata,
+                quantity: slots as u64,
+                customer: Some(customer.clone()),
+                ..CheckoutParams::subscription("price_standard_slot_month")
+            };
+            self.orders.push(self.stripe.create_checkout(own).expect("a checkout"));
+            return true;
+        }
+        let order = format!("ord_{:032x}", u128::from(self.luck.0));
+        let count = i32::try_from(slots).expect("few");
+        for side in [in_order, disorder] {
+            side.order(&order, &tenant, &parent, count, now).await;
+        }
+        let new = NewPayment {
+            tenant: &TenantId::parse(&tenant).expect("an id"),
+            customer: &StripeCustomerId::parse(customer).expect("an id"),
+            parent: &SubscriptionId::parse(&parent).expect("an id"),
+            order: &AddonOrderId::parse(&order).expect("an id"),
+            lines: &[("Slots".to_owned(), 300 * i64::from(count))],
+            expires_at: now + SignedDuration::from_mins(35),
+            success_url: "https://app.pulse.example/",
+            cancel_url: "https://app.pulse.example/",
+        };
+        let opened = functions.applier.stripe.create_payment_session(&new, &order).await;
+        self.orders.push(opened.expect("a checkout").id.to_string());
+        true
+    }
+}
