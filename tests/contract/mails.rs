@@ -149,7 +149,8 @@ fn the_words_of_every_mail_are_reviewed() {
             &wording::notice(
                 &Notice { mail, subscription_id: about.root.subscription_id.clone(), at },
                 &about,
-            ),
+            )
+            .expect("rendered"),
         );
     }
     let digest = Digest { from: at("2026-12-31T06:00:00Z"), to: at("2027-01-01T06:00:00Z") };
@@ -177,7 +178,7 @@ fn names_are_escaped_in_html_and_nowhere_else_and_break_no_line() {
         subscription_id: about.root.subscription_id.clone(),
         at: about.root.term_end,
     };
-    let content = wording::notice(&notice, &about);
+    let content = wording::notice(&notice, &about).expect("rendered");
     let (text, html) = content.render().expect("rendered");
     assert!(
         content.subject.starts_with("Müller & Söhne <b>IoT</b>: your <i>Pro</i> subscription"),

@@ -79,7 +79,7 @@ async fn prepare_notice(
     let Some(about) = found.filter(|about| model::holds(notice, about, now)) else {
         return Ok(Err(MailOutcome::Overtaken));
     };
-    let content = wording::notice(notice, &about);
+    let content = wording::notice(notice, &about)?;
     let Some(to) = about.address else { return Ok(Err(MailOutcome::NoAddress)) };
     Ok(Ok(Ready {
         to,

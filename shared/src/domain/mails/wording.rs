@@ -1,4 +1,7 @@
-//! What each mail says, once, for its text and its HTML.
+//! What each mail says, once for text and HTML.
+//!
+//! The sentences of a notice are in `templates/notices`: a subject, then paragraphs, which may break
+//! across lines.
 
 use askama::Template;
 use jiff::Timestamp;
@@ -41,162 +44,97 @@ impl Content {
     /// # Errors
     /// `Internal`.
     pub fn render(&self) -> Result<(String, String)> {
-        let failed = |error: askama::Error| Error::Internal(format!("mail template: {error}"));
         Ok((
-            PlainText { letter: self }.render().map_err(failed)?,
-            Html { letter: self }.render().map_err(failed)?,
+            PlainText { letter: self }.render().map_err(|error| failed(&error))?,
+            Html { letter: self }.render().map_err(|error| failed(&error))?,
         ))
     }
 }
 
-/// How a term ends.
-enum Ending {
-    /// Stripe renews it.
-    Renews,
-    /// Stripe was told not to, and ends it then.
-    Cancelled(Timestamp),
-    /// It is nobody's to renew but an operator's.
-    Ends,
+fn failed(error: &askama::Error) -> Error {
+    Error::Internal(format!("mail template: {error}"))
 }
 
-impl Ending {
-    fn of(root: &Subscription) -> Self {
-        match root.stripe.as_ref().and_then(|stripe| stripe.cancel_at) {
-            _ if !root.is_stripe_managed() => Self::Ends,
-            Some(at) if at <= root.term_end => Self::Cancelled(at),
-            _ => Self::Renews,
+/// What a notice says: a template for each kind, of which `MailKind`'s renewals are three, by what
+/// happens when the term ends.
+#[derive(Template)]
+enum Text {
+    /// Stripe renews it.
+    #[template(path = "notices/renews.txt")]
+    Renews { what: String, trial: bool, day: String, at: String },
+    /// It was cancelled at Stripe, which ends it then.
+    #[template(path = "notices/cancelled.txt")]
+    Cancelled { what: String, trial: bool, day: String, at: String },
+    /// Only an operator can renew it.
+    #[template(path = "notices/ends.txt")]
+    Ends { what: String, trial: bool, day: String, at: String },
+    #[template(path = "notices/grace.txt")]
+    Grace { what: String, at_stripe: bool, ended: String, day: String, until: String },
+    #[template(path = "notices/suspended.txt")]
+    Suspended { what: String, at_stripe: bool },
+    #[template(path = "notices/expired.txt")]
+    Expired { what: String, trial: bool, ended: String },
+}
+
+impl Text {
+    fn of(notice: &Notice, root: &Subscription, what: String, trial: bool) -> Self {
+        let at_stripe = root.is_stripe_managed();
+        let ended = instant(root.term_end);
+        match notice.mail {
+            MailKind::Grace => Self::Grace {
+                what,
+                at_stripe,
+                ended,
+                day: day(notice.at),
+                until: instant(notice.at),
+            },
+            MailKind::Suspended => Self::Suspended { what, at_stripe },
+            MailKind::Expired => Self::Expired { what, trial, ended },
+            _ => Self::before_the_end(root, what, trial),
         }
+    }
+
+    fn before_the_end(root: &Subscription, what: String, trial: bool) -> Self {
+        let (day_of, at) = (day(root.term_end), instant(root.term_end));
+        match root.stripe.as_ref().and_then(|stripe| stripe.cancel_at) {
+            _ if !root.is_stripe_managed() => Self::Ends { what, trial, day: day_of, at },
+            Some(end) if end <= root.term_end => {
+                Self::Cancelled { what, trial, day: day(end), at: instant(end) }
+            }
+            _ => Self::Renews { what, trial, day: day_of, at },
+        }
+    }
+
+    /// The subject and the paragraphs.
+    fn parts(&self) -> Result<(String, Vec<String>)> {
+        let text = self.render().map_err(|error| failed(&error))?;
+        let mut blocks = text.split("\n\n").map(one_line).filter(|block| !block.is_empty());
+        let subject = blocks
+            .next()
+            .and_then(|first| first.strip_prefix("Subject: ").map(str::to_owned))
+            .ok_or_else(|| Error::Internal("mail template: no subject".to_owned()))?;
+        Ok((subject, blocks.collect()))
     }
 }
 
 /// A customer's mail.
-#[must_use]
-#[expect(clippy::too_many_lines, reason = "a mail after the other")]
-pub fn notice(notice: &Notice, about: &Subject) -> Content {
+///
+/// # Errors
+/// `Internal`.
+pub fn notice(notice: &Notice, about: &Subject) -> Result<Content> {
     let root = &about.root;
     let company = one_line(&about.company);
     let trial = root.subscription_type == SubscriptionType::Trial || root.status == Status::Trial;
-    let what = if trial { "trial" } else { "subscription" };
-    let what =
-        about.plan.as_deref().map_or(what.to_owned(), |plan| format!("{} {what}", one_line(plan)));
-    let (day, instant) = (day(root.term_end), instant(root.term_end));
-    let (subject, said) = match notice.mail {
-        MailKind::Grace => {
-            let until = self::instant(notice.at);
-            let subject = format!(
-                "payment is missing, your {what} will be suspended on {}",
-                self::day(notice.at)
-            );
-            let said =
-                if root.is_stripe_managed() {
-                    [
-                    format!("We have not received the payment for your {what}. Nothing is \
-                             switched off yet: you have access until {until}."),
-                    "To keep it, please pay the open invoice or update your payment method in the \
-                     billing portal before then.".to_owned(),
-                ]
-                } else {
-                    [
-                        format!(
-                            "The term of your {what} ended on {instant} and has not been renewed. \
-                             Nothing is switched off yet: you have access until {until}."
-                        ),
-                        "To keep it, please contact us before then.".to_owned(),
-                    ]
-                };
-            (subject, said.to_vec())
-        }
-        MailKind::Suspended => (
-            format!("your {what} is suspended"),
-            vec![
-                format!(
-                    "Your {what} is suspended, because it has not been paid. No device, tier \
-                         or user can be added until it is active again."
-                ),
-                "Nothing was deleted: your devices and their settings are as they were.".to_owned(),
-                if root.is_stripe_managed() {
-                    "To come back, please pay the open invoice in the billing portal. Access \
-                     returns by itself within minutes."
-                        .to_owned()
-                } else {
-                    "To come back, please contact us.".to_owned()
-                },
-            ],
-        ),
-        MailKind::Expired => (
-            format!("your {what} has ended"),
-            vec![
-                format!(
-                    "Your {what} ended on {instant}. No device, tier or user can be added any \
-                         more."
-                ),
-                "Nothing was deleted: your devices and their settings are as they were.".to_owned(),
-                if trial {
-                    "To go on, choose a plan under Billing, or contact us."
-                } else {
-                    "To \
-                    come back, please contact us."
-                }
-                .to_owned(),
-            ],
-        ),
-        _ => match (Ending::of(root), trial) {
-            (Ending::Renews, false) => (
-                format!("your {what} renews on {day}"),
-                vec![format!(
-                    "Your {what} renews by itself on {instant}. There is nothing that you need to \
-                     do."
-                )],
-            ),
-            (Ending::Renews, true) => (
-                format!("your {what} ends on {day}"),
-                vec![
-                    format!(
-                        "Your {what} ends on {instant}. Your paid subscription begins then by \
-                             itself: there is nothing that you need to do."
-                    ),
-                    "If you do not want it, cancel it in the billing portal before then."
-                        .to_owned(),
-                ],
-            ),
-            (Ending::Cancelled(at), trial) => (
-                format!("your {what} ends on {}", self::day(at)),
-                vec![
-                    format!(
-                        "Your {what} was cancelled and {}. It ends on {}; nothing changes until \
-                         then.",
-                        if trial { "will not be paid for" } else { "does not renew" },
-                        self::instant(at)
-                    ),
-                    "If you would rather keep it, resume it in the billing portal before then."
-                        .to_owned(),
-                ],
-            ),
-            (Ending::Ends, true) => (
-                format!("your {what} ends on {day}"),
-                vec![format!("Your {what} ends on {instant}."),
-                "To go on without a break, choose a plan under Billing before then, or contact us."
-                    .to_owned()],
-            ),
-            (Ending::Ends, false) => (
-                format!("your {what} ends on {day}"),
-                vec![
-                    format!(
-                        "The term of your {what} ends on {instant}. It does not renew by \
-                             itself."
-                    ),
-                    "To go on without a break, please contact us before then.".to_owned(),
-                ],
-            ),
-        },
-    };
-    let paragraphs = std::iter::once(format!("Hello {company},")).chain(said).collect();
-    Content {
+    let kind = if trial { "trial" } else { "subscription" };
+    let plan = about.plan.as_deref().map(one_line);
+    let what = plan.map_or_else(|| kind.to_owned(), |plan| format!("{plan} {kind}"));
+    let (subject, said) = Text::of(notice, root, what, trial).parts()?;
+    Ok(Content {
         subject: format!("{company}: {subject}"),
-        paragraphs,
+        paragraphs: std::iter::once(format!("Hello {company},")).chain(said).collect(),
         sections: family(about),
         footer: footer(&company, root),
-    }
+    })
 }
 
 fn footer(company: &str, root: &Subscription) -> String {
