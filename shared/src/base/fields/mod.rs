@@ -10,6 +10,7 @@ mod requests;
 mod text;
 mod urls;
 
+use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use deserr::{
@@ -275,7 +276,7 @@ pub(crate) fn read_id<T, V: IntoValue>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Result<T>,
-    pattern: &str,
+    pattern: impl Display,
 ) -> std::result::Result<T, Faults> {
     match value {
         Value::String(text) => {

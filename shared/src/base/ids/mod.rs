@@ -1,28 +1,33 @@
-//! Every id on one screen. An id that exists is well formed: it may go into a path, a log and a
-//! statement.
+//! Every id on one screen. A value of one of these types is well formed: it may go into a path, a
+//! log and a statement.
+
+mod rule;
 
 use std::fmt;
 
 use utoipa::openapi::{RefOr, Schema};
 
+use self::rule::Part::{Chars, OneOf, Slug, Text, Times};
+use self::rule::Rule;
 use super::fields;
 use super::fields::{Described, Faults};
 use crate::{Error, Result};
 
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident, $pattern:literal: $rule:expr;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident: [$($part:expr),+ $(,)?];)+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text where it is well formed.
+            const RULE: Rule = Rule(&[$($part),+]);
+
+            /// The id, if the text is well formed.
             ///
             /// # Errors
             /// `Malformed` (`malformed_id`) where it is not.
             pub fn parse(text: &str) -> Result<Self> {
-                let rule: fn(&str) -> bool = $rule;
-                if rule(text) {
+                if Self::RULE.accepts(text) {
                     return Ok(Self(text.to_owned()));
                 }
                 let shown: String = text.chars().take(40).collect();
@@ -40,13 +45,13 @@ macro_rules! ids {
         impl deserr::Deserr<Faults> for $name {
             fn deserialize_from_value<V: deserr::IntoValue>(value: deserr::Value<V>,
                 location: deserr::ValuePointerRef<'_>) -> std::result::Result<Self, Faults> {
-                fields::read_id(value, location, Self::parse, $pattern)
+                fields::read_id(value, location, Self::parse, Self::RULE)
             }
         }
 
         impl Described for $name {
             fn schema() -> RefOr<Schema> {
-                fields::text().pattern(Some($pattern)).into()
+                fields::text().pattern(Some(Self::RULE.to_string())).into()
             }
         }
 
@@ -73,69 +78,54 @@ macro_rules! ids {
             }
         }
 
-        super::sql::text_column!($name);
+        crate::base::sql::text_column!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
             }
         }
-    )+};
+    )+
+
+        #[cfg(test)]
+        const RULES: &[Rule] = &[$($name::RULE),+];
+    };
 }
 
+/// What an id of Stripe's has after its prefix: nothing that a path would read otherwise.
+const STRIPE: &str = "A-Za-z0-9_";
+
+// Stripe documents at most 255 characters, prefix included.
 ids! {
     /// A customer company: a slug such as `acme-iot-corp`.
-    TenantId,
-    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": |t| (1..=63).contains(&t.len())
-        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !t.starts_with('-') && !t.ends_with('-');
+    TenantId: [Slug("a-z0-9", "a-z0-9-", 63)];
     /// `SUB-2026-0001`.
-    SubscriptionId,
-    "^SUB-[0-9-]{1,36}$": |t| t.len() <= 40 && t.strip_prefix("SUB-").is_some_and(|rest| {
-        !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || b == b'-')
-    });
+    SubscriptionId: [Text("SUB-"), Chars("0-9-", 1, 36)];
     /// `pro`.
-    PlanId,
-    "^[a-z0-9_-]{1,50}$": |t| (1..=50).contains(&t.len())
-        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+    PlanId: [Chars("a-z0-9_-", 1, 50)];
     /// A device, as its tenant names it: `DEV-001`. Another tenant may have the same.
-    DeviceId,
-    "^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$": |t| (1..=100).contains(&t.len())
-        && t.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
+    DeviceId: [Chars("A-Za-z0-9", 1, 1), Chars("A-Za-z0-9._:-", 0, 99)];
     /// A customer's order of slots: `ord_` and 32 hexadecimal digits.
-    AddonOrderId,
-    "^ord_[0-9a-f]{32}$": |t| t.strip_prefix("ord_").is_some_and(|rest| {
-        rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    });
+    AddonOrderId: [Text("ord_"), Chars("0-9a-f", 32, 32)];
     /// A user: Keycloak's UUID, and nothing else that a path would read otherwise.
-    UserId,
-    "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$": |t| t.len() == 36
-        && t.bytes().enumerate().all(|(index, b)| {
-            if matches!(index, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() }
-        });
+    UserId: [
+        Chars("0-9A-Fa-f", 8, 8),
+        Times(3, &[Text("-"), Chars("0-9A-Fa-f", 4, 4)]),
+        Text("-"),
+        Chars("0-9A-Fa-f", 12, 12),
+    ];
     /// Stripe's `evt_…`.
-    StripeEventId, "^evt_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "evt_");
+    StripeEventId: [Text("evt_"), Chars(STRIPE, 1, 251)];
     /// Stripe's `cus_…`.
-    StripeCustomerId, "^cus_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "cus_");
+    StripeCustomerId: [Text("cus_"), Chars(STRIPE, 1, 251)];
     /// Stripe's `cs_test_…` or `cs_live_…`.
-    StripeSessionId, "^cs_[A-Za-z0-9_]{1,252}$": |t| stripe(t, "cs_");
+    StripeSessionId: [Text("cs_"), Chars(STRIPE, 1, 252)];
     /// Stripe's `sub_…`.
-    StripeSubscriptionId, "^sub_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "sub_");
-    /// Stripe's `ch_…`, or `py_…` of other payments than by card.
-    StripeChargeId, "^(ch|py)_[A-Za-z0-9_]{1,251}$": |t| stripe(t, "ch_") || stripe(t, "py_");
+    StripeSubscriptionId: [Text("sub_"), Chars(STRIPE, 1, 251)];
+    /// Stripe's `ch_…`, or `py_…` of payments other than by card.
+    StripeChargeId: [OneOf(&["ch", "py"]), Text("_"), Chars(STRIPE, 1, 252)];
     /// Stripe's `price_…`; prices made from plans of old keep an id of the account's choice.
-    StripePriceId,
-    "^[!-~]{1,255}$": |t| (1..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
-}
-
-/// Letters, digits and underscores, at most 255 (Stripe's documented maximum): nothing that a path
-/// would read otherwise.
-fn stripe(text: &str, prefix: &str) -> bool {
-    text.len() > prefix.len()
-        && text.len() <= 255
-        && text.starts_with(prefix)
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    StripePriceId: [Chars("!-~", 1, 255)];
 }
 
 #[cfg(test)]
