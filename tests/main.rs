@@ -34,6 +34,7 @@ mod contract {
     mod connections;
     mod database;
     mod errors;
+    mod layers;
     mod lists;
     mod mails;
     mod openapi;
