@@ -115,7 +115,8 @@ pub async fn create(
         );
         return Err(Error::conflict("allocation_exists", detail));
     }
-    set_slots(&tx, &family, id, &[(tier.tier_id, new.slot_limit.get_i32())], now).await?;
+    let slots = SlotLimit { tier_id: tier.tier_id, slot_limit: new.slot_limit.get_i32() };
+    set_slots(&tx, &family, id, &[slots], now).await?;
     let made = viewed(&tx, &family, id, tier.tier_id).await?;
     let details = json!({"subscription_id": id, "tier_id": tier.tier_id,
         "tier_name": tier.display_name, "slot_limit": made.slot_limit});
@@ -330,10 +331,7 @@ pub async fn sync(
     let (before, after) = set_slots(&tx, &family, id, &defaults, now).await?;
     let synced = AllocationsSynced {
         status: "ok",
-        allocations_synced: defaults
-            .iter()
-            .map(|(tier_id, slot_limit)| SlotLimit { tier_id: *tier_id, slot_limit: *slot_limit })
-            .collect(),
+        allocations_synced: defaults,
         plan_id: plan_id.clone(),
         changed: before != after,
         dry_run,
@@ -374,11 +372,11 @@ pub(crate) async fn take_plan(
         None => Vec::new(),
     };
     if let Some(old) = old {
-        for (tier, _) in store::plan_defaults(tx, old).await? {
-            if family.allocation(&after.subscription_id, tier).is_some()
-                && wanted.iter().all(|(brought, _)| *brought != tier)
+        for SlotLimit { tier_id, .. } in store::plan_defaults(tx, old).await? {
+            if family.allocation(&after.subscription_id, tier_id).is_some()
+                && wanted.iter().all(|brought| brought.tier_id != tier_id)
             {
-                wanted.push((tier, 0));
+                wanted.push(SlotLimit { tier_id, slot_limit: 0 });
             }
         }
     }
@@ -391,16 +389,20 @@ pub(crate) async fn take_slots(
     tx: &Transaction<'_>,
     family: &Family,
     id: &SubscriptionId,
-    slots: &[(i32, i32)],
+    slots: &[SlotLimit],
     now: Timestamp,
 ) -> Result<Value> {
-    let held = family.allocations.iter().filter(|held| held.subscription == *id);
-    let dropped = held
-        .filter(|held| slots.iter().all(|(tier, _)| *tier != held.tier))
-        .map(|held| (held.tier, 0));
-    let wanted: Vec<(i32, i32)> = slots.iter().copied().chain(dropped).collect();
-    if wanted.iter().all(|(tier, slots)| {
-        family.allocation(id, *tier).is_some_and(|held| held.slot_limit == *slots)
+    let dropped = family
+        .allocations
+        .iter()
+        .filter(|held| held.subscription == *id)
+        .filter(|held| slots.iter().all(|slots| slots.tier_id != held.tier))
+        .map(|held| SlotLimit { tier_id: held.tier, slot_limit: 0 });
+    let wanted: Vec<SlotLimit> = slots.iter().copied().chain(dropped).collect();
+    if wanted.iter().all(|wanted| {
+        family
+            .allocation(id, wanted.tier_id)
+            .is_some_and(|held| held.slot_limit == wanted.slot_limit)
     }) {
         return Ok(Value::Null);
     }
@@ -414,26 +416,22 @@ pub(crate) async fn set_slots(
     tx: &Transaction<'_>,
     family: &Family,
     id: &SubscriptionId,
-    wanted: &[(i32, i32)],
+    wanted: &[SlotLimit],
     now: Timestamp,
 ) -> Result<(Vec<SlotLimit>, Vec<SlotLimit>)> {
-    let limits = |of: &dyn Fn(i32, i32) -> Option<i32>| -> Vec<SlotLimit> {
-        wanted
-            .iter()
-            .filter_map(|(tier_id, slot_limit)| {
-                Some(SlotLimit { tier_id: *tier_id, slot_limit: of(*tier_id, *slot_limit)? })
-            })
-            .collect()
-    };
-    let before = limits(&|tier, _| family.allocation(id, tier).map(|held| held.slot_limit));
-    let after = limits(&|_, slot_limit| Some(slot_limit));
-    for (tier, slot_limit) in wanted {
+    let before = wanted
+        .iter()
+        .filter_map(|wanted| family.allocation(id, wanted.tier_id))
+        .map(|held| SlotLimit { tier_id: held.tier, slot_limit: held.slot_limit })
+        .collect();
+    for SlotLimit { tier_id, slot_limit } in wanted {
         if family.root.subscription_id != *id {
-            families::locks::ensure_row(tx, &family.root, *tier, now).await?;
+            families::locks::ensure_row(tx, &family.root, *tier_id, now).await?;
         }
-        families::rows::set_limit(tx, &family.root.tenant_id, id, *tier, *slot_limit, now).await?;
+        let tenant = &family.root.tenant_id;
+        families::rows::set_limit(tx, tenant, id, *tier_id, *slot_limit, now).await?;
     }
-    Ok((before, after))
+    Ok((before, wanted.to_vec()))
 }
 
 async fn reread(tx: &Transaction<'_>, family: &Family) -> Result<Family> {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
+use tokio_postgres::Row;
 
-use super::model::{CountKind, Difference};
+use super::model::{CountKind, Difference, SlotLimit};
 use crate::Result;
 use crate::base::ids::{PlanId, SubscriptionId};
 use crate::db::query;
@@ -71,14 +72,15 @@ pub async fn count_members(
 }
 
 /// What a plan brings, by tier.
-pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<(i32, i32)>> {
+pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<SlotLimit>> {
     let rows = query(
         tx,
         "SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id",
         &[&plan],
     )
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let limit = |row: &Row| SlotLimit { tier_id: row.get(0), slot_limit: row.get(1) };
+    Ok(rows.iter().map(limit).collect())
 }
 
 /// The last of the `size` subscriptions after this one, by id, and how many there are; none where

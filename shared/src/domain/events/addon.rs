@@ -10,13 +10,11 @@ use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::{AddonOrderId, SubscriptionId, TenantId};
 use crate::domain::addons::model::{Order, OrderStatus};
+use crate::domain::allocations::model::SlotLimit;
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::{addons, allocations, families, outbox};
 use crate::{Error, Result};
-
-/// What an ADDON brings, by tier.
-type Slots = Vec<(i32, i32)>;
 
 impl Provisioning<'_> {
     /// A paid checkout that names a parent: of an order of ours, else with a Stripe subscription of
@@ -60,8 +58,12 @@ impl Provisioning<'_> {
             );
             return Err(Error::conflict("parent_ended", detail));
         }
-        let slots: Slots =
-            order.quote.lines.iter().map(|line| (line.tier_id, line.additional_slots)).collect();
+        let slots: Vec<SlotLimit> = order
+            .quote
+            .lines
+            .iter()
+            .map(|line| SlotLimit { tier_id: line.tier_id, slot_limit: line.additional_slots })
+            .collect();
         let id = families::rows::next_id(self.tx, self.now).await?;
         let new = Subscription {
             parent_subscription_id: Some(parent),
@@ -243,7 +245,7 @@ impl Provisioning<'_> {
         &self,
         family: &Family,
         new: &Subscription,
-        slots: &[(i32, i32)],
+        slots: &[SlotLimit],
     ) -> Result<()> {
         self.insert(new).await?;
         fault::point(Point::ApplySubscriptionInserted);

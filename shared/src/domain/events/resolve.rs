@@ -4,6 +4,7 @@ use deadpool_postgres::Transaction;
 
 use crate::Result;
 use crate::base::ids::{PlanId, StripePriceId};
+use crate::domain::allocations::model::SlotLimit;
 use crate::domain::plans::model::Plan;
 use crate::domain::{plans, prices};
 use crate::outside::stripe;
@@ -19,13 +20,13 @@ pub(crate) struct Resolved<'a> {
     /// The plan's item, else the first: its period is the term.
     pub item: &'a Item,
     /// Slots by tier.
-    pub slots: Vec<(i32, i32)>,
+    pub slots: Vec<SlotLimit>,
 }
 
 impl Resolved<'_> {
     /// As many devices as slots of all tiers.
     pub fn devices(&self) -> i32 {
-        self.slots.iter().fold(0, |sum, (_, slots)| sum.saturating_add(*slots))
+        self.slots.iter().fold(0, |sum, slots| sum.saturating_add(slots.slot_limit))
     }
 }
 
@@ -47,16 +48,16 @@ pub(crate) async fn resolve<'a>(
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
     let known = prices::store::find(tx, &prices).await?;
-    let mut slots: Vec<(i32, i32)> = Vec::new();
+    let mut slots: Vec<SlotLimit> = Vec::new();
     for (item, price) in items.iter().zip(&prices) {
         let Some(tier) = prices::model::tier_of(price, &known) else { continue };
         let quantity = i32::try_from(item.quantity.unwrap_or(1)).unwrap_or(i32::MAX);
-        match slots.iter_mut().find(|(held, _)| *held == tier) {
-            Some((_, count)) => *count = count.saturating_add(quantity),
-            None => slots.push((tier, quantity)),
+        match slots.iter_mut().find(|slots| slots.tier_id == tier) {
+            Some(slots) => slots.slot_limit = slots.slot_limit.saturating_add(quantity),
+            None => slots.push(SlotLimit { tier_id: tier, slot_limit: quantity }),
         }
     }
-    slots.sort_unstable();
+    slots.sort_unstable_by_key(|slots| slots.tier_id);
     if let Some((index, price, plan)) = plans::model::plan_item(&prices, &known)? {
         let plan = plans::store::find(tx, &plan).await?;
         return Ok(Resolved {

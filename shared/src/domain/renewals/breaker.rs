@@ -12,14 +12,14 @@ use crate::domain::flags::model::Flag;
 /// Whether the changes that are due may be made.
 pub(crate) enum Verdict {
     Free,
-    /// By an operator's word.
+    /// An operator approved them.
     Approved(i64),
     Stop(Breaker),
 }
 
 /// Over all that is due and what the last day's runs did, before the first change.
-pub(crate) async fn judge(db: &Object, now: Timestamp, asked: &[&str]) -> Result<Verdict> {
-    let due = store::count_due(db, now, asked).await?.all();
+pub(crate) async fn judge(db: &Object, now: Timestamp, refreshed: &[&str]) -> Result<Verdict> {
+    let due = store::count_due(db, now, refreshed).await?.all();
     if due == 0 {
         return Ok(Verdict::Free);
     }
@@ -40,7 +40,7 @@ pub(crate) async fn judge(db: &Object, now: Timestamp, asked: &[&str]) -> Result
 }
 
 impl Renewal {
-    pub(super) async fn tell_breaker(
+    pub(super) async fn flag_breaker(
         &self,
         Breaker { due, live, approved }: Breaker,
         now: Timestamp,

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::breaker::{Verdict, judge};
 use super::store::{DueSet, Position};
 use super::summary::Summary;
-use super::{Renewal, Time, model, store};
+use super::{Renewal, Run, model, store};
 use crate::base::ids::SubscriptionId;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::subscription::Subscription;
@@ -43,23 +43,23 @@ impl Renewal {
     /// Ends terms and graces that have ended, if they are not too many.
     pub(super) async fn change(
         &self,
-        run: i64,
-        now: Timestamp,
-        asked: &[SubscriptionId],
-        time: Time,
+        run: Run,
+        refreshed: &[SubscriptionId],
         summary: &mut Summary,
     ) -> Result<()> {
-        let asked: Vec<&str> = asked.iter().map(SubscriptionId::as_str).collect();
-        let judged = judge(&self.connection().await?, now, &asked).await?;
-        if let Verdict::Stop(breaker) = judged {
-            summary.breaker = Some(breaker);
-            return self.tell_breaker(breaker, now).await;
-        }
-        let approval = if let Verdict::Approved(id) = judged { Some(id) } else { None };
-        for part in DueSet::ALL {
+        let refreshed: Vec<&str> = refreshed.iter().map(SubscriptionId::as_str).collect();
+        let approval = match judge(&self.connection().await?, run.now, &refreshed).await? {
+            Verdict::Free => None,
+            Verdict::Approved(id) => Some(id),
+            Verdict::Stop(breaker) => {
+                summary.breaker = Some(breaker);
+                return self.flag_breaker(breaker, run.now).await;
+            }
+        };
+        for set in DueSet::ALL {
             let mut after = Position::None;
-            while !time.is_up() {
-                let chunk = self.change_chunk(run, part, now, &asked, approval, &mut after).await?;
+            while !run.time.is_up() {
+                let chunk = self.change_chunk(run, set, &refreshed, approval, &mut after).await?;
                 let Some(changed) = chunk else { break };
                 for subscription in changed {
                     *summary.changes.entry(subscription.status.as_str()).or_default() += 1;
@@ -69,36 +69,30 @@ impl Renewal {
         Ok(())
     }
 
-    /// None after the last.
-    pub(super) async fn change_chunk(
+    /// Changes the next chunk of a set; none after the last.
+    async fn change_chunk(
         &self,
-        run: i64,
-        part: DueSet,
-        now: Timestamp,
-        asked: &[&str],
+        run: Run,
+        set: DueSet,
+        refreshed: &[&str],
         approval: Option<i64>,
         after: &mut Position,
     ) -> Result<Option<Vec<Subscription>>> {
         let mut db = self.connection().await?;
         let tx = db.transaction().await?;
-        let chunk = store::due(&tx, part, now, asked, after, CHUNK, true).await?;
+        let now = run.now;
+        let chunk = store::due(&tx, set, now, refreshed, after, CHUNK, true).await?;
         let Some(last) = chunk.last() else { return Ok(None) };
-        *after = Some(store::position(part, last));
+        *after = Some(store::position(set, last));
         let changed: Vec<(&Subscription, Subscription)> = chunk
             .iter()
             .filter_map(|before| {
-                Some((
-                    before,
-                    model::change_due(
-                        before,
-                        now,
-                        asked.contains(&before.subscription_id.as_str()),
-                    )?,
-                ))
+                let is_refreshed = refreshed.contains(&before.subscription_id.as_str());
+                Some((before, model::change_due(before, now, is_refreshed)?))
             })
             .collect();
         let counted = i64::try_from(changed.len()).unwrap_or(i64::MAX);
-        if !store::count(&tx, run, approval, counted).await? {
+        if !store::count(&tx, run.id, approval, counted).await? {
             return Err(Error::conflict(
                 "breaker_open",
                 "The operator's word goes no further: the next run asks for another",
@@ -118,28 +112,24 @@ impl Renewal {
         Ok(Some(after))
     }
 
-    /// Leaves the mails before terms end, each once, and notes when to look again.
-    pub(super) async fn notice(
-        &self,
-        now: Timestamp,
-        time: Time,
-        summary: &mut Summary,
-    ) -> Result<()> {
-        while !time.is_up() {
+    /// Leaves the mails before terms end, each once, and saves when the next is due.
+    pub(super) async fn notice(&self, run: Run, summary: &mut Summary) -> Result<()> {
+        let now = run.now;
+        while !run.time.is_up() {
             let mut db = self.connection().await?;
             let tx = db.transaction().await?;
             let chunk = store::unnoticed(&tx, now, CHUNK).await?;
             if chunk.is_empty() {
                 break;
             }
-            let looks: Vec<_> = chunk
+            let plans: Vec<_> = chunk
                 .iter()
                 .map(|subscription| (subscription, model::plan_notice(subscription, now)))
                 .collect();
-            let (kinds, mails): (Vec<MailKind>, Vec<MailStep<'_>>) = looks
+            let (kinds, mails): (Vec<MailKind>, Vec<MailStep<'_>>) = plans
                 .iter()
-                .filter_map(|(subscription, look)| {
-                    let kind = look.notice?;
+                .filter_map(|(subscription, plan)| {
+                    let kind = plan.notice?;
                     Some((kind, mail(subscription, kind, subscription.term_end)))
                 })
                 .unzip();
@@ -148,9 +138,9 @@ impl Renewal {
             for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| inserted.contains(*key)) {
                 *summary.notices.entry(kind.as_str()).or_default() += 1;
             }
-            let next: Vec<_> = looks
+            let next: Vec<_> = plans
                 .iter()
-                .map(|(subscription, look)| (&subscription.subscription_id, look.next))
+                .map(|(subscription, plan)| (&subscription.subscription_id, plan.next))
                 .collect();
             families::rows::save_notice_times(&tx, &next).await?;
             tx.commit().await?;

@@ -1,7 +1,7 @@
 //! The hourly run: notices before a term ends, what becomes of terms and graces that have ended,
 //! and what keeps all of it true (docs/renewals.md).
 //!
-//! Everything that is due stands in the data: a run that dies leaves the rest to the next, and two
+//! Everything that is due is in the data: a run that dies leaves the rest to the next, and two
 //! runs at once share the work. Chunks are transactions of their own, with the change, its audit
 //! row and its mail.
 
@@ -18,6 +18,7 @@ mod upkeep;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
+use jiff::Timestamp;
 
 use self::model::RunOptions;
 use self::rehearsal::dry_run;
@@ -44,72 +45,70 @@ impl Renewal {
     ///
     /// # Errors
     /// `Invalid` (`as_of`) where a run would write as if it were another hour than it is;
-    /// `Database` where the run cannot be noted.
-    pub async fn run(&self, asked: &RunOptions, budget: Duration) -> Result<Summary> {
+    /// `Database` where the run cannot be recorded.
+    pub async fn run(&self, options: &RunOptions, budget: Duration) -> Result<Summary> {
         let time = Time { began: Instant::now(), budget };
         let started = self.applier.clock.now();
-        let now = asked.as_of.unwrap_or(started);
-        if asked.dry_run {
+        let now = options.as_of.unwrap_or(started);
+        if options.dry_run {
             return dry_run(&self.applier.db, now).await;
         }
-        if asked.as_of.is_some() && !self.may_rehearse {
+        if options.as_of.is_some() && !self.may_rehearse {
             return Err(Error::invalid(
                 "as_of",
                 "needs dry_run: this deployment is no local or test one",
             ));
         }
-        let run = store::begin_run(
-            &self.connection().await?,
-            started,
-            now,
-            asked.requested_by.as_deref(),
-        )
-        .await?;
-        let mut summary = Summary { run_id: Some(run), as_of: now, ..Summary::default() };
-        let asked = self.ask_stripe(now, time, &mut summary).await;
-        let changed = self.change(run, now, &asked, time, &mut summary).await;
-        summary.note("changes", changed);
-        let noticed = self.notice(now, time, &mut summary).await;
-        summary.note("notices", noticed);
-        let counted = self.count_devices(now, time).await;
-        let counted = summary.note("counts", counted);
-        let were_counted = counted.is_some();
-        summary.counts = counted.unwrap_or_default();
-        let tidied = self.tidy(now, time).await;
-        summary.tidied = summary.note("tidying", tidied).unwrap_or_default();
-        let found = self.backfill(now, time).await;
-        summary.backfilled = summary.note("backfill", found).unwrap_or_default();
-        let compared = self.compare(now, time).await;
-        summary.drift = summary.note("drift", compared).unwrap_or_default();
-        let digest = self.leave_digest(now).await;
-        summary.note("digest", digest);
-        let broken = invariants::count(&self.applier.db, &summary.counts, now).await;
-        let broken = summary.note("invariants", broken).unwrap_or_default();
+        let by = options.requested_by.as_deref();
+        let id = store::begin_run(&self.connection().await?, started, now, by).await?;
+        let run = Run { id, now, time };
+        let mut summary = Summary { run_id: Some(id), as_of: now, ..Summary::default() };
+        self.do_parts(run, &mut summary).await;
+        summary.duration_ms = u64::try_from(time.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let status = if summary.errors.is_empty() && !time.is_up() { "done" } else { "stopped" };
+        let ended = self.applier.clock.now();
+        store::finish_run(&self.connection().await?, id, status, &summary, ended).await?;
+        summary.put_metrics();
+        Ok(summary)
+    }
+
+    async fn do_parts(&self, run: Run, summary: &mut Summary) {
+        let refreshed = self.refresh_overdue(run, summary).await;
+        let changed = self.change(run, &refreshed, summary).await;
+        summary.part("changes", changed);
+        let noticed = self.notice(run, summary).await;
+        summary.part("notices", noticed);
+        let counts = summary.part("counts", self.count_devices(run).await);
+        let were_counted = counts.is_some();
+        summary.counts = counts.unwrap_or_default();
+        summary.tidied = summary.part("tidying", self.tidy(run).await).unwrap_or_default();
+        summary.backfilled = summary.part("backfill", self.backfill(run).await).unwrap_or_default();
+        summary.drift = summary.part("drift", self.compare(run).await).unwrap_or_default();
+        summary.part("digest", self.leave_digest(run.now).await);
+        let broken = invariants::count(&self.applier.db, &summary.counts, run.now).await;
+        let broken = summary.part("invariants", broken).unwrap_or_default();
         // What was not compared is not right either.
         let known = broken.into_iter().filter(|(invariant, _)| {
             were_counted
                 || !matches!(invariant, Invariant::SlotsUsedDiffers | Invariant::DeviceCountDiffers)
         });
         summary.broken = known.map(|(invariant, count)| (invariant.as_str(), count)).collect();
-        let left = self.left(now).await;
-        summary.left = summary.note("left", left).unwrap_or_default();
-        summary.duration_ms = u64::try_from(time.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let status = if summary.errors.is_empty() && !time.is_up() { "done" } else { "stopped" };
-        store::finish_run(
-            &self.connection().await?,
-            run,
-            status,
-            &summary,
-            self.applier.clock.now(),
-        )
-        .await?;
-        summary.put_metrics();
-        Ok(summary)
+        summary.left = summary.part("left", self.left(run.now).await).unwrap_or_default();
     }
 
     async fn connection(&self) -> Result<Object> {
         self.applier.db.connection().await
     }
+}
+
+/// A run that has begun.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Its row.
+    id: i64,
+    /// The instant that it decides by, UTC.
+    now: Timestamp,
+    time: Time,
 }
 
 /// How long a run may go on.

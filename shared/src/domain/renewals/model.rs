@@ -12,27 +12,27 @@ use crate::domain::families::subscription::{GRACE, Status, Subscription, Subscri
 use crate::domain::mails::model::MailKind;
 use crate::{request, words};
 
-/// How long Stripe's word of an ended term is waited for before Stripe is asked, and then not
-/// waited for any more.
+/// How long after the end of a term Stripe's event is waited for, before the subscription is read
+/// from Stripe.
 pub const PATIENCE: SignedDuration = SignedDuration::from_hours(72);
 
-/// Nobody's grace is shorter, however late the run comes to it.
+/// No grace is shorter, however late the run comes to it.
 pub const SHORTEST_GRACE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
 /// A term that renews by itself and is shorter has no notices: they would come every month.
 const NOTICED_TERM: SignedDuration = SignedDuration::from_hours(60 * 24);
 
-/// What of a subscription is told before its term ends.
+/// Which notice a subscription gets before its term ends, and when the next is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoticePlan {
     /// Due now: the nearest one that is reached, whichever were missed before it.
     pub notice: Option<MailKind>,
-    /// When to look again; none: nothing more is due in this term.
+    /// When the next is due; none: nothing more is due in this term.
     pub next: Option<Timestamp>,
 }
 
-/// The notice that is due at `now`, and when the next one is. Whether one was sent before is not
-/// asked: each has one step a term.
+/// The notice that is due at `now`, and when the next one is. Whether one was sent before does
+/// not matter: each has one step a term.
 #[must_use]
 pub fn plan_notice(subscription: &Subscription, now: Timestamp) -> NoticePlan {
     let Subscription { term_start, term_end, .. } = *subscription;
@@ -60,16 +60,16 @@ pub fn renews_by_itself(subscription: &Subscription) -> bool {
             .is_none_or(|at| at > subscription.term_end)
 }
 
-/// The subscription as the run leaves it at `now`; none where nothing is due, or Stripe has its
-/// word first. `asked`: Stripe's present word of it was applied in this run.
+/// The subscription as the run leaves it at `now`; none where nothing is due, or it must be synced
+/// with Stripe first. `is_refreshed`: it was synced with Stripe in this run.
 #[must_use]
 pub fn change_due(
     subscription: &Subscription,
     now: Timestamp,
-    asked: bool,
+    is_refreshed: bool,
 ) -> Option<Subscription> {
     next_change(subscription)
-        .filter(|(at, _)| *at <= now && (asked || !subscription.is_stripe_managed()))?;
+        .filter(|(at, _)| *at <= now && (is_refreshed || !subscription.is_stripe_managed()))?;
     let (status, grace_end) = match (subscription.status, subscription.subscription_type) {
         (Status::Grace, _) => (Status::Suspended, None),
         (_, SubscriptionType::Trial | SubscriptionType::Temporary) => (Status::Expired, None),
@@ -175,7 +175,7 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
     }
 }
 
-/// What will become of a subscription, and what it is told before.
+/// What will become of a subscription, and which notices it gets before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Forecast {
     /// Which.
@@ -248,7 +248,7 @@ request! {
         cursor: Option<Cursor> = None,
     }
 
-    /// A run that is asked for.
+    /// A run that an operator requests.
     pub struct RunRequest {
         /// Only says what a run would do; so where it is absent.
         dry_run: bool = true,
@@ -257,13 +257,13 @@ request! {
     }
 }
 
-/// How many may lose access within a day before a person is asked.
+/// How many may lose access within a day before an operator must approve.
 #[must_use]
 pub fn is_too_many(due: i64, live: i64) -> bool {
     due > 10 && due * 20 > live
 }
 
-/// An operator's word that so many may lose access, as far as it still goes.
+/// An operator's approval that so many may lose access, as far as it is not used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Approval {
     /// Which.
@@ -272,7 +272,7 @@ pub struct Approval {
     pub left: i64,
 }
 
-/// What a run is asked for.
+/// How a run is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunOptions {
     /// Changes nothing.
@@ -290,7 +290,7 @@ pub struct Breaker {
     pub due: i64,
     /// Of so many that have access, or more.
     pub live: i64,
-    /// What an operator's word still allows.
+    /// What an operator's approval still allows.
     pub approved: i64,
 }
 

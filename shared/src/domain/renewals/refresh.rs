@@ -4,51 +4,51 @@ use jiff::Timestamp;
 
 use super::store::{Overdue, Position};
 use super::summary::Summary;
-use super::{Renewal, Time, store};
+use super::{Renewal, Run, store};
 use crate::base::ids::SubscriptionId;
 use crate::domain::flags;
 use crate::domain::flags::model::Flag;
 use crate::{Error, Result};
 
-/// Stripe is asked of so many at a time, and given up for this run after so many failures on end.
-pub(crate) const ASKED_AT_ONCE: i64 = 500;
+/// How many are read from the database at a time.
+pub(crate) const PAGE: i64 = 500;
 
-pub(crate) const FAILURES_ON_END: u32 = 5;
+/// After so many failures in a row Stripe is given up for this run.
+pub(crate) const FAILURES_IN_A_ROW: u32 = 5;
 
-/// Shares of a run's time that parts take at most, so that the ones after them are not starved.
-pub(crate) const ASKING_SHARE: u32 = 3;
+/// The share of a run's time that this takes at most, so that the parts after it are not starved.
+pub(crate) const REFRESH_SHARE: u32 = 3;
 
 impl Renewal {
-    /// Has Stripe's word applied where it is overdue. Those of which it was are returned; of the
-    /// others nothing is decided in this run.
-    pub(super) async fn ask_stripe(
+    /// Syncs the subscriptions that are overdue, and returns those that were; of the others nothing
+    /// is decided in this run.
+    pub(super) async fn refresh_overdue(
         &self,
-        now: Timestamp,
-        time: Time,
+        run: Run,
         summary: &mut Summary,
     ) -> Vec<SubscriptionId> {
-        let time = time.part(ASKING_SHARE);
-        let (mut asked, mut after, mut failures) = (Vec::new(), Position::None, 0);
+        let (now, time) = (run.now, run.time.part(REFRESH_SHARE));
+        let (mut refreshed, mut after, mut failures) = (Vec::new(), Position::None, 0);
         loop {
-            let page = self.to_ask(now, &after).await;
-            let Some(page) = summary.note("asking", page).filter(|page| !page.is_empty()) else {
-                return asked;
+            let page = self.overdue(now, &after).await;
+            let Some(page) = summary.part("asking", page).filter(|page| !page.is_empty()) else {
+                return refreshed;
             };
             for overdue in page {
                 after = Some((overdue.at, overdue.id.clone()));
-                if time.is_up() || failures == FAILURES_ON_END {
+                if time.is_up() || failures == FAILURES_IN_A_ROW {
                     summary.unreachable += 1;
                     continue;
                 }
-                let answer = self.ask(&overdue, now).await;
+                let answer = self.refresh(&overdue, now).await;
                 failures =
                     if answer.as_ref().is_err_and(Error::is_transient) { failures + 1 } else { 0 };
                 match answer {
-                    Ok(()) => asked.push(overdue.id),
+                    Ok(()) => refreshed.push(overdue.id),
                     Err(error) => {
                         summary.unreachable += 1;
                         tracing::warn!(subscription.id = %overdue.id, code = error.code(), %error,
-                        "Stripe could not be asked: it stays as it is");
+                        "an overdue subscription could not be read from Stripe, and stays as it is");
                     }
                 }
                 summary.asked += 1;
@@ -56,13 +56,13 @@ impl Renewal {
         }
     }
 
-    pub(super) async fn to_ask(&self, now: Timestamp, after: &Position) -> Result<Vec<Overdue>> {
-        store::to_ask(&self.connection().await?, now, after, ASKED_AT_ONCE).await
+    async fn overdue(&self, now: Timestamp, after: &Position) -> Result<Vec<Overdue>> {
+        store::overdue(&self.connection().await?, now, after, PAGE).await
     }
 
-    /// A refusal is for a person: a wrong key or account must not look like a subscription that has
+    /// A refusal is flagged: a wrong key or account must not look like a subscription that has
     /// ended.
-    pub(super) async fn ask(
+    async fn refresh(
         &self,
         Overdue { id, tenant, stripe, .. }: &Overdue,
         now: Timestamp,

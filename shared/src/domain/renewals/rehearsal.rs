@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::breaker::{Verdict, judge};
 use super::due::{CHUNK, mail};
 use super::model::Announced;
-use super::refresh::ASKED_AT_ONCE;
+use super::refresh::PAGE;
 use super::store::{DueSet, Position};
 use super::summary::Summary;
 use super::{model, store};
@@ -19,7 +19,7 @@ use crate::domain::outbox;
 /// How many changes a dry run lists; all are counted.
 pub(crate) const LISTED: usize = 1_000;
 
-/// What a run at `now` would do, and nothing of it done. Stripe is not asked.
+/// What a run at `now` would do, and nothing of it done. Stripe is not read.
 ///
 /// # Errors
 /// `Database`.
@@ -32,7 +32,7 @@ pub async fn dry_run(db: &Db, now: Timestamp) -> Result<Summary> {
     }
     let mut after = Position::None;
     loop {
-        let page = store::to_ask(&db, now, &after, ASKED_AT_ONCE).await?;
+        let page = store::overdue(&db, now, &after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some((last.at, last.id.clone()));
         summary.asked += u32::try_from(page.len()).unwrap_or(u32::MAX);

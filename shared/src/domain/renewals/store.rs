@@ -46,7 +46,7 @@ impl DueSet {
 const OF_ITS_OWN: &str = "(s.parent_subscription_id IS NULL OR s.status = 'GRACE'
                            OR s.stripe_subscription_id IS NOT NULL
                               AND coalesce(s.stripe_paid_until, s.term_end) <= $1)";
-/// Stripe has no word in it, or had it: `$2` are those whose word was applied.
+/// Not Stripe-managed, or synced with Stripe in this run: `$2` are those that were.
 const DECIDED: &str = "(s.stripe_subscription_id IS NULL OR s.hold_reason IS NOT NULL OR \
                        s.subscription_id = ANY($2))";
 /// When the notices of a subscription are looked at next.
@@ -68,7 +68,7 @@ pub async fn due(
     db: &impl GenericClient,
     part: DueSet,
     now: Timestamp,
-    asked: &[&str],
+    refreshed: &[&str],
     after: &Position,
     limit: i64,
     locks: bool,
@@ -81,7 +81,11 @@ pub async fn due(
          ORDER BY {at}, s.subscription_id LIMIT $5 {locks}"
     );
     let (instant, id) = or_beginning(after.as_ref());
-    db.query(&sql, &[&now, &asked, &instant, &id, &limit]).await?.iter().map(subscription).collect()
+    db.query(&sql, &[&now, &refreshed, &instant, &id, &limit])
+        .await?
+        .iter()
+        .map(subscription)
+        .collect()
 }
 
 /// The instant by which a part is in order.
@@ -95,7 +99,11 @@ pub fn position(part: DueSet, subscription: &Subscription) -> (Timestamp, Subscr
 }
 
 /// What is due in all, Stripe's own to decide aside.
-pub async fn count_due(db: &impl GenericClient, now: Timestamp, asked: &[&str]) -> Result<Counts> {
+pub async fn count_due(
+    db: &impl GenericClient,
+    now: Timestamp,
+    refreshed: &[&str],
+) -> Result<Counts> {
     let of_part = |part: DueSet, column: &str| {
         let (_, condition) = part.sql();
         format!(
@@ -114,7 +122,7 @@ pub async fn count_due(db: &impl GenericClient, now: Timestamp, asked: &[&str]) 
         of_part(trial, ended),
         of_part(grace, "'suspension'")
     );
-    let row = db.query_one(&sql, &[&now, &asked]).await?;
+    let row = db.query_one(&sql, &[&now, &refreshed]).await?;
     Ok(Counts { expiries: row.get(0), graces: row.get(1), suspensions: row.get(2) })
 }
 
@@ -125,7 +133,7 @@ pub async fn count_live(db: &impl GenericClient, limit: i64) -> Result<i64> {
     Ok(db.query_one(sql, &[&LIVE.as_slice(), &limit]).await?.get(0))
 }
 
-/// One of which Stripe's word is overdue.
+/// A subscription whose sync is overdue.
 pub struct Overdue {
     /// The end that has passed.
     pub at: Timestamp,
@@ -137,8 +145,8 @@ pub struct Overdue {
     pub stripe: StripeSubscriptionId,
 }
 
-/// Those of which Stripe's word is overdue, in order.
-pub async fn to_ask(
+/// Those whose sync is overdue, in order.
+pub async fn overdue(
     db: &impl GenericClient,
     now: Timestamp,
     after: &Position,
@@ -262,15 +270,15 @@ pub async fn finish_run(
     Ok(())
 }
 
-/// How many the runs of a day before `now` took access from, or gave grace, without an operator's
-/// word.
+/// How many the runs of a day before `now` took access from, or gave grace, without an
+/// approval.
 pub async fn counted_lately(db: &impl GenericClient, now: Timestamp) -> Result<i64> {
     let sql = "SELECT coalesce(sum(counted), 0)::bigint FROM renewal_runs WHERE as_of > $1";
     Ok(db.query_one(sql, &[&(now - SignedDuration::from_hours(24))]).await?.get(0))
 }
 
-/// Counts a chunk's: against an operator's word, or for the next day's judgement. False where the
-/// word does not go so far.
+/// Counts a chunk's: against an approval, or for the breaker of the next day's runs. False where the
+/// approval is used up.
 pub async fn count(
     tx: &Transaction<'_>,
     run: i64,
@@ -291,7 +299,7 @@ pub async fn count(
     Ok(tx.execute(sql, &[&id, &count]).await? == 1)
 }
 
-/// The operator's word that counts at `now`: the last one, while it goes on.
+/// The approval that counts at `now`: the last one, until it ends.
 pub async fn approval(db: &impl GenericClient, now: Timestamp) -> Result<Option<Approval>> {
     let sql = "SELECT approval_id, (max_count - used)::bigint, approve_until > $1
                FROM renewal_approvals WHERE approved_at <= $1 ORDER BY approval_id DESC LIMIT 1";

@@ -28,11 +28,11 @@ pub struct Summary {
     pub notices: BTreeMap<&'static str, u64>,
     /// Subscriptions that it changed, by their new status.
     pub changes: BTreeMap<&'static str, u64>,
-    /// Whether so many were due that a person must say so first.
+    /// Set where so many were due that an operator must approve them first.
     pub breaker: Option<Breaker>,
-    /// Of which Stripe was asked.
+    /// Overdue subscriptions that were read from Stripe, or tried to be.
     pub asked: u32,
-    /// Of which Stripe could not be asked: they stay as they are.
+    /// Those that could not be read: they stay as they are.
     pub unreachable: u32,
     /// Counts against the devices.
     pub counts: CountCheck,
@@ -42,8 +42,7 @@ pub struct Summary {
     pub drift: DriftPage,
     /// Events that never came, and are on the queue now.
     pub backfilled: usize,
-    /// What must never be, and how often it is; the counts as they were before they were
-    /// corrected.
+    /// Broken invariants, and how often; the counts as they were before they were corrected.
     pub broken: BTreeMap<&'static str, i64>,
     /// What is due and was not done: held by others at that moment, over the time, or before the
     /// breaker.
@@ -82,8 +81,8 @@ impl Summary {
         ]);
     }
 
-    /// What a part came to; its error is kept, and the run goes on.
-    pub(super) fn note<T>(&mut self, part: &'static str, outcome: Result<T>) -> Option<T> {
+    /// The result of a part; its error is kept, and the run goes on.
+    pub(super) fn part<T>(&mut self, part: &'static str, outcome: Result<T>) -> Option<T> {
         match outcome {
             Ok(value) => Some(value),
             Err(error) => {

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::model::Remaining;
-use super::{Renewal, Time, store};
+use super::{Renewal, Run, store};
 use crate::Result;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
 use crate::db::in_chunks;
@@ -28,7 +28,7 @@ pub(crate) const DIGEST_AT: SignedDuration = SignedDuration::from_hours(6);
 
 impl Renewal {
     /// Compares the next slice of counts with the devices, and corrects them.
-    pub(super) async fn count_devices(&self, now: Timestamp, time: Time) -> Result<CountCheck> {
+    pub(super) async fn count_devices(&self, Run { now, time, .. }: Run) -> Result<CountCheck> {
         let position = store::cursor(&self.connection().await?, "counts").await?;
         let after = position.as_deref().map(SubscriptionId::parse).transpose()?;
         let counted =
@@ -45,7 +45,7 @@ impl Renewal {
     }
 
     /// Drops what is kept no longer, and makes the audit's next months.
-    pub(super) async fn tidy(&self, now: Timestamp, time: Time) -> Result<u64> {
+    pub(super) async fn tidy(&self, Run { now, time, .. }: Run) -> Result<u64> {
         audit::store::ensure_partitions(&self.connection().await?, AUDIT_MONTHS_AHEAD).await?;
         let db = &self.applier.db;
         let answers =
@@ -56,7 +56,7 @@ impl Renewal {
     }
 
     /// Queues what Stripe lists of the last hours and was never received.
-    pub(super) async fn backfill(&self, now: Timestamp, time: Time) -> Result<usize> {
+    pub(super) async fn backfill(&self, Run { now, time, .. }: Run) -> Result<usize> {
         let Applier { db, stripe, reads_per_second, .. } = &self.applier;
         let backfiller =
             Backfiller { db, queue: &self.queue, stripe, reads_per_second: *reads_per_second };
@@ -64,16 +64,13 @@ impl Renewal {
             .run((now - BACKFILL, now - UNDER_WAY), None, time.share(SLICE_SHARE))
             .await?;
         if done.enqueued > 0 {
-            tracing::warn!(
-                events = done.enqueued,
-                "Stripe lists events that never came: they are on the queue now"
-            );
+            tracing::warn!(events = done.enqueued, "missed events of Stripe were queued");
         }
         Ok(done.enqueued)
     }
 
     /// Compares the next slice of Stripe's list with ours.
-    pub(super) async fn compare(&self, now: Timestamp, time: Time) -> Result<DriftPage> {
+    pub(super) async fn compare(&self, Run { now, time, .. }: Run) -> Result<DriftPage> {
         let time = time.part(SLICE_SHARE);
         let position = store::cursor(&self.connection().await?, "drift").await?;
         let mut slice = DriftPage {

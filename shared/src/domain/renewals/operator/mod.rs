@@ -27,7 +27,7 @@ pub async fn runs(db: &Db, page: &Page<(Timestamp, i64)>) -> Result<Slice<RunRow
     Ok(page.cut(rows, |row| (row.started_at, row.run_id)))
 }
 
-/// Lets the next runs do what the breaker stopped: until then, and to so many. A later word
+/// Lets the next runs do what the breaker stopped: until then, and to so many. A later approval
 /// replaces an earlier one.
 ///
 /// # Errors
@@ -56,10 +56,10 @@ pub async fn approve(
     Ok(made)
 }
 
-/// Asks for a run, for a person: it begins within seconds.
+/// Requests a run: it begins within seconds.
 ///
 /// # Errors
-/// `Database`; `Upstream` of the queue: then it was not asked for, and may be again.
+/// `Database`; `Upstream` of the queue: then nothing was requested, and the caller may try again.
 pub async fn request(db: &Db, queue: &Queue, by: &Person, now: Timestamp) -> Result<()> {
     {
         let mut db = db.connection().await?;

@@ -1,4 +1,4 @@
-//! A run and an operator's word as they are read, and how that is given.
+//! A run and an operator's approval as they are read, and how an approval is given.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::base::fields::{DateTime, Int, Note};
 use crate::{Error, Result, request, words};
 
-/// How far ahead an operator's word may go: whoever gives it has looked at what is due now, not at
+/// How far ahead an approval may go: who gives it has looked at what is due now, not at
 /// what will be.
 const FURTHEST: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -36,11 +36,11 @@ pub struct RunRow {
     pub started_at: Timestamp,
     /// For which instant: another than its own where it rehearsed one.
     pub as_of: Timestamp,
-    /// The `sub` of who asked for it; none: the schedule.
+    /// The `sub` of who requested it; none: the schedule.
     pub requested_by: Option<String>,
     /// How it went.
     pub status: RunStatus,
-    /// How many it gave grace or suspended, an operator's word aside: what the breaker counts of a
+    /// How many it gave grace, suspended or expired without an approval: what the breaker counts of a
     /// day.
     pub counted: i32,
     /// What it did, in numbers; none while it goes on.
@@ -51,7 +51,7 @@ pub struct RunRow {
 }
 
 request! {
-    /// An operator's word that so many may lose access after all.
+    /// An operator's approval that so many may lose access after all.
     pub struct NewBreakerApproval {
         /// Until then, at most 7 days ahead.
         approve_until: DateTime,

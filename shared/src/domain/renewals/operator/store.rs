@@ -34,7 +34,7 @@ pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Ve
         .collect()
 }
 
-/// Adds an operator's word.
+/// Adds an approval.
 pub async fn insert_approval(
     tx: &Transaction<'_>,
     by: &Person,
