@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use lambda_http::{Body, Request, RequestExt, Response};
+use lambda_http::http::{HeaderValue, StatusCode};
+use lambda_http::{Body, Request, Response};
 use serde_json::json;
 use shared::base::clock::Clock;
 use shared::base::error::Refusal;
@@ -14,6 +14,7 @@ use shared::base::fault;
 use shared::base::fault::Point;
 use shared::domain::events::model::Envelope;
 use shared::domain::events::signature;
+use shared::http::{PROBLEM_JSON, REQUEST_ID, problem_body, request_id};
 use shared::outside::aws;
 use shared::outside::queue::Queue;
 use shared::outside::secrets::{Role, Secrets};
@@ -21,6 +22,8 @@ use shared::process::config::Env;
 use shared::process::metrics::Unit;
 use shared::process::{config, metrics};
 use shared::{Error, Result};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What the function keeps between requests.
 pub struct Webhook {
@@ -55,7 +58,7 @@ impl Webhook {
             Ok(envelope) => {
                 tracing::info!(stripe.event_id = %envelope.id,
                     stripe.event_type = envelope.event_type, "queued");
-                answer(StatusCode::OK, "application/json", &json!({"status": "ok"}), &request_id)
+                answer(StatusCode::OK, JSON, &json!({"status": "ok"}), &request_id)
             }
             Err(error) => {
                 let status = if error.is(Refusal::Malformed) {
@@ -107,45 +110,30 @@ impl Webhook {
     }
 }
 
-/// API Gateway's id where it sent one, else Lambda's: whoever asks about an answer can name it.
-fn request_id(request: &Request) -> &str {
-    use lambda_http::request::RequestContext;
-    let gateway = match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.as_deref(),
-        _ => None,
-    };
-    gateway
-        .or_else(|| request.lambda_context_ref().map(|context| context.request_id.as_str()))
-        .unwrap_or_default()
-}
-
-/// RFC 9457. An upstream's own words stay in the log.
+/// What an upstream says stays in the log.
 fn problem(status: StatusCode, error: &Error, request_id: &str) -> Response<Body> {
     let detail = if status == StatusCode::BAD_REQUEST {
         error.to_string()
     } else {
         "The event could not be queued; it should be delivered again.".to_owned()
     };
-    let body = json!({
-        "type": "about:blank", "title": status.canonical_reason(), "status": status.as_u16(),
-        "code": error.code(), "detail": detail, "request_id": request_id,
-    });
-    let mut answer = answer(status, "application/problem+json", &body, request_id);
+    let body = problem_body(status, error.code(), &detail, request_id);
+    let mut answer = answer(status, PROBLEM_JSON, &body, request_id);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(RETRY_AFTER, lambda_http::http::HeaderValue::from_static("30"));
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
     }
     answer
 }
 
 fn answer(
     status: StatusCode,
-    content_type: &str,
+    content_type: HeaderValue,
     body: &serde_json::Value,
     request_id: &str,
 ) -> Response<Body> {
     let answer = Response::builder()
         .status(status)
         .header(CONTENT_TYPE, content_type)
-        .header("x-request-id", request_id);
+        .header(REQUEST_ID, request_id);
     answer.body(Body::Text(body.to_string())).unwrap_or_default()
 }

@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER,
+};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -11,10 +14,12 @@ use axum::{Router, middleware};
 use lambda_http::RequestExt as _;
 use lambda_http::request::RequestContext;
 use tower_http::cors::CorsLayer;
+use tracing::Instrument as _;
+use tracing::field::display;
 
 use super::app::{App, AppState, warm};
 use super::problem::Problem;
-use super::{IDEMPOTENCY_KEY, REQUEST_ID, extract};
+use super::{IDEMPOTENCY_KEY, PROBLEM_JSON, REQUEST_ID, extract};
 use crate::Error;
 use crate::base::clock::Clock;
 use crate::process::config::Env;
@@ -48,10 +53,10 @@ pub async fn run<S: AppState>(routes: Router<S>) -> std::result::Result<(), lamb
     lambda_http::run(serve(routes.with_state(state), &app)).await
 }
 
-/// Around every request: its id, its log line, and the body of a problem.
-pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
+/// Surrounds every request with its id, its log line, and the body of a problem.
+async fn frame(mut request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let id = request_id(&request);
+    let id = request_id(&request).to_owned();
     let method = request.method().clone();
     let route = request
         .extensions()
@@ -61,10 +66,7 @@ pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
     let caller = extract::Caller::default();
     request.extensions_mut().insert(caller.clone());
     let span = tracing::info_span!("request", request.id = id);
-    let mut answer = {
-        use tracing::Instrument as _;
-        next.run(request).instrument(span).await
-    };
+    let mut answer = next.run(request).instrument(span).await;
     if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
         let problem = Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -75,46 +77,45 @@ pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
     }
     let problem = answer.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
-        let (mut parts, _) = answer.into_parts();
-        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        parts.headers.remove(axum::http::header::CONTENT_LENGTH);
-        answer = Response::from_parts(parts, axum::body::Body::from(problem.body(&id).to_string()));
+        answer.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+        answer.headers_mut().remove(CONTENT_LENGTH);
+        *answer.body_mut() = Body::from(problem.body(&id).to_string());
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert(REQUEST_ID, id);
     }
+    let status = answer.status().as_u16();
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let claims = caller.get();
-    let (subject, tenant) = (
-        claims.map(|claims| claims.subject.as_str()),
-        claims.and_then(|claims| claims.tenant.as_ref()).map(tracing::field::display),
-    );
-    let (status, duration_ms) =
-        (answer.status().as_u16(), u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let (code, error) = (
-        problem.as_ref().map(|problem| problem.code),
-        problem.as_ref().and_then(|problem| problem.cause.as_deref()).map(tracing::field::display),
-    );
-    // One line a request, with the whole error where there was one; 5xx is what somebody should act
-    // on.
+    let subject = claims.map(|claims| claims.subject.as_str());
+    let tenant = claims.and_then(|claims| claims.tenant.as_ref()).map(display);
+    let code = problem.as_ref().map(|problem| problem.code);
+    let error = problem.as_ref().and_then(|problem| problem.cause.as_deref()).map(display);
+    let shown = if route.is_empty() { "(no route)" } else { &route };
+    // A level is fixed where its event is written, so there are two events with the same fields.
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(request.id = id, http.method = %method, http.route = route,
+                http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code,
+                error, "{method} {shown} {status} in {duration_ms} ms")
+        };
+    }
+    // 5xx is what an operator must act on.
     if status >= 500 {
-        tracing::error!(request.id = id, http.method = %method, http.route = route,
-            http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error,
-            "request");
+        log!(error);
     } else {
-        tracing::info!(request.id = id, http.method = %method, http.route = route,
-            http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code, error,
-            "request");
+        log!(info);
     }
     answer
 }
 
-/// API Gateway's id where it sent one, else Lambda's. Never one that a client chose.
-pub(crate) fn request_id(request: &Request) -> String {
-    let gateway = match request.extensions().get::<RequestContext>() {
-        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+/// The id that API Gateway gave the request, else Lambda's. Never one that a client chose.
+pub fn request_id<B>(request: &axum::http::Request<B>) -> &str {
+    let gateway = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.as_deref(),
         _ => None,
     };
     gateway
-        .or_else(|| request.lambda_context_ref().map(|context| context.request_id.clone()))
+        .or_else(|| request.lambda_context_ref().map(|context| context.request_id.as_str()))
         .unwrap_or_default()
 }

@@ -12,13 +12,16 @@ pub mod openapi;
 mod problem;
 mod reply;
 
-use axum::http::HeaderName;
+use axum::http::{HeaderName, HeaderValue};
 
 pub use self::extract::{Admin, Body, Idempotent, Operator, Path, Query};
-pub use self::frame::{run, serve};
+pub use self::frame::{request_id, run, serve};
+pub use self::problem::problem_body;
 pub use self::reply::{Created, CreatedPlain, Json, Tagged, Updated};
 
 /// Names a request in every answer, log line and problem.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Makes a repeated POST the same request.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The media type of a problem (RFC 9457).
+pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -39,11 +39,7 @@ impl Problem {
     }
 
     pub(super) fn body(&self, request_id: &str) -> Value {
-        let title = self.status.canonical_reason().unwrap_or_default();
-        let mut body = json!({
-            "type": "about:blank", "title": title, "status": self.status.as_u16(),
-            "code": self.code, "detail": self.detail, "request_id": request_id,
-        });
+        let mut body = problem_body(self.status, self.code, &self.detail, request_id);
         if let Some((limit, used)) = self.numbers {
             (body["limit"], body["used"], body["remaining"]) =
                 (json!(limit), json!(used), json!((limit - used).max(0)));
@@ -53,6 +49,16 @@ impl Problem {
         }
         body
     }
+}
+
+/// The fields that every problem has (docs/api.md, "Problems").
+#[must_use]
+pub fn problem_body(status: StatusCode, code: &str, detail: &str, request_id: &str) -> Value {
+    let title = status.canonical_reason().unwrap_or_default();
+    json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(),
+        "code": code, "detail": detail, "request_id": request_id,
+    })
 }
 
 impl IntoResponse for Problem {
