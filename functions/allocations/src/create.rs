@@ -6,7 +6,7 @@ use shared::base::ids::SubscriptionId;
 use shared::domain::allocations;
 use shared::domain::allocations::model::{AllocationView, NewAllocation};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, Created, Idempotent, Path};
+use shared::http::{Admin, CreatedTagged, Idempotent, Path};
 
 /// Adds slots of a tier that the subscription has none of
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations",
@@ -20,9 +20,9 @@ pub async fn create(
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,
     Idempotent(key, new): Idempotent<NewAllocation>,
-) -> Result<Created<AllocationView>> {
+) -> Result<CreatedTagged<AllocationView>> {
     let made = allocations::create(app.db(), &by, key.as_ref(), &id, new, app.now()).await?;
-    Ok(Created {
+    Ok(CreatedTagged {
         location: format!("/api/v1/operator/subscriptions/{id}/tier-allocations/{}", made.tier_id),
         resource: made,
     })

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::subscriptions;
 use shared::domain::subscriptions::model::{NewSubscription, SubscriptionSummary};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, Created, Idempotent};
+use shared::http::{Admin, CreatedTagged, Idempotent};
 
 /// Creates a subscription; its slots come by a sync, or by hand
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions", tag = "subscriptions",
@@ -20,9 +20,9 @@ pub async fn create(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewSubscription>,
-) -> Result<Created<SubscriptionSummary>> {
+) -> Result<CreatedTagged<SubscriptionSummary>> {
     let made = subscriptions::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
-    Ok(Created {
+    Ok(CreatedTagged {
         location: format!("/api/v1/operator/subscriptions/{}", made.subscription.subscription_id),
         resource: made,
     })

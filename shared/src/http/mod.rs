@@ -17,7 +17,7 @@ use axum::http::{HeaderName, HeaderValue};
 pub use self::extract::{Admin, Body, Idempotent, Operator, Path, Query};
 pub use self::frame::{request_id, run, serve};
 pub use self::problem::problem_body;
-pub use self::reply::{Created, CreatedPlain, Json, Tagged, Updated};
+pub use self::reply::{Created, CreatedTagged, Json, Tagged, Updated};
 
 /// Names a request in every answer, log line and problem.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

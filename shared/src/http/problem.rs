@@ -1,4 +1,4 @@
-//! Errors as answers (RFC 9457; docs/api.md, "Errors").
+//! Errors as answers (RFC 9457; docs/api.md, "Problems").
 
 use std::sync::Arc;
 

@@ -55,14 +55,14 @@ impl<T: Versioned + Serialize> IntoResponse for Updated<T> {
 }
 
 /// 201 with the resource, its `ETag` and where it is.
-pub struct Created<T> {
+pub struct CreatedTagged<T> {
     /// Path of the new resource.
     pub location: String,
     /// It.
     pub resource: T,
 }
 
-impl<T: Versioned + Serialize> IntoResponse for Created<T> {
+impl<T: Versioned + Serialize> IntoResponse for CreatedTagged<T> {
     fn into_response(self) -> Response {
         let location =
             HeaderValue::from_str(&self.location).unwrap_or_else(|_| HeaderValue::from_static("/"));
@@ -71,9 +71,9 @@ impl<T: Versioned + Serialize> IntoResponse for Created<T> {
 }
 
 /// 201 with what was made, where it has neither a version nor a place of its own.
-pub struct CreatedPlain<T>(pub T);
+pub struct Created<T>(pub T);
 
-impl<T: Serialize> IntoResponse for CreatedPlain<T> {
+impl<T: Serialize> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
         (StatusCode::CREATED, Json(self.0)).into_response()
     }

@@ -13,7 +13,8 @@ use crate::app::BillingApp;
 /// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says
 /// what they cost
 #[utoipa::path(post, path = "/api/v1/customer/billing/addon-checkout", tag = "billing",
-    operation_id = "open_addon_checkout", params(Try),
+    operation_id = "open_addon_checkout",
+    params(Try, ("Idempotency-Key" = Option<String>, Header)),
     request_body = NewAddonCheckout,
     responses((status = 200, description =
         "The price, and where to send the browser; the same again for the same key",

@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Device, OwnDevice};
 use shared::http::app::CustomerApp;
-use shared::http::{CreatedPlain, Idempotent};
+use shared::http::{Created, Idempotent};
 
 /// Registers a device, where one more was paid for
 #[utoipa::path(post, path = "/api/v1/customer/devices", tag = "own devices", operation_id =
@@ -22,6 +22,6 @@ pub async fn register(
     State(app): State<CustomerApp>,
     caller: Customer,
     Idempotent(key, new): Idempotent<OwnDevice>,
-) -> Result<CreatedPlain<Device>> {
-    customer::register(app.db(), &caller, key.as_ref(), new, app.now()).await.map(CreatedPlain)
+) -> Result<Created<Device>> {
+    customer::register(app.db(), &caller, key.as_ref(), new, app.now()).await.map(Created)
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::devices;
 use shared::domain::devices::model::{Device, NewDevice};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, CreatedPlain, Idempotent};
+use shared::http::{Admin, Created, Idempotent};
 
 /// Registers a device for a tenant
 #[utoipa::path(post, path = "/api/v1/operator/devices", tag = "devices", operation_id =
@@ -19,6 +19,6 @@ pub async fn register(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewDevice>,
-) -> Result<CreatedPlain<Device>> {
-    devices::operator::register(app.db(), &by, key.as_ref(), new, app.now()).await.map(CreatedPlain)
+) -> Result<Created<Device>> {
+    devices::operator::register(app.db(), &by, key.as_ref(), new, app.now()).await.map(Created)
 }

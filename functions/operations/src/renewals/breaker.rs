@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::renewals::operator;
 use shared::domain::renewals::operator::model::{BreakerApproval, NewBreakerApproval};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, CreatedPlain, Idempotent};
+use shared::http::{Admin, Created, Idempotent};
 
 /// Lets so many lose access after all, until then; a later word replaces an earlier one
 #[utoipa::path(post, path = "/api/v1/operator/renewals/breaker", tag = "operations",
@@ -17,6 +17,6 @@ pub async fn approve(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, approval): Idempotent<NewBreakerApproval>,
-) -> Result<CreatedPlain<BreakerApproval>> {
-    operator::approve(app.db(), &by, key.as_ref(), approval, app.now()).await.map(CreatedPlain)
+) -> Result<Created<BreakerApproval>> {
+    operator::approve(app.db(), &by, key.as_ref(), approval, app.now()).await.map(Created)
 }

@@ -4,11 +4,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use shared::domain::renewals;
+use shared::Result;
 use shared::domain::renewals::model::RunRequest;
+use shared::domain::renewals::operator;
+use shared::domain::renewals::operator::model::RunOutcome;
 use shared::domain::renewals::summary::Summary;
 use shared::http::{Admin, Body, Json};
-use shared::{Error, Result};
 use utoipa::ToSchema;
 
 use crate::app::OperationsApp;
@@ -30,16 +31,13 @@ pub struct Requested {
 pub async fn run(
     State(app): State<OperationsApp>,
     Admin(by): Admin,
-    Body(asked): Body<RunRequest>,
+    Body(wanted): Body<RunRequest>,
 ) -> Result<Response> {
-    let now = app.operator.now();
-    if asked.dry_run {
-        let at = asked.as_of.map_or(now, shared::base::fields::DateTime::get);
-        return Ok(Json(renewals::rehearsal::dry_run(app.operator.db(), at).await?).into_response());
-    }
-    if asked.as_of.is_some() {
-        return Err(Error::invalid("as_of", "needs dry_run"));
-    }
-    renewals::operator::request(app.operator.db(), &app.renewal_queue(), &by, now).await?;
-    Ok((StatusCode::ACCEPTED, Json(Requested { status: "requested" })).into_response())
+    let (db, queue, now) = (app.operator.db(), app.renewal_queue(), app.operator.now());
+    Ok(match operator::run(db, &queue, &by, &wanted, now).await? {
+        RunOutcome::DryRun(summary) => Json(summary).into_response(),
+        RunOutcome::Requested => {
+            (StatusCode::ACCEPTED, Json(Requested { status: "requested" })).into_response()
+        }
+    })
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::tiers;
 use shared::domain::tiers::model::{NewTier, Tier};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, Created, Idempotent};
+use shared::http::{Admin, CreatedTagged, Idempotent};
 
 /// Adds a device tier
 #[utoipa::path(post, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id =
@@ -17,9 +17,9 @@ pub async fn create(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewTier>,
-) -> Result<Created<Tier>> {
+) -> Result<CreatedTagged<Tier>> {
     let tier = tiers::operator::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
-    Ok(Created {
+    Ok(CreatedTagged {
         location: format!("/api/v1/operator/device-tiers/{}", tier.tier_id),
         resource: tier,
     })

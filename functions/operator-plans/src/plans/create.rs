@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::plans;
 use shared::domain::plans::model::{NewPlan, Plan};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, Created, Idempotent};
+use shared::http::{Admin, CreatedTagged, Idempotent};
 
 /// Adds a plan
 #[utoipa::path(post, path = "/api/v1/operator/plans", tag = "plans", operation_id = "create_plan",
@@ -17,7 +17,10 @@ pub async fn create(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewPlan>,
-) -> Result<Created<Plan>> {
+) -> Result<CreatedTagged<Plan>> {
     let plan = plans::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
-    Ok(Created { location: format!("/api/v1/operator/plans/{}", plan.plan_id), resource: plan })
+    Ok(CreatedTagged {
+        location: format!("/api/v1/operator/plans/{}", plan.plan_id),
+        resource: plan,
+    })
 }

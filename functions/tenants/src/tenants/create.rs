@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::tenants;
 use shared::domain::tenants::model::{NewTenant, Tenant};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, Created, Idempotent};
+use shared::http::{Admin, CreatedTagged, Idempotent};
 
 /// Adds a tenant
 #[utoipa::path(post, path = "/api/v1/operator/tenants", tag = "tenants", operation_id =
@@ -17,9 +17,9 @@ pub async fn create(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewTenant>,
-) -> Result<Created<Tenant>> {
+) -> Result<CreatedTagged<Tenant>> {
     let tenant = tenants::operator::create(app.db(), &by, key.as_ref(), new, app.now()).await?;
-    Ok(Created {
+    Ok(CreatedTagged {
         location: format!("/api/v1/operator/tenants/{}", tenant.tenant_id),
         resource: tenant,
     })

@@ -1,11 +1,10 @@
 //! A new user.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use shared::Result;
 use shared::domain::users;
 use shared::domain::users::model::{NewUser, User};
-use shared::http::{Admin, Idempotent, Json};
+use shared::http::{Admin, Created, Idempotent};
 
 use crate::app::TenantsApp;
 
@@ -21,9 +20,7 @@ pub async fn create(
     State(app): State<TenantsApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewUser>,
-) -> Result<(StatusCode, Json<User>)> {
-    let user =
-        users::create(app.operator.db(), &app.keycloak, &by, key.as_ref(), new, app.operator.now())
-            .await?;
-    Ok((StatusCode::CREATED, Json(user)))
+) -> Result<Created<User>> {
+    let (db, now) = (app.operator.db(), app.operator.now());
+    users::create(db, &app.keycloak, &by, key.as_ref(), new, now).await.map(Created)
 }

@@ -6,10 +6,11 @@ mod store;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use self::model::{BreakerApproval, NewBreakerApproval, RunRow};
-use super::model::{Forecast, ForecastFilter};
-use crate::Result;
+use self::model::{BreakerApproval, NewBreakerApproval, RunOutcome, RunRow};
+use super::model::{Forecast, ForecastFilter, RunRequest};
+use super::rehearsal;
 use crate::base::caller::Person;
+use crate::base::fields::DateTime;
 use crate::base::ids::SubscriptionId;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
@@ -17,6 +18,7 @@ use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency};
 use crate::outside::queue::Queue;
+use crate::{Error, Result};
 
 /// A page of runs, newest first.
 ///
@@ -56,11 +58,26 @@ pub async fn approve(
     Ok(made)
 }
 
-/// Requests a run: it begins within seconds.
+/// Does a dry run, or requests a run: it begins within seconds.
 ///
 /// # Errors
-/// `Database`; `Upstream` of the queue: then nothing was requested, and the caller may try again.
-pub async fn request(db: &Db, queue: &Queue, by: &Person, now: Timestamp) -> Result<()> {
+/// `Invalid` if a real run should be of another time; `Database`; `Upstream` of the queue, in which
+/// case no run was requested and the caller may repeat.
+pub async fn run(
+    db: &Db,
+    queue: &Queue,
+    by: &Person,
+    wanted: &RunRequest,
+    now: Timestamp,
+) -> Result<RunOutcome> {
+    if wanted.dry_run {
+        let at = wanted.as_of.map_or(now, DateTime::get);
+        let summary = rehearsal::dry_run(db, at).await?;
+        return Ok(RunOutcome::DryRun(Box::new(summary)));
+    }
+    if wanted.as_of.is_some() {
+        return Err(Error::invalid("as_of", "needs dry_run"));
+    }
     {
         let mut db = db.connection().await?;
         let tx = db.transaction().await?;
@@ -68,7 +85,8 @@ pub async fn request(db: &Db, queue: &Queue, by: &Person, now: Timestamp) -> Res
             .await?;
         tx.commit().await?;
     }
-    queue.request_run(&by.id).await
+    queue.request_run(&by.id).await?;
+    Ok(RunOutcome::Requested)
 }
 
 /// What will happen by itself, the first first.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::base::fields::{DateTime, Int, Note};
+use crate::domain::renewals::summary::Summary;
 use crate::{Error, Result, request, words};
 
 /// How far ahead an approval may go: who gives it has looked at what is due now, not at
@@ -95,4 +96,12 @@ pub struct BreakerApproval {
     pub used: i32,
     /// Why it is right.
     pub note: String,
+}
+
+/// What a request for a run led to.
+pub enum RunOutcome {
+    /// What a run would do.
+    DryRun(Box<Summary>),
+    /// A run will begin within seconds.
+    Requested,
 }
