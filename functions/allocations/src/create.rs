@@ -1,4 +1,4 @@
-//! Slots of another tier.
+//! Adds a tier allocation.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,7 +8,7 @@ use shared::domain::allocations::model::{AllocationView, NewAllocation};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, CreatedTagged, Idempotent, Path};
 
-/// Adds slots of a tier that the subscription has none of
+/// Adds slots of a tier of which the subscription has none
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations",
     tag = "tier allocations", operation_id = "create_allocation",
     request_body = NewAllocation, params(("Idempotency-Key" = Option<String>, Header)),

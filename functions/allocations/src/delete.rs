@@ -1,4 +1,4 @@
-//! No slots of a tier.
+//! Removes a tier allocation.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use shared::http::app::OperatorApp;
 use shared::http::{Admin, Json, Path};
 use utoipa::ToSchema;
 
-/// That it is gone.
+/// The answer to a deletion.
 #[derive(Serialize, ToSchema)]
 pub struct Deleted {
     /// `ok`.
@@ -22,7 +22,7 @@ pub struct Deleted {
     path = "/api/v1/operator/subscriptions/{subscription_id}/tier-allocations/{tier_id}", tag =
         "tier allocations",
     operation_id = "delete_allocation", params(("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "Gone", body = Deleted), (status = 404, description =
+    responses((status = 200, description = "Removed", body = Deleted), (status = 404, description =
         "`subscription_not_found`, `allocation_not_found`"),
         (status = 409, description = "`slots_in_use`"), (status = 412, description =
             "`version_changed`")))]

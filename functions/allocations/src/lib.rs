@@ -33,7 +33,7 @@ pub fn routes() -> Router<OperatorApp> {
         )
 }
 
-/// What they are documented as.
+/// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(
     list::list,

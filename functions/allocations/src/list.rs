@@ -1,4 +1,4 @@
-//! What a subscription brings, and what its family has and uses.
+//! Lists tier allocations.
 
 use axum::extract::State;
 use shared::Result;

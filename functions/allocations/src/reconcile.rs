@@ -1,4 +1,4 @@
-//! True counts.
+//! Corrects the counts of devices.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,7 +8,7 @@ use shared::domain::allocations::model::{Reconciled, Try};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Json, Path, Query};
 
-/// Counts the devices of the subscription's family anew, and corrects what differs
+/// Counts the devices of the subscription's family again, and corrects what differs
 #[utoipa::path(post, path = "/api/v1/operator/subscriptions/{subscription_id}/reconcile-tiers",
     tag = "tier allocations", operation_id = "reconcile_tiers",
     params(Try),

@@ -1,4 +1,4 @@
-//! The plan's slots.
+//! Applies the plan's slots.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,4 @@
-//! Other slots of a tier.
+//! Changes a tier allocation.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,5 @@
-//! What a customer's company has, may use, buys and pays by, and its profile (docs/billing.md).
+//! For customers: what their company has and may use, buying and paying, and its profile
+//! (docs/billing.md).
 
 mod app;
 mod billing;
@@ -28,7 +29,7 @@ pub fn routes() -> Router<BillingApp> {
         )
 }
 
-/// What they are documented as.
+/// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(
     billing::config::config,

@@ -10,9 +10,9 @@ use shared::process::config::Env;
 /// Customers' routes and operators'.
 #[derive(Clone)]
 pub struct DevicesApp {
-    /// Most requests are customers'.
+    /// For most requests.
     pub customer: CustomerApp,
-    /// The other ones.
+    /// For operators' routes.
     pub operator: OperatorApp,
 }
 

@@ -45,7 +45,7 @@ pub fn routes() -> Router<DevicesApp> {
         )
 }
 
-/// What they are documented as.
+/// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(
     customer::list_tiers::list_tiers,

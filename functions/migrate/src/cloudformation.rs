@@ -1,4 +1,4 @@
-//! The custom resource of template.yaml that migrates at a deployment: CloudFormation asks by an
+//! The custom resource of template.yaml that migrates at a deployment: CloudFormation sends an
 //! event, and waits for the answer at a URL (AWS's "Custom resource request objects" and "…
 //! response objects").
 
@@ -12,14 +12,13 @@ use shared::{Error, Result};
 /// An answer larger than 4096 bytes is refused.
 const REASON_LENGTH: usize = 2_000;
 
-/// How often an answer is tried: a resource that is never answered for holds its deployment up
-/// until its own time-out.
+/// How many attempts an answer has: without one the deployment waits until its own time-out.
 const TRIES: u64 = 4;
 
-/// The longest one try may take.
+/// The longest that one attempt may take.
 const TRY_LIMIT: Duration = Duration::from_secs(4);
 
-/// The time that all tries may take, with the rests between them.
+/// The time that all attempts may take, with the pauses between them.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(24);
 
 /// What a deployment does with the resource.
@@ -29,11 +28,11 @@ pub enum Change {
     Create,
     /// Its migrations changed: forward, or back in a roll-back.
     Update,
-    /// It goes, or its creation is rolled back.
+    /// The stack is deleted, or its creation is rolled back.
     Delete,
 }
 
-/// A deployment that asks and waits.
+/// A deployment that waits for an answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Deployment {
@@ -48,10 +47,10 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// The request in an event; `None` where the event is no deployment's.
+    /// The request in an event; `None` if the event is not of a deployment.
     ///
     /// # Errors
-    /// `Malformed` where it is half one.
+    /// `Malformed` if only a part of one is there.
     pub fn of(event: &Value) -> Result<Option<Self>> {
         if event.get("ResponseURL").is_none() {
             return Ok(None);
@@ -62,10 +61,10 @@ impl Deployment {
         })
     }
 
-    /// Tells CloudFormation how it went.
+    /// Reports the outcome to CloudFormation.
     ///
     /// # Errors
-    /// `Internal` where none of the tries came through.
+    /// `Internal` if every attempt failed.
     pub async fn answer(&self, outcome: &Result<Value>) -> Result<()> {
         let body = self.body(outcome).to_string();
         let http = tls::http_client(Duration::from_secs(3), TRY_LIMIT)?;
@@ -97,7 +96,7 @@ impl Deployment {
         };
         json!({
             "Status": status, "Reason": reason, "Data": data,
-            // Always the same: at another one CloudFormation deletes the resource of the old one.
+            // Always the same: if it changed, CloudFormation would delete the old resource.
             "PhysicalResourceId": "migrations",
             "StackId": self.stack_id, "RequestId": self.request_id,
             "LogicalResourceId": self.logical_resource_id,

@@ -1,8 +1,8 @@
 //! Brings the database to this version's schema, as its owner, and lets the functions' roles log in
 //! with the passwords of their secrets.
 //!
-//! A deployment asks by a custom resource (`cloudformation`); any other event asks too, and is
-//! answered by the function's result.
+//! A deployment requests it by a custom resource (`cloudformation`). Any other event requests it
+//! too, and gets the function's result.
 
 pub mod cloudformation;
 pub mod migrations;
@@ -20,17 +20,16 @@ use shared::{Error, Result};
 
 use self::cloudformation::{ANSWER_LIMIT, Change, Deployment};
 
-/// Does what the event asks for in the time that the function has left. A deployment is answered
-/// whatever happens, and is not an error of the function then: Lambda would call again for an
-/// answer that was given.
+/// Does what the event requests in the time that the function has left. A deployment always gets
+/// an answer, and a failure is then not an error of the function, because Lambda would retry it.
 ///
 /// # Errors
-/// Those of `Migrate`, where no deployment waits; `Internal` where it could not be answered.
+/// Those of `Migrate` if no deployment waits; `Internal` if the deployment could not be answered.
 pub async fn invoked(env: &Env, event: &Value, left: Duration) -> Result<Value> {
     let Some(deployment) = Deployment::of(event)? else { return migrate(env).await };
     let limit = left.saturating_sub(ANSWER_LIMIT);
     let outcome = match deployment.change {
-        // What is in the database outlives the stack.
+        // The data stays when the stack is deleted.
         Change::Delete => Ok(json!({"applied": 0})),
         Change::Create | Change::Update => match tokio::time::timeout(limit, migrate(env)).await {
             Ok(outcome) => outcome,

@@ -12,19 +12,18 @@ mod embedded {
     refinery::embed_migrations!("../../migrations");
 }
 
-/// Two deployments at once: the second waits, then finds nothing to do. Any number serves, as long
-/// as nothing else uses it.
+/// The advisory lock of a migration: of two deployments at once the second waits, and then finds
+/// nothing to do. The number is arbitrary, but nothing else may use it.
 const LOCK: i64 = 0x7075_6c73_6500;
 
-/// How long a migration waits for a lock that a request holds: requests wait behind it meanwhile.
+/// How long a migration waits for a lock that a request holds. Other requests wait behind it.
 const LOCK_LIMIT: &str = "10s";
 
-/// Applies what is missing and returns how many migrations that were. A database that is ahead of
-/// this version is left as it is: a deployment is being rolled back, and migrations bear the code
-/// before them.
+/// Applies the missing migrations and returns how many they were. A database that is ahead of this
+/// version stays as it is: a deployment is being rolled back, and the previous code works with it.
 ///
 /// # Errors
-/// `Database`, or `Internal` where an applied migration is missing or differs.
+/// `Database`, or `Internal` if an applied migration is missing or differs.
 pub async fn run(client: &mut Client) -> Result<usize> {
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let applied = async {
@@ -77,7 +76,7 @@ async fn last_applied(client: &Client) -> Result<Option<i64>> {
 /// server can hold it.
 ///
 /// # Errors
-/// `Database`, or `Upstream` where the role is none of ours.
+/// `Database`, or `Upstream` if the role is not ours.
 pub async fn set_password(client: &Client, role: &str, password: &str) -> Result<()> {
     if !["pulse_system", "pulse_operator", "pulse_app"].contains(&role) {
         return Err(Error::refused(
@@ -89,7 +88,7 @@ pub async fn set_password(client: &Client, role: &str, password: &str) -> Result
     let alter = format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'");
     // Two at once on one role: PostgreSQL refuses the second ("tuple concurrently updated") instead
     // of letting it wait. The lock is of this database and the role of the whole cluster, hence
-    // the tries as well.
+    // the retries as well.
     client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let mut altered = client.batch_execute(&alter).await;
     for _ in 0..5 {

@@ -1,4 +1,4 @@
-//! The trail of changes.
+//! Lists the audit trail.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -10,13 +10,13 @@ use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
-/// A page of the trail.
+/// A page of the audit trail.
 #[derive(Serialize, ToSchema)]
 pub struct AuditList {
     audit: Vec<AuditRow>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 

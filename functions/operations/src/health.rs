@@ -1,4 +1,4 @@
-//! Whether the system can work.
+//! Says whether the database answers.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 /// How long the database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// That it can.
+/// The answer of a healthy system.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
     /// `ok`.

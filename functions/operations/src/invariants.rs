@@ -1,4 +1,4 @@
-//! What must never be.
+//! Checks the invariants.
 
 use axum::extract::State;
 use shared::Result;
@@ -7,7 +7,7 @@ use shared::domain::invariants::model::Invariants;
 use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator};
 
-/// How often each invariant is broken now, with examples; every count is to be 0
+/// How often each invariant is broken now, with examples; every count should be 0
 #[utoipa::path(get, path = "/api/v1/operator/invariants", tag = "operations", operation_id =
     "list_invariants",
     responses((status = 200, description = "All of them, broken or not", body = Invariants)))]

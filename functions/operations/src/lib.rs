@@ -1,5 +1,5 @@
-//! What operators look at and act on when something is wrong (docs/operations.md), and what
-//! monitors and tools ask.
+//! What operators look at and act on when something is wrong (docs/operations.md), and the routes
+//! for monitors and tools.
 
 mod app;
 mod audit;
@@ -49,7 +49,7 @@ pub fn routes() -> Router<OperationsApp> {
         )
 }
 
-/// What they are documented as.
+/// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(
     health::health,

@@ -1,4 +1,4 @@
-//! The OpenAPI document as it is checked in; the tests hold it against the code.
+//! Serves the OpenAPI document that is checked in; the tests compare it with the code.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;

@@ -1,7 +1,7 @@
 //! The catalogue, for operators: plans, the slots that they bring, and device tiers
 //! (docs/catalogue.md).
 //!
-//! One endpoint a file; each says what it takes, calls one operation of `shared`, and answers.
+//! One endpoint per file: it extracts, calls one operation of `shared`, and answers.
 
 mod device_tiers;
 mod plans;
@@ -30,7 +30,7 @@ pub fn routes() -> Router<OperatorApp> {
         )
 }
 
-/// What they are documented as.
+/// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(
     plans::list::list,

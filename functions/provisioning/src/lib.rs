@@ -17,13 +17,13 @@ use shared::outside::stripe::Stripe;
 use shared::process::config;
 use shared::process::config::{DatabaseSettings, Env, KeycloakSettings, SmtpSettings};
 
-/// How long a run takes new steps. The function's time-out in template.yaml leaves room for the
-/// last one's own time-outs.
+/// How long a run begins new steps. The function's time-out in template.yaml leaves room for the
+/// last step's own time-outs.
 const BUDGET: Duration = Duration::from_secs(40);
 
 /// What the function keeps between runs.
 pub struct Provisioning {
-    /// Takes the steps.
+    /// Performs the steps.
     pub outbox: Outbox,
 }
 
@@ -47,14 +47,14 @@ impl Provisioning {
         Ok(Self { outbox: Outbox { applier, keycloak, mailer } })
     }
 
-    /// Takes the steps that are due, and the events that need wait no longer. What woke it does not
-    /// matter.
+    /// Performs the steps that are due, and applies the events that need not wait any longer. It
+    /// does not matter what woke it.
     ///
     /// # Errors
-    /// Those of the database; a step's own error stays with the step.
+    /// Those of the database; a step's own error is recorded in the step.
     pub async fn handle(&self) -> Result<Summary> {
         let summary = self.outbox.run(BUDGET).await?;
-        // One that fails is tried again in a minute; the steps are done.
+        // If this fails, the next run tries again in a minute; the steps are done.
         match self.outbox.applier.take_up_waiting().await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "waiting events taken up"),

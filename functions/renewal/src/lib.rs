@@ -1,4 +1,4 @@
-//! The hourly run: by EventBridge's schedule, and by a message where an operator asks for one
+//! The hourly run: by EventBridge's schedule, or by a message if an operator requests one
 //! (docs/renewals.md).
 
 use std::sync::Arc;
@@ -21,17 +21,18 @@ use shared::process::config;
 use shared::process::config::{DatabaseSettings, Env};
 use shared::{Error, Result};
 
-/// How long a run goes on. What it is at then ends well before the function's time-out in
+/// How long a run begins new work. What it does then ends well before the function's time-out in
 /// template.yaml.
 const BUDGET: Duration = Duration::from_mins(12);
 
 /// What the function keeps between runs.
 pub struct Renewals {
-    /// Does them.
+    /// Does the runs.
     pub renewal: Renewal,
 }
 
-/// An event: a schedule's, which says nothing of this; a person's; or messages with such in them.
+/// An event: the schedule's, which has none of these fields; an operator's; or queue messages whose
+/// bodies are such events.
 #[derive(Deserialize)]
 struct Event {
     as_of: Option<String>,
@@ -66,19 +67,19 @@ impl Renewals {
         Ok(Self { renewal: Renewal { applier, queue: Queue::new(&aws, queue), may_rehearse } })
     }
 
-    /// One run. Of several requests at once, one run is what all of them want.
+    /// Does one run. Several requests at once get one run.
     ///
     /// # Errors
     /// `Invalid` of the event, naming the field; those of `Renewal::run`.
     pub async fn handle(&self, event: Value) -> Result<Summary> {
         let summary = self.renewal.run(&asked(event)?, BUDGET).await?;
-        let told =
+        let summary_text =
             serde_json::to_string(&summary).map_err(|error| Error::Internal(error.to_string()))?;
         tracing::info!(
             run = summary.run_id,
             dry_run = summary.dry_run,
             duration_ms = summary.duration_ms,
-            summary = told,
+            summary = summary_text,
             "renewal run"
         );
         Ok(summary)

@@ -21,7 +21,7 @@ use shared::process::metrics::Unit;
 use shared::process::{config, metrics};
 use shared::{Error, Result};
 
-/// From when on a batch begins no further event, so that the last one ends (or is given up) within
+/// After this time a batch begins no further event, so that the last one ends or is aborted within
 /// the function's time-out in template.yaml.
 const BATCH_BUDGET: Duration = Duration::from_secs(25);
 
@@ -29,7 +29,7 @@ const BATCH_BUDGET: Duration = Duration::from_secs(25);
 pub struct StripeEvents {
     /// Applies one event.
     pub applier: Applier,
-    /// Where the messages come from, to let those that stay rest.
+    /// The FIFO queue, to delay the messages that stay on it.
     pub queue: Queue,
     /// Wakes `provisioning`.
     pub outbox_wake: Queue,
@@ -54,8 +54,8 @@ impl StripeEvents {
         Ok(Self { applier, queue: Queue::new(&aws, queue), outbox_wake: Queue::new(&aws, wake) })
     }
 
-    /// Applies a batch in its order. After a failure the later messages of the same group fail too:
-    /// they must not overtake it. What fails rests, longer each time.
+    /// Applies a batch in its order. After a failure the later messages of the same group fail too,
+    /// because they must not overtake it. A failed message is delayed, longer each time.
     pub async fn handle(&self, batch: SqsEvent) -> SqsBatchResponse {
         let began = Instant::now();
         let mut failed = Vec::new();
@@ -116,7 +116,7 @@ impl StripeEvents {
         self.applier.apply(&Envelope::parse(body.as_bytes())?, receives(message), reads).await
     }
 
-    /// Where that fails, the queue's own visibility time-out is the rest.
+    /// If that fails, the queue's own visibility time-out is the delay.
     async fn rest(&self, message: &SqsMessage, rest: Duration) {
         let Some(handle) = message.receipt_handle.as_deref() else { return };
         let seconds = i32::try_from(rest.as_secs()).unwrap_or(i32::MAX);
@@ -131,7 +131,7 @@ fn attribute<'a>(message: &'a SqsMessage, name: &str) -> &'a str {
     message.attributes.get(name).map_or("", String::as_str)
 }
 
-/// How often the queue has handed the message out, this time included.
+/// How often the queue has delivered the message, including this time.
 fn receives(message: &SqsMessage) -> u32 {
     attribute(message, "ApproximateReceiveCount").parse().unwrap_or(1)
 }

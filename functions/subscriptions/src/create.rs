@@ -1,4 +1,4 @@
-//! A subscription that is paid outside Stripe.
+//! Creates a subscription that is paid outside Stripe.
 
 use axum::extract::State;
 use shared::Result;

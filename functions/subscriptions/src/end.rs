@@ -1,4 +1,4 @@
-//! The end of a subscription.
+//! Ends a subscription.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,4 @@
-//! One subscription.
+//! Shows a subscription.
 
 use axum::extract::State;
 use shared::Result;
@@ -11,8 +11,8 @@ use shared::http::{Operator, Path, Tagged};
 /// A subscription with its first hundred devices, its slots and its ADDONs
 #[utoipa::path(get, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
     "subscriptions", operation_id = "get_subscription",
-    responses((status = 200, description = "It", body = Detail), (status = 404, description =
-        "`subscription_not_found`")))]
+    responses((status = 200, description = "The subscription", body = Detail),
+        (status = 404, description = "`subscription_not_found`")))]
 pub async fn get(
     State(app): State<OperatorApp>,
     _: Operator,

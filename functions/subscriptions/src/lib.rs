@@ -1,4 +1,4 @@
-//! Subscriptions, for operators: everything that Stripe's news does to one, by hand and audited
+//! Subscriptions, for operators: what a sync with Stripe does to one, by hand and audited
 //! (docs/subscriptions.md).
 
 mod create;
@@ -22,7 +22,7 @@ pub fn routes() -> Router<OperatorApp> {
         )
 }
 
-/// What they are documented as.
+/// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(list::list, create::create, get::get, update::update, end::end))]
 pub struct Api;

@@ -1,4 +1,4 @@
-//! Every tenant's subscriptions.
+//! Lists the subscriptions of all tenants.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct SubscriptionList {
     subscriptions: Vec<SubscriptionSummary>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// Subscriptions by any filter, those that end first first
+/// Subscriptions by any filter, in the order in which they end
 #[utoipa::path(get, path = "/api/v1/operator/subscriptions", tag = "subscriptions", operation_id =
     "list_subscriptions", params(SubscriptionFilter),
     responses((status = 200, description = "A page", body = SubscriptionList)))]

@@ -1,4 +1,4 @@
-//! A change of a subscription.
+//! Changes a subscription.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,7 +9,8 @@ use shared::domain::subscriptions::model::{SubscriptionChange, SubscriptionUpdat
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Tagged};
 
-/// Changes what the body names, and what follows from it: another plan's slots, the terms of ADDONs
+/// Changes the fields in the body, and what follows from them: the slots of another plan, the terms
+/// of ADDONs
 #[utoipa::path(patch, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
     "subscriptions", operation_id = "update_subscription",
     request_body = SubscriptionUpdate, params(("If-Match" = Option<String>, Header)),

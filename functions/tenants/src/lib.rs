@@ -1,6 +1,6 @@
 //! Customer companies and their users, for operators (docs/tenants.md).
 //!
-//! One endpoint a file; each says what it takes, calls one operation of `shared`, and answers.
+//! One endpoint per file: it extracts, calls one operation of `shared`, and answers.
 
 mod app;
 mod tenants;
@@ -28,7 +28,7 @@ pub fn routes() -> Router<TenantsApp> {
         )
 }
 
-/// What they are documented as.
+/// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(
     tenants::list::list,

@@ -27,7 +27,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What the function keeps between requests.
 pub struct Webhook {
-    /// Of the role `webhook`.
+    /// The secret of the role `webhook`.
     pub secrets: Arc<Secrets>,
     /// The FIFO queue.
     pub queue: Queue,
@@ -48,8 +48,8 @@ impl Webhook {
         Ok(Self { secrets, queue: Queue::new(&aws, url), clock })
     }
 
-    /// Answers one delivery: 200 when the event is durable, 400 where it can never be taken, 503
-    /// where Stripe should repeat it.
+    /// Answers one delivery: 200 once the event is durable, 400 if it can never be accepted, 503 if
+    /// Stripe should repeat it.
     #[tracing::instrument(name = "webhook.stripe", skip_all,
         fields(request.id = request_id(&request)))]
     pub async fn handle(&self, request: Request) -> Response<Body> {

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// How old the keys may be before they are read again.
 const KEYS_STALE: Duration = Duration::from_hours(1);
 
-/// How far the issuer's clock may be ahead of ours. A token's end has no such grace.
+/// How far the issuer's clock may be ahead of ours. A token's end has no such tolerance.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(30);
 
 /// A checked token, as far as it matters here.
@@ -33,7 +33,7 @@ pub struct Claims {
     pub subject: String,
     /// The realm's roles.
     pub roles: Vec<String>,
-    /// For a customer: whose.
+    /// The tenant of a customer.
     pub tenant: Option<TenantId>,
 }
 
@@ -53,14 +53,14 @@ pub struct Verifier {
     clock: Clock,
     refetch_after: Duration,
     keys: RwLock<Keys>,
-    /// One asks the issuer, the others wait for its answer.
+    /// One request reads the issuer's keys; the others wait for its result.
     fetching: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Default)]
 struct Keys {
     known: Arc<Vec<(String, DecodingKey)>>,
-    /// When the issuer was last asked, in vain or not.
+    /// When the keys were last requested, successfully or not.
     asked: Option<Instant>,
     read: Option<Instant>,
 }
@@ -90,7 +90,7 @@ impl Verifier {
         Self::with(settings, clock, Duration::from_mins(1))
     }
 
-    /// The same with another shortest time between two questions to the issuer.
+    /// The same with another minimum time between two reads of the keys.
     ///
     /// # Errors
     /// As `new`.
@@ -116,7 +116,7 @@ impl Verifier {
     /// The claims of this token.
     ///
     /// # Errors
-    /// `Refused` as unauthenticated (`invalid_token`, `token_expired`); `Upstream` where the
+    /// `Refused` as unauthenticated (`invalid_token`, `token_expired`); `Upstream` if the
     /// issuer's keys cannot be read.
     pub async fn verify(&self, token: &str) -> Result<Claims> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| invalid())?;
@@ -142,12 +142,12 @@ impl Verifier {
         if payload.sub.is_empty() {
             return Err(invalid());
         }
-        // A claim that is no tenant id is as none: its bearer is nobody's customer.
+        // A malformed tenant id counts as none: the caller is then no tenant's customer.
         let tenant = payload.tenant_id.and_then(|id| TenantId::parse(&id).ok());
         Ok(Claims { subject: payload.sub, roles: payload.realm_access.roles, tenant })
     }
 
-    /// Reads the issuer's keys, where they are not known.
+    /// Reads the issuer's keys, unless they are known.
     ///
     /// # Errors
     /// `Upstream`.
@@ -165,7 +165,7 @@ impl Verifier {
         let _one_at_a_time = self.fetching.lock().await;
         let now = self.held();
         if now.asked != held.asked {
-            // Another asked while this one waited; in vain, where there are no keys still.
+            // Another request has tried while this one waited. Without keys, it has failed.
             let unread =
                 || Error::unavailable(Service::Issuer, "the issuer's keys could not be read");
             return if now.read.is_some() { Ok(now.find(kid)) } else { Err(unread()) };
@@ -177,7 +177,7 @@ impl Verifier {
                 asked: Some(Instant::now()),
                 read: Some(Instant::now()),
             }),
-            // Those that are held go on to serve: an issuer that is away must not stop everybody.
+            // The known keys stay in use: an unreachable issuer must not stop every caller.
             Err(error) if found.is_some() => {
                 tracing::warn!(%error, "the issuer's keys could not be read again");
             }
@@ -228,7 +228,7 @@ impl Keys {
         self.known.iter().find(|(known, _)| known == kid).map(|(_, key)| key.clone())
     }
 
-    /// Until a first answer came, every token asks.
+    /// Whether the keys may be requested now. Until a first success every token may.
     fn may_ask(&self, after: Duration) -> bool {
         self.read.is_none() || self.asked.is_none_or(|asked| asked.elapsed() >= after)
     }

@@ -1,5 +1,5 @@
-//! What handlers take: who calls, and valid input. The order of refusals is the order of a
-//! handler's arguments: token and role first.
+//! Extractors: who calls, and valid input. A request is refused in the order of the handler's
+//! arguments: token and role first.
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +24,7 @@ use crate::base::version::IfMatch;
 use crate::domain::idempotency::model::Key;
 use crate::{Error, Result};
 
-/// Who called, once the token is checked: for the log line, which is written outside the handler.
+/// The caller, once the token is checked: for the log line, which is written outside the handler.
 #[derive(Clone, Default)]
 pub(super) struct Caller(Arc<OnceLock<Claims>>);
 
@@ -44,7 +44,7 @@ async fn claims(parts: &mut Parts, app: &App) -> Result<Claims> {
         || Error::refusal(Refusal::Unauthenticated, "missing_token", "A bearer token is required.");
     let claims = app.verifier().verify(token.ok_or_else(missing)?).await?;
     if let Some(caller) = parts.extensions.get::<Caller>() {
-        // The first extractor to check it wins; there is only one a handler.
+        // A handler has only one extractor that checks the token.
         let _ = caller.0.set(claims.clone());
     }
     Ok(claims)
@@ -64,7 +64,7 @@ fn forbidden(code: &'static str, detail: &str) -> Error {
     Error::refusal(Refusal::Forbidden, code, detail)
 }
 
-/// Somebody who may read as platform staff.
+/// A caller who may read as platform staff.
 #[derive(Debug, Clone)]
 pub struct Operator(pub Person);
 
@@ -80,7 +80,7 @@ impl<S: AppState> FromRequestParts<S> for Operator {
     }
 }
 
-/// Somebody who may also write as platform staff.
+/// A caller who may also write as platform staff.
 #[derive(Debug, Clone)]
 pub struct Admin(pub Person);
 
@@ -96,7 +96,7 @@ impl<S: AppState> FromRequestParts<S> for Admin {
     }
 }
 
-/// The parameters of a path. What is not well formed names nothing that exists: 404.
+/// The parameters of a path. A malformed one names nothing that exists, so it is a 404.
 #[derive(Debug, Clone)]
 pub struct Path<T>(pub T);
 
@@ -111,7 +111,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-/// The query string, every fault of it named.
+/// The query string. A 422 names every fault.
 #[derive(Debug, Clone)]
 pub struct Query<T>(pub T);
 
@@ -133,7 +133,7 @@ impl<S: Send + Sync, T: Deserr<Faults>> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A JSON body, every fault of it named.
+/// A JSON body. A 422 names every fault.
 #[derive(Debug, Clone)]
 pub struct Body<T>(pub T);
 
@@ -174,7 +174,7 @@ async fn bytes<S: Send + Sync>(
     Ok(bytes)
 }
 
-/// No body at all is an empty object: a field that is required is then named as missing.
+/// Reads a body. An empty one is an empty object, so a required field is reported as missing.
 fn read<T: Deserr<Faults>>(bytes: &[u8]) -> Result<T> {
     let value = match bytes {
         [] => Value::Object(Map::new()),
@@ -210,7 +210,7 @@ impl<S: Send + Sync, T: Deserr<Faults>> FromRequest<S> for Idempotent<T> {
             let caller = caller.ok_or_else(|| {
                 Error::Internal("an idempotent route without a caller".to_owned())
             })?;
-            // Staff act for no tenant, whatever their token says besides.
+            // Staff act for no tenant, even if their token has one.
             let tenant = caller.tenant.as_ref().filter(|_| caller.has("customer"));
             Key::new(&given, &caller.subject, tenant, &route, &bytes)
         });
@@ -242,8 +242,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         if values.is_empty() {
             return Ok(Self::default());
         }
-        // A weak tag never matches here, nor does what is no tag: it stands as it is, and equals
-        // nothing.
+        // A weak tag or a malformed one is kept as it is, and never matches.
         Ok(Self::any_of(
             values
                 .iter()

@@ -1,4 +1,4 @@
-//! What surrounds every request: CORS, its id, its log line, and the body of a problem.
+//! What every request has: CORS, its id, its log line, and the body of a problem.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ use crate::base::clock::Clock;
 use crate::process::config::Env;
 use crate::process::telemetry;
 
-/// Surrounds routes, which have their state, with what each request has.
+/// Adds to routes what every request has.
 pub fn serve(routes: Router, app: &App) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(app.origins().to_vec())
@@ -62,7 +62,7 @@ async fn frame(mut request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(String::new, |path| path.as_str().to_owned());
-    // The extractor that checks the token leaves here who called.
+    // The extractor that checks the token puts the caller here.
     let caller = extract::Caller::default();
     request.extensions_mut().insert(caller.clone());
     let span = tracing::info_span!("request", request.id = id);

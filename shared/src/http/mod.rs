@@ -1,8 +1,8 @@
-//! The edge of the HTTP functions (docs/api.md): extractors, answers, problems, one log line a
+//! The edge of the HTTP functions (docs/api.md): extractors, answers, problems, one log line per
 //! request, CORS and OpenAPI.
 //!
-//! A handler extracts, calls one operation and answers. It holds no SQL, no match on errors and no
-//! logging.
+//! A handler extracts, calls one operation and answers. It has no SQL, no `match` on errors and no
+//! log line.
 
 pub mod app;
 pub mod auth;

@@ -1,5 +1,4 @@
-//! The OpenAPI document: what is the same for every route is added here, so that a route says only
-//! what is its own.
+//! The OpenAPI document. A route says only what is special to it; the rest is added here.
 
 use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
@@ -25,7 +24,7 @@ fn path_parameter(name: &str) -> Value {
     json!({"name": name, "in": "path", "required": true, "schema": schema})
 }
 
-/// Puts the functions' documents together, with the answers that every route can give.
+/// Merges the functions' documents, and adds the answers that every route can give.
 #[must_use]
 pub fn document(parts: Vec<OpenApi>) -> Value {
     let mut whole = OpenApi::default();
@@ -62,7 +61,7 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
         for (path, item) in paths {
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 complete(path, method, operation);
-                // A body of which nothing must be given need not be there.
+                // A body without required fields is optional.
                 let name =
                     operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
                         .as_str()
@@ -82,7 +81,7 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
 /// One example of each request body, by the name of its schema.
 const EXAMPLES: &str = include_str!("examples.json");
 
-/// What the parts of a route's request make possible.
+/// Adds to a route what follows from the parts of its request.
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let mut parameters: Vec<Value> = names.map(path_parameter).collect();
@@ -165,13 +164,13 @@ fn problem() -> Value {
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "code": {"type": "string", "description": "Stable: for programs."},
-            "detail": {"type": "string", "description": "For a person."},
+            "detail": {"type": "string", "description": "For people."},
             "request_id": {"type": "string"},
-            "limit": {"type": "integer", "description": "Of a 402: what may be had."},
-            "used": {"type": "integer", "description": "Of a 402: what is had."},
-            "remaining": {"type": "integer", "description": "Of a 402: what is left."},
+            "limit": {"type": "integer", "description": "Of a 402: the limit."},
+            "used": {"type": "integer", "description": "Of a 402: how many are in use."},
+            "remaining": {"type": "integer", "description": "Of a 402: how many are free."},
             "errors": {"type": "array", "items": fault,
-                "description": "Of a 422: each field that cannot be taken."},
+                "description": "Of a 422: each invalid field."},
         },
         "example": {"type": "about:blank", "title": "Not Found", "status": 404,
             "code": "plan_not_found", "detail": "Plan not found", "request_id": "JKJaXmPLvHcESHA="},

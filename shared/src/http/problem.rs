@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::base::error::{Refusal, Service as Outside, UPSTREAM};
 
-/// Seconds after which a caller may try again what failed for a while.
+/// Seconds after which a caller may retry a transient failure.
 pub(crate) const RETRY_SECONDS: u16 = 5;
 
-/// A refusal on its way out (RFC 9457); `frame` gives it the request's id and its body.
+/// A problem (RFC 9457) on its way to `frame`, which makes its body with the request's id.
 #[derive(Clone)]
 pub(crate) struct Problem {
     status: StatusCode,
     pub(super) code: &'static str,
     detail: String,
     faults: Arc<Vec<crate::base::error::FieldFault>>,
-    /// Limit and use, where one is exceeded.
+    /// Limit and use, if a limit is exceeded.
     numbers: Option<(i64, i64)>,
     /// For the log only.
     pub(super) cause: Option<Arc<str>>,
@@ -92,12 +92,11 @@ pub(crate) fn refusal_status(why: Refusal) -> StatusCode {
     }
 }
 
-/// The status of an error over HTTP. What our own parts or those outside did wrong is told in
-/// general words; the log has the rest.
+/// An error as an answer. The cause of a 5xx is only in the log.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let code = self.code();
-        // What a caller wrote has no place in the log: of a refusal the code is enough.
+        // What a caller wrote does not belong in the log; the code of a refusal is enough.
         let cause = (!matches!(
             self,
             Self::Refused { .. } | Self::Exceeded { .. } | Self::Invalid(_) | Self::Unfit { .. }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::Error;
 use crate::base::version::Versioned;
 
-/// 200 with this as JSON. axum's own writes it piece by piece through a `BytesMut`, which takes a
-/// page of a hundred a fifteenth more of the processor.
+/// 200 with this as JSON. axum's own `Json` writes piece by piece through a `BytesMut`, which needs
+/// a fifteenth more CPU time for a page of a hundred.
 pub struct Json<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
@@ -33,7 +33,7 @@ impl<T: Versioned + Serialize> IntoResponse for Tagged<T> {
     }
 }
 
-/// 200 with the resource as a change left it, its `ETag`, and `"status": "ok"`.
+/// 200 with the changed resource, its `ETag`, and `"status": "ok"`.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct Updated<T> {
     status: &'static str,
@@ -42,7 +42,7 @@ pub struct Updated<T> {
 }
 
 impl<T> Updated<T> {
-    /// It went well.
+    /// The answer to a change that succeeded.
     pub fn ok(resource: T) -> Self {
         Self { status: "ok", resource }
     }
@@ -54,11 +54,11 @@ impl<T: Versioned + Serialize> IntoResponse for Updated<T> {
     }
 }
 
-/// 201 with the resource, its `ETag` and where it is.
+/// 201 with the resource, its `ETag` and its `Location`.
 pub struct CreatedTagged<T> {
     /// Path of the new resource.
     pub location: String,
-    /// It.
+    /// The new resource.
     pub resource: T,
 }
 
@@ -70,7 +70,7 @@ impl<T: Versioned + Serialize> IntoResponse for CreatedTagged<T> {
     }
 }
 
-/// 201 with what was made, where it has neither a version nor a place of its own.
+/// 201 with a resource that has neither a version nor a path of its own.
 pub struct Created<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Created<T> {

@@ -27,23 +27,23 @@ impl Env {
         Self::from_fn(move |name| settings.get(name).cloned())
     }
 
-    /// What a function knows.
+    /// Settings by any lookup.
     pub fn from_fn(lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         Self(Box::new(lookup))
     }
 
-    /// A setting that must be there.
+    /// A required setting.
     ///
     /// # Errors
-    /// `Setting` where it is missing or empty.
+    /// `Setting` if it is missing or empty.
     pub fn required(&self, name: &str) -> Result<String> {
         self.optional(name)?.ok_or_else(|| Error::Setting(format!("{name} is not set")))
     }
 
-    /// A setting that may be absent. Empty is an error: it is a deployment's slip, never meant.
+    /// An optional setting. An empty one is an error, because it is a mistake of the deployment.
     ///
     /// # Errors
-    /// `Setting` where it is empty.
+    /// `Setting` if it is empty.
     pub fn optional(&self, name: &str) -> Result<Option<String>> {
         match (self.0)(name) {
             Some(value) if value.trim().is_empty() => {
@@ -156,33 +156,33 @@ impl KeycloakSettings {
     }
 }
 
-/// How mail goes out. The password is a secret and not here.
+/// How mail is sent. The password is a secret and not here.
 #[derive(Clone, Debug)]
 pub struct SmtpSettings {
     /// `SMTP_HOST`.
     pub host: String,
     /// `SMTP_PORT`, 587 by default.
     pub port: u16,
-    /// `SMTP_USER`: without one nobody logs in.
+    /// `SMTP_USER`; without it there is no login.
     pub user: Option<String>,
     /// `SMTP_FROM`: `Pulse Billing <billing@pulse.example>`.
     pub from: Mailbox,
     /// `SMTP_TLS`.
     pub tls: SmtpTls,
-    /// `SMTP_CA_FILE`: a PEM file of more roots to trust, for a server of one's own.
+    /// `SMTP_CA_FILE`: a PEM file of more roots to trust, for a private mail server.
     pub ca_file: Option<String>,
-    /// `OPERATOR_DIGEST_TO`: who reads the digest, if anybody.
+    /// `OPERATOR_DIGEST_TO`: the reader of the digest, if there is one.
     pub digest_to: Option<Address>,
 }
 
 /// How the connection to the mail server is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmtpTls {
-    /// `starttls`: before anything is said; never without.
+    /// `starttls`: required, before any other command.
     StartTls,
     /// `tls`: from the first byte.
     Wrapped,
-    /// `disable`: not at all, for a sink on this machine.
+    /// `disable`: not encrypted, for a mail sink on this machine.
     Disabled,
 }
 
@@ -221,7 +221,7 @@ impl SmtpSettings {
     }
 }
 
-/// Whose access tokens count.
+/// Which access tokens are valid.
 #[derive(Clone, Debug)]
 pub struct AuthSettings {
     /// `JWT_ISSUER`: the `iss` of every token, as Keycloak writes it: its address and realm.
@@ -247,11 +247,11 @@ impl AuthSettings {
     }
 }
 
-/// `ALLOWED_ORIGINS`: the origins, separated by commas, whose pages may call, and to which a
-/// customer may be sent back.
+/// `ALLOWED_ORIGINS`: the origins, separated by commas, whose pages may call and to which a
+/// customer may return.
 ///
 /// # Errors
-/// `Setting` where one of them is no origin.
+/// `Setting` if one of them is not an origin.
 pub fn allowed_origins(env: &Env) -> Result<Vec<axum::http::HeaderValue>> {
     let origin = |text: &str| {
         let parsed = reqwest::Url::parse(text)
@@ -267,11 +267,11 @@ pub fn allowed_origins(env: &Env) -> Result<Vec<axum::http::HeaderValue>> {
     env.required("ALLOWED_ORIGINS")?.split(',').map(|text| origin(text.trim())).collect()
 }
 
-/// `STRIPE_API_BASE` where set (the local simulator), else Stripe's own address. Without a trailing
+/// `STRIPE_API_BASE` if set (the local simulator), else Stripe's own address. Without a trailing
 /// slash or version.
 ///
 /// # Errors
-/// `Setting` where it is not a URL.
+/// `Setting` if it is not a URL.
 pub fn stripe_api_base(env: &Env) -> Result<String> {
     if env.optional("STRIPE_API_BASE")?.is_none() {
         return Ok("https://api.stripe.com".to_owned());
@@ -279,11 +279,11 @@ pub fn stripe_api_base(env: &Env) -> Result<String> {
     Ok(env.url("STRIPE_API_BASE")?.trim_end_matches('/').to_owned())
 }
 
-/// `STRIPE_READS_PER_SECOND`: how often all functions together read Stripe; 15 where absent, 0 for
-/// as often as they like.
+/// `STRIPE_READS_PER_SECOND`: how often all functions together may read Stripe; 15 by default, 0
+/// for no limit.
 ///
 /// # Errors
-/// `Setting` where it is no number up to 100, which is what Stripe takes at most.
+/// `Setting` if it is not a number up to 100, the most that Stripe accepts.
 pub fn stripe_reads_per_second(env: &Env) -> Result<i32> {
     let Some(text) = env.optional("STRIPE_READS_PER_SECOND")? else { return Ok(15) };
     let rate = text.parse().ok().filter(|rate| (0..=100).contains(rate));
@@ -292,11 +292,11 @@ pub fn stripe_reads_per_second(env: &Env) -> Result<i32> {
     })
 }
 
-/// `STAGE`: whether it is `local` or `test`, where nothing is real, so that a run may write as if
-/// it were another hour. Anywhere else it may not; so where it is absent.
+/// Whether `STAGE` is `local` or `test`: nothing is real there, so a run may write as of another
+/// time. In any other stage, and without one, it may not.
 ///
 /// # Errors
-/// `Setting` where it is empty.
+/// `Setting` if it is empty.
 pub fn is_rehearsal(env: &Env) -> Result<bool> {
     Ok(matches!(env.optional("STAGE")?.as_deref(), Some("local" | "test")))
 }
@@ -317,7 +317,7 @@ pub fn stripe_publishable_key(env: &Env) -> Result<String> {
 /// The URL of a queue.
 ///
 /// # Errors
-/// `Setting` where it is missing or not a URL.
+/// `Setting` if it is missing or not a URL.
 pub fn queue_url(env: &Env, name: &str) -> Result<String> {
     env.url(name)
 }

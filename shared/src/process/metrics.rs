@@ -1,5 +1,5 @@
-//! Metrics, by CloudWatch's embedded metric format: one JSON line on standard output, of which
-//! CloudWatch Logs makes the numbers.
+//! Metrics in CloudWatch's embedded metric format: one JSON line on standard output, from which
+//! CloudWatch Logs extracts the values.
 //!
 //! Namespace `PulseBilling`, dimension `Stage` and no other; docs/deploy.md lists the names and the
 //! alarms on them.
@@ -13,10 +13,10 @@ use super::config::Env;
 use crate::Result;
 use crate::base::clock::Clock;
 
-/// The deployment's stage; `local` where none is told.
+/// The deployment's stage; `local` by default.
 static STAGE: OnceLock<String> = OnceLock::new();
 
-/// What a value counts, in CloudWatch's words.
+/// The unit of a value, by CloudWatch's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Things.
@@ -37,10 +37,10 @@ impl Unit {
     }
 }
 
-/// Reads `STAGE`; what is put before is of the stage `local`.
+/// Reads `STAGE`; values before that have the stage `local`.
 ///
 /// # Errors
-/// `Setting` where it is empty.
+/// `Setting` if it is empty.
 pub fn init(env: &Env) -> Result<()> {
     if let Some(stage) = env.optional("STAGE")? {
         // A second call (tests) keeps the first.
@@ -54,11 +54,11 @@ pub fn put(name: &'static str, unit: Unit, value: i64) {
     put_all(&[(name, unit, value)]);
 }
 
-/// Puts several values of one moment, in one line.
+/// Puts several values of one time, in one line.
 #[expect(clippy::print_stdout, reason = "CloudWatch reads metrics from stdout")]
 pub fn put_all(metrics: &[(&'static str, Unit, i64)]) {
     if !metrics.is_empty() {
-        // One write of a whole line, as each of the log's is: neither can stand in the other.
+        // One write of a whole line, as the log does: lines cannot mix.
         println!(
             "{}",
             line(STAGE.get().map_or("local", String::as_str), Clock::system().now(), metrics)
@@ -67,7 +67,7 @@ pub fn put_all(metrics: &[(&'static str, Unit, i64)]) {
 }
 
 /// CloudWatch's "Specification: Embedded metric format": the names are declared, the values are
-/// members beside `_aws`.
+/// members next to `_aws`.
 fn line(stage: &str, at: Timestamp, metrics: &[(&'static str, Unit, i64)]) -> Value {
     let declared: Vec<Value> =
         metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit.name()})).collect();

@@ -1,6 +1,6 @@
 //! Logs, and the start of a function's process.
 //!
-//! JSON, one line an event, with `request.id`, `stripe.event_id` and `tenant.id` where they apply
+//! JSON, one line per event, with `request.id`, `stripe.event_id` and `tenant.id` where they apply
 //! (docs/operations.md, "Logs"). Never a body, a token, a mail address or a secret.
 
 use std::process::ExitCode;
@@ -14,12 +14,12 @@ use crate::{Error, Result};
 /// provider; called first in every `main`.
 ///
 /// # Errors
-/// `Setting` where `LOG_LEVEL` is no level or not built in, or `STAGE` is empty.
+/// `Setting` if `LOG_LEVEL` is not a level or is not built in, or `STAGE` is empty.
 pub fn init(env: &Env) -> Result<()> {
     let level = match env.optional("LOG_LEVEL")? {
         Some(text) => match text.parse::<Level>() {
             Ok(level) if level <= tracing::level_filters::STATIC_MAX_LEVEL => level,
-            // What libraries say beneath info may hold a secret: a release is built without it.
+            // What libraries log below info may hold a secret, so a release is built without it.
             Ok(_) => {
                 return Err(Error::Setting(format!(
                     "LOG_LEVEL {text:?} is not built into this program"
@@ -44,7 +44,7 @@ pub fn init(env: &Env) -> Result<()> {
     Ok(())
 }
 
-/// A function that cannot start or go on says why in one line, and ends.
+/// Ends the process. A function that cannot start or go on says why in one line.
 #[expect(clippy::print_stderr, reason = "the log may not be set up")]
 pub fn exit(result: std::result::Result<(), impl std::fmt::Display>) -> ExitCode {
     match result {

@@ -1,6 +1,6 @@
-//! Who is trusted: Mozilla's roots, which are in the program, and Amazon's among them. Reading a
-//! system's 144 costs each start 4 to 10 ms, for each kind of client. Who needs others (a private
-//! CA, an inspecting proxy) names them by `SSL_CERT_FILE`, as OpenSSL does (docs/deploy.md,
+//! Trusted roots: Mozilla's, which are in the program and contain Amazon's. Reading a system's 144
+//! would cost each start 4 to 10 ms for each kind of client. Other roots (a private CA, an
+//! inspecting proxy) are named by `SSL_CERT_FILE`, as OpenSSL does (docs/deploy.md,
 //! "Certificates").
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub fn roots() -> RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
-/// A client of HTTP that gives up a connection, and a whole request, after these times.
+/// An HTTP client with a time limit for a connection and one for a whole request.
 ///
 /// # Errors
 /// `Internal`.
@@ -35,6 +35,6 @@ pub fn http_client(connect: Duration, request: Duration) -> Result<reqwest::Clie
 }
 
 fn has_own_roots() -> bool {
-    // No setting of ours, but of OpenSSL: the native roots are read by it.
+    // A setting of OpenSSL and not ours: the native roots are read by it.
     std::env::var_os("SSL_CERT_FILE").is_some()
 }

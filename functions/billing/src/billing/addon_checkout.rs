@@ -1,4 +1,4 @@
-//! Slots beside a MAIN.
+//! Orders slots for a MAIN.
 
 use axum::extract::State;
 use shared::Result;
@@ -10,14 +10,14 @@ use shared::http::{Idempotent, Json, Query};
 
 use crate::app::BillingApp;
 
-/// Orders slots until the parent's term ends, and opens the checkout to pay for them; or only says
-/// what they cost
+/// Orders slots until the parent's term ends, and opens the checkout to pay for them. A dry run
+/// only says what they cost
 #[utoipa::path(post, path = "/api/v1/customer/billing/addon-checkout", tag = "billing",
     operation_id = "open_addon_checkout",
     params(Try, ("Idempotency-Key" = Option<String>, Header)),
     request_body = NewAddonCheckout,
     responses((status = 200, description =
-        "The price, and where to send the browser; the same again for the same key",
+        "The price, and where to send the browser; the same for a repeated key",
         body = AddonCheckout),
         (status = 400, description = "`parent_not_main`, `parent_not_live`"),
         (status = 402, description = "`payment_refused`"),

@@ -1,4 +1,4 @@
-//! A plan to buy.
+//! Opens the checkout of a plan.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,7 +9,7 @@ use shared::http::{Idempotent, Json};
 
 use crate::app::BillingApp;
 
-/// Opens a checkout at Stripe; once it is paid, the subscription comes by itself
+/// Opens a checkout at Stripe; once it is paid, the subscription is created automatically
 #[utoipa::path(post, path = "/api/v1/customer/billing/checkout", tag = "billing", operation_id =
     "open_checkout", request_body = NewCheckout,
     params(("Idempotency-Key" = Option<String>, Header)),

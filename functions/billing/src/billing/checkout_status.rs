@@ -1,4 +1,4 @@
-//! What has become of a checkout.
+//! Shows a checkout's progress.
 
 use axum::extract::State;
 use shared::Result;
@@ -10,7 +10,7 @@ use shared::http::{Json, Path};
 
 use crate::app::BillingApp;
 
-/// How far an own checkout has come: for the page that the payer comes back to
+/// How far an own checkout has come, for the page to which the payer returns
 #[utoipa::path(get, path = "/api/v1/customer/billing/checkout/{session_id}", tag = "billing",
     operation_id = "get_checkout",
     responses((status = 200, description = "As it is", body = CheckoutStatus),

@@ -1,4 +1,4 @@
-//! The offer.
+//! Shows the offer.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,4 @@
-//! What a company buys and pays by.
+//! Buying and paying.
 
 pub mod addon_checkout;
 pub mod checkout;

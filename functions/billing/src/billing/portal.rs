@@ -1,4 +1,4 @@
-//! Stripe's portal.
+//! Opens Stripe's billing portal.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,4 @@
-//! How the company stands.
+//! Shows the company's subscriptions.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,7 +8,8 @@ use shared::domain::billing::model::BillingStatus;
 use shared::http::Json;
 use shared::http::app::CustomerApp;
 
-/// The own subscriptions that have not ended, with their slots, and whether payments come by Stripe
+/// The own subscriptions that have not ended, with their slots, and whether a Stripe
+/// customer is linked
 #[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id =
     "get_billing_status",
     responses((status = 200, description = "As it is", body = BillingStatus)))]

@@ -1,4 +1,4 @@
-//! Whether one more may be had.
+//! Checks a limit.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,7 +8,7 @@ use shared::domain::entitlements::model::{Allowed, Check};
 use shared::http::app::CustomerApp;
 use shared::http::{Body, Json};
 
-/// Says whether so many more of something are allowed: what other services ask before they make a
+/// Says whether so many more of something are allowed. Other services call it before they create a
 /// device, an alert rule or a user
 #[utoipa::path(post, path = "/api/v1/customer/entitlements/check", tag = "entitlements",
     operation_id = "check_entitlement", request_body = Check,

@@ -1,4 +1,4 @@
-//! What may be had, and what is.
+//! Shows limits and use.
 
 use axum::extract::State;
 use shared::Result;

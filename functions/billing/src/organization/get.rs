@@ -1,4 +1,4 @@
-//! The own company.
+//! Shows the own company.
 
 use axum::extract::State;
 use shared::Result;
@@ -11,7 +11,7 @@ use shared::http::app::CustomerApp;
 /// The own company's profile
 #[utoipa::path(get, path = "/api/v1/customer/organization", tag = "organization", operation_id =
     "get_organization",
-    responses((status = 200, description = "It", body = Organization)))]
+    responses((status = 200, description = "The profile", body = Organization)))]
 pub async fn get(State(app): State<CustomerApp>, caller: Customer) -> Result<Tagged<Organization>> {
     customer::get(app.db(), &caller).await.map(Tagged)
 }

@@ -1,4 +1,4 @@
-//! A change of the own company's profile.
+//! Changes the own company's profile.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,8 +9,8 @@ use shared::domain::tenants::model::{Organization, OrganizationUpdate};
 use shared::http::app::CustomerApp;
 use shared::http::{Body, Tagged};
 
-/// Changes what the body names; Stripe's ids, the support tier and the status are not the
-/// customer's to change
+/// Changes the fields in the body; a customer cannot change Stripe's ids, the support tier and the
+/// status
 #[utoipa::path(put, path = "/api/v1/customer/organization", tag = "organization", operation_id =
     "update_organization", request_body = OrganizationUpdate,
     params(("If-Match" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! A tier for many own devices.
+//! Changes the tier of many own devices.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,7 +9,7 @@ use shared::domain::devices::model::{Assignments, Bulk};
 use shared::http::app::CustomerApp;
 use shared::http::{Body, Json, Query};
 
-/// Gives up to 500 devices a tier, or takes it: each that can, or all or none
+/// Gives up to 500 devices a tier or removes it: of each device that can, or of all or none
 #[utoipa::path(post, path = "/api/v1/customer/devices/tier-assignments", tag = "own devices",
     operation_id = "assign_tiers", request_body = Bulk, params(Try),
     responses((status = 200, description =

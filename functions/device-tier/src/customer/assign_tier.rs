@@ -1,4 +1,4 @@
-//! An own device's tier.
+//! Gives an own device a tier.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,10 +9,10 @@ use shared::domain::devices::model::{TierAssignment, TierChange};
 use shared::http::app::CustomerApp;
 use shared::http::{Body, Json, Path};
 
-/// Gives a device a tier, while there is a free slot of it
+/// Gives a device a tier, if a slot of it is free
 #[utoipa::path(put, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",
     operation_id = "assign_tier", request_body = TierAssignment,
-    responses((status = 200, description = "It has it", body = TierChange),
+    responses((status = 200, description = "The device has the tier", body = TierChange),
         (status = 400, description = "`no_subscription`"),
         (status = 402, description = "`subscription_not_live`, `tier_not_in_plan`, `no_free_slot`"),
         (status = 404, description = "`device_not_found`, `tier_not_found`")))]

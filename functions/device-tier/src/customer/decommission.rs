@@ -1,4 +1,4 @@
-//! The end of an own device.
+//! Takes an own device out of use.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use shared::http::app::CustomerApp;
 use shared::http::{Json, Path};
 use utoipa::ToSchema;
 
-/// That it is out of use.
+/// The answer once the device is out of use.
 #[derive(Serialize, ToSchema)]
 pub struct Decommissioned {
     /// `ok`.
@@ -18,7 +18,7 @@ pub struct Decommissioned {
     device_id: DeviceId,
 }
 
-/// Takes a device out of use; its place and its slot are free
+/// Takes a device out of use, which frees its place and its slot
 #[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",
     operation_id = "decommission_own_device",
     responses((status = 200, description = "Out of use", body = Decommissioned),

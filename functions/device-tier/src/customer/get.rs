@@ -1,4 +1,4 @@
-//! One own device.
+//! Shows an own device.
 
 use axum::extract::State;
 use shared::Result;
@@ -12,8 +12,8 @@ use shared::http::{Json, Path};
 /// An own device, with its tier
 #[utoipa::path(get, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",
     operation_id = "get_own_device",
-    responses((status = 200, description = "It", body = Device), (status = 404, description =
-        "`device_not_found`")))]
+    responses((status = 200, description = "The device", body = Device),
+        (status = 404, description = "`device_not_found`")))]
 pub async fn get(
     State(app): State<CustomerApp>,
     caller: Customer,

@@ -1,4 +1,4 @@
-//! Own devices.
+//! Lists own devices.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -15,9 +15,9 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct OwnDevices {
     devices: Vec<Device>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The tiers on offer.
+//! Lists the tiers on offer.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -15,13 +15,13 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct OfferedTiers {
     tiers: Vec<OfferedTier>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// The device tiers that devices can be given, in their order
+/// The device tiers that a device can get, in their order
 #[utoipa::path(get, path = "/api/v1/customer/device-tiers", tag = "own devices", operation_id =
     "list_offered_tiers", params(PageQuery),
     responses((status = 200, description = "A page", body = OfferedTiers)))]

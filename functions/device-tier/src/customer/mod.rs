@@ -1,4 +1,4 @@
-//! For customers: their own devices, inside what was paid for.
+//! For customers: their own devices, within what they have paid for.
 
 pub mod assign_many;
 pub mod assign_tier;

@@ -1,4 +1,4 @@
-//! An own device's other subscription.
+//! Moves an own device to another subscription.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,10 +9,10 @@ use shared::domain::devices::model::{MoveResult, OwnMove};
 use shared::http::app::CustomerApp;
 use shared::http::{Body, Json, Path};
 
-/// Moves a device to another of the own subscriptions; its slot moves with it
+/// Moves a device to another subscription of the caller's tenant; its slot moves with it
 #[utoipa::path(post, path = "/api/v1/customer/devices/{device_id}/subscription", tag =
     "own devices", operation_id = "move_own_device", request_body = OwnMove,
-    responses((status = 200, description = "It is there", body = MoveResult),
+    responses((status = 200, description = "Moved", body = MoveResult),
         (status = 400, description = "`subscription_not_live`, `device_limit_reached`"),
         (status = 404, description = "`device_not_found`, `subscription_not_found`"),
         (status = 409, description = "`no_free_slot`")))]

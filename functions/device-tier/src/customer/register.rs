@@ -1,4 +1,4 @@
-//! A new own device.
+//! Registers an own device.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,7 +8,7 @@ use shared::domain::devices::model::{Device, OwnDevice};
 use shared::http::app::CustomerApp;
 use shared::http::{Created, Idempotent};
 
-/// Registers a device, where one more was paid for
+/// Registers a device within the device limit
 #[utoipa::path(post, path = "/api/v1/customer/devices", tag = "own devices", operation_id =
     "register_own_device", request_body = OwnDevice,
     params(("Idempotency-Key" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! No tier for an own device.
+//! Removes an own device's tier.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,10 +9,10 @@ use shared::domain::devices::model::TierChange;
 use shared::http::app::CustomerApp;
 use shared::http::{Json, Path};
 
-/// Takes a device's tier, and frees its slot
+/// Removes a device's tier, which frees its slot
 #[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}/tier", tag = "own devices",
     operation_id = "remove_tier",
-    responses((status = 200, description = "It has none", body = TierChange),
+    responses((status = 200, description = "The device has no tier", body = TierChange),
         (status = 404, description = "`device_not_found`")))]
 pub async fn remove_tier(
     State(app): State<CustomerApp>,

@@ -1,4 +1,4 @@
-//! Every tenant's devices.
+//! Lists the devices of all tenants.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct DeviceList {
     devices: Vec<Device>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! For operators, who are bound by no limit but see what they exceed.
+//! For operators: no limit binds them, but they see what they exceed.
 
 pub mod list;
 pub mod move_device;

@@ -1,4 +1,4 @@
-//! A device's other subscription.
+//! Moves a device to another subscription.
 
 use axum::extract::State;
 use shared::Result;
@@ -11,7 +11,7 @@ use shared::http::{Admin, Body, Json, Path};
 /// Moves a device to another subscription of its tenant; its slot moves with it
 #[utoipa::path(post, path = "/api/v1/operator/devices/{device_id}/subscription", tag = "devices",
     operation_id = "move_device", request_body = Move,
-    responses((status = 200, description = "It is there", body = MoveResult),
+    responses((status = 200, description = "Moved", body = MoveResult),
         (status = 400,
             description = "`subscription_of_another_tenant`, `subscription_not_live`, \
                 `device_limit_reached`"),

@@ -1,4 +1,4 @@
-//! A device's tier, whatever the limits say.
+//! Changes a device's tier beyond the limits.
 
 use axum::extract::State;
 use shared::Result;
@@ -7,7 +7,7 @@ use shared::domain::devices::model::{Override, OverrideResult};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json};
 
-/// Gives a device a tier, or takes it, without a look at the limits; it is counted all the same
+/// Gives a device a tier or removes it, whatever the limits are; the slot counts all the same
 #[utoipa::path(put, path = "/api/v1/operator/devices/tier", tag = "devices", operation_id =
     "override_tier", request_body = Override,
     responses((status = 200, description = "Done", body = OverrideResult),

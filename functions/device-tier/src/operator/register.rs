@@ -1,4 +1,4 @@
-//! A new device, for a tenant.
+//! Registers a device for a tenant.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,4 @@
-//! What waits for a person, and what did.
+//! Lists the flags.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct FlagList {
     flags: Vec<FlagRow>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// What a person should look at, newest first; only what is open, unless `status` says otherwise
+/// What an operator should look at, newest first; only open flags, unless `status` says otherwise
 #[utoipa::path(get, path = "/api/v1/operator/flags", tag = "operations", operation_id =
     "list_flags", params(FlagFilter),
     responses((status = 200, description = "A page", body = FlagList)))]

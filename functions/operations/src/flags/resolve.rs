@@ -1,4 +1,4 @@
-//! The end of a flag.
+//! Resolves a flag.
 
 use axum::extract::State;
 use shared::Result;
@@ -7,7 +7,7 @@ use shared::domain::flags::model::{FlagRow, Resolution};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
-/// Ends an open flag, with a note; what it is about is untouched
+/// Resolves an open flag with a note; nothing else changes
 #[utoipa::path(post, path = "/api/v1/operator/flags/{flag_id}/resolve", tag = "operations",
     operation_id = "resolve_flag", request_body = Resolution,
     responses((status = 200, description = "As it is now", body = FlagRow),

@@ -1,4 +1,4 @@
-//! The end of a step that needs nothing.
+//! Dismisses a step that needs nothing.
 
 use axum::extract::State;
 use shared::Result;
@@ -7,7 +7,7 @@ use shared::domain::outbox::model::{Dismissal, StepRow};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
-/// Ends an unfinished step, and what waits for it, undone
+/// Ends an unfinished step, and the steps that wait for it, without performing them
 #[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/dismiss", tag = "operations",
     operation_id = "dismiss_provisioning",
     request_body = Dismissal,

@@ -1,4 +1,4 @@
-//! What is to be done outside, and how it went.
+//! Lists the outbox steps.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct StepList {
     steps: Vec<StepRow>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// Steps of the outbox, newest first, whatever their status
+/// Outbox steps, newest first, in every status
 #[utoipa::path(get, path = "/api/v1/operator/provisioning", tag = "operations", operation_id =
     "list_provisioning", params(StepFilter),
     responses((status = 200, description = "A page", body = StepList)))]

@@ -1,4 +1,4 @@
-//! Another try of a step.
+//! Retries a step.
 
 use axum::extract::State;
 use shared::Result;
@@ -7,8 +7,8 @@ use shared::domain::outbox::model::{Retry, StepRow};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
-/// Has an unfinished step tried again, for another 72 hours, with another mail address if need be;
-/// the outbox runs every minute
+/// Retries an unfinished step for another 72 hours, with another mail address if one is given; the
+/// outbox runs every minute
 #[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/retry", tag = "operations",
     operation_id = "retry_provisioning", request_body = Retry,
     responses((status = 200, description = "As it is now", body = StepRow),

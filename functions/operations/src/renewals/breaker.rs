@@ -1,4 +1,4 @@
-//! A person's word, where the run has stopped because too many would lose access.
+//! Approves what the breaker stopped: too many subscriptions would have lost access.
 
 use axum::extract::State;
 use shared::Result;
@@ -7,7 +7,8 @@ use shared::domain::renewals::operator::model::{BreakerApproval, NewBreakerAppro
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Created, Idempotent};
 
-/// Lets so many lose access after all, until then; a later word replaces an earlier one
+/// Lets up to `max_count` subscriptions lose access until then; a later approval replaces an
+/// earlier one
 #[utoipa::path(post, path = "/api/v1/operator/renewals/breaker", tag = "operations",
     operation_id = "approve_renewals", request_body = NewBreakerApproval,
     params(("Idempotency-Key" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! What is to come.
+//! Lists the status changes to come.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -10,18 +10,18 @@ use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Query};
 use utoipa::ToSchema;
 
-/// A page of what is to come.
+/// A page of status changes to come.
 #[derive(Serialize, ToSchema)]
 pub struct ForecastList {
     renewals: Vec<Forecast>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// What will become of whom, when and why, the first first: ends of terms and of graces, overdue
-/// ones too
+/// The status changes to come, soonest first, each with its cause: ends of terms and of grace
+/// periods, also overdue ones
 #[utoipa::path(get, path = "/api/v1/operator/renewals", tag = "operations", operation_id =
     "list_renewals", params(ForecastFilter),
     responses((status = 200, description = "A page", body = ForecastList)))]

@@ -1,4 +1,4 @@
-//! The hourly run: what it will do, what it did, and an operator's word to it.
+//! The hourly run: what it will do, what it did, and an operator's approval of a stopped one.
 
 pub mod breaker;
 pub mod forecast;

@@ -1,4 +1,4 @@
-//! A run at another time than the schedule's.
+//! Requests a run outside the schedule, or a dry run.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::app::OperationsApp;
 
-/// A run that was asked for.
+/// The answer to a request for a run.
 #[derive(Serialize, ToSchema)]
 pub struct Requested {
     /// `requested`: it begins within seconds, and is then the first of `GET
@@ -22,12 +22,12 @@ pub struct Requested {
     status: &'static str,
 }
 
-/// Says what an hourly run would do now or at another instant, or has one done now
+/// Says what an hourly run would do now or at another time, or requests one now
 #[utoipa::path(post, path = "/api/v1/operator/renewals/run", tag = "operations", operation_id =
     "run_renewals", request_body = RunRequest,
-    responses((status = 200, description = "What it would do, and nothing of it done",
-        body = Summary), (status = 202, description = "It will be done", body = Requested),
-        (status = 503, description = "`unavailable`: the queue did not take it; ask again")))]
+    responses((status = 200, description = "What it would do; nothing is changed",
+        body = Summary), (status = 202, description = "Requested", body = Requested),
+        (status = 503, description = "`unavailable`: the queue did not take it; try again")))]
 pub async fn run(
     State(app): State<OperationsApp>,
     Admin(by): Admin,

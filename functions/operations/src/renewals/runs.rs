@@ -1,4 +1,4 @@
-//! What the hourly runs did.
+//! Lists the hourly runs.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct RunList {
     runs: Vec<RunRow>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// Hourly runs, newest first, those that operators asked for among them
+/// Hourly runs, newest first, also those that operators requested
 #[utoipa::path(get, path = "/api/v1/operator/renewals/runs", tag = "operations", operation_id =
     "list_renewal_runs", params(PageQuery),
     responses((status = 200, description = "A page", body = RunList)))]

@@ -1,4 +1,4 @@
-//! What never came.
+//! Backfills events that were never received.
 
 use axum::extract::State;
 use shared::Result;
@@ -7,15 +7,15 @@ use shared::http::{Admin, Body, Json};
 
 use crate::app::OperationsApp;
 
-/// Queues what Stripe lists for a range and was never received: a part of it a call, for some 20
-/// seconds
+/// Queues the events that Stripe lists for a range and that were never received. One call works
+/// for some 20 seconds and does a part of the range
 #[utoipa::path(post, path = "/api/v1/operator/stripe-events/backfill", tag = "operations",
     operation_id = "backfill_stripe_events", request_body = Backfill,
     responses((status = 200, description =
         "What this call did; while `done` is false, `next_cursor` is the next one's `cursor`",
         body = Backfilled),
-        (status = 502, description = "`upstream`: Stripe failed; ask again"),
-        (status = 503, description = "`unavailable`: the queue or the database; ask again")))]
+        (status = 502, description = "`upstream`: Stripe failed; try again"),
+        (status = 503, description = "`unavailable`: the queue or the database; try again")))]
 pub async fn backfill(
     State(app): State<OperationsApp>,
     Admin(by): Admin,

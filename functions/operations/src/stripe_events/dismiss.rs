@@ -1,4 +1,4 @@
-//! The end of an event that needs nothing.
+//! Dismisses an event that needs nothing.
 
 use axum::extract::State;
 use shared::Result;

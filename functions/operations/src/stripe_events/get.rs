@@ -1,4 +1,4 @@
-//! One event.
+//! Shows an event.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,11 +8,11 @@ use shared::domain::events::operator;
 use shared::http::app::OperatorApp;
 use shared::http::{Json, Operator, Path};
 
-/// A recorded event with its tries and what it says
+/// A recorded event with its attempts and its payload
 #[utoipa::path(get, path = "/api/v1/operator/stripe-events/{event_id}", tag = "operations",
     operation_id = "get_stripe_event",
-    responses((status = 200, description = "It", body = EventDetail), (status = 404, description =
-        "`stripe_event_not_found`")))]
+    responses((status = 200, description = "The event", body = EventDetail),
+        (status = 404, description = "`stripe_event_not_found`")))]
 pub async fn get(
     State(app): State<OperatorApp>,
     _: Operator,

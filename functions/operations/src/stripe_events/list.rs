@@ -1,4 +1,4 @@
-//! What Stripe told, and what became of it.
+//! Lists Stripe's events and their outcomes.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct EventList {
     events: Vec<EventRow>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// Stripe's events that were recorded, the latest first, whatever their status
+/// Stripe's events that were recorded, newest first, in every status
 #[utoipa::path(get, path = "/api/v1/operator/stripe-events", tag = "operations", operation_id =
     "list_stripe_events", params(EventFilter),
     responses((status = 200, description = "A page", body = EventList)))]

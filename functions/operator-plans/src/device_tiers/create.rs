@@ -1,4 +1,4 @@
-//! A new device tier.
+//! Adds a device tier.
 
 use axum::extract::State;
 use shared::Result;

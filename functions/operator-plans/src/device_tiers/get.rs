@@ -1,4 +1,4 @@
-//! One device tier.
+//! Shows a device tier.
 
 use axum::extract::State;
 use shared::Result;
@@ -10,8 +10,8 @@ use shared::http::{Operator, Path, Tagged};
 /// A device tier, with the `ETag` that a change of it may name
 #[utoipa::path(get, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers",
     operation_id = "get_device_tier",
-    responses((status = 200, description = "It", body = Tier), (status = 404, description =
-        "`tier_not_found`")))]
+    responses((status = 200, description = "The device tier", body = Tier),
+        (status = 404, description = "`tier_not_found`")))]
 pub async fn get(
     State(app): State<OperatorApp>,
     _: Operator,

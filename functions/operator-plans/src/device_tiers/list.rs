@@ -1,4 +1,4 @@
-//! The catalogue's device tiers.
+//! Lists the device tiers.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct TierList {
     tiers: Vec<Tier>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! A change of a device tier.
+//! Changes a device tier.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,7 +8,7 @@ use shared::domain::tiers::model::{Tier, TierUpdate};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Updated};
 
-/// Changes what the body names
+/// Changes the fields in the body
 #[utoipa::path(put, path = "/api/v1/operator/device-tiers/{tier_id}", tag = "device tiers",
     operation_id = "update_device_tier",
     request_body = TierUpdate, params(("If-Match" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! A new plan.
+//! Adds a plan.
 
 use axum::extract::State;
 use shared::Result;

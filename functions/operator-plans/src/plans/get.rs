@@ -1,4 +1,4 @@
-//! One plan.
+//! Shows a plan.
 
 use axum::extract::State;
 use shared::Result;
@@ -11,8 +11,8 @@ use shared::http::{Operator, Path, Tagged};
 /// A plan, with the `ETag` that a change of it may name
 #[utoipa::path(get, path = "/api/v1/operator/plans/{plan_id}", tag = "plans", operation_id =
     "get_plan",
-    responses((status = 200, description = "It", body = Plan), (status = 404, description =
-        "`plan_not_found`")))]
+    responses((status = 200, description = "The plan", body = Plan),
+        (status = 404, description = "`plan_not_found`")))]
 pub async fn get(
     State(app): State<OperatorApp>,
     _: Operator,

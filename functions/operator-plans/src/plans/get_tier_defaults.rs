@@ -1,4 +1,4 @@
-//! What a plan brings.
+//! Lists a plan's tier defaults.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,4 @@
-//! Another set of what a plan brings.
+//! Replaces a plan's tier defaults.
 
 use axum::extract::State;
 use shared::Result;
@@ -10,7 +10,7 @@ use shared::domain::plans::model::{TierDefault, TierDefaults};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Updated};
 
-/// Replaces the whole list; subscriptions that exist keep what they have until a sync
+/// Replaces the whole list; existing subscriptions keep their slots until a sync
 #[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}/tier-defaults", tag = "plans",
     operation_id = "set_tier_defaults",
     request_body = Vec<TierDefault>, params(("If-Match" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! A change of a plan.
+//! Changes a plan.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,7 +9,7 @@ use shared::domain::plans::model::{Plan, PlanUpdate};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Updated};
 
-/// Changes what the body names; subscriptions that exist keep what they have
+/// Changes the fields in the body; existing subscriptions keep what they have
 #[utoipa::path(put, path = "/api/v1/operator/plans/{plan_id}", tag = "plans", operation_id =
     "update_plan", request_body = PlanUpdate,
     params(("If-Match" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! A new tenant.
+//! Adds a tenant.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,4 +1,4 @@
-//! The end of a tenant.
+//! Deletes a tenant.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct Deletion {
     tenant_id: TenantId,
 }
 
-/// Marks a tenant without a live subscription as deleted; its id is never given to another
+/// Marks a tenant without a live subscription as deleted; its id is never reused
 #[utoipa::path(delete, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants",
     operation_id = "delete_tenant",
     params(("If-Match" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! One tenant.
+//! Shows a tenant.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,11 +8,11 @@ use shared::domain::tenants::model::Tenant;
 use shared::http::app::OperatorApp;
 use shared::http::{Operator, Path, Tagged};
 
-/// A tenant, with the `ETag` that a change of it may name; deleted ones too
+/// A tenant, also a deleted one, with the `ETag` that a change of it may name
 #[utoipa::path(get, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants", operation_id =
     "get_tenant",
-    responses((status = 200, description = "It", body = Tenant), (status = 404, description =
-        "`tenant_not_found`")))]
+    responses((status = 200, description = "The tenant", body = Tenant),
+        (status = 404, description = "`tenant_not_found`")))]
 pub async fn get(
     State(app): State<OperatorApp>,
     _: Operator,

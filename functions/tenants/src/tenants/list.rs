@@ -1,4 +1,4 @@
-//! The tenants.
+//! Lists the tenants.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct TenantList {
     tenants: Vec<Tenant>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// Tenants by id, deleted ones too; of several filters all must hold
+/// Tenants by id, also deleted ones; a tenant must match all filters
 #[utoipa::path(get, path = "/api/v1/operator/tenants", tag = "tenants", operation_id =
     "list_tenants", params(TenantFilter),
     responses((status = 200, description = "A page", body = TenantList)))]

@@ -1,4 +1,4 @@
-//! A change of a tenant.
+//! Changes a tenant.
 
 use axum::extract::State;
 use shared::Result;
@@ -9,7 +9,7 @@ use shared::domain::tenants::model::{Tenant, TenantUpdate};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Path, Tagged};
 
-/// Changes what the body names
+/// Changes the fields in the body
 #[utoipa::path(patch, path = "/api/v1/operator/tenants/{tenant_id}", tag = "tenants",
     operation_id = "update_tenant", request_body = TenantUpdate,
     params(("If-Match" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! A new user.
+//! Adds a user.
 
 use axum::extract::State;
 use shared::Result;
@@ -8,7 +8,7 @@ use shared::http::{Admin, Created, Idempotent};
 
 use crate::app::TenantsApp;
 
-/// Adds a user of a tenant, who needs the welcome mail to log in
+/// Adds a user of a tenant. To log in, the user needs the welcome mail
 #[utoipa::path(post, path = "/api/v1/operator/users", tag = "users", operation_id = "create_user",
     request_body = NewUser,
     params(("Idempotency-Key" = Option<String>, Header)),

@@ -1,4 +1,4 @@
-//! The users of a tenant.
+//! Lists a tenant's users.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -15,13 +15,13 @@ use crate::app::TenantsApp;
 #[derive(Serialize, ToSchema)]
 pub struct UserList {
     users: Vec<User>,
-    /// How many this page has.
+    /// How many items this page has.
     count: usize,
-    /// For `cursor`, where there are more.
+    /// The `cursor` of the next page; null on the last one.
     next_cursor: Option<String>,
 }
 
-/// A tenant's users by user name
+/// A tenant's users, by user name
 #[utoipa::path(get, path = "/api/v1/operator/users", tag = "users", operation_id = "list_users",
     params(UserFilter),
     responses((status = 200, description = "A page", body = UserList),

@@ -1,4 +1,4 @@
-//! The mail that lets a user set a password.
+//! Sends the mail with which a user sets a password.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -10,14 +10,14 @@ use utoipa::ToSchema;
 
 use crate::app::TenantsApp;
 
-/// That it was sent.
+/// The answer once Keycloak has sent the mail.
 #[derive(Serialize, ToSchema)]
 pub struct Sent {
     status: &'static str,
     message: &'static str,
 }
 
-/// Sends the user a mail with a link to set a password, once more at each request
+/// Sends the user a mail with a link to set a password; each request sends another one
 #[utoipa::path(post, path = "/api/v1/operator/users/{user_id}/send-welcome-email", tag = "users",
     operation_id = "send_welcome_email",
     responses((status = 200, description = "Keycloak has sent it", body = Sent),

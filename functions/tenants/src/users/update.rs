@@ -1,4 +1,4 @@
-//! Whether a user may log in.
+//! Enables or disables a user.
 
 use axum::extract::State;
 use shared::Result;

@@ -1,5 +1,5 @@
-//! The append-only trail: one row a changed object, none for a no-op, in the transaction of the
-//! change.
+//! The append-only audit trail: one row per changed object, none for a no-op, in the transaction of
+//! the change.
 
 pub mod model;
 pub(crate) mod store;
@@ -27,7 +27,7 @@ pub async fn list(
     Ok(page.cut(rows, |row| (row.event_timestamp, row.id)))
 }
 
-/// Records an operator's change of the catalogue, which is no tenant's.
+/// Records an operator's change of the catalogue, which belongs to no tenant.
 pub(crate) async fn record_catalogue(
     tx: &Transaction<'_>,
     event_type: &'static str,

@@ -1,4 +1,4 @@
-//! A row of the trail as operators read it, and what they can ask for.
+//! A row of the trail, and the filter with which operators list it.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,7 +34,7 @@ pub struct AuditRow {
 }
 
 request! {
-    /// Which rows.
+    /// Which rows to list.
     pub struct AuditFilter {
         tenant_id: Option<TenantId> = None,
         subscription_id: Option<SubscriptionId> = None,
@@ -42,9 +42,9 @@ request! {
         event_type: Option<Text<1, 100>> = None,
         /// The `sub` of a token.
         actor_id: Option<Text<1, 255>> = None,
-        /// From this instant on.
+        /// From this time on.
         from: Option<DateTime> = None,
-        /// Before this instant.
+        /// Before this time.
         to: Option<DateTime> = None,
         limit: Option<Param<Limit>> = None,
         offset: Option<Param<Offset>> = None,
@@ -63,7 +63,7 @@ pub enum Actor<'a> {
     Renewal,
     /// Platform staff.
     Operator(&'a Person),
-    /// A tenant's own user.
+    /// A user of a tenant.
     Customer(&'a Person),
 }
 
@@ -76,24 +76,24 @@ pub struct Entry<'a> {
     pub event_type: &'static str,
     /// By whom.
     pub actor: Actor<'a>,
-    /// Whose; none for the catalogue.
+    /// The tenant; none for the catalogue.
     pub tenant: Option<&'a TenantId>,
     /// Which subscription.
     pub subscription: Option<&'a SubscriptionId>,
     /// Which device.
     pub device: Option<&'a DeviceId>,
-    /// What made it happen.
+    /// The Stripe event that caused it.
     pub stripe_event: Option<&'a StripeEventId>,
-    /// What was really replaced.
+    /// The state before.
     pub previous_state: Option<Value>,
-    /// What stands now.
+    /// The state after.
     pub new_state: Option<Value>,
-    /// Whatever else helps to understand it.
+    /// Anything else that explains it.
     pub details: Option<Value>,
 }
 
 impl<'a> Entry<'a> {
-    /// An entry of which only this is known yet.
+    /// An entry with nothing else yet.
     #[must_use]
     pub fn new(event_type: &'static str, actor: Actor<'a>, at: Timestamp) -> Self {
         Self {

@@ -49,7 +49,7 @@ pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Adds the rows of a chunk in one statement: the system's own, all at one time.
+/// Adds the rows of a chunk in one statement: all by the system, and of one time.
 pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timestamp) -> Result<()> {
     let actors: Vec<_> = entries.iter().map(actor).collect();
     let sql = format!(
@@ -80,13 +80,13 @@ pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timest
     Ok(())
 }
 
-/// Makes the partitions of this month and of `months` after it, where they are missing.
+/// Creates the missing partitions of this month and of the next `months`.
 pub async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<()> {
     db.execute("SELECT ensure_audit_partitions($1)", &[&months]).await?;
     Ok(())
 }
 
-/// A page of the rows that the filter lets through, newest first, and one more.
+/// A page of the rows that match the filter, newest first, and one more.
 pub async fn list(
     db: &impl Planner,
     filter: &AuditFilter,

@@ -2,7 +2,7 @@
 //! "Idempotency").
 //!
 //! The answer is kept in the transaction of the work, so it is there exactly when the work is. A
-//! refusal or a failure changed nothing and is not kept: the repetition is tried anew.
+//! refusal or a failure changed nothing and is not kept: a repetition is tried again.
 
 pub mod model;
 mod store;
@@ -22,16 +22,16 @@ use crate::{Error, Result};
 /// How long an answer is kept.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// How often, and after which pause, a key is tried that another holds: one that was just refused
-/// is free within milliseconds.
+/// How often, and after which pause, a key is tried that another request holds. The key of a
+/// request that was just refused is free within milliseconds.
 const LOCK_TRIES: u32 = 3;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// The answer that this key's first request got, or none where this is the first: the caller's
+/// The answer that this key's first request got. `None` if this is the first: the caller's
 /// transaction then holds the key until it ends.
 ///
 /// # Errors
-/// `InProgress` while the first is not done; `Invalid` where it asked something else.
+/// `InProgress` while the first is not done; `Invalid` if the first was another request.
 pub async fn earlier<T: DeserializeOwned>(
     tx: &Transaction<'_>,
     key: Option<&Key>,
@@ -55,7 +55,7 @@ pub async fn earlier<T: DeserializeOwned>(
         .map_err(|error| Error::Internal(format!("a kept answer cannot be read: {error}")))
 }
 
-/// That a key stands for another request: here, or at whom it was passed on to.
+/// The refusal of a key that another request has used, here or at Stripe.
 pub(crate) fn used_for_another() -> Error {
     Error::invalid("idempotency-key", "was used for another request")
 }
@@ -76,7 +76,7 @@ pub async fn keep<T: Serialize>(
     store::insert(tx, key, &answer, now).await
 }
 
-/// Deletes a chunk of the answers that count no more. Returns how many.
+/// Deletes a chunk of the expired answers. Returns how many.
 ///
 /// # Errors
 /// `Database`.
@@ -84,7 +84,7 @@ pub async fn delete_expired(db: &Db, now: Timestamp) -> Result<u64> {
     store::delete_until(&db.connection().await?, now - KEPT, TIDIED_AT_ONCE).await
 }
 
-/// For one request and its tries.
+/// A random key, for one request and its retries.
 pub(crate) fn random_key() -> Result<String> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| Error::Internal("no random numbers".to_owned()))?;

@@ -1,9 +1,9 @@
-//! A key and what was asked under it.
+//! A key and its request.
 
 use crate::base::ids::TenantId;
 use crate::{Error, Result};
 
-/// A key in its scope: caller, tenant and route; and what was asked under it.
+/// A key in its scope (caller, tenant and route), and the digest of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     pub(super) text: String,
@@ -18,7 +18,7 @@ impl Key {
     /// The key of a request.
     ///
     /// # Errors
-    /// `Invalid` where it is not 1 to 255 visible ASCII characters.
+    /// `Invalid` if it is not 1 to 255 visible ASCII characters.
     pub fn new(
         key: &str,
         subject: &str,
@@ -42,7 +42,7 @@ impl Key {
         })
     }
 
-    /// The key in its scope, as one text. No part of it can hold a line break.
+    /// The key in its scope, as one text. No part of it can have a line break.
     pub(super) fn scope(&self) -> String {
         format!(
             "{}\n{}\n{}\n{}",
@@ -53,8 +53,8 @@ impl Key {
         )
     }
 
-    /// The key for what this request has done outside: the same at every repetition, and no other
-    /// request's.
+    /// The key for what this request does at Stripe: the same in every repetition, and different
+    /// for every other request.
     #[must_use]
     pub fn outside(&self) -> String {
         hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.scope().as_bytes()))

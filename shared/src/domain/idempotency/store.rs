@@ -8,7 +8,7 @@ use super::model::Key;
 use crate::Result;
 use crate::db::{execute, query_one, query_opt};
 
-/// Whether no other transaction works under this key. Held until the end of this one.
+/// Tries to lock the key until this transaction ends. False if another transaction holds it.
 pub async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
     let row =
         query_one(tx, "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&key.scope()])
@@ -16,7 +16,7 @@ pub async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
     Ok(row.get(0))
 }
 
-/// What was asked and answered since.
+/// The request of the key and its answer, if it was kept since then.
 pub async fn find(
     tx: &Transaction<'_>,
     key: &Key,
@@ -33,7 +33,7 @@ pub async fn find(
     Ok(row.map(|row| (row.get("request"), row.get("answer"))))
 }
 
-/// Keeps an answer, in place of one that is too old.
+/// Keeps an answer, and replaces an expired one.
 pub async fn insert(tx: &Transaction<'_>, key: &Key, answer: &Value, now: Timestamp) -> Result<()> {
     execute(
         tx,
@@ -48,8 +48,8 @@ pub async fn insert(tx: &Transaction<'_>, key: &Key, answer: &Value, now: Timest
     Ok(())
 }
 
-/// Deletes up to `limit` answers that were kept until then, the oldest first. One that is replaced
-/// at this moment is a new one, and stays.
+/// Deletes up to `limit` answers that were kept before then, oldest first. An answer that is being
+/// replaced is a new one, and stays.
 pub async fn delete_until(db: &impl GenericClient, until: Timestamp, limit: i64) -> Result<u64> {
     let sql = "DELETE FROM idempotency_keys WHERE created_at <= $1
                AND ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at <= $1

@@ -1,7 +1,7 @@
-//! The plan catalogue: what a plan brings, and which plan a price or a name stands for. Nothing
+//! The plan catalogue: what a plan includes, and which plan a price or a name belongs to. Nothing
 //! about plans is hard-coded.
 //!
-//! A change here touches no subscription that exists: those take it over by a plan change or a sync
+//! A change here does not change existing subscriptions: they get it by a plan change or a sync
 //! (docs/catalogue.md).
 
 pub mod model;
@@ -23,7 +23,7 @@ use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
 
-/// A page of all plans, retired ones too, in the order of the catalogue.
+/// A page of all plans, also retired ones, in the order of the catalogue.
 ///
 /// # Errors
 /// `Database`.
@@ -70,8 +70,7 @@ pub async fn create(
     Ok(plan)
 }
 
-/// Changes what the update names. Naming only what is so already changes nothing, the version
-/// included.
+/// Applies the update. If every value is already so, nothing changes, not even the version.
 ///
 /// # Errors
 /// `plan_not_found`, `version_changed`, `no_fields`, `price_taken`.
@@ -108,7 +107,7 @@ async fn assign_prices(tx: &Transaction<'_>, plan: &Plan, now: Timestamp) -> Res
     prices::assign(tx, &of, Interval::Year, plan.stripe_annual_price_id.as_ref(), now).await
 }
 
-/// How many slots of which tier a plan brings.
+/// How many slots of which tier a plan includes.
 ///
 /// # Errors
 /// `plan_not_found`.
@@ -120,8 +119,7 @@ pub async fn tier_defaults(db: &Db, id: &PlanId) -> Result<TierDefaults> {
 /// Replaces all of a plan's tier defaults. They are part of the plan's version.
 ///
 /// # Errors
-/// `plan_not_found`, `version_changed`, `tier_not_found`; `Invalid` where a tier is named twice.
-/// Nothing is changed then.
+/// `plan_not_found`, `version_changed`, `tier_not_found`; `Invalid` if a tier is named twice.
 pub async fn set_tier_defaults(
     db: &Db,
     by: &Person,

@@ -1,4 +1,4 @@
-//! A plan, what may be changed of it, and which one a Stripe subscription buys.
+//! A plan, its updates, and which plan a Stripe subscription buys.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::base::version::Versioned;
 use crate::domain::prices::model::PriceOf;
 use crate::{Error, Result, request, update};
 
-/// A plan as the catalogue has it. Prices are in cents; a price id is the present one, former ones
-/// go on to resolve.
+/// A plan of the catalogue. Prices are in cents. A price id is the present one; former ones still
+/// resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
 pub struct Plan {
@@ -22,14 +22,14 @@ pub struct Plan {
     pub name: String,
     pub description: String,
     pub device_limit: i32,
-    /// What else the plan limits, by name.
+    /// Other limits, by name.
     pub limits: BTreeMap<String, i64>,
-    /// Of the monthly price.
+    /// The Stripe price per month.
     pub stripe_price_id: Option<StripePriceId>,
     pub stripe_annual_price_id: Option<StripePriceId>,
     pub monthly_price_cents: Option<i64>,
     pub annual_price_cents: Option<i64>,
-    /// Whether it is on sale. A retired plan stays what it is for those who have it.
+    /// Whether it is on sale. Subscriptions keep a retired plan.
     pub is_active: bool,
     pub sort_order: i32,
     /// The number in its `ETag`.
@@ -47,28 +47,28 @@ impl Versioned for Plan {
 request! {
     /// A plan to add.
     pub struct NewPlan {
-        /// Never changed after.
+        /// Never changed.
         plan_id: PlanId,
         name: Name,
         description: Description = Description::default(),
         /// How many devices a subscription to it may have.
         device_limit: Count = Count::ZERO,
-        /// What else it limits, by name, such as `{"alert_rules": 25, "users": 5}`.
+        /// Other limits, by name, such as `{"alert_rules": 25, "users": 5}`.
         limits: NamedLimits = NamedLimits::default(),
-        /// The Stripe price by the month. A price belongs to one thing.
+        /// The Stripe price per month. A price belongs to one plan or tier.
         stripe_price_id: Option<StripePriceId> = None,
-        /// The Stripe price by the year.
+        /// The Stripe price per year.
         stripe_annual_price_id: Option<StripePriceId> = None,
-        /// What is shown as the price by the month, in cents.
+        /// The price per month that is shown, in cents.
         monthly_price_cents: Option<Cents> = None,
-        /// The same by the year.
+        /// The same per year.
         annual_price_cents: Option<Cents> = None,
         /// Whether it is on sale.
         is_active: bool = true,
         sort_order: SortOrder = SortOrder::ZERO,
     }
 
-    /// How many slots of a tier a plan brings.
+    /// How many slots of a tier a plan includes.
     pub struct TierDefault {
         tier_id: TierId,
         slot_limit: Count,
@@ -76,7 +76,7 @@ request! {
 }
 
 update! {
-    /// What of a plan to change. What is absent stays; `null` clears what may be empty.
+    /// Changes of a plan. An absent field stays as it is; `null` clears an optional one.
     pub struct PlanUpdate {
         name: Name,
         description: Description,
@@ -115,7 +115,7 @@ impl Plan {
 }
 
 impl PlanUpdate {
-    /// The plan with what the update names.
+    /// The plan with the update applied.
     #[must_use]
     pub fn applied_to(self, mut plan: Plan) -> Plan {
         self.name.apply(&mut plan.name, Name::into_string);
@@ -136,15 +136,15 @@ impl PlanUpdate {
 /// The tier defaults of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TierDefaults {
-    /// Whose.
+    /// The plan.
     pub plan_id: PlanId,
-    /// By the tiers' order.
+    /// In the tiers' order.
     pub tier_defaults: Vec<PlanTier>,
-    /// Of the plan.
+    /// The plan's version.
     pub version: i64,
 }
 
-/// One of them.
+/// One tier default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
 pub struct PlanTier {
@@ -163,7 +163,7 @@ impl Versioned for TierDefaults {
 }
 
 impl TierDefaults {
-    /// Whether they are these already, in whatever order.
+    /// Whether they are these already, in any order.
     #[must_use]
     pub fn are(&self, wanted: &[TierDefault]) -> bool {
         let mut have: Vec<_> =
@@ -178,7 +178,7 @@ impl TierDefaults {
     }
 }
 
-/// Refuses a list that says two things of one tier.
+/// Refuses a list that names a tier twice.
 ///
 /// # Errors
 /// `Invalid`, naming each repetition.
@@ -195,14 +195,13 @@ pub fn no_tier_twice(defaults: &[TierDefault]) -> Result<()> {
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
-/// The plan item among the items of a Stripe subscription: by its price, wherever it stands
+/// The plan item among the items of a Stripe subscription: by its price, at any position
 /// (docs/events.md, "Which plan").
 ///
-/// `known` are the mapped prices among `items`. `None`: no item's price is a plan's.
+/// `known` are the mapped prices among `items`. `None` if no item has a plan's price.
 ///
 /// # Errors
-/// `Conflict` (`two_plans`) where prices of two plans are among them: a person must say which was
-/// meant.
+/// `Conflict` (`two_plans`) if there are prices of two plans: an operator must decide which counts.
 pub fn plan_item<'a>(
     items: &'a [StripePriceId],
     known: &[(StripePriceId, PriceOf)],

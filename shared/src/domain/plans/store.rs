@@ -83,7 +83,7 @@ pub async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<P
         .collect()
 }
 
-/// The plan of this id, retired ones too: who paid for one has it.
+/// The plan of this id, also a retired one.
 pub async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> {
     let row = query_opt(db, &format!("{} WHERE p.plan_id = $1", select()), &[&id]).await?;
     row.as_ref().map(plan).transpose()
@@ -106,7 +106,7 @@ pub async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// A plan's tier defaults by the tiers' order; none where there is no such plan.
+/// A plan's tier defaults in the tiers' order; `None` if there is no such plan.
 pub async fn tier_defaults(db: &impl GenericClient, id: &PlanId) -> Result<Option<TierDefaults>> {
     let rows = query(
         db,

@@ -1,5 +1,5 @@
-//! Stripe's prices: what each stands for. A price belongs to one thing; a replaced one stays
-//! mapped, so that its payers still resolve.
+//! Stripe's prices: the plan or tier that each belongs to. A price belongs to one of them. A
+//! replaced price stays mapped, so subscriptions that pay it still resolve.
 
 pub mod model;
 pub(crate) mod store;
@@ -11,11 +11,11 @@ use self::model::{Interval, PriceOf};
 use crate::base::ids::StripePriceId;
 use crate::{Error, Result};
 
-/// Makes a price the present one of a thing; the one before becomes a former one. None: it is no
-/// longer sold at Stripe.
+/// Makes a price the present one of a plan or tier; the previous one becomes a former one. `None`:
+/// it is no longer sold at Stripe.
 ///
 /// # Errors
-/// `Conflict` (`price_taken`) where the price is another thing's, or of another interval.
+/// `Conflict` (`price_taken`) if the price is another plan's or tier's, or of another interval.
 pub async fn assign(
     tx: &Transaction<'_>,
     of: &PriceOf,

@@ -1,4 +1,4 @@
-//! What a price stands for.
+//! What a price belongs to.
 
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::words;
@@ -15,14 +15,14 @@ pub enum PriceOf {
 words! {
     /// How often a price is paid.
     pub enum Interval {
-        /// By the month.
+        /// Per month.
         Month = "month",
-        /// By the year.
+        /// Per year.
         Year = "year",
     }
 }
 
-/// The tier whose slots a price is for, by what those in `known` stand for.
+/// The tier for whose slots a price is, according to `known`.
 #[must_use]
 pub(crate) fn tier_of(price: &StripePriceId, known: &[(StripePriceId, PriceOf)]) -> Option<i32> {
     known.iter().find_map(|(id, of)| match of {

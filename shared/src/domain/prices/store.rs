@@ -8,11 +8,11 @@ use crate::Result;
 use crate::base::ids::StripePriceId;
 use crate::db::{execute, query_keys};
 
-/// Any number serves, as long as nothing else uses it.
+/// The advisory lock of the mapping. The number is arbitrary, but nothing else may use it.
 const LOCK: i64 = 0x7075_6c73_6501;
 
-/// Lets one transaction at a time change the mapping: two that exchange prices would otherwise wait
-/// for each other.
+/// Lets one transaction at a time change the mapping: two that swap prices would otherwise
+/// deadlock.
 pub async fn lock(tx: &Transaction<'_>) -> Result<()> {
     execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     Ok(())
@@ -25,7 +25,7 @@ fn columns(of: &PriceOf) -> (Option<&str>, Option<i32>) {
     }
 }
 
-/// What those of these prices that are mapped stand for.
+/// What these prices belong to; without those that are not mapped.
 pub async fn find(
     tx: &Transaction<'_>,
     ids: &[StripePriceId],
@@ -49,7 +49,7 @@ pub async fn find(
         .collect()
 }
 
-/// Ends the present price of a thing, unless it is this one.
+/// Makes the present price a former one, unless it is this one.
 pub async fn retire_others(
     tx: &Transaction<'_>,
     of: &PriceOf,
@@ -68,7 +68,8 @@ pub async fn retire_others(
     Ok(())
 }
 
-/// Maps a price that is new, or was this thing's before. False where it is another's.
+/// Maps a price that is new or a former one of the same plan or tier. False if it is mapped to
+/// another one.
 pub async fn make_current(
     tx: &Transaction<'_>,
     of: &PriceOf,

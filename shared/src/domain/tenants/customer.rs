@@ -26,7 +26,7 @@ pub async fn get(db: &Db, caller: &Customer) -> Result<Organization> {
     Ok(tenant.into())
 }
 
-/// Changes the own company's profile. What is so already changes nothing.
+/// Changes the own company's profile. If every value is already so, nothing changes.
 ///
 /// # Errors
 /// `version_changed`, `no_fields`.

@@ -1,5 +1,4 @@
-//! Customer companies: how one gets its id, who its Stripe customers are, and what operators change
-//! of them.
+//! Customer companies: their ids, their profiles and their Stripe customers.
 
 pub mod customer;
 pub mod model;

@@ -1,5 +1,4 @@
-//! A tenant, what may be changed of it, what a checkout tells of a new one, and how tenants are
-//! searched.
+//! A tenant, its updates, how a checkout makes one, and how tenants are searched.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,17 +15,17 @@ use crate::domain::families::subscription::Status;
 use crate::outside::stripe::{CustomerDetails, Metadata};
 use crate::{request, update, words};
 
-/// A line of a company's profile.
+/// A line of a profile.
 pub type Line = Text<1, 200>;
-/// What support a company has.
+/// The support that a company gets.
 type SupportTier = Text<1, 50>;
 
 words! {
-    /// Whether a tenant is there.
+    /// Whether a tenant is in use.
     pub enum TenantStatus {
-        /// It is.
+        /// In use.
         Active = "ACTIVE",
-        /// It was; its id is never given to another.
+        /// Deleted; its id is never reused.
         Deleted = "DELETED",
     }
 }
@@ -117,7 +116,7 @@ impl From<Tenant> for Organization {
 request! {
     /// A tenant to add.
     pub struct NewTenant {
-        /// Never changed after, nor given to another.
+        /// Never changed, and never reused.
         tenant_id: TenantId,
         name: Name,
         legal_name: Option<Line> = None,
@@ -134,21 +133,21 @@ request! {
         postal_code: Option<Line> = None,
         country: Option<Line> = None,
         data_residency_region: Option<Line> = None,
-        /// `standard` where absent.
+        /// `standard` by default.
         support_tier: Change<SupportTier> = Change::Keep,
-        /// Whose payments are this tenant's. A customer belongs to one tenant.
+        /// The Stripe customer that pays for this tenant. A customer belongs to one tenant.
         stripe_customer_id: Option<StripeCustomerId> = None,
-        /// The operators' own words.
+        /// Free JSON of the operators.
         metadata: JsonObject = JsonObject::default(),
     }
 
-    /// Which tenants.
+    /// Which tenants to list.
     pub struct TenantFilter {
-        /// Words, each of which begins one in the id, the name or the legal name.
+        /// Words; each must be the beginning of a word of the id, the name or the legal name.
         q: Option<Text<0, 100>> = None,
-        /// The contact's or the billing mail address, in upper or lower case.
+        /// The contact's or the billing mail address; upper and lower case are the same.
         email: Option<Text<1, 254>> = None,
-        /// The linked customer, or a further one.
+        /// The linked customer, or an alias.
         stripe_customer_id: Option<StripeCustomerId> = None,
         status: Option<TenantStatus> = None,
         limit: Option<Param<Limit>> = None,
@@ -186,7 +185,7 @@ macro_rules! profile_update {
         }
 
         impl $name {
-            /// The tenant with what the update names.
+            /// The tenant with the update applied.
             #[must_use]
             pub fn applied_to(self, mut tenant: Tenant) -> Tenant {
                 let line = |line: Option<Line>| line.map(Line::into_string);
@@ -215,7 +214,7 @@ macro_rules! profile_update {
 }
 
 profile_update! {
-    /// What of a tenant to change. What is absent stays; `null` clears what may be empty.
+    /// Changes of a tenant. An absent field stays as it is; `null` clears an optional one.
     pub struct TenantUpdate {
         support_tier: SupportTier => SupportTier::into_string,
         stripe_customer_id: Option<StripeCustomerId> => |id| id,
@@ -224,8 +223,8 @@ profile_update! {
 }
 
 profile_update! {
-    /// What of the own company's profile to change. What is absent stays; `null` clears what may be
-    /// empty.
+    /// Changes of the own company's profile. An absent field stays as it is; `null` clears an
+    /// optional one.
     pub struct OrganizationUpdate {}
 }
 
@@ -297,15 +296,14 @@ impl Tenant {
     }
 }
 
-/// The support of a company of which nothing else is said.
+/// The support that a company gets by default.
 const STANDARD: &str = "standard";
 
-/// What was typed into a search, in the language of `to_tsquery`; none where no letter or digit is
-/// in it.
+/// The search text in the language of `to_tsquery`; `None` if it has no letter or digit.
 ///
-/// The parser of `PostgreSQL` takes `demo-2` for `demo` and the number -2, and `acme.example` for
-/// one word: a number is so searched with its sign too, and a word with punctuation also as it
-/// stands. All of it is quoted, so that nothing typed is an operator.
+/// `PostgreSQL` parses `demo-2` as `demo` and the number -2, and `acme.example` as one word. So a
+/// number is also searched with its sign, and a word with punctuation also unchanged. Everything is
+/// quoted, so nothing in the text is an operator.
 #[must_use]
 pub fn search_terms(typed: &str) -> Option<String> {
     let begins = |text: &str| format!("'{}':*", text.replace('\\', r"\\").replace('\'', "''"));
@@ -329,7 +327,7 @@ pub fn search_terms(typed: &str) -> Option<String> {
     (!terms.is_empty()).then(|| terms.join(" & "))
 }
 
-/// How many subscriptions a refusal names.
+/// How many subscriptions the refusal names.
 const NAMED: usize = 5;
 
 /// Why a tenant cannot be deleted.
@@ -347,7 +345,7 @@ pub fn still_live(id: &TenantId, live: &[(SubscriptionId, Status)]) -> String {
     format!("Tenant '{id}' has {} live subscription{plural}: {named}{more}", live.len())
 }
 
-/// How much of the company's name goes into the id.
+/// The most characters of the company's name in the id.
 const SLUG_LENGTH: usize = 50;
 
 impl Profile {
@@ -384,10 +382,10 @@ impl Profile {
 }
 
 /// The ids to try for a new tenant, best first: the slug of its company's name, then the slug with
-/// a suffix that only this checkout yields. The suffix is no counter: a number would tell one
-/// customer that another of its name exists.
+/// suffixes of this checkout. They are not numbers, because a number would show a customer that
+/// another one of its name exists.
 ///
-/// `seed` is the checkout's id, so that a repeated try yields the same ids.
+/// `seed` is the checkout's id, so a repeated attempt yields the same ids.
 pub fn candidate_ids(company_name: Option<&str>, seed: &str) -> impl Iterator<Item = TenantId> {
     let slug = slug(company_name.unwrap_or_default());
     let bare = (!slug.is_empty()).then(|| slug.clone());
@@ -396,19 +394,19 @@ pub fn candidate_ids(company_name: Option<&str>, seed: &str) -> impl Iterator<It
     bare.into_iter().chain(suffixed).filter_map(|id| TenantId::parse(&id).ok())
 }
 
-/// Four ways to tell this checkout from any other: 5 hexadecimal digits have room for a million of
-/// one name, 12 for all.
+/// Four suffixes of this checkout: 5 hexadecimal digits distinguish a million companies of one
+/// name, 12 all of them.
 fn suffixes(seed: &str) -> Vec<String> {
     let digest =
         hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, seed.as_bytes()));
     [0..5, 5..10, 10..15, 15..27].into_iter().map(|range| digest[range].to_owned()).collect()
 }
 
-/// Letters and digits of the name in ASCII, what is between them as one hyphen, at most
+/// The letters and digits of the name in ASCII, with one hyphen for anything between them; at most
 /// `SLUG_LENGTH` long.
 fn slug(name: &str) -> String {
     let mut slug = String::new();
-    // NFKD takes letters and accents apart; the accents are then dropped without becoming a hyphen.
+    // NFKD separates letters and accents; the accents are then dropped and do not become hyphens.
     for c in name
         .nfkd()
         .filter(|c| !unicode_normalization::char::is_combining_mark(*c))

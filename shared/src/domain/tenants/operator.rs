@@ -19,8 +19,7 @@ use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, families, idempotency};
 
-/// A page of the tenants that the filter lets through, deleted ones too unless it says otherwise,
-/// by id.
+/// A page of the tenants that match the filter, by id; also deleted ones, unless it excludes them.
 ///
 /// # Errors
 /// `Database`.
@@ -40,7 +39,7 @@ pub async fn get(db: &Db, id: &TenantId) -> Result<Tenant> {
 /// Adds a tenant.
 ///
 /// # Errors
-/// `Conflict`: `tenant_exists`, also where the id was a deleted tenant's; `customer_taken`; those
+/// `Conflict`: `tenant_exists`, also if the tenant of this id is deleted; `customer_taken`; those
 /// of the idempotency key.
 pub async fn create(
     db: &Db,
@@ -69,8 +68,7 @@ pub async fn create(
     Ok(tenant)
 }
 
-/// Changes what the update names. Naming only what is so already changes nothing, the version
-/// included.
+/// Applies the update. If every value is already so, nothing changes, not even the version.
 ///
 /// # Errors
 /// `tenant_not_found`, `tenant_deleted`, `version_changed`, `no_fields`, `customer_taken`.
@@ -84,7 +82,7 @@ pub async fn update(
 ) -> Result<Tenant> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    // Events lock the customer before the tenant: so does this.
+    // In the order of events: the customer is locked before the tenant.
     if let Change::Set(customer) = &update.stripe_customer_id {
         store::lock_customers(&tx, id, customer.as_ref()).await?;
     }
@@ -108,11 +106,10 @@ pub async fn update(
     Ok(tenant)
 }
 
-/// Marks a tenant as deleted. Nothing of it goes away, and its id stays taken. One that is deleted
-/// already stays as it is.
+/// Marks a tenant as deleted. Its rows stay, and so does its id. A deleted tenant stays as it is.
 ///
-/// Whoever gives it a subscription at this moment holds its row (`store::share`, `store::lock`):
-/// either their subscription is seen here, or they see the deletion.
+/// A transaction that gives it a subscription holds its row (`store::share`, `store::lock`), so
+/// either the subscription is seen here, or that transaction sees the deletion.
 ///
 /// # Errors
 /// `tenant_not_found`, `version_changed`; `live_subscription` while one gives access.
@@ -146,7 +143,7 @@ pub async fn delete(
     Ok(())
 }
 
-/// Refuses a customer that is another tenant's, linked or as an alias.
+/// Refuses a customer that belongs to another tenant, linked or as an alias.
 pub(crate) async fn customer_is_free(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
     let Some(customer) = &tenant.stripe_customer_id else { return Ok(()) };
     match store::find_by_customer(tx, customer).await? {

@@ -15,7 +15,8 @@ use crate::domain::{audit, tenants};
 use crate::outside::stripe::{KEY_SPENT, NewCustomer, Stripe};
 use crate::{Error, Result};
 
-/// What selling needs: the database as customers' role, Stripe, and where its pages may lead back.
+/// What selling needs: the database as customers' role, Stripe, and the origins to which its pages
+/// may return.
 pub struct Till<'a> {
     /// As `pulse_app`.
     pub db: &'a Db,
@@ -27,7 +28,7 @@ pub struct Till<'a> {
     pub now: Timestamp,
 }
 
-/// Who pays for the tenant: its customer at Stripe, made where there is none yet.
+/// The tenant's Stripe customer, which is created if there is none yet.
 pub(crate) async fn customer_of(
     till: &Till<'_>,
     caller: &Customer,
@@ -39,8 +40,8 @@ pub(crate) async fn customer_of(
     }
 }
 
-/// Makes the tenant's customer at Stripe, and links it. Two tabs at once, or a try whose answer was
-/// lost, have the same key, and so the same customer.
+/// Creates the tenant's customer at Stripe, and links it. Two tabs at once, or a retry after a lost
+/// answer, have the same key and get the same customer.
 pub(crate) async fn become_customer(
     till: &Till<'_>,
     caller: &Customer,
@@ -53,8 +54,8 @@ pub(crate) async fn become_customer(
     };
     let key = format!("tenant:{}:customer", tenant.tenant_id);
     let made = match till.stripe.create_customer(&new, &key).await {
-        // The profile has changed since a try that was lost, and for a day the key would serve
-        // nobody. What the lost try made stays unused.
+        // The profile has changed since an attempt whose answer was lost, so Stripe refuses the key
+        // for a day. The customer of that attempt stays unused.
         Err(spent) if spent.code() == KEY_SPENT => {
             if let Some(linked) = linked(till.db, caller).await? {
                 return Ok(linked);
@@ -76,7 +77,7 @@ pub(crate) async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCu
     Ok(tenant.stripe_customer_id)
 }
 
-/// Links the customer where none is linked by now, and answers the one that is.
+/// Links the customer, unless one is linked by now; returns the linked one.
 pub(crate) async fn link(
     db: &Db,
     caller: &Customer,
@@ -85,7 +86,7 @@ pub(crate) async fn link(
 ) -> Result<StripeCustomerId> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, &caller.tenant).await?;
-    // As appliers of events do: the customer's lock before the tenant's row.
+    // In the order of events: the customer's lock before the tenant's row.
     tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
     let tenant =
         tenants::store::lock(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
@@ -109,7 +110,7 @@ pub(crate) async fn link(
     Ok(made)
 }
 
-/// Of lines: none of the parts that matter can hold a line break.
+/// The SHA-256 of the parts as lines: none of the parts can have a line break.
 pub(crate) fn hash(parts: &[&str]) -> String {
     hex::encode(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()))
 }

@@ -7,11 +7,11 @@ use crate::base::error::Refusal;
 use crate::base::ids::TenantId;
 use crate::{Error, Result};
 
-/// Begins a transaction that sees, as customers' role, this tenant's rows and no other's. The
+/// Begins a transaction in which customers' role sees the rows of this tenant and no other. The
 /// setting ends with the transaction.
 ///
 /// # Errors
-/// `Refused` as forbidden (`tenant_deleted`) where the tenant is gone, or never was; `Database`.
+/// `Refused` as forbidden (`tenant_deleted`) if the tenant is deleted or unknown; `Database`.
 pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<Transaction<'a>> {
     let tx = connection.transaction().await?;
     if store::enter(&tx, tenant).await? {

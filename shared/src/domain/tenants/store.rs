@@ -71,7 +71,7 @@ pub async fn enter(tx: &Transaction<'_>, id: &TenantId) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// A page of the tenants that the filter lets through, by id, and one more.
+/// A page of the tenants that match the filter, by id, and one more.
 pub async fn list(
     db: &impl Planner,
     filter: &TenantFilter,
@@ -112,13 +112,13 @@ pub async fn list(
     conditions.page(db, &select(), "t.tenant_id", page).await?.iter().map(tenant).collect()
 }
 
-/// The tenant of this id, deleted ones too.
+/// The tenant of this id, also a deleted one.
 pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<Tenant>> {
     let row = query_opt(db, &format!("{} WHERE t.tenant_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tenant).transpose()
 }
 
-/// Its name.
+/// The tenant's name.
 ///
 /// # Errors
 /// `tenant_not_found`.
@@ -127,8 +127,8 @@ pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
     row.map(|row| row.get(0)).ok_or_else(model::not_found)
 }
 
-/// The name of a tenant that nobody deletes before this transaction ends: it may get a
-/// subscription.
+/// The tenant's name. A share lock keeps it from being deleted before this transaction ends, so it
+/// may get a subscription.
 ///
 /// # Errors
 /// `tenant_not_found`, `tenant_deleted`.
@@ -143,8 +143,8 @@ pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
     Ok(row.get("name"))
 }
 
-/// Locks the tenant: until this transaction ends no other one changes it or gives it a
-/// subscription. Deleted ones too.
+/// Locks the tenant, also a deleted one: until this transaction ends no other one changes it or
+/// gives it a subscription.
 pub async fn lock(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<Tenant>> {
     let sql = format!("{} WHERE t.tenant_id = $1 FOR UPDATE", select());
     query_opt(tx, &sql, &[&id]).await?.as_ref().map(tenant).transpose()
@@ -177,8 +177,8 @@ pub async fn save(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
-/// Makes this transaction the only one that decides whose the tenant's present customer and this
-/// one are, before its row is locked: appliers of events hold the same locks, in the same order
+/// Locks the tenant's present customer and this one, before the tenant's row: only this transaction
+/// then decides to whom they belong. Events hold the same locks in the same order
 /// (`events::store::claim_alone`).
 pub async fn lock_customers(
     tx: &Transaction<'_>,
@@ -197,7 +197,7 @@ pub async fn lock_customers(
     Ok(())
 }
 
-/// Links the customer of a tenant that has none.
+/// Links a customer to a tenant that has none.
 pub async fn link_customer(
     tx: &Transaction<'_>,
     id: &TenantId,
@@ -214,7 +214,7 @@ pub async fn link_customer(
     Ok(())
 }
 
-/// Keeps a second customer of the tenant. False where it was kept before.
+/// Adds an alias: a second customer of the tenant. False if it is one already.
 pub async fn insert_alias(
     tx: &Transaction<'_>,
     id: &TenantId,
@@ -237,7 +237,7 @@ pub async fn save_profile(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
-/// Whether the customer is one of the tenant's further ones.
+/// Whether the customer is an alias of the tenant.
 pub async fn is_alias(
     tx: &Transaction<'_>,
     id: &TenantId,
@@ -248,8 +248,8 @@ pub async fn is_alias(
     Ok(query_one(tx, sql, &[&id, &customer]).await?.get(0))
 }
 
-/// Links the customer of this transaction's tenant, whose row is locked, where it has none. False
-/// where it has one, or the customer is another's.
+/// Links a customer to the transaction's tenant, whose row is locked. False if the tenant has one,
+/// or the customer belongs to another tenant.
 pub async fn link_own_customer(
     tx: &Transaction<'_>,
     id: &TenantId,

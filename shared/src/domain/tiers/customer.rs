@@ -8,7 +8,7 @@ use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::tenants::session::begin;
 
-/// A page of the tiers that devices can be given, as customers see them.
+/// A page of the tiers that a device can get, as customers see them.
 ///
 /// # Errors
 /// `Database`.

@@ -1,4 +1,4 @@
-//! A device tier and what may be changed of it.
+//! A device tier and its updates.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::base::ids::StripePriceId;
 use crate::base::version::Versioned;
 use crate::{request, update};
 
-/// A device tier as the catalogue has it. Prices are in cents, of one extra slot.
+/// A device tier of the catalogue. Prices are in cents, for one extra slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
 pub struct Tier {
@@ -19,15 +19,15 @@ pub struct Tier {
     pub name: String,
     pub display_name: String,
     pub description: String,
-    /// What a device of this tier can do; the platform's own words.
+    /// What a device of this tier can do; free JSON of the platform.
     pub features: Map<String, Value>,
     pub addon_monthly_price_cents: Option<i64>,
     pub addon_annual_price_cents: Option<i64>,
-    /// Of a slot by the month.
+    /// The Stripe price of a slot per month.
     pub addon_stripe_price_id: Option<StripePriceId>,
     pub addon_stripe_annual_price_id: Option<StripePriceId>,
     pub sort_order: i32,
-    /// Whether devices can be given it. Those that have it keep it.
+    /// Whether a device can get it. Devices that have it keep it.
     pub is_active: bool,
     /// The number in its `ETag`.
     pub version: i64,
@@ -50,7 +50,7 @@ pub struct OfferedTier {
     pub display_name: String,
     pub description: String,
     pub features: Map<String, Value>,
-    /// Of one extra slot, in cents.
+    /// For one extra slot, in cents.
     pub addon_monthly_price_cents: Option<i64>,
     pub addon_annual_price_cents: Option<i64>,
 }
@@ -82,28 +82,28 @@ impl From<Tier> for OfferedTier {
 request! {
     /// A tier to add.
     pub struct NewTier {
-        /// Never changed after.
+        /// Never changed.
         name: TierName,
         display_name: Name,
         description: Description = Description::default(),
-        /// What a device of this tier can do; the platform's own words.
+        /// What a device of this tier can do; free JSON of the platform.
         features: JsonObject = JsonObject::default(),
-        /// What is shown as the price of a slot by the month, in cents.
+        /// The price of a slot per month that is shown, in cents.
         addon_monthly_price_cents: Option<Cents> = None,
-        /// The same by the year.
+        /// The same per year.
         addon_annual_price_cents: Option<Cents> = None,
-        /// The Stripe price of a slot by the month. A price belongs to one thing.
+        /// The Stripe price of a slot per month. A price belongs to one plan or tier.
         addon_stripe_price_id: Option<StripePriceId> = None,
-        /// The same by the year.
+        /// The same per year.
         addon_stripe_annual_price_id: Option<StripePriceId> = None,
         sort_order: SortOrder = SortOrder::ZERO,
-        /// Whether devices can be given it.
+        /// Whether a device can get it.
         is_active: bool = true,
     }
 }
 
 update! {
-    /// What of a tier to change. What is absent stays; `null` clears what may be empty.
+    /// Changes of a tier. An absent field stays as it is; `null` clears an optional one.
     pub struct TierUpdate {
         display_name: Name,
         description: Description,
@@ -118,7 +118,7 @@ update! {
 }
 
 impl Tier {
-    /// A tier at its first version; the database gives it its number.
+    /// A tier at its first version; the database assigns its number.
     #[must_use]
     pub fn from_new(new: NewTier, now: Timestamp) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Tier {
 }
 
 impl TierUpdate {
-    /// The tier with what the update names.
+    /// The tier with the update applied.
     #[must_use]
     pub fn applied_to(self, mut tier: Tier) -> Tier {
         self.display_name.apply(&mut tier.display_name, Name::into_string);

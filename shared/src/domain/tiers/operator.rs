@@ -15,7 +15,7 @@ use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
 
-/// A page of all tiers, retired ones too, in their order.
+/// A page of all tiers, also retired ones, in their order.
 ///
 /// # Errors
 /// `Database`.
@@ -60,8 +60,7 @@ pub async fn create(
     Ok(tier)
 }
 
-/// Changes what the update names. Naming only what is so already changes nothing, the version
-/// included.
+/// Applies the update. If every value is already so, nothing changes, not even the version.
 ///
 /// # Errors
 /// `tier_not_found`, `version_changed`, `no_fields`, `price_taken`.

@@ -85,7 +85,7 @@ pub async fn list(
         .collect()
 }
 
-/// The tier of this number, retired ones too.
+/// The tier of this number, also a retired one.
 pub async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
     let row = query_opt(db, &format!("{} WHERE t.tier_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tier).transpose()

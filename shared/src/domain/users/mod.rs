@@ -1,7 +1,7 @@
-//! The users of tenants. They live in Keycloak; what operators do with them is in the audit.
+//! The users of tenants. They are in Keycloak; what operators do with them is in the audit.
 //!
-//! Keycloak is asked with no transaction open. So a request may die after Keycloak has done its
-//! part and before the audit says so: the same request again finds that, and records it.
+//! Keycloak is called with no transaction open. So a request may crash after Keycloak's change and
+//! before its audit row. A repetition of the request finds the change, and records it.
 
 pub mod model;
 mod store;
@@ -32,7 +32,7 @@ pub async fn list(
     page: &Page<i64>,
 ) -> Result<Slice<User>> {
     tenants::operator::get(db, tenant).await?;
-    // Keycloak pages by number only: so does the cursor.
+    // Keycloak pages by number only, and so does the cursor.
     let first = page.after.unwrap_or(page.offset);
     let first = Offset::new(first)
         .ok_or_else(|| Error::invalid("cursor", "is not a cursor of this list"))?
@@ -42,14 +42,14 @@ pub async fn list(
     Ok(page.cut(users, |_| first + page.limit))
 }
 
-/// Makes a user with the role `customer`, who can log in once a password is set
+/// Creates a user with the role `customer`, who can log in once a password is set
 /// (`send_welcome_mail`).
 ///
-/// A user of this address and tenant that a lost try left, whole or half-made, is completed and
-/// counts as made now.
+/// If a crashed attempt has created the user of this address and tenant, wholly or in part, the
+/// user is completed and counts as created now.
 ///
 /// # Errors
-/// `tenant_not_found`, `tenant_deleted`, `user_exists`; `Invalid` where Keycloak does not take a
+/// `tenant_not_found`, `tenant_deleted`, `user_exists`; `Invalid` if Keycloak refuses a
 /// field; `Upstream`; those of the idempotency key.
 pub async fn create(
     db: &Db,
@@ -74,7 +74,7 @@ pub async fn create(
     if let Some(user) = idempotency::earlier(&tx, key, now).await? {
         return Ok(user);
     }
-    // Of two requests for one user the second sees the first one's row.
+    // Of two requests for one user the second one waits here, and sees the first one's row.
     tenants::store::lock(&tx, &user.tenant_id).await?;
     let recorded = store::is_created(&tx, &user).await?;
     let by_lost_try = user.created_at.is_some_and(|made| made > now - idempotency::KEPT);
@@ -90,7 +90,7 @@ pub async fn create(
     Ok(user)
 }
 
-/// The answer that this key got before; else whether the tenant can have users.
+/// The answer that this key got before; else refuses a tenant that cannot have users.
 async fn begin(
     db: &Db,
     key: Option<&Key>,
@@ -111,7 +111,7 @@ async fn begin(
     Ok(earlier)
 }
 
-/// Lets a user log in, or not any more. What is so already, and is in the audit, changes nothing.
+/// Enables or disables a user. If it is already so, and in the audit, nothing changes.
 ///
 /// # Errors
 /// `user_not_found`; `Upstream`.
@@ -126,7 +126,7 @@ pub async fn set_enabled(
     let mut user = find(db, keycloak, id).await?;
     let recorded = store::is_enabled(&db.connection().await?, &user).await?;
     if user.enabled != recorded {
-        // Perhaps another request has changed it since it was read.
+        // Another request may have changed it since it was read.
         user = find(db, keycloak, id).await?;
     }
     if user.enabled != enabled {
@@ -137,7 +137,7 @@ pub async fn set_enabled(
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     tenants::store::lock(&tx, &user.tenant_id).await?;
-    // Unless another request for the same has recorded it meanwhile.
+    // Unless another request for the same change has recorded it meanwhile.
     if recorded == enabled || store::is_enabled(&tx, &user).await? != enabled {
         let states = (json!({"enabled": !enabled}), json!({"enabled": enabled}));
         record(
@@ -177,7 +177,7 @@ pub async fn send_welcome_mail(
     Ok(())
 }
 
-/// A user of a tenant that we have. Everybody else, platform staff above all, is not here.
+/// A user of a tenant that we have. Any other account, such as platform staff, is not found.
 async fn find(db: &Db, keycloak: &Keycloak, id: &UserId) -> Result<User> {
     let account = keycloak.account(id.as_str()).await?.ok_or_else(not_found)?;
     let tenant = account.tenant().ok_or_else(not_found)?;

@@ -1,4 +1,4 @@
-//! A user of a tenant, as operators see it; mail addresses.
+//! A user of a tenant, as operators see it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,19 +13,19 @@ use crate::request;
 /// A user of a tenant, as Keycloak has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct User {
-    /// Keycloak's id of it, and the `sub` of its tokens.
+    /// Keycloak's id, which is the `sub` of the user's tokens.
     pub id: String,
-    /// What it logs in with: its mail address.
+    /// The login name: the mail address.
     pub username: String,
-    /// Where its mail goes.
+    /// The mail address.
     pub email: Option<String>,
     /// First name, if known.
     pub first_name: Option<String>,
     /// Last name, if known.
     pub last_name: Option<String>,
-    /// Whether it may log in.
+    /// Whether the user may log in.
     pub enabled: bool,
-    /// Whose.
+    /// The user's tenant.
     pub tenant_id: TenantId,
     /// By Keycloak's clock.
     pub created_at: Option<Timestamp>,
@@ -54,19 +54,20 @@ request! {
     /// A user to add.
     pub struct NewUser {
         tenant_id: TenantId,
-        /// Where the user gets mail, and what it logs in with. One user has it, of whatever tenant.
+        /// The mail address, which is also the login name. Only one user of all tenants may have
+        /// it.
         email: Email,
         first_name: Option<Name> = None,
         last_name: Option<Name> = None,
     }
 
-    /// What of a user to change.
+    /// Changes of a user.
     pub struct UserUpdate {
-        /// Whether it may log in.
+        /// Whether the user may log in.
         enabled: bool,
     }
 
-    /// Which users.
+    /// Which users to list.
     pub struct UserFilter {
         tenant_id: TenantId,
         limit: Option<Param<Limit>> = None,

@@ -1,4 +1,4 @@
-//! What `subscription_audit` says of a user. Users have no table: they live in Keycloak.
+//! What `subscription_audit` has about a user. Users are in Keycloak and have no table.
 
 use deadpool_postgres::{GenericClient, Transaction};
 
@@ -6,7 +6,7 @@ use super::model::User;
 use crate::Result;
 use crate::db::{query_one, query_opt};
 
-/// Whether it says that the user was made.
+/// Whether the audit has the creation of the user.
 pub async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
     let row = query_one(
         tx,
@@ -18,7 +18,7 @@ pub async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
     Ok(row.get(0))
 }
 
-/// Whether the user may log in by what it says last; one of which it says nothing was made so.
+/// Whether the user may log in according to the latest row; true if there is none.
 pub async fn is_enabled(db: &impl GenericClient, user: &User) -> Result<bool> {
     let row = query_opt(
         db,
