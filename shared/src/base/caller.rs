@@ -1,5 +1,5 @@
-//! Who calls: a person, for a tenant or for the platform, or another backend. `http::extract` makes
-//! them of access tokens.
+//! Callers: a person, for a tenant or for the platform, or another backend. `http::extract` makes
+//! them from access tokens.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use super::error::Refusal;
 use super::ids::TenantId;
 use crate::{Error, Result};
 
-/// Somebody who calls.
+/// A person who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// The `sub` of their token.
@@ -16,12 +16,12 @@ pub struct Person {
     pub ip: Option<IpAddr>,
 }
 
-/// Somebody who acts for the tenant of their token.
+/// A person who acts for the tenant of their token.
 #[derive(Debug, Clone)]
 pub struct Customer {
-    /// Who.
+    /// The person.
     pub person: Person,
-    /// For whom.
+    /// The tenant of their token.
     pub tenant: TenantId,
 }
 
@@ -29,14 +29,14 @@ pub struct Customer {
 /// tenant.
 #[derive(Debug, Clone)]
 pub enum Consumer {
-    /// Of this tenant.
+    /// A customer of this tenant.
     Customer(TenantId),
-    /// With the role `service`.
+    /// A backend with the role `service`.
     Service,
 }
 
 impl Consumer {
-    /// Whose entitlements are asked for.
+    /// The tenant that the request is about.
     ///
     /// # Errors
     /// `Invalid` where a service names no tenant; forbidden where a customer names another one.

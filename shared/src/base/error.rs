@@ -42,8 +42,8 @@ impl fmt::Display for Service {
     }
 }
 
-/// Why what was asked cannot be; the sender, or a person, must change something first. Its status
-/// over HTTP is fixed (docs/api.md).
+/// Why a request is refused. The caller or an operator must change something first. Its HTTP status
+/// is fixed (docs/api.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// It cannot be read, or asks for what makes no sense here: 400.
@@ -67,7 +67,7 @@ pub enum Refusal {
 pub struct FieldFault {
     /// Where: `limits.users`, `[2].tier_id`, or the header's name.
     pub field: String,
-    /// What is wrong, for a person.
+    /// What is wrong, to be read by people.
     pub message: String,
 }
 
@@ -75,26 +75,26 @@ pub struct FieldFault {
 /// holds a secret or a mail address.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Trying again changes nothing until a person mends the cause.
+    /// A retry changes nothing until someone fixes the cause.
     #[error("{detail}")]
     Refused {
-        /// Its class.
+        /// The class, which decides the HTTP status.
         why: Refusal,
-        /// Stable reason.
+        /// A stable code of the reason.
         code: &'static str,
-        /// For a person.
+        /// The reason, to be read by people.
         detail: String,
     },
     /// More than was paid for, in numbers: 402.
     #[error("{detail}")]
     Exceeded {
-        /// Stable reason.
+        /// A stable code of the reason.
         code: &'static str,
-        /// For a person.
+        /// The reason, to be read by people.
         detail: String,
-        /// What may be had.
+        /// How much is allowed.
         limit: i64,
-        /// What is had.
+        /// How much is in use.
         used: i64,
     },
     /// Fields of a request that cannot be taken, all of them: 422.
@@ -103,7 +103,7 @@ pub enum Error {
     /// The same, for a reason that has a code of its own.
     #[error("{}", invalid_message(.faults))]
     Unfit {
-        /// Stable reason.
+        /// A stable code of the reason.
         code: &'static str,
         /// What cannot be taken for it.
         faults: Vec<FieldFault>,
@@ -112,16 +112,16 @@ pub enum Error {
     /// again.
     #[error("a request with this Idempotency-Key is still running")]
     InProgress,
-    /// A service outside did not do its part.
+    /// A service outside this process failed.
     #[error("{service}: {detail}")]
     Upstream {
-        /// Which one.
+        /// The service that failed.
         service: Service,
-        /// Stable reason; `upstream` where there is none of its own.
+        /// A stable code of the reason; `upstream` where it has none of its own.
         code: &'static str,
-        /// Whether the same call may succeed later, with nothing mended here.
+        /// Whether the same call may succeed later, with nothing fixed here.
         transient: bool,
-        /// For a person.
+        /// The reason, to be read by people.
         detail: String,
     },
     /// `PostgreSQL` refused or lost a statement.
@@ -130,7 +130,7 @@ pub enum Error {
     /// A setting is missing, empty or malformed; the text names it.
     #[error("{0}")]
     Setting(String),
-    /// A fault of ours.
+    /// A bug or a broken assumption of ours.
     #[error("{0}")]
     Internal(String),
 }
@@ -141,7 +141,7 @@ impl Error {
         Self::Upstream { service, code: UPSTREAM, transient: true, detail: detail.to_string() }
     }
 
-    /// A service that said no, and will say it again.
+    /// A service that refused, and will refuse again.
     pub fn refused(service: Service, detail: impl fmt::Display) -> Self {
         Self::unusable(service, UPSTREAM, detail)
     }
@@ -156,7 +156,7 @@ impl Error {
         Self::refusal(Refusal::Malformed, code, detail)
     }
 
-    /// What is asked contradicts what is.
+    /// A request that contradicts the present state.
     pub fn conflict(code: &'static str, detail: impl fmt::Display) -> Self {
         Self::refusal(Refusal::Conflict, code, detail)
     }
@@ -198,7 +198,7 @@ impl Error {
         matches!(self, Self::Refused { why, .. } if *why == class)
     }
 
-    /// Whether the same work may succeed later with nothing mended by a person: then a message
+    /// Whether the same work may succeed later with nothing fixed by an operator. If so, a message
     /// stays on its queue and a step is tried again; otherwise it is recorded as failed
     /// (docs/events.md, "Errors").
     #[must_use]
@@ -206,7 +206,7 @@ impl Error {
         match self {
             Self::Upstream { transient, .. } => *transient,
             Self::Database(error) => database_is_transient(error),
-            // A wrong setting is mended by a deployment, and the message must outlive it.
+            // A wrong setting is fixed by a deployment, and the message must outlive it.
             Self::Setting(_) | Self::InProgress => true,
             Self::Refused { .. }
             | Self::Exceeded { .. }
@@ -251,7 +251,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// By SQLSTATE class (`PostgreSQL`, appendix "Error Codes"): connection, roll-back, resources,
-/// intervention and system errors pass by themselves. Class 42 (no such column, no right to it) is
+/// intervention and system errors pass without help. Class 42 (no such column, no right to it) is
 /// a deployment half-way, which ends, and would fail every event at once. A unique violation is a
 /// race with a twin: the next try finds the twin's row.
 fn database_is_transient(error: &tokio_postgres::Error) -> bool {

@@ -1,11 +1,11 @@
-//! Named points at which a test kills the process, to see that whoever comes next finds nothing
+//! Named points at which a test kills the process, to see that the next attempt finds nothing
 //! half done.
 //!
 //! Compiled to nothing without the feature `fault-points`, which only the tests crate asks for;
 //! even then a point does nothing until the test's own worker has armed it.
 
-/// Every point, in the order in which a checkout passes them; then those of Stripe's word of a
-/// subscription.
+/// Every point, in the order in which a checkout passes them; then those of a
+/// subscription's sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named for what has just happened")]
 pub enum Point {
@@ -72,7 +72,7 @@ pub fn arm(point: Point) {
     let _ = ARMED.set(point);
 }
 
-/// The process has come to `point`.
+/// Aborts the process if the test armed this point.
 #[cfg(feature = "fault-points")]
 pub fn point(point: Point) {
     if ARMED.get() == Some(&point) {
@@ -81,7 +81,7 @@ pub fn point(point: Point) {
     }
 }
 
-/// The process has come to `point`.
+/// Aborts the process if the test armed this point.
 #[cfg(not(feature = "fault-points"))]
 #[inline(always)]
 pub fn point(_: Point) {}

@@ -1,5 +1,5 @@
 //! What everything else is made of: errors, ids, time, field types, pages and versions. It knows
-//! nothing of this product but its words.
+//! the names of this product's things, and none of its rules.
 
 pub mod caller;
 pub mod clock;

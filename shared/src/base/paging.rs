@@ -17,7 +17,7 @@ pub type Limit = Int<1, 500>;
 /// How many items to skip.
 pub type Offset = Int<0, 1_000_000_000>;
 
-/// How many where nothing is asked for.
+/// How many items a page has where the request names no limit.
 const DEFAULT: i64 = 100;
 /// More than a catalogue has.
 const WHOLE: i64 = 1_000;
@@ -49,9 +49,9 @@ impl Described for Cursor {
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<K> {
-    /// At most so many.
+    /// How many items at most.
     pub limit: i64,
-    /// After so many.
+    /// How many items to skip.
     pub offset: i64,
     /// After the item of this sort key.
     pub after: Option<K>,

@@ -1,5 +1,5 @@
-//! Values as columns: ids and words are text in the database, and are read and written as
-//! themselves.
+//! Values as columns: ids and enums are text in the database, and are read and written as their
+//! own types.
 
 use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};

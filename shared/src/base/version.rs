@@ -5,7 +5,7 @@ use crate::{Error, Result};
 
 /// What has a version that configuration writes bump.
 pub trait Versioned {
-    /// That.
+    /// The number in its `ETag`.
     fn version(&self) -> i64;
 }
 

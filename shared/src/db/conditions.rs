@@ -39,7 +39,7 @@ impl Planner for Transaction<'_> {
     }
 }
 
-/// What a list lets through: only the conditions that are asked for, so that each has its index.
+/// The conditions of a list: only those of the request, so that each uses its index.
 #[derive(Default)]
 pub struct Conditions {
     sql: Vec<String>,
@@ -52,7 +52,7 @@ impl Conditions {
         self.sql.push(sql.to_owned());
     }
 
-    /// Adds a condition on one value, which stands for its `?`.
+    /// Adds a condition on one value, which replaces its `?`.
     pub fn and<V: Value>(&mut self, sql: &str, value: V) {
         let sql = sql.replacen('?', &self.place(value), 1);
         self.sql.push(sql);
@@ -64,7 +64,7 @@ impl Conditions {
         self.sql.push(sql);
     }
 
-    /// The column is this, where something is asked for.
+    /// Adds that the column has this value, if there is one.
     pub fn equal(&mut self, column: &str, value: Option<impl Value>) {
         if let Some(value) = value {
             self.and(&format!("{column} = ?"), value);

@@ -76,9 +76,9 @@ impl Db {
         fresh.get().await.map_err(pool_error)
     }
 
-    /// Ends work on the database that does not come to a word within `budget`; a transaction in it
-    /// is rolled back. Its connection may hang for ever, and those that were made beside it as
-    /// well: the next use makes new ones.
+    /// Aborts database work that does not finish within `budget`, and rolls its transaction back.
+    /// Its connection may hang for ever, and so may the others of the pool: the next use makes new
+    /// ones.
     ///
     /// # Errors
     /// Those of `work`; `Upstream` at the end of the budget.
@@ -91,7 +91,10 @@ impl Db {
             return result;
         }
         self.pool.read().await.retain(|_, _| false);
-        Err(Error::unavailable(Service::Database, format!("no word within {} s", budget.as_secs())))
+        Err(Error::unavailable(
+            Service::Database,
+            format!("no answer within {} s", budget.as_secs()),
+        ))
     }
 }
 

@@ -9,8 +9,8 @@ use tokio_postgres::types::ToSql;
 use crate::Result;
 
 /// Runs a statement that is parsed once a connection, and is one round trip each time after that.
-/// (One given as text is two.) Not for those whose best plan depends on their values: lists by
-/// filters that may be absent, what is due of a whole table.
+/// (One given as text is two.) Not for statements whose best plan depends on their values: lists
+/// with optional filters, and what is due in a whole table.
 ///
 /// # Errors
 /// The database's.
@@ -25,7 +25,7 @@ pub async fn query(
 
 /// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`. For an array
 /// `PostgreSQL` expects ten keys, finds a plan for the one at hand cheaper, and so plans the
-/// statement anew each time.
+/// statement again each time.
 ///
 /// # Errors
 /// The database's.

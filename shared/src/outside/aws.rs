@@ -65,8 +65,7 @@ pub fn config_within(env: &Env, attempt: Duration) -> Result<SdkConfig> {
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts.build())
-        // Its watch takes a body that is in memory for one that stands still. An attempt's time-out
-        // bounds both.
+        // It takes a body that is in memory for a stalled one. The attempt's timeout bounds both.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .service_config(Endpoints(endpoints))
         .http_client(SharedHttpClient::new(Http(tls::http_client(CONNECT_TIMEOUT, attempt)?)));

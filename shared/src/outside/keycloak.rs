@@ -58,7 +58,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whose user it is. Platform staff is no tenant's.
+    /// The tenant of the user. Platform staff has none.
     #[must_use]
     pub fn tenant(&self) -> Option<TenantId> {
         self.attributes.get("tenant_id")?.first().and_then(|id| TenantId::parse(id).ok())
@@ -92,11 +92,11 @@ impl Keycloak {
     }
 
     /// Makes sure that the user of this mail address exists, belongs to `tenant` and has the role
-    /// `customer`: what is there gets what it lacks, so that a try that died half-way is
-    /// completed by the next.
+    /// `customer`. An existing user gets what it lacks, so the next attempt completes one that died
+    /// half-way.
     ///
-    /// A user of this tenant made after `since` was made by an earlier try whose answer or process
-    /// was lost: it counts as created, so that the audit has it.
+    /// A user of this tenant made after `since` was made by an earlier attempt that crashed or lost
+    /// its answer. It counts as created, so that the audit has it.
     ///
     /// # Errors
     /// `Conflict` (`user_of_another_tenant`); `Upstream`.
@@ -135,8 +135,8 @@ impl Keycloak {
         Ok((id, ensured))
     }
 
-    /// The same for an operator, who may not take over anybody: a user who is not of this tenant is
-    /// left alone, also one of no tenant.
+    /// The same for an operator, who may not claim an existing user: one of another tenant, or of
+    /// no tenant, is left alone.
     ///
     /// # Errors
     /// `Conflict` (`user_exists`); `Invalid` where Keycloak does not take a field; `Upstream`.
@@ -155,7 +155,7 @@ impl Keycloak {
         Ok((id, ensured))
     }
 
-    /// The user of this id, which must be one that may stand in a path.
+    /// The user of this id, which must be safe in a path.
     ///
     /// # Errors
     /// `Upstream`.
@@ -313,8 +313,8 @@ impl Keycloak {
         accept(&what, self.try_call(method, path, build).await?).await
     }
 
-    /// Calls with a token, and once more with a fresh one: a restarted Keycloak does not know those
-    /// of before.
+    /// Calls with a token, and again with a fresh one if it is refused: a restarted Keycloak does
+    /// not know older tokens.
     async fn try_call(
         &self,
         method: Method,

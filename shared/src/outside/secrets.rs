@@ -13,7 +13,7 @@ use crate::base::error::Service;
 use crate::process::config::Env;
 use crate::{Error, Result};
 
-/// Whose secret, and, where it has a database password, whose database user.
+/// The owner of a secret. A secret with a database password belongs to a database user as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Stripe's signing secrets; no database.

@@ -40,13 +40,13 @@ pub struct Letter {
     /// What makes it this mail, in letters that a message's id may have. Two of the same name are
     /// one mail sent twice.
     pub name: String,
-    /// To whom.
+    /// The recipient's address.
     pub to: String,
-    /// One line.
+    /// The subject, on one line.
     pub subject: String,
-    /// The same content as plain text,
+    /// The content as plain text.
     pub text: String,
-    /// and as HTML.
+    /// The same content as HTML.
     pub html: String,
 }
 
@@ -109,7 +109,7 @@ impl Mailer {
             Err(_) => {
                 return Err(Error::unavailable(
                     Service::Mail,
-                    format!("no word within {} s", self.timeout.as_secs()),
+                    format!("no answer within {} s", self.timeout.as_secs()),
                 ));
             }
         }
@@ -300,7 +300,7 @@ fn away(error: &SmtpError) -> Error {
     Error::unavailable(Service::Mail, without_addresses(error))
 }
 
-/// Servers quote the recipient, who must not stand in a log, a flag or the audit.
+/// Servers quote the recipient, whose address must not be in a log, a flag or the audit.
 fn without_addresses(error: &SmtpError) -> String {
     error
         .to_string()

@@ -180,8 +180,8 @@ async fn a_checkout_is_refused_in_words_that_say_what_to_do() {
             .await["subscription_id"],
     );
     let words = format!(
-        "{paid} is paid already. Change it in the billing portal, or say additional to buy \
-         another one beside it."
+        "{paid} is paid already. Change it in the billing portal, or set `additional` to \
+         buy another one."
     );
     assert_eq!(again.problem(409, "already_subscribed"), words);
     checkout(&api, BOLT, wanted()).await.expect(200);

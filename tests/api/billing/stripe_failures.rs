@@ -27,7 +27,7 @@ async fn what_stripe_refuses_is_told_without_its_internals() {
         .await
         .expect("linked");
     let words = "The company's billing account no longer exists at Stripe. Contact support to \
-                 have it linked anew.";
+                 have it linked again.";
     let yearly = but(&json!({"interval": "year"}));
     assert_eq!(
         checkout(&api, ACME, yearly.clone()).await.problem(409, "billing_account_gone"),

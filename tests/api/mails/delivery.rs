@@ -35,7 +35,7 @@ async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_nobody_is_forgo
         .await;
     assert_eq!(
         (&steps["n"], text(&steps["error"]).as_str()),
-        (&json!(1), "mail server: no word within 0 s")
+        (&json!(1), "mail server: no answer within 0 s")
     );
     for (tries, fault) in [
         Fault::Greets("421 4.3.2 busy"),

@@ -8,8 +8,8 @@ use utoipa::openapi::{RefOr, Schema};
 use super::{Described, Faults};
 use crate::base::fields;
 
-/// A mail address in lower case, as Keycloak keeps it. Whether somebody reads it, only a mail can
-/// tell.
+/// A mail address in lower case, as Keycloak keeps it. Only a mail can show whether
+/// anyone reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email(String);
 

@@ -16,7 +16,7 @@ pub type Count = Int<0, 1_000_000_000>;
 /// An amount of money in cents.
 pub type Cents = Int<0, 99_999_999_999>;
 
-/// Where something stands in a list.
+/// The place of something in a list.
 pub type SortOrder = Int<-1_000_000, 1_000_000>;
 
 /// A device tier's number.

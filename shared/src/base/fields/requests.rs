@@ -1,4 +1,4 @@
-//! Requests, updates and words, put together from fields.
+//! Requests, updates and enums, put together from fields.
 
 use deserr::{IntoValue, Value, ValueKind, ValuePointerRef};
 use serde_json::Value as Json;
@@ -181,8 +181,8 @@ pub fn parameters(fields: Fields) -> Vec<utoipa::openapi::path::Parameter> {
     fields.into_iter().map(parameter).collect()
 }
 
-/// Makes an enum of words: `Trial = "TRIAL"`. It reads and describes itself, and knows its spelling
-/// in the database.
+/// Makes an enum with a spelling for each variant: `Trial = "TRIAL"`. The enum is read from
+/// requests and rows by that spelling, and describes itself for OpenAPI.
 #[macro_export]
 macro_rules! words {
     ($($(#[$meta:meta])* pub enum $name:ident {
@@ -209,7 +209,7 @@ macro_rules! words {
             /// From that spelling.
             ///
             /// # Errors
-            /// `Internal`: the database holds another word than its CHECK allows.
+            /// `Internal`: the database holds a value that its CHECK does not allow.
             pub fn parse(word: &str) -> $crate::Result<Self> {
                 let found = Self::ALL.iter().copied().find(|known| known.as_str() == word);
                 found.ok_or_else(|| $crate::Error::Internal(format!("{word:?} is no {}",
@@ -260,7 +260,7 @@ macro_rules! words {
     )+};
 }
 
-/// Reads one of these words.
+/// Reads one of these spellings.
 ///
 /// # Errors
 /// A fault that lists them.

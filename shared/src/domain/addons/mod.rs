@@ -1,7 +1,7 @@
-//! Slots that customers buy beside a MAIN, until its term ends (docs/billing.md, "Add-ons").
+//! Slots that customers add to a MAIN, until its term ends (docs/billing.md, "Add-ons").
 //!
-//! An order holds what is bought and at which price. It is committed before Stripe is asked, and
-//! what is paid becomes what it says (`events::addon`). Stripe renews the slots with their parent:
+//! An order holds what is bought and at which price. It is committed before Stripe is called, and
+//! a paid order becomes an ADDON (`events::addon`). Stripe renews the slots with their parent:
 //! `quantity` keeps what it charges at what the family has.
 
 pub mod model;
@@ -84,7 +84,7 @@ pub async fn checkout(
         success_url: success_url.as_str(),
         cancel_url: cancel_url.as_str(),
     };
-    // The order's own key: whoever repeats the request has the same order, and so the same session.
+    // The order's own key: a repeated request has the same order, and so the same session.
     let opened =
         till.stripe.create_payment_session(&new, &format!("addon:{}", order.order_id)).await;
     let opened = opened.map_err(|error| match error.code() {
@@ -134,7 +134,7 @@ async fn order(
     if let Some(request_key) = &request_key
         && let Some(order) = store::of_request(&tx, &caller.tenant, request_key, now).await?
     {
-        // A try before this one got no answer: its order stands, at its price.
+        // An earlier attempt got no answer: its order holds, at its price.
         if !is_for(&order, wanted) {
             return Err(idempotency::used_for_another());
         }

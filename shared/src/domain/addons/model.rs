@@ -1,4 +1,4 @@
-//! Slots that a customer orders beside a MAIN: what is asked, what it costs, and the order.
+//! Slots that a customer adds to a MAIN: the request, the price, and the order.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ request! {
 words! {
     /// How far an order has come.
     pub enum OrderStatus {
-        /// Not paid yet, or its news is under way.
+        /// Not paid yet, or Stripe's event is under way.
         Open = "open",
         /// Paid, and an ADDON.
         Paid = "paid",
@@ -90,7 +90,7 @@ pub struct QuoteLine {
     pub slot_price_cents: i64,
     /// Slots × price × remaining days / days of the period, half a cent rounded up.
     pub amount_cents: i64,
-    /// The same in numbers, for a person.
+    /// The same, to be read by people.
     pub calculation: String,
 }
 
@@ -99,7 +99,7 @@ pub struct QuoteLine {
 pub struct AddonCheckout {
     /// Stripe's page to pay on; none for a dry run.
     pub url: Option<String>,
-    /// To ask how it stands; none for a dry run.
+    /// For reading the checkout's status; none for a dry run.
     pub session_id: Option<StripeSessionId>,
     /// What it costs.
     #[serde(flatten)]
@@ -167,8 +167,8 @@ pub fn check_parent(parent: &Subscription) -> Result<()> {
         ));
     }
     if parent.hold.is_some() {
-        // Its term is an operator's and its payments are Stripe's: neither tells what slots would
-        // cost until when.
+        // Its term is an operator's and its payments are Stripe's: neither shows what slots would
+        // cost, and until when.
         let detail = format!(
             "{} is being looked after by our staff. Contact support to add slots.",
             parent.subscription_id
@@ -178,8 +178,8 @@ pub fn check_parent(parent: &Subscription) -> Result<()> {
     Ok(())
 }
 
-/// By whose periods a parent is paid. `interval` is that of the Stripe price that it is paid by,
-/// where we know that.
+/// The periods by which a parent is paid. `interval` is that of the Stripe price that it is paid
+/// by, where we know that.
 #[must_use]
 pub fn paid_by(parent: &Subscription, interval: Option<Interval>) -> PaidBy {
     if parent.stripe.is_none() {
@@ -303,7 +303,7 @@ pub fn line_name(line: &QuoteLine, quote: &Quote) -> String {
 /// How many slots of a tier the family's renewing ADDONs have, and what Stripe has them paid by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewingSlots {
-    /// Which tier.
+    /// The tier of the slots.
     pub tier: i32,
     /// In all; 0 where none renews any more.
     pub slots: i64,

@@ -9,24 +9,24 @@ use crate::domain::prices::model::Interval;
 
 /// A year, for the price of a day; leap years too.
 const YEAR_DAYS: i64 = 365;
-/// A present period of so many days is a month's. Another one is a trial, or stands for a term that
+/// A present period of so many days is a month's. Another one is a trial, or one of a term that
 /// began with another period.
 const MONTH_DAYS: std::ops::RangeInclusive<i64> = 28..=31;
 const DAY_NANOS: i128 = 24 * 60 * 60 * 1_000_000_000;
 
-/// By whose periods a parent is paid.
+/// The periods by which a parent is paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaidBy {
     /// Stripe, once each interval: its present term is the period that was paid last.
     Stripe(Interval),
-    /// Somebody else, for its whole term.
+    /// Outside Stripe, for its whole term.
     Outside,
 }
 
 /// Which price counts, and which part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Whose price.
+    /// The tier that it is the price of.
     pub interval: Interval,
     /// Days that are paid for, today and the last one included.
     pub remaining_days: i64,

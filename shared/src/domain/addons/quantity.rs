@@ -1,9 +1,9 @@
 //! What Stripe charges for slots at a renewal: as many as the family's renewing ADDONs have
 //! (docs/events.md, "Outbox").
 //!
-//! Read, compare, set: whoever repeats it, however late, comes to the same quantities. What is read
-//! here is read when the step runs, so that one step stands for all changes before it; a change
-//! while it runs leaves it due again (`outbox::store::insert_addon_quantity`).
+//! Read, compare, set: a repetition, however late, sets the same quantities. The data is read when
+//! the step runs, so one step serves all changes before it. A change while it runs makes it due
+//! again (`outbox::store::insert_addon_quantity`).
 
 use deadpool_postgres::Transaction;
 use serde_json::{Value, json};
@@ -26,9 +26,9 @@ enum Edit {
     Remove(String),
 }
 
-/// Sets the quantities at Stripe, and returns what was done; nothing where nothing was to do. `key`
-/// is this try's: another try reads first, and must be free to do what an earlier one did before it
-/// was undone.
+/// Sets the quantities at Stripe, and returns what was done, or `None`. `key` is this attempt's
+/// own: another attempt reads first, and must be free to repeat what an earlier one did and was
+/// undone since.
 ///
 /// # Errors
 /// `Database`; `Upstream`; `Conflict`, for an operator: `unknown_interval`, `tier_not_sold`.
@@ -41,7 +41,7 @@ pub async fn set(
     let Some((id, held)) = paid_at(db, root).await? else { return Ok(None) };
     let at_stripe = stripe.subscription(&id).await?;
     if matches!(at_stripe.status.as_str(), "canceled" | "incomplete_expired") {
-        // It charges for nothing any more.
+        // It no longer charges for anything.
         return Ok(None);
     }
     if at_stripe.items.has_more {
@@ -81,7 +81,7 @@ async fn paid_at(db: &Db, root: &SubscriptionId) -> Result<Option<(StripeSubscri
 
 type Known = Vec<(StripePriceId, PriceOf)>;
 
-/// How many slots renew, and what the prices at Stripe stand for.
+/// How many slots renew, and what the prices at Stripe are for.
 async fn wanted(
     db: &Db,
     root: &SubscriptionId,
@@ -96,7 +96,7 @@ async fn wanted(
     Ok((slots, known))
 }
 
-/// How often the parent is paid: as Stripe says of the item that is no slot.
+/// How often the parent is paid: the interval of the item that is not for slots.
 async fn interval(
     tx: &Transaction<'_>,
     root: &SubscriptionId,
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_cannot_be_charged_are_for_a_person() {
+    fn slots_that_cannot_be_charged_are_for_an_operator() {
         let unsold = RenewingSlots { price: None, ..slots(2, 1) };
         assert_eq!(
             edits(&[], std::slice::from_ref(&unsold), &known(), false).expect_err("refused").code(),

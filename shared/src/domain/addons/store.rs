@@ -95,7 +95,7 @@ pub async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<O
         .transpose()
 }
 
-/// The same, and nobody else writes it before this transaction ends.
+/// The same, locked until the transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Order>> {
     query_opt(
         tx,

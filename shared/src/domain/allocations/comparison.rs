@@ -1,9 +1,9 @@
-//! Counts held against the devices, many at once: what the hourly run corrects, and what operators
-//! are shown.
+//! Compares counts with the devices, many at once: for the hourly run, which corrects them, and for
+//! operators.
 //!
 //! Subscriptions are taken by id, a slice a statement, and a statement sees one instant: a change
-//! that is being committed is in it as a whole or not at all, so nothing that differs is somebody's
-//! change halfway.
+//! that is being committed is in it as a whole or not at all, so no difference is a change
+//! half-way.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -13,15 +13,15 @@ use crate::{request, update};
 /// Slots of a tier on a subscription, and what its family has and uses of that tier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AllocationView {
-    /// Its number.
+    /// The allocation's id.
     pub id: i64,
-    /// On which subscription.
+    /// The subscription that brings the slots.
     pub subscription_id: SubscriptionId,
-    /// Of which tier.
+    /// The tier of the slots.
     pub tier_id: i32,
     /// The tier's name for programs.
     pub name: String,
-    /// And for people.
+    /// The tier's name for people.
     pub display_name: String,
     /// Slots that this subscription brings.
     pub slot_limit: i32,
@@ -39,7 +39,7 @@ pub struct AllocationView {
     /// by hand.
     pub actual_count: i64,
     /// Whether an operator set `slots_used` by hand to another number than the devices: so it
-    /// stays until somebody reconciles.
+    /// stays until an operator reconciles.
     // Answers that the release before kept have none.
     #[serde(default)]
     #[schema(required = true)]
@@ -86,7 +86,7 @@ update! {
     /// What of an allocation to change.
     pub struct AllocationUpdate {
         slot_limit: Count,
-        /// How many slots are used, by hand. A reconciliation counts anew.
+        /// How many slots are used, by hand. A reconciliation counts the devices again.
         slots_used: Count,
     }
 }
@@ -122,11 +122,11 @@ pub struct SlotLimit {
 pub struct AllocationsSynced {
     /// `ok`.
     pub status: &'static str,
-    /// From which plan.
+    /// The plan that they come from.
     pub plan_id: PlanId,
     /// What the plan brings.
     pub allocations_synced: Vec<SlotLimit>,
-    /// Whether anything was otherwise before.
+    /// Whether anything changed.
     pub changed: bool,
     /// Whether nothing was done.
     pub dry_run: bool,
@@ -137,11 +137,11 @@ pub struct AllocationsSynced {
 pub struct Reconciled {
     /// `ok`.
     pub status: &'static str,
-    /// By tier, on the family's root.
+    /// Corrected counts of slots, by tier, on the family's root.
     pub corrections: Vec<Correction>,
-    /// By member.
+    /// Corrected counts of devices, by subscription.
     pub device_count_corrections: Vec<DeviceCorrection>,
-    /// For a person.
+    /// A summary for people.
     pub message: String,
     /// Whether nothing was done.
     pub dry_run: bool,
@@ -151,7 +151,7 @@ pub struct Reconciled {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields' names")]
 pub struct Correction {
-    /// The ADDON whose row it is, which counts nothing; absent: the root's.
+    /// The ADDON that the count is of, which should have none; absent for the root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription_id: Option<SubscriptionId>,
     pub tier_id: i32,
@@ -168,10 +168,10 @@ pub struct DeviceCorrection {
     pub actual_count: i64,
 }
 
-/// One count that is not what the devices say.
+/// A count that differs from the devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Whose count.
+    /// The subscription that has the count.
     pub subscription: SubscriptionId,
     /// The root of its family.
     pub root: SubscriptionId,

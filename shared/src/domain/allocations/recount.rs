@@ -14,7 +14,7 @@ use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::{audit, families};
 
-/// Counts the devices of a family anew, and corrects what differs: slots on the root's rows,
+/// Counts the devices of a family again, and corrects what differs: slots on the root's rows,
 /// devices on each member.
 ///
 /// # Errors

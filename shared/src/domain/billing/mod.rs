@@ -1,9 +1,8 @@
-//! What a customer buys and manages by themselves: the offer, how the company stands, checkouts,
-//! and Stripe's portal.
+//! Self-service of customers: the offer, the company's state, checkouts, and Stripe's portal.
 //!
-//! Stripe is asked between transactions, never inside of one: what a checkout decides by is read
-//! and committed, Stripe does its part under an idempotency key, and what came of it is written in
-//! a transaction of its own. Each part can be repeated.
+//! Stripe is called between transactions, never inside one. A checkout first reads what it decides
+//! by and commits, then calls Stripe under an idempotency key, and then writes the result in
+//! another transaction. Each part can be repeated.
 
 pub mod model;
 pub(crate) mod store;
@@ -42,7 +41,7 @@ pub async fn config(db: &Db, publishable_key: &str, caller: &Customer) -> Result
     Ok(BillingConfig { publishable_key: publishable_key.to_owned(), plans })
 }
 
-/// How the own company stands: what it has, and whether payments come by Stripe.
+/// The state of the caller's own company: its subscriptions, and whether it pays through Stripe.
 ///
 /// # Errors
 /// `Database`.
@@ -160,8 +159,8 @@ async fn prepare(
         && let Some(paid) = store::paid_main(&tx, &caller.tenant).await?
     {
         let detail = format!(
-            "{paid} is paid already. Change it in the billing portal, or say additional to buy \
-             another one beside it."
+            "{paid} is paid already. Change it in the billing portal, or set `additional` to \
+             buy another one."
         );
         return Err(Error::conflict("already_subscribed", detail));
     }
@@ -192,7 +191,7 @@ async fn keep(
     Ok(opened)
 }
 
-/// How a checkout stands: what came of it here, else what Stripe says.
+/// The status of a checkout: the subscription here if there is one, else Stripe's state.
 ///
 /// # Errors
 /// `session_not_found`, also for another tenant's; `Upstream`.

@@ -57,12 +57,12 @@ impl From<Plan> for PlanOffer {
     }
 }
 
-/// How the own company stands.
+/// The state of the caller's own company.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BillingStatus {
-    /// Whether payments come by Stripe.
+    /// Whether the company pays through Stripe.
     pub linked: bool,
-    /// Where invoices go.
+    /// The address that invoices go to.
     pub billing_email: Option<String>,
     /// What support it has.
     pub support_tier: String,
@@ -84,10 +84,10 @@ pub struct BillingSubscription {
     pub term_end: Timestamp,
     pub grace_end: Option<Timestamp>,
     pub parent_subscription_id: Option<SubscriptionId>,
-    /// Whether only Stripe's news changes it.
+    /// Whether only Stripe's state changes it.
     pub stripe_managed: bool,
-    /// Whether the billing portal offers another plan for it: not while slots are renewed beside
-    /// it, an operator makes the change then.
+    /// Whether the billing portal offers another plan for it. While Stripe renews slots with it,
+    /// only an operator can change the plan.
     pub portal_plan_change: bool,
     pub device_limit: i32,
     pub active_device_count: i32,
@@ -104,7 +104,7 @@ request! {
         success_url: ReturnUrl,
         /// And where without a payment.
         cancel_url: ReturnUrl,
-        /// Whether another MAIN is meant beside one that is paid already.
+        /// Whether another MAIN is wanted in addition to one that is paid already.
         additional: bool = false,
     }
 
@@ -120,7 +120,7 @@ request! {
 pub struct Checkout {
     /// Stripe's page to pay on.
     pub url: String,
-    /// To ask how it stands.
+    /// For reading the checkout's status.
     pub session_id: StripeSessionId,
 }
 
@@ -134,7 +134,7 @@ pub struct Portal {
 words! {
     /// How far a checkout has come.
     pub enum CheckoutState {
-        /// Not paid yet, or its news is under way.
+        /// Not paid yet, or Stripe's event is under way.
         Pending = "pending",
         /// Its subscription is there.
         Provisioned = "provisioned",
@@ -143,12 +143,12 @@ words! {
     }
 }
 
-/// How a checkout stands.
+/// The status of a checkout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CheckoutStatus {
     /// How far it has come.
     pub status: CheckoutState,
-    /// What it made.
+    /// The subscription that it made.
     pub subscription_id: Option<SubscriptionId>,
 }
 
@@ -171,7 +171,7 @@ pub fn price(plan: &Plan, interval: Interval) -> Result<&StripePriceId> {
 }
 
 /// Whether a session that made no subscription of ours never will: it expired, or its payment
-/// failed, which Stripe tells of a payment that takes days by its subscription alone.
+/// failed. For a payment that takes days, only the subscription shows that.
 #[must_use]
 pub fn has_failed(session: &CheckoutSession, subscription: Option<&Subscription>) -> bool {
     match session.status.as_deref() {

@@ -238,7 +238,7 @@ pub async fn move_to(
 /// Gives many devices one tier, or takes it from them: each that can, or all or none.
 ///
 /// # Errors
-/// `tier_not_found`; `Invalid` where a device is listed twice. What one device is refused stands in
+/// `tier_not_found`; `Invalid` where a device is listed twice. A refusal of one device is in
 /// its result.
 pub async fn assign_many(
     db: &Db,

@@ -83,7 +83,7 @@ async fn change_tier(
     .map(drop)
 }
 
-/// Moves a locked device, whoever asks.
+/// Moves a locked device, for an operator or a customer.
 async fn move_locked(
     tx: &Transaction<'_>,
     by: Actor<'_>,

@@ -21,10 +21,10 @@ pub struct Device {
     pub tier_id: Option<i32>,
     /// The tier's name for programs.
     pub tier_name: Option<String>,
-    /// And for people.
+    /// The tier's name for people.
     pub tier_display_name: Option<String>,
     pub status: DeviceStatus,
-    /// Of its telemetry.
+    /// When its telemetry was last received.
     pub last_seen_at: Option<Timestamp>,
     pub registered_at: Timestamp,
     pub decommissioned_at: Option<Timestamp>,
@@ -33,7 +33,7 @@ pub struct Device {
 words! {
     /// Whether a device is in use.
     pub enum DeviceStatus {
-        /// It is.
+        /// In use.
         Active = "ACTIVE",
         /// No longer: it holds no place and no slot, and its id can be registered again.
         Decommissioned = "DECOMMISSIONED",
@@ -52,7 +52,7 @@ request! {
         subscription_id: Change<Option<SubscriptionId>> = Change::Keep,
     }
 
-    /// Which devices.
+    /// Which devices to list.
     pub struct DeviceFilter {
         tenant_id: Option<TenantId> = None,
         subscription_id: Option<SubscriptionId> = None,
@@ -185,13 +185,13 @@ pub struct Assignments {
 /// What became of one of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DeviceResult {
-    /// Which.
+    /// The device's id.
     pub device_id: DeviceId,
     /// `assigned`, `removed`, `unchanged` or `refused`.
     pub status: &'static str,
     /// Why it was refused, for programs.
     pub code: Option<String>,
-    /// And for people.
+    /// The tier's name for people.
     pub detail: Option<String>,
 }
 

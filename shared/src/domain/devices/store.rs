@@ -89,7 +89,7 @@ pub async fn find(
     query_opt(db, &sql, &[&tenant, &id]).await?.as_ref().map(device).transpose()
 }
 
-/// The same, and nobody else changes it before this transaction ends.
+/// The same, locked until the transaction ends.
 pub async fn lock(
     tx: &Transaction<'_>,
     tenant: &TenantId,
@@ -113,7 +113,7 @@ pub async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<Tenan
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Registers a device, one that was decommissioned anew. False where one of this id is in use.
+/// Registers a device, or registers a decommissioned one again. False where the id is in use.
 pub async fn insert(
     tx: &Transaction<'_>,
     tenant: &TenantId,
@@ -229,20 +229,20 @@ pub async fn lock_orphaned(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Ve
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Whether the tenant has a live MAIN beside this one.
+/// Whether the tenant has a live MAIN other than this one.
 pub async fn has_other_main(
     tx: &Transaction<'_>,
     tenant: &TenantId,
-    beside: &SubscriptionId,
+    other_than: &SubscriptionId,
 ) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM subscriptions WHERE tenant_id = $1
                AND subscription_type = 'MAIN' AND status = ANY($2) AND subscription_id <> $3)";
-    Ok(query_one(tx, sql, &[&tenant, &LIVE.as_slice(), &beside]).await?.get(0))
+    Ok(query_one(tx, sql, &[&tenant, &LIVE.as_slice(), &other_than]).await?.get(0))
 }
 
 /// A device that was moved.
 pub struct MovedDevice {
-    /// Which.
+    /// The device's id.
     pub device_id: DeviceId,
     /// The subscription that it was on.
     pub previous: SubscriptionId,

@@ -53,7 +53,7 @@ async fn compute(
 ///
 /// # Errors
 /// `Exceeded` (`limit_reached`) with the numbers; `subscription_not_found`; `Invalid` for what no
-/// plan limits, and where a use that is counted elsewhere is not told.
+/// plan limits, and where the use of something counted elsewhere is missing.
 pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;

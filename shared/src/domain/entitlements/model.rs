@@ -12,19 +12,19 @@ use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::tiers::model::Tier;
 use crate::request;
 
-/// How much of something may be had, and is.
+/// How much of something is allowed, and how much is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Use {
-    /// What may be had.
+    /// How much is allowed.
     pub limit: i64,
-    /// What is.
+    /// How much is used.
     pub used: i64,
     /// What is left; never below 0.
     pub remaining: i64,
 }
 
 impl Use {
-    /// Of these two.
+    /// A use of these numbers.
     #[must_use]
     pub fn of(used: i64, limit: i64) -> Self {
         Self { limit, used, remaining: (limit - used).max(0) }
@@ -38,13 +38,13 @@ impl Use {
 /// The slots of a tier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TierUse {
-    /// Which.
+    /// The tier's number.
     pub tier_id: i32,
     /// Its name for programs.
     pub name: String,
-    /// And for people.
+    /// Its name for people.
     pub display_name: String,
-    /// How much of it.
+    /// The slots.
     #[serde(flatten)]
     pub slots: Use,
     /// Whether more is used than may be: nothing is taken away, nothing new is given.
@@ -54,13 +54,13 @@ pub struct TierUse {
 /// What a family of subscriptions gives: nothing while it is not live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FamilyEntitlements {
-    /// Its root's.
+    /// The root of the family.
     pub subscription_id: SubscriptionId,
-    /// Its root's.
+    /// The root's type.
     pub subscription_type: SubscriptionType,
-    /// Its root's.
+    /// The root's status.
     pub status: Status,
-    /// Its root's.
+    /// The root's plan.
     pub plan_id: Option<PlanId>,
     /// Whether it gives access.
     pub live: bool,
@@ -86,7 +86,7 @@ pub struct Entitlements {
 }
 
 request! {
-    /// Whose, where another service asks.
+    /// The tenant, which another service must name.
     pub struct ForTenant {
         tenant_id: Option<TenantId> = None,
     }
@@ -100,19 +100,19 @@ request! {
         current_usage: Option<Count> = None,
         /// Only this one's family.
         subscription_id: Option<SubscriptionId> = None,
-        /// Whose, where another service asks.
+        /// The tenant, which another service must name.
         tenant_id: Option<TenantId> = None,
     }
 }
 
-/// That they are.
+/// An answer that so many more are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Allowed {
-    /// `true`.
+    /// Always `true`: a refusal is an error.
     pub allowed: bool,
-    /// As it was asked.
+    /// The resource of the request.
     pub resource: String,
-    /// Before what is asked for.
+    /// The use without the requested amount.
     #[serde(flatten)]
     pub slots: Use,
 }

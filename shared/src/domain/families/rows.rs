@@ -260,7 +260,7 @@ pub async fn insert_plan_defaults(
     Ok(row.get(0))
 }
 
-/// Sets how many slots a member brings; the version tells of another limit only.
+/// Sets how many slots a member brings; only another limit is a new version.
 pub async fn set_limit(
     tx: &Transaction<'_>,
     tenant: &TenantId,

@@ -1,7 +1,7 @@
-//! Mails: what a customer and the operators are told, and when it is no longer true (docs/mail.md).
-//! They are steps of the outbox.
+//! Mails to customers and operators, which are outbox steps (docs/mail.md).
 //!
-//! What a mail says is read when it is sent: address, names, plan and present state.
+//! A mail's data is read when it is sent: address, names, plan and present state. A mail that is no
+//! longer true is skipped.
 
 pub mod model;
 pub(crate) mod store;
@@ -18,7 +18,7 @@ use crate::base::ids::SubscriptionId;
 use crate::db::Db;
 use crate::outside::smtp::{Letter, Mailer};
 
-/// How long the database may take over what a mail is made of.
+/// How long the database may take to read a mail's data.
 const READ_BUDGET: Duration = Duration::from_secs(10);
 
 /// What became of a mail.
@@ -26,20 +26,20 @@ const READ_BUDGET: Duration = Duration::from_secs(10);
 pub enum MailOutcome {
     /// The mail server has it.
     Sent {
-        /// Of the message.
+        /// The `Message-ID`.
         message_id: String,
-        /// To whom.
+        /// The recipient's address.
         to: String,
-        /// What it was about; none of the digest.
+        /// Kind and subscription; the digest has none.
         about: Option<(MailKind, SubscriptionId)>,
     },
-    /// It was no longer so.
+    /// It was no longer true, and was skipped.
     Overtaken,
-    /// There is nobody to send it to.
+    /// There is no address to send it to.
     NoAddress,
 }
 
-/// What is to be sent, and about what.
+/// A mail that is ready to be sent.
 struct Ready {
     to: String,
     content: Content,

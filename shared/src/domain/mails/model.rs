@@ -12,7 +12,7 @@ use crate::domain::tenants::model::TenantStatus;
 use crate::{Error, Result, words};
 
 words! {
-    /// What a mail tells (docs/mail.md, "Kinds").
+    /// What a mail is about (docs/mail.md, "Kinds").
     pub enum MailKind {
         /// The term ends, or renews, in at most 90 days.
         Renewal90 = "RENEWAL_90",
@@ -30,9 +30,9 @@ words! {
         Grace = "GRACE",
         /// Access has ended.
         Suspended = "SUSPENDED",
-        /// It is over.
+        /// The subscription has ended.
         Expired = "EXPIRED",
-        /// What the operators should know of the last day.
+        /// What happened in the last day, for the operators.
         Digest = "DIGEST",
     }
 }
@@ -71,12 +71,12 @@ pub struct Notice {
     /// The root of the family.
     pub subscription_id: SubscriptionId,
     /// The `term_end` that RENEWAL_* and EXPIRED are about, the `grace_end` that GRACE and
-    /// SUSPENDED are: with another, the mail is overtaken.
+    /// SUSPENDED are about: if it has changed since, the mail is skipped.
     pub at: Timestamp,
 }
 
 impl Notice {
-    /// The step's `dedup_key`, by which it is left once, and its payload.
+    /// The step's `dedup_key`, by which it is inserted once, and its payload.
     #[must_use]
     pub fn step(&self) -> (String, Value) {
         (format!("mail:{}:{}:{}", self.mail.as_str(), self.subscription_id, self.at), json!(self))
@@ -93,7 +93,7 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// As of a notice: one for each `to`.
+    /// The same for a digest: one for each `to`.
     #[must_use]
     pub fn step(&self) -> (String, Value) {
         (
@@ -128,7 +128,7 @@ impl Mail {
     }
 }
 
-/// What a customer's mail is made of, as it is now.
+/// The present data that a customer's mail is made of.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// The root of the family.
@@ -160,11 +160,11 @@ pub struct Addon {
 pub struct Slots {
     /// The tier's name.
     pub tier: String,
-    /// How many.
+    /// How many slots.
     pub slot_limit: i32,
 }
 
-/// Whether a mail still says what is so. One that announces what has passed by now does not.
+/// Whether a mail is still true. One that announces an instant that has passed is not.
 #[must_use]
 pub fn holds(notice: &Notice, about: &Subject, now: Timestamp) -> bool {
     let root = &about.root;
@@ -231,9 +231,9 @@ impl DigestPart {
         }
     }
 
-    /// Whether somebody must do something about it.
+    /// Whether an operator must act on it.
     #[must_use]
-    pub fn needs_a_person(self) -> bool {
+    pub fn needs_an_operator(self) -> bool {
         matches!(self, Self::Flags | Self::FailedEvents | Self::StuckSteps)
     }
 }
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mail_is_left_once_for_each_subscription_kind_and_instant() {
+    fn a_mail_is_inserted_once_for_each_subscription_kind_and_instant() {
         let at: Timestamp = "2027-01-01T00:00:00Z".parse().expect("an instant");
         let notice = Notice {
             mail: MailKind::Renewal30,

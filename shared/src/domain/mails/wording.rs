@@ -1,7 +1,7 @@
 //! What each mail says, once for text and HTML.
 //!
-//! The sentences of a notice are in `templates/notices`: a subject, then paragraphs, which may break
-//! across lines.
+//! The sentences of a notice are in `templates/notices`: a subject, then paragraphs, which may
+//! break across lines.
 
 use askama::Template;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// The content of a mail. Its parts are plain text; the templates escape them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    /// One line.
+    /// The subject, on one line.
     pub subject: String,
     paragraphs: Vec<String>,
     sections: Vec<Section>,
@@ -178,7 +178,7 @@ fn addon(addon: &Addon) -> String {
 #[must_use]
 pub fn digest(digest: &Digest, parts: &[(DigestPart, i64, Vec<String>)]) -> Content {
     let open: i64 =
-        parts.iter().filter(|(part, ..)| part.needs_a_person()).map(|(_, total, _)| total).sum();
+        parts.iter().filter(|(part, ..)| part.needs_an_operator()).map(|(_, total, _)| total).sum();
     let to_do = if open == 0 { "nothing to do".to_owned() } else { format!("{open} to look at") };
     let sections = parts.iter().map(|(part, total, lines)| {
         let total = *total;

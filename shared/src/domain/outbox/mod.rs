@@ -1,8 +1,8 @@
 //! The outbox: what must happen outside the database, committed with its cause and done after it
 //! (docs/events.md, "Outbox").
 //!
-//! A step is claimed for a time, tried with no transaction open, and then recorded; its effect
-//! outside must bear a repetition, because a worker may die between the two.
+//! A worker claims a step under a lease, performs it with no transaction open, and records it. The
+//! effect outside must be idempotent, because a worker may die before it records.
 
 pub mod model;
 pub mod operator;
@@ -15,7 +15,7 @@ pub use self::store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe
 use crate::Result;
 use crate::domain::families::family::Family;
 
-/// Whichever ADDONs live from now on: what Stripe renews beside the MAIN is to be as much.
+/// Has Stripe charge for the slots of the ADDONs that are live from now on.
 pub(crate) async fn charge_for_slots(
     tx: &Transaction<'_>,
     family: &Family,

@@ -1,4 +1,4 @@
-//! The kinds of step, when a step is tried again, and steps as operators read and mend them.
+//! The kinds of step, when a step is tried again, and steps as operators read and handle them.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,12 @@ use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::{request, words};
 
-/// How long a worker may hold a step: longer than all time-outs of one step together.
+/// The lease: how long a worker may hold a step. It is longer than all timeouts of one step
+/// together.
 pub const LEASE: SignedDuration = SignedDuration::from_secs(120);
 
-/// How long a step is tried before a person must look: longer than any outage that mends itself.
+/// How long a step is tried before an operator must look: longer than any outage that ends without
+/// help.
 pub const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
 
 words! {
@@ -27,7 +29,7 @@ words! {
         StripeCancel = "stripe_cancel",
         /// Sets the quantity of a slot's item.
         StripeAddonQuantity = "stripe_addon_quantity",
-        /// Has Stripe's present word of a subscription applied.
+        /// Syncs a subscription with Stripe.
         StripeSync = "stripe_sync",
         /// Sends a mail (docs/mail.md).
         Mail = "mail",
@@ -35,13 +37,13 @@ words! {
 
     /// How far a step is.
     pub enum StepStatus {
-        /// To be done, now or at its next attempt.
+        /// Waits for its next attempt.
         Pending = "pending",
         /// Done.
         Done = "done",
-        /// Given up: it waits for a person.
+        /// Given up: it waits for an operator.
         Failed = "failed",
-        /// Ended by a person, undone.
+        /// Ended by an operator without being done.
         Dismissed = "dismissed",
     }
 }
@@ -63,35 +65,35 @@ pub enum MailLane {
     Resting,
 }
 
-/// What a `stripe_cancel` step ends.
+/// The subscription that a `stripe_cancel` step ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StripeCancel {
-    /// At Stripe.
+    /// Its id at Stripe.
     pub stripe_subscription_id: StripeSubscriptionId,
-    /// Ours, for the audit.
+    /// Its id here, for the audit.
     pub subscription_id: SubscriptionId,
 }
 
-/// Of what a `stripe_sync` step applies Stripe's word.
+/// The subscription that a `stripe_sync` step syncs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StripeSync {
-    /// At Stripe.
+    /// Its id at Stripe.
     pub stripe_subscription_id: StripeSubscriptionId,
 }
 
-/// Whose slots a `stripe_addon_quantity` step has Stripe charge for.
+/// The family for whose slots a `stripe_addon_quantity` step has Stripe charge.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddonQuantity {
     /// The root of the family.
     pub subscription_id: SubscriptionId,
 }
 
-/// A mail to leave as a step.
+/// A mail to insert as a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MailStep<'a> {
-    /// Who gets it; none of the operators' digest.
+    /// The tenant that gets it; `None` for the operators' digest.
     pub tenant: Option<&'a TenantId>,
-    /// Makes a second one the same step.
+    /// The dedup key: a second insert is the same step.
     pub key: String,
     /// What `mails::send` reads.
     pub payload: Value,
@@ -103,21 +105,21 @@ pub struct MailStep<'a> {
 pub struct StepRow {
     pub step_id: i64,
     pub kind: StepKind,
-    /// None of the operators' digest.
+    /// The tenant that it is for; the operators' digest has none.
     pub tenant_id: Option<TenantId>,
     pub status: StepStatus,
-    /// Tries so far.
+    /// Attempts so far.
     pub attempts: i32,
     /// When a pending step is due, if its predecessor is done.
     pub next_attempt_at: Timestamp,
-    /// Of the last try that failed.
+    /// The error of the last attempt that failed.
     pub last_error: Option<String>,
     /// The step that must be done before this one.
     pub after_step_id: Option<i64>,
-    /// With what it is done: the admin's mail address and name, or ids. Never a secret.
+    /// What the step needs: the admin's mail address and name, or ids. Never a secret.
     #[schema(value_type = Object)]
     pub payload: Value,
-    /// What it yielded.
+    /// What it did, once it is done.
     #[schema(value_type = Option<Object>)]
     pub result: Option<Value>,
     pub created_at: Timestamp,
@@ -125,7 +127,7 @@ pub struct StepRow {
 }
 
 request! {
-    /// Which steps.
+    /// Which steps to list.
     pub struct StepFilter {
         tenant_id: Option<TenantId> = None,
         kind: Option<StepKind> = None,
@@ -141,22 +143,22 @@ request! {
         email: Option<Email> = None,
     }
 
-    /// How a step ends undone.
+    /// How a step ends without being done.
     pub struct Dismissal {
-        /// Why it needs nothing.
+        /// Why it need not be done.
         note: Note,
     }
 }
 
-/// The wait after a step's nth try failed: 5 s, doubled each time, at most 15 minutes.
+/// The wait after a step's nth attempt failed: 5 s, doubled each time, at most 15 minutes.
 #[must_use]
 pub fn backoff(attempts: i32) -> SignedDuration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(10);
     SignedDuration::from_secs((5_i64 << doublings).min(15 * 60))
 }
 
-/// How long a step gives way to another for the same mail address: of two that gave way to each
-/// other, one comes back first.
+/// How long a step yields to another for the same mail address. It differs by step, so of two that
+/// yielded to each other one comes back first.
 #[must_use]
 pub fn pause(step: i64) -> SignedDuration {
     SignedDuration::from_secs(5 + step.rem_euclid(10))

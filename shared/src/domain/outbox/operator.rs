@@ -1,4 +1,4 @@
-//! Steps as operators see and mend them.
+//! Steps as operators see and handle them.
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -23,8 +23,8 @@ pub async fn list(db: &Db, filter: &StepFilter, page: &Page<i64>) -> Result<Slic
     Ok(page.cut(rows, |row| row.step_id))
 }
 
-/// Has an unfinished step tried at the next run, for another 72 hours, and with another mail
-/// address where one is given.
+/// Has an unfinished step tried at the next run, and for another 72 hours, with another mail
+/// address if one is given.
 ///
 /// # Errors
 /// `step_not_found`; `Conflict` (`step_final`); `Invalid` where a mail address is given that the
@@ -52,7 +52,7 @@ pub async fn retry(
     Ok(step)
 }
 
-/// Ends an unfinished step, and what waits for it, undone.
+/// Dismisses an unfinished step, and those that wait for it.
 ///
 /// # Errors
 /// `step_not_found`; `Conflict` (`step_final`).
@@ -93,8 +93,8 @@ pub(crate) async fn lock_open(tx: &Transaction<'_>, id: i64) -> Result<StepRow> 
     Ok(step)
 }
 
-/// The step's own payload stays out of the audit: a mail address must not stand where nothing is
-/// ever deleted.
+/// The step's payload stays out of the audit: the audit is never deleted, and must not hold a mail
+/// address.
 pub(crate) async fn record(
     tx: &Transaction<'_>,
     event_type: &'static str,

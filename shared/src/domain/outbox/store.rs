@@ -23,26 +23,26 @@ use crate::{Error, Result};
 /// A claimed step.
 #[derive(Debug)]
 pub struct Step {
-    /// Its number.
+    /// Its id.
     pub id: i64,
     /// What to do.
     pub kind: StepKind,
-    /// For whom; none of the operators' digest.
+    /// The tenant that it is for; the operators' digest has none.
     pub tenant: Option<TenantId>,
-    /// With what.
+    /// What it needs, as stored.
     pub payload: Value,
-    /// What the step before it yielded.
+    /// The result of the step before it.
     pub before: Option<Value>,
-    /// This claim: a later one voids it.
+    /// The number of this claim: a later claim voids it.
     pub claim: i64,
-    /// Tries, this one included.
+    /// Attempts, this one included.
     pub attempts: i32,
-    /// When its cause was committed, or a person had it tried again.
+    /// When its cause was committed, or an operator had it tried again.
     pub since: Timestamp,
 }
 
-/// Leaves the two steps of a new tenant's first login: the user, then the mail. `cause` makes a
-/// repeated commit the same steps.
+/// Inserts the two steps of a new tenant's first login: the user, then the mail. A repeated `cause`
+/// is the same steps.
 pub async fn insert_first_login(
     tx: &Transaction<'_>,
     tenant: &TenantId,
@@ -107,9 +107,8 @@ pub async fn existing_keys(db: &impl GenericClient, keys: &[String]) -> Result<H
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Leaves the step that ends a Stripe subscription at once. A second request for the same is the
-/// same step; one that was given up or dismissed is then due again. False where it was asked for
-/// already.
+/// Inserts the step that ends a Stripe subscription at once. There is one for each subscription: a
+/// step that was given up or dismissed is due again. False where the step is pending or done.
 ///
 /// # Errors
 /// `Database`.
@@ -128,8 +127,7 @@ pub async fn insert_stripe_cancel(
     upsert(tx, StepKind::StripeCancel, tenant, stripe.as_str(), &payload, &again, now).await
 }
 
-/// Leaves the step that applies Stripe's present word of a subscription; one that is done is due
-/// again.
+/// Inserts the step that syncs a subscription with Stripe, or makes it due again, whatever its state.
 ///
 /// # Errors
 /// `Database`.
@@ -145,9 +143,9 @@ pub async fn insert_stripe_sync(
     Ok(())
 }
 
-/// Leaves a step that there is one of for each `key`, or makes it due again where it is in one of
-/// these states: whoever works on it then is heard no more, because it may have looked before this
-/// cause. False where it stays as it was.
+/// Inserts the one step of this `key`, or makes it due again if it has one of these states. The new
+/// claim number voids a running attempt, which may have read stale state. False where the step is
+/// unchanged.
 async fn upsert(
     tx: &Transaction<'_>,
     kind: StepKind,
@@ -159,7 +157,7 @@ async fn upsert(
 ) -> Result<bool> {
     let payload =
         serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
-    let armed = execute(
+    let written = execute(
         tx,
         "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
          created_at, updated_at)
@@ -171,13 +169,13 @@ async fn upsert(
         &[&kind, &tenant, &key, &payload, &now, &again],
     )
     .await?;
-    Ok(armed == 1)
+    Ok(written == 1)
 }
 
-/// Leaves the step that has Stripe charge for the slots that a family's ADDONs have from now on;
-/// nothing where the root is not paid at Stripe. There is one step a family: a later cause makes it
-/// due again, also one that was done, given up or dismissed. A worker that is at it may have read
-/// what was before: it is heard no more, and the step is due when its claim ends, so that no two
+/// Inserts the step that has Stripe charge for the slots that a family's ADDONs have from now on;
+/// nothing if the root is not paid at Stripe. There is one step for each family. A later cause
+/// makes it due again, even if it was done, given up or dismissed. A running attempt may have read
+/// stale state: its claim is void, and the step is due when its lease ends, so that no two workers
 /// set quantities at once.
 ///
 /// # Errors
@@ -227,7 +225,7 @@ fn step(row: &Row) -> Result<StepRow> {
     })
 }
 
-/// A page of the steps that the filter lets through, newest first, and one more.
+/// A page of the steps that the filter matches, newest first, and one more.
 pub async fn list(
     db: &impl Planner,
     filter: &StepFilter,
@@ -248,7 +246,7 @@ pub async fn list(
         .collect()
 }
 
-/// The step of this number, and nobody else writes it before this transaction ends.
+/// Locks the step of this id until the transaction ends.
 pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
     let row = query_opt(
         tx,
@@ -260,12 +258,12 @@ pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
 }
 
 /// Claims the step that has been due longest, and whose predecessor is done. A worker that dies
-/// holds it for the lease. Mails, where they are asked for at all, come after everything else: a
-/// login does not wait behind ten thousand of them.
+/// holds it until the lease ends. Mails come after everything else: a login does not wait behind
+/// ten thousand of them.
 ///
-/// A user of one mail address is never made by two steps at once: the second would overwrite whose
-/// it is. A claim gives way to another for the same address, and of two at the same instant at
-/// least one does.
+/// Two steps never make the user of one mail address at once: the second would overwrite the user's
+/// tenant. A claim yields to another for the same address, and of two at the same instant at least
+/// one does.
 pub async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
     while let Some(step) = claim_first(db, lane, now).await? {
         if !yield_to_same_email(db, &step, now).await? {
@@ -309,14 +307,14 @@ async fn claim_first(db: &Client, lane: MailLane, now: Timestamp) -> Result<Opti
     }))
 }
 
-/// Gives a claimed step back, for a few seconds, where another claim holds its mail address. A
-/// statement of its own, because it must see what was committed since the claim's began: of two
-/// claims, the one that committed last sees the other.
+/// Gives a claimed step back for a few seconds if another claim holds its mail address. This is a
+/// statement of its own, because it must see what was committed since the claim's statement began:
+/// of two claims, the one that committed last sees the other.
 async fn yield_to_same_email(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
     if step.kind != StepKind::NewAccount {
         return Ok(false);
     }
-    let given = db
+    let yielded = db
         .execute(
             "UPDATE outbox_steps mine SET claimed_until = NULL, next_attempt_at = $3,
              attempts = attempts - 1, updated_at = $4
@@ -329,10 +327,10 @@ async fn yield_to_same_email(db: &Client, step: &Step, now: Timestamp) -> Result
             &[&step.id, &step.claim, &(now + model::pause(step.id)), &now],
         )
         .await?;
-    Ok(given == 1)
+    Ok(yielded == 1)
 }
 
-/// Records that a step is done. False where another worker holds it by now: that one's word counts.
+/// Records that a step is done. False where the claim is void: another worker's result counts.
 pub async fn finish(
     tx: &Transaction<'_>,
     step: &Step,
@@ -350,8 +348,8 @@ pub async fn finish(
     Ok(updated == 1)
 }
 
-/// Records that a try failed: again at `next_attempt`, or, without one, never by itself. False as
-/// in `finish`.
+/// Records that an attempt failed. The next is at `next_attempt`; without one, the step waits for
+/// an operator. False as in `finish`.
 pub async fn fail(
     tx: &Transaction<'_>,
     step: &Step,
@@ -371,8 +369,8 @@ pub async fn fail(
     Ok(updated == 1)
 }
 
-/// Makes a locked step due now, with a new mail address where one is given, and its time anew. A
-/// worker that has it is heard no more.
+/// Makes a locked step due now, with a new mail address if one is given, and restarts its 72 hours.
+/// A running attempt's claim is void.
 pub async fn retry(
     tx: &Transaction<'_>,
     id: i64,
@@ -388,7 +386,7 @@ pub async fn retry(
     step(&query_one(tx, &sql, &[&id, &email, &now]).await?)
 }
 
-/// Ends a locked step, and those that wait for it, undone.
+/// Dismisses a locked step, and those that wait for it.
 pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<StepRow> {
     execute(
         tx,

@@ -1,8 +1,8 @@
 //! Performs the outbox's steps: what must happen outside the database, committed with its cause and
 //! done after it (docs/events.md, "Outbox").
 //!
-//! A step is claimed for a time, tried with no transaction open, and then recorded; its effect
-//! outside must bear a repetition, because a worker may die between the two.
+//! A worker claims a step under a lease, performs it with no transaction open, and records it. The
+//! effect outside must be idempotent, because a worker may die before it records.
 
 mod payload;
 mod perform;
@@ -30,17 +30,17 @@ use crate::process::metrics;
 use crate::process::metrics::Unit;
 use crate::{Error, Result};
 
-/// How long the database may take over one step's claim or record: a hung one must not hold the
+/// How long one step's claim or record may take in the database: a hung one must not block the
 /// worker for ever.
 const RECORD_BUDGET: Duration = Duration::from_secs(10);
 
 /// What the outbox needs.
 pub struct Outbox {
-    /// The database as `pulse_system`, Stripe and the time; what Stripe says is applied by it.
+    /// The database as `pulse_system`, Stripe and the clock; it performs syncs.
     pub applier: Applier,
-    /// Where users live.
+    /// The store of users.
     pub keycloak: Keycloak,
-    /// The way out for mails.
+    /// The client of the mail server.
     pub mailer: Mailer,
 }
 
@@ -51,7 +51,7 @@ pub struct Summary {
     pub done: u32,
     /// Steps that will be tried again.
     pub retried: u32,
-    /// Steps that wait for a person.
+    /// Steps that wait for an operator.
     pub failed: u32,
 }
 

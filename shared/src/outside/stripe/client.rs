@@ -17,19 +17,19 @@ use crate::outside::secrets::Secrets;
 use crate::process::tls;
 use crate::{Error, Result};
 
-/// Tries of one request before its message goes back to the queue, or its step waits, and how long
-/// each may take.
+/// Attempts of one request before its message goes back to the queue, or its step waits, and how
+/// long each may take.
 const ATTEMPTS: u32 = 3;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How long all of them may take together: two reads fit into what one event has
-/// (`events::EVENT_BUDGET`), so that a stalled Stripe is what is noted, and not the event's own
-/// end.
+/// How long all of them may take together. Two reads fit into an event's budget
+/// (`events::EVENT_BUDGET`), so that the recorded reason is a stalled Stripe and not the event's
+/// own timeout.
 const REQUEST_BUDGET: Duration = Duration::from_secs(11);
 
 /// Stripe in one account and mode.
 pub struct Stripe {
-    /// Made at the first request: a function may start for one that asks Stripe nothing.
+    /// Made at the first request: many invocations never call Stripe.
     http: OnceCell<reqwest::Client>,
     base: String,
     secrets: Arc<Secrets>,
@@ -72,11 +72,11 @@ impl Stripe {
         match self.send(Method::POST, &request, Some(key)).await {
             Ok(answer) => parse(&request, &answer),
             Err(failure) => Err(match failure.said.as_deref().and_then(FailedCall::for_the_user) {
-                Some(told) => {
-                    // What the user is told leaves out what an operator may need.
-                    tracing::warn!(error = %failure.error, code = told.code(),
-                    "Stripe refused a request");
-                    told
+                Some(refusal) => {
+                    // The user's wording leaves out what an operator may need.
+                    tracing::warn!(error = %failure.error, code = refusal.code(),
+                    "Stripe refused a write");
+                    refusal
                 }
                 None => failure.error,
             }),
@@ -101,8 +101,8 @@ impl Stripe {
         in_time.unwrap_or_else(|_| Err(Error::unavailable(Service::Stripe, late()).into()))
     }
 
-    /// A request of ours may be repeated: a read changes nothing, neither does the second DELETE,
-    /// and a POST has its idempotency key.
+    /// Retries. That is safe: a read changes nothing, nor does a second DELETE, and a POST has its
+    /// idempotency key.
     async fn send_patiently(
         &self,
         method: &Method,
@@ -112,7 +112,7 @@ impl Stripe {
         let mut attempt = 1;
         let mut refreshed = false;
         let mut key = key.map(str::to_owned);
-        let mut anew = false;
+        let mut renewed = false;
         loop {
             let failure = match self.try_send(method, request, key.as_deref()).await {
                 Ok(answer) => return Ok(answer),
@@ -129,14 +129,13 @@ impl Stripe {
                         .as_ref()
                         .is_some_and(|said| said.replayed && said.status.is_server_error()) =>
                 {
-                    if anew {
+                    if renewed {
                         return Err(failure);
                     }
-                    // Stripe keeps a failure of its own for the key, and would answer nothing else
-                    // for a day. What that request may have made is known to
-                    // nobody, and stays unused.
+                    // Stripe keeps its own failure under the key, and would replay it for a day.
+                    // Whatever that request made is never referred to.
                     key = key.map(|key| format!("{key}:anew"));
-                    anew = true;
+                    renewed = true;
                     continue;
                 }
                 Err(failure) => failure,

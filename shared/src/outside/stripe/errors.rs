@@ -8,11 +8,11 @@ use serde::Deserialize;
 use crate::base::error::{Refusal, Service};
 use crate::{Error, Result};
 
-/// The code of a refusal whose idempotency key was used with other parameters, which Stripe
-/// remembers for a day or longer.
+/// The code of a refusal because the idempotency key was used with other parameters. Stripe
+/// remembers a key for a day or longer.
 pub const KEY_SPENT: &str = "stripe_key_spent";
 
-/// The code of a refusal of a checkout that would close too early: its request was repeated too
+/// The code of a refusal because the checkout would close too early: the request was repeated too
 /// late.
 pub const SESSION_TOO_SHORT: &str = "stripe_session_too_short";
 
@@ -27,7 +27,7 @@ pub(super) fn id<T>(parsed: Result<T>) -> Result<T> {
     parsed.map_err(|error| Error::unusable(Service::Stripe, error.code(), error))
 }
 
-/// A request that came to nothing, and what Stripe said, where it answered.
+/// A request that failed, and Stripe's answer if there was one.
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) said: Option<Box<FailedCall>>,
@@ -60,11 +60,11 @@ pub(super) struct FailedCall {
 }
 
 impl FailedCall {
-    /// A refusal of a write in words for its user, with what they can do; none where Stripe failed,
-    /// or refuses our secret key.
+    /// A refusal of a write, worded for the user who can act on it. `None` where Stripe failed or
+    /// refused our secret key.
     ///
-    /// By Stripe's "Error codes". Only a card error's message is written for users; the others may
-    /// tell of our account.
+    /// By Stripe's "Error codes". Only a card error's message is written for users; others may
+    /// reveal details of our account.
     pub(super) fn for_the_user(&self) -> Option<Error> {
         let field = |field: &Option<String>| field.clone().unwrap_or_default();
         let (kind, code, param) =
@@ -98,7 +98,7 @@ impl FailedCall {
             (_, "resource_missing", "customer") => Error::conflict(
                 "billing_account_gone",
                 "The company's billing account no longer exists at Stripe. Contact support to \
-                 have it linked anew.",
+                 have it linked again.",
             ),
             (_, _, "expires_at") => Error::conflict(
                 SESSION_TOO_SHORT,
@@ -119,8 +119,8 @@ impl FailedCall {
 }
 
 /// By Stripe's "Advanced error handling": a conflict, a rate limit and a server error pass. A key
-/// that is refused or may not read is mended by an operator, and what waits must outlive that. A
-/// 404 is never an expiry: it is an error of ours that a person must see.
+/// that is refused or lacks rights is fixed by an operator, and pending work must outlive that. A
+/// 404 is never an expiry: it is an error of ours that an operator must see.
 pub(super) fn status_is_transient(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(
@@ -151,7 +151,7 @@ pub(super) struct ErrorBody {
 mod tests {
     use super::*;
 
-    fn told(status: u16, body: &str) -> Option<Error> {
+    fn refusal(status: u16, body: &str) -> Option<Error> {
         let body = serde_json::from_str::<ErrorAnswer>(body).expect("readable").error;
         FailedCall {
             status: StatusCode::from_u16(status).expect("a status"),
@@ -162,9 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_user_can_act_on_is_told_and_only_a_cards_message_is_stripes() {
-        let of =
-            |status, body: &str| told(status, body).map(|error| (error.code(), error.to_string()));
+    fn a_user_gets_what_they_can_act_on_and_only_a_cards_message_is_stripes() {
+        let of = |status, body: &str| {
+            refusal(status, body).map(|error| (error.code(), error.to_string()))
+        };
         let card = of(
             402,
             r#"{"error":{"type":"card_error","code":"card_declined",
@@ -173,16 +174,16 @@ mod tests {
         assert_eq!(card, Some(("payment_refused", "Your card was declined.".to_owned())));
         let price = r#"{"error":{"type":"invalid_request_error","code":"resource_missing",
             "param":"line_items[0][price]","message":"No such price: 'price_x'"}}"#;
-        let (code, detail) = of(400, price).expect("told");
+        let (code, detail) = of(400, price).expect("a refusal");
         assert!(code == "price_not_available" && !detail.contains("price_x"), "{detail}");
         let unknown = of(
             400,
             r#"{"error":{"type":"invalid_request_error","message":"acct_1 may not do this"}}"#,
         )
-        .expect("told");
+        .expect("a refusal");
         assert!(unknown.0 == "stripe_refused" && !unknown.1.contains("acct_1"), "{unknown:?}");
         assert_eq!(
-            of(400, r#"{"error":{"type":"idempotency_error"}}"#).expect("told").0,
+            of(400, r#"{"error":{"type":"idempotency_error"}}"#).expect("a refusal").0,
             KEY_SPENT
         );
         for status in [401, 403, 409, 429, 500, 503] {

@@ -1,4 +1,4 @@
-//! Stripe's list of what happened.
+//! Stripe's list of events.
 
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
@@ -10,11 +10,11 @@ use super::client::{Stripe, parse};
 use crate::base::ids::StripeEventId;
 use crate::{Error, Result};
 
-/// Which events.
+/// Which events to list.
 pub struct EventQuery<'a> {
     /// Those from this second on.
     pub from: Timestamp,
-    /// And before this instant, rounded up to a second.
+    /// Those before this instant, rounded up to a second.
     pub to: Timestamp,
     /// Of these types: at most 20.
     pub types: &'a [&'a str],

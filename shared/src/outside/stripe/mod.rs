@@ -1,5 +1,5 @@
-//! Stripe's API: reads of the state that entitlements depend on, the end of a subscription, and
-//! what a customer pays and manages by.
+//! Stripe's API: reads of the state that entitlements depend on, checkouts, the billing portal, and
+//! changes of subscriptions and their items.
 //!
 //! Requests, their paths and the pinned API version are async-stripe's; the transport is ours
 //! (pooled connections, time-outs, retries, key rotation), and so are the answers' types: only the

@@ -29,10 +29,10 @@ impl Reference {
 /// Metadata as our marketing site and our own sessions write it (docs/events.md, "Metadata").
 pub type Metadata = BTreeMap<String, String>;
 
-/// A Checkout Session: what a customer was asked to pay for, and whether they did.
+/// A Checkout Session: what a customer is to pay for, and whether they did.
 #[derive(Debug, Clone, Deserialize)]
 pub struct CheckoutSession {
-    /// Its id, once more.
+    /// The id that it was read by.
     pub id: String,
     /// `payment`, `subscription` or `setup`.
     pub mode: String,
@@ -42,14 +42,14 @@ pub struct CheckoutSession {
     pub payment_status: String,
     /// What it asks for before tax and discounts, in the currency's smallest unit.
     pub amount_subtotal: Option<i64>,
-    /// In lower case.
+    /// The currency's code in lower case.
     pub currency: Option<String>,
     customer: Option<Reference>,
     subscription: Option<Reference>,
     /// What the customer typed at the checkout.
     #[serde(default, deserialize_with = "null_is_default")]
     pub customer_details: CustomerDetails,
-    /// Ours.
+    /// Metadata that we or our site set.
     #[serde(default, deserialize_with = "null_is_default")]
     pub metadata: Metadata,
 }
@@ -78,7 +78,7 @@ impl CheckoutSession {
     }
 }
 
-/// Who checked out.
+/// The details that a customer gave at the checkout.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct CustomerDetails {
     /// Mail address.
@@ -112,17 +112,17 @@ pub struct Address {
 /// A subscription at Stripe.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Subscription {
-    /// Its id, once more.
+    /// The id that it was read by.
     pub id: String,
     /// As Stripe spells it; `subscriptions::model::StripeStatus` reads it.
     pub status: String,
     customer: Option<Reference>,
     /// What it bills.
     pub items: Items,
-    /// Ours.
+    /// Metadata that we or our site set.
     #[serde(default, deserialize_with = "null_is_default")]
     pub metadata: Metadata,
-    // Before API 2025-03-31 the period stood here, since then it stands on the items.
+    // Before API 2025-03-31 the period was here; since then it is on the items.
     current_period_start: Option<i64>,
     current_period_end: Option<i64>,
     cancel_at: Option<i64>,
@@ -142,7 +142,7 @@ pub struct SubscriptionPage {
     pub has_more: bool,
 }
 
-/// An object that was asked for, or its id where it was not.
+/// An object where its expansion was requested, else its id.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Expandable<T> {
@@ -167,7 +167,7 @@ pub struct Invoice {
     pub id: String,
     /// `draft`, `open`, `paid`, `void` or `uncollectible`.
     pub status: Option<String>,
-    /// Cents.
+    /// The amount due in cents.
     #[serde(default)]
     pub amount_due: i64,
     created: i64,
@@ -191,8 +191,8 @@ struct Lines {
 #[derive(Debug, Clone, Deserialize)]
 struct InvoiceLine {
     period: Period,
-    // Before API 2025-03-31 it stood here, since then in the details of the parent, whichever it
-    // has.
+    // Before API 2025-03-31 it was here; since then it is in the details of the parent, whichever
+    // it has.
     #[serde(default, deserialize_with = "null_is_default")]
     proration: bool,
     #[serde(default)]
@@ -294,7 +294,8 @@ impl Item {
         id(StripePriceId::parse(&self.price.id))
     }
 
-    /// How often it is paid, as Stripe says it: `month`, `year`, and others that we do not sell by.
+    /// How often it is paid, in Stripe's spelling: `month`, `year`, and others that we do not sell
+    /// by.
     #[must_use]
     pub fn interval(&self) -> Option<&str> {
         self.price.recurring.as_ref().map(|recurring| recurring.interval.as_str())
@@ -340,7 +341,7 @@ impl Subscription {
         Timestamp::from_second(seconds).ok()
     }
 
-    /// When it was made, if Stripe says so.
+    /// When it was created, if Stripe names that.
     #[must_use]
     pub fn created(&self) -> Option<Timestamp> {
         self.created.and_then(|seconds| Timestamp::from_second(seconds).ok())
@@ -355,7 +356,7 @@ impl Subscription {
     /// Whether what is due for its period is paid, or nothing is due yet.
     ///
     /// # Errors
-    /// `Upstream` (`stripe_shape`) where Stripe did not answer the invoice that it was asked for.
+    /// `Upstream` (`stripe_shape`) where the answer lacks the requested invoice.
     pub fn is_settled(&self, now: Timestamp) -> Result<bool> {
         match &self.latest_invoice {
             None => Ok(true),

@@ -25,8 +25,7 @@ impl Stripe {
         self.read(RetrieveCheckoutSession::new(id.as_str()).build()).await
     }
 
-    /// The same as `checkout_session`, of an id that somebody names: none where Stripe does not
-    /// know it.
+    /// As `checkout_session`, for an id that a caller named: `None` where Stripe does not know it.
     ///
     /// # Errors
     /// `Upstream`.
@@ -88,7 +87,7 @@ impl Stripe {
         self.read(RequestBuilder::new(StripeMethod::Get, format!("/customers/{id}"))).await
     }
 
-    /// Whose a charge is. A dispute names nothing but its charge.
+    /// The customer of a charge. A dispute names nothing but its charge.
     ///
     /// # Errors
     /// As `checkout_session`.

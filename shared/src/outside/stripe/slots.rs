@@ -1,5 +1,5 @@
-//! What customers buy beside a subscription: one payment for the rest of a term, and the items by
-//! which Stripe renews the slots.
+//! Slots that customers add to a subscription: one payment for the rest of a term, and the items
+//! that Stripe renews them by.
 
 use std::collections::HashMap;
 
@@ -28,21 +28,21 @@ use crate::base::ids::{
 
 /// A payment for slots to open.
 pub struct NewPayment<'a> {
-    /// Whose.
+    /// The tenant that buys.
     pub tenant: &'a TenantId,
-    /// Who pays.
+    /// Its customer at Stripe, which pays.
     pub customer: &'a StripeCustomerId,
     /// The MAIN that gets the slots.
     pub parent: &'a SubscriptionId,
-    /// What holds slots and price.
+    /// The order, which holds slots and price.
     pub order: &'a AddonOrderId,
     /// What each line is called, and its amount in cents.
     pub lines: &'a [(String, i64)],
     /// When it closes: at least 30 minutes ahead.
     pub expires_at: Timestamp,
-    /// Where the customer goes after.
+    /// Where the customer goes after paying.
     pub success_url: &'a str,
-    /// And where without having paid.
+    /// Where the customer goes without having paid.
     pub cancel_url: &'a str,
 }
 
@@ -124,7 +124,7 @@ impl Stripe {
     }
 
     /// Takes an item off its subscription, without crediting the present period. One that is gone
-    /// already is success: a try whose answer was lost may have taken it.
+    /// already is success: an attempt whose answer was lost may have taken it.
     ///
     /// # Errors
     /// `Upstream`.

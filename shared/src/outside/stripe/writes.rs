@@ -19,9 +19,9 @@ use crate::{Error, Result};
 
 /// A customer to make.
 pub struct NewCustomer<'a> {
-    /// Whose.
+    /// The tenant that it is for.
     pub tenant: &'a TenantId,
-    /// The company's.
+    /// The company's name.
     pub name: &'a str,
     /// Where Stripe sends invoices.
     pub email: Option<&'a str>,
@@ -29,24 +29,24 @@ pub struct NewCustomer<'a> {
 
 /// A checkout to open.
 pub struct NewSession<'a> {
-    /// Whose.
+    /// The tenant that buys.
     pub tenant: &'a TenantId,
-    /// Who pays.
+    /// Its customer at Stripe, which pays.
     pub customer: &'a StripeCustomerId,
-    /// What is bought.
+    /// The plan that it buys.
     pub plan: &'a PlanId,
-    /// The plan's, by the chosen interval.
+    /// The plan's price for the chosen interval.
     pub price: &'a StripePriceId,
-    /// Where the customer goes after.
+    /// Where the customer goes after paying.
     pub success_url: &'a str,
-    /// And where without having paid.
+    /// Where the customer goes without having paid.
     pub cancel_url: &'a str,
 }
 
 /// A checkout that was opened.
 #[derive(Debug, Clone, Deserialize)]
 pub struct OpenSession {
-    /// Its id.
+    /// The session's id.
     pub id: StripeSessionId,
     /// The page to pay on.
     pub url: String,
@@ -124,12 +124,12 @@ impl Stripe {
         Ok(opened.url)
     }
 
-    /// Ends a subscription at once. One that has ended already is success, whoever ended it: a try
-    /// whose answer was lost may have.
+    /// Ends a subscription at once. One that has ended already is success: an attempt whose answer
+    /// was lost may have ended it.
     ///
-    /// Stripe answers 404 for a subscription that is canceled, as for one that it does not know, so
-    /// a refusal is read back. There is no idempotency key: Stripe has them for POST only, and
-    /// a DELETE that is repeated changes nothing.
+    /// Stripe answers 404 for a canceled subscription and for an unknown one alike, so a refusal is
+    /// followed by a read. There is no idempotency key: Stripe has them for POST only, and a
+    /// repeated DELETE changes nothing.
     ///
     /// # Errors
     /// `Upstream`.
