@@ -138,13 +138,11 @@ async fn slots_renew_at_full_price_with_their_parent_and_not_without_it() {
 /// key.
 #[tokio::test]
 async fn a_lost_answer_and_a_late_repetition_are_one_quantity() {
-    let mut shop = Shop::new().await;
-    let ahead = shop.world.move_outbox_clock();
+    let shop = Shop::new().await;
     let (parent, stripe) = shop.paid_main("acme", "month").await;
     shop.world.outbox().await;
     let addon = shop.buy(&parent, &[(2, 4)]).await;
     let lose = async |what: &str, expected: Vec<(String, i64)>| {
-        ahead.store(0, Ordering::SeqCst);
         shop.world.stripe.lose_answer_on("subscription_items", 502);
         shop.world.stripe.fail_next_on("subscription_items", 2, 503);
         assert_eq!(
@@ -154,7 +152,7 @@ async fn a_lost_answer_and_a_late_repetition_are_one_quantity() {
         );
         assert_eq!(shop.items(&stripe), expected, "{what}: done, and not heard of");
         let before = writes(&shop);
-        ahead.fetch_add(48 * 60 * 60, Ordering::SeqCst);
+        shop.world.clock.pass(48 * 60 * 60);
         assert_eq!(
             shop.world.outbox().await,
             json!({"done": 1, "retried": 0, "failed": 0}),
@@ -165,6 +163,8 @@ async fn a_lost_answer_and_a_late_repetition_are_one_quantity() {
             (expected, before),
             "{what}: read, compared, and left"
         );
+        // Orders are placed at Stripe's time.
+        shop.world.clock.run_ahead(0);
     };
     lose("added", standard(4)).await;
     shop.buy(&parent, &[(2, 1)]).await;
@@ -191,8 +191,7 @@ async fn a_lost_answer_and_a_late_repetition_are_one_quantity() {
 /// once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_while_the_step_runs_leaves_it_due_again() {
-    let mut shop = Shop::new().await;
-    let ahead = shop.world.move_outbox_clock();
+    let shop = Shop::new().await;
     let (parent, stripe) = shop.paid_main("acme", "month").await;
     shop.world.outbox().await;
     let session = shop.open(&parent, &[(2, 3)]).await;
@@ -215,7 +214,7 @@ async fn a_change_while_the_step_runs_leaves_it_due_again() {
         (1, &json!("pending")),
         "{summary}"
     );
-    ahead.fetch_add(121, Ordering::SeqCst);
+    shop.world.clock.pass(121);
     shop.world.outbox().await;
     assert_eq!(
         (shop.items(&stripe), step(&shop).await["status"].clone()),

@@ -1,7 +1,5 @@
 //! `operations`: the outbox's steps, as operators read and mend them.
 
-use std::sync::atomic::Ordering;
-
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::api::{Api, Reply, SOURCE_IP, Who};
@@ -169,14 +167,13 @@ async fn a_failed_step_is_tried_again_with_another_mail_address_and_is_done_at_t
 /// A step that waits for its next attempt is due at once, and its 72 hours begin anew.
 #[tokio::test]
 async fn a_waiting_step_is_tried_at_the_next_run_where_a_person_says_so() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     let api = world.api().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
     assert_eq!(steps(&api, "").await.len(), 2, "and the keys of tokens are read");
     world.keycloak.stop().await;
     assert_eq!(world.outbox().await["retried"], 1);
-    ahead.store(1, Ordering::SeqCst);
+    world.clock.run_ahead(1);
     assert_eq!(world.outbox().await, json!({"done": 0, "retried": 0, "failed": 0}), "it waits");
     let waiting = step(&api, "acme", "keycloak_user").await;
     let retried = act(&api, &waiting, "retry", Value::Null).await;

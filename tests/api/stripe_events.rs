@@ -446,7 +446,7 @@ async fn a_backfill_without_stripe_is_502_one_cut_short_says_where_and_a_repetit
         hours_ago(-1),
     );
     let env = world.env(&[("STRIPE_API_BASE", &format!("http://127.0.0.1:{}", proxy.port()))]);
-    let api = world.api_with(&env, shared::base::clock::Clock::system()).await;
+    let api = world.api_with(&env).await;
     for status in [500, 429, 401] {
         world.stripe.fail_next(if status == 401 { 1 } else { 3 }, status);
         let refused = backfill(&api, from, to, &Value::Null).await;
@@ -461,7 +461,7 @@ async fn a_backfill_without_stripe_is_502_one_cut_short_says_where_and_a_repetit
     let unused = proxy.sent();
     backfill(&api, hours_ago(9), hours_ago(8), &Value::Null).await.expect(200);
     let one = proxy.sent() - unused;
-    let api = world.api_with(&env, shared::base::clock::Clock::system()).await;
+    let api = world.api_with(&env).await;
     proxy.cut_after(one + 10);
     let part = backfill(&api, from, to, &Value::Null).await.expect(200);
     assert_eq!(

@@ -1,15 +1,10 @@
 //! Who gets in, and what every answer has: tokens, problems, ids, CORS (docs/api.md).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use device_tier::DevicesApp;
 use futures::future::join_all;
-use jiff::SignedDuration;
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use shared::http::app::{App, AppState as _, warm};
 use tests::World;
 use tests::api::{Api, SOURCE_IP, Who};
@@ -102,18 +97,13 @@ fn jsonwebtoken_header(token: &str) -> Value {
 #[tokio::test]
 async fn a_token_ends_at_its_end_by_the_injected_clock() {
     let world = World::new().await;
-    let ahead = Arc::new(AtomicI64::new(0));
-    let moved = Arc::clone(&ahead);
-    let clock = Clock::from_fn(move || {
-        Clock::system().now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst))
-    });
-    let api = world.api_with(&world.env(&[]), clock).await;
+    let api = world.api().await;
     let claims = world.keycloak.claims(&["operator"], None);
     let token = world.keycloak.sign(&claims).expect("signed");
     let life = claims["exp"].as_i64().expect("a time") - claims["iat"].as_i64().expect("a time");
-    ahead.store(life - 5, Ordering::SeqCst);
+    world.clock.run_ahead(life - 5);
     assert_eq!(api.get(Who::Token(&token), PLANS).await.status, 200);
-    ahead.store(life, Ordering::SeqCst);
+    world.clock.run_ahead(life);
     api.get(Who::Token(&token), PLANS).await.problem(401, "token_expired");
 }
 
@@ -144,7 +134,7 @@ async fn an_instance_has_keys_and_a_connection_before_its_first_request_and_star
     let world = World::new().await;
     let start = async |replaced: &[(&str, &str)]| {
         let state =
-            DevicesApp::start(&world.env(replaced), Clock::system()).await.expect("it starts");
+            DevicesApp::start(&world.env(replaced), world.clock.reader()).await.expect("it starts");
         warm(&state).await;
         state
     };
@@ -176,9 +166,12 @@ async fn a_rotated_signing_key_is_picked_up_and_a_withdrawn_one_ends() {
     shared::process::tls::install();
     let settings =
         shared::process::config::AuthSettings::from_env(&world.env(&[])).expect("settings");
-    let verifier =
-        shared::http::auth::Verifier::with(settings, Clock::system(), std::time::Duration::ZERO)
-            .expect("a verifier");
+    let verifier = shared::http::auth::Verifier::with(
+        settings,
+        world.clock.reader(),
+        std::time::Duration::ZERO,
+    )
+    .expect("a verifier");
     let token =
         || world.keycloak.sign(&world.keycloak.claims(&["operator"], None)).expect("signed");
     let old = token();
@@ -329,7 +322,7 @@ async fn a_setting_of_the_http_functions_that_is_wrong_is_named() {
             "ALLOWED_ORIGINS: \"*\" is no origin, such as https://app.example.com",
         ),
     ] {
-        let started = App::new(&world.env(&[(setting, value)]), Clock::system());
+        let started = App::new(&world.env(&[(setting, value)]), world.clock.reader());
         assert_eq!(started.err().expect("refused").to_string(), message);
     }
 }

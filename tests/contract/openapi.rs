@@ -74,10 +74,8 @@ async fn every_body_has_an_example_that_its_route_takes() {
         assert!(!example.is_null(), "{name} has no example in shared/src/http/examples.json");
         if name == "NewBreakerApproval" {
             // Only the next days are taken, and an example is for years.
-            example["approve_until"] = Value::from(
-                (world.events.applier.clock.now() + jiff::SignedDuration::from_hours(1))
-                    .to_string(),
-            );
+            example["approve_until"] =
+                Value::from((world.clock.now() + jiff::SignedDuration::from_hours(1)).to_string());
         }
         let body = if is_list { Value::Array(vec![example]) } else { example };
         let who =

@@ -2,7 +2,6 @@
 
 use provisioning::Provisioning;
 use serde_json::json;
-use shared::base::clock::Clock;
 use stripe_events::StripeEvents;
 use tests::World;
 use webhook::Webhook;
@@ -33,21 +32,21 @@ async fn a_missing_or_malformed_setting_or_secret_is_named() {
             .expect("a secret");
     }
     let webhook = async |settings: &[(&str, &str)]| {
-        Webhook::start(&world.env(settings), Clock::system())
+        Webhook::start(&world.env(settings), world.clock.reader())
             .await
             .err()
             .expect("refused")
             .to_string()
     };
     let events = async |settings: &[(&str, &str)]| {
-        StripeEvents::start(&world.env(settings), Clock::system())
+        StripeEvents::start(&world.env(settings), world.clock.reader())
             .await
             .err()
             .expect("refused")
             .to_string()
     };
     let provisioning = async |settings: &[(&str, &str)]| {
-        Provisioning::start(&world.env(settings), Clock::system())
+        Provisioning::start(&world.env(settings), world.clock.reader())
             .await
             .err()
             .expect("refused")

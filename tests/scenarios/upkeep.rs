@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use shared::base::ids::SubscriptionId;
 use shared::db::in_chunks;
 use shared::domain::allocations::comparison;
@@ -63,7 +62,7 @@ async fn corrections(world: &World) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_beside_16_connections_that_assign_correct_nothing_but_what_is_wrong() {
     let world = World::new().await;
-    let api = world.api_with(&world.env(&[("DATABASE_POOL_SIZE", "16")]), Clock::system()).await;
+    let api = world.api_with(&world.env(&[("DATABASE_POOL_SIZE", "16")])).await;
     let main = family(&world, &api, "acme", 16).await;
     family(&world, &api, "other", 0).await;
     // One count that is wrong all the same, and stays so until a run corrects it.
@@ -297,7 +296,7 @@ async fn a_large_fleet_is_compared_in_slices_that_wrap_around() {
 async fn answers_are_deleted_when_they_count_no_more_and_payloads_after_90_days() {
     let world = World::new().await;
     let api = world.api().await;
-    let (db, now) = (&world.events.applier.db, world.events.applier.clock.now());
+    let (db, now) = (&world.events.applier.db, world.clock.now());
     let fill = "INSERT INTO idempotency_keys (subject, route, key, request, answer, created_at)
                 SELECT 's', 'r', 'k' || n, '\\x'::bytea, '{}'::jsonb,
                 $1::timestamptz - interval '24 hours' - n * interval '1 second'

@@ -1,9 +1,6 @@
 //! A year of one customer through the functions, from the trial to the end: all that happened, in
 //! the words of the audit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulators::stripe::{Card, CheckoutParams, Dunning, GivenUp};
@@ -11,10 +8,9 @@ use tests::api::Who;
 use tests::shop::{ADDON_CHECKOUT, Shop};
 use tests::{World, payer, text};
 
-/// The year's clock, Stripe's and ours, and what has been told of it.
+/// One world, and how many of Stripe's events were delivered to it.
 struct Year<'a> {
     world: &'a World,
-    now: Arc<AtomicI64>,
     told: usize,
 }
 
@@ -22,7 +18,7 @@ impl Year<'_> {
     /// Time passes up to here; what happened meanwhile comes by the webhook and the queue, and the
     /// outbox does its part.
     async fn come_to(&mut self, to: Timestamp) {
-        self.now.store(to.as_second(), Ordering::SeqCst);
+        self.world.clock.stop_at(to);
         self.world.stripe.advance_to(to);
         self.hear().await;
     }
@@ -44,20 +40,15 @@ impl Year<'_> {
 
 #[tokio::test]
 async fn a_year_from_the_trial_to_the_end() {
-    // Slots are ordered at the real time, by which tokens are checked; the story begins two months
-    // before, and goes on into the future.
-    let mut shop = Shop::new().await;
-    let today = Timestamp::from_second(shop.world.events.applier.clock.now().as_second())
-        .expect("an instant");
+    // The story begins two months before today, and goes on into the future.
+    let shop = Shop::new().await;
+    let today = Timestamp::from_second(shop.world.clock.now().as_second()).expect("an instant");
     let began = today - SignedDuration::from_hours(24 * 60);
-    let now = Arc::new(AtomicI64::new(began.as_second()));
-    let clock = tests::clock_at(&now);
-    shop.world.events.applier.clock = clock.clone();
-    shop.world.provisioning.outbox.applier.clock = clock;
+    shop.world.clock.stop_at(began);
     shop.world.stripe.set_now(began);
     shop.world.stripe.set_dunning(Dunning { retry_days: vec![3, 5, 7], then: GivenUp::Canceled });
     let world = &shop.world;
-    let mut year = Year { world, now, told: 0 };
+    let mut year = Year { world, told: 0 };
 
     let metadata =
         [("company_name", "Year"), ("plan_id", "pro"), ("admin_email", "jane@year.example")];

@@ -2,6 +2,7 @@
 //! stack's at its address.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -10,7 +11,6 @@ use device_tier::DevicesApp;
 use lambda_http::request::RequestContext;
 use operations::OperationsApp;
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use shared::http::app::{App, CustomerApp, OperatorApp};
 use shared::process::config::Env;
 use simulators::keycloak::Fake;
@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tower::ServiceExt as _;
 use utoipa::OpenApi as _;
 
-use crate::{World, stack};
+use crate::{TestClock, World, stack};
 
 /// Where a world's requests come from, as API Gateway would say.
 pub const SOURCE_IP: &str = "203.0.113.7";
@@ -105,14 +105,20 @@ impl Reply {
 }
 
 enum Target {
-    Router(axum::Router, Fake, Clock),
+    Router(axum::Router, Fake, TestClock),
     Stack(reqwest::Client),
+}
+
+/// A token, and when it is valid, in seconds since 1970.
+struct Token {
+    text: String,
+    valid: Range<i64>,
 }
 
 /// A caller.
 pub struct Api {
     target: Target,
-    tokens: Mutex<HashMap<String, String>>,
+    tokens: Mutex<HashMap<String, Token>>,
 }
 
 /// Every HTTP function's routes, of one instance.
@@ -156,18 +162,22 @@ impl World {
     /// # Panics
     /// Where they do not start.
     pub async fn api(&self) -> Api {
-        self.api_with(&self.env(&[]), Clock::system()).await
+        self.api_with(&self.env(&[])).await
     }
 
-    /// The same with other settings, or another clock.
+    /// The same with other settings.
     ///
     /// # Panics
     /// Where they do not start.
-    pub async fn api_with(&self, env: &Env, clock: Clock) -> Api {
-        let app = App::new(env, clock.clone()).expect("the HTTP functions");
+    pub async fn api_with(&self, env: &Env) -> Api {
+        let app = App::new(env, self.clock.reader()).expect("the HTTP functions");
         let routes = routes(&app, env).await.expect("the HTTP functions");
         Api {
-            target: Target::Router(shared::http::serve(routes, &app), self.keycloak.clone(), clock),
+            target: Target::Router(
+                shared::http::serve(routes, &app),
+                self.keycloak.clone(),
+                self.clock.clone(),
+            ),
             tokens: Mutex::default(),
         }
     }
@@ -197,11 +207,16 @@ impl Api {
             return None;
         }
         let mut tokens = self.tokens.lock().await;
-        if let Some(token) = tokens.get(&format!("{who:?}")) {
-            return Some(token.clone());
+        let now = match &self.target {
+            Target::Router(.., clock) => clock.now().as_second(),
+            Target::Stack(_) => 0,
+        };
+        let kept = tokens.get(&format!("{who:?}"));
+        if let Some(token) = kept.filter(|token| token.valid.contains(&now)) {
+            return Some(token.text.clone());
         }
         let token = match &self.target {
-            Target::Router(_, keycloak, clock) => {
+            Target::Router(_, keycloak, _) => {
                 let (roles, tenant): (&[&str], _) = match who {
                     Who::Operator => (&["operator"], None),
                     Who::Admin => (&["operator_admin"], None),
@@ -211,11 +226,12 @@ impl Api {
                 };
                 let mut claims = keycloak.claims(roles, tenant);
                 // Issued now by the clock of whom it is shown to.
-                let later = clock.now().as_second() - claims["iat"].as_i64().expect("a time");
+                let later = now - claims["iat"].as_i64().expect("a time");
                 for time in ["iat", "exp"] {
                     claims[time] = json!(claims[time].as_i64().expect("a time") + later);
                 }
-                keycloak.sign(&claims).expect("a token")
+                let valid = now..claims["exp"].as_i64().expect("a time");
+                Token { text: keycloak.sign(&claims).expect("a token"), valid }
             }
             Target::Stack(_) => {
                 let role = match who {
@@ -233,11 +249,13 @@ impl Api {
                     client_id: &client_id,
                     client_secret: &client_secret,
                 };
-                keycloak.token(role).await.expect("a token")
+                let text = keycloak.token(role).await.expect("a token");
+                Token { text, valid: 0..i64::MAX }
             }
         };
-        tokens.insert(format!("{who:?}"), token.clone());
-        Some(token)
+        let text = token.text.clone();
+        tokens.insert(format!("{who:?}"), token);
+        Some(text)
     }
 
     /// `GET`.

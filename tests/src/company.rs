@@ -1,7 +1,5 @@
-//! A company that pays Stripe by the month or year, in a time of its own.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+//! A company that pays Stripe by the month or year. Its world's clock is stopped, and moved with
+//! Stripe's.
 
 use aws_lambda_events::sqs::SqsEvent;
 use jiff::Timestamp;
@@ -14,8 +12,6 @@ use crate::{World, payer, text};
 pub struct Company {
     /// The functions, whose clocks are this company's.
     pub world: World,
-    /// Seconds after 1970, of Stripe's clock and ours.
-    pub now: Arc<AtomicI64>,
     /// Its Stripe customer.
     pub customer: String,
     /// Its Stripe subscription.
@@ -39,14 +35,10 @@ impl Company {
     /// # Panics
     /// Where that does not come to a subscription.
     pub async fn with(params: CheckoutParams) -> Self {
-        let mut world = Box::pin(World::new()).await;
+        let world = Box::pin(World::new()).await;
         let start: Timestamp = START.parse().expect("an instant");
         world.stripe.set_now(start);
-        let now = Arc::new(AtomicI64::new(start.as_second()));
-        let clock = crate::clock_at(&now);
-        world.events.applier.clock = clock.clone();
-        world.provisioning.outbox.applier.clock = clock.clone();
-        world.renewals.renewal.applier.clock = clock;
+        world.clock.stop_at(start);
         let metadata = [
             ("company_name".to_owned(), "Acme".to_owned()),
             ("admin_email".to_owned(), "jane@acme.example".to_owned()),
@@ -59,7 +51,6 @@ impl Company {
         let paid = world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
         let mut company = Self {
             world,
-            now,
             customer: text(&paid["customer"]),
             stripe: text(&paid["subscription"]),
             id: String::new(),
@@ -75,8 +66,8 @@ impl Company {
     /// # Panics
     /// Where one stays.
     pub async fn pass(&mut self, days: i64) {
-        let now = self.now.fetch_add(days * 86_400, Ordering::SeqCst) + days * 86_400;
-        self.world.stripe.advance_to(Timestamp::from_second(now).expect("an instant"));
+        let now = self.world.clock.pass(days * 86_400);
+        self.world.stripe.advance_to(now);
         self.tell().await;
     }
 

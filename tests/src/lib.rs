@@ -6,25 +6,25 @@
 //! rule of the product.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
-use jiff::Timestamp;
 use lambda_http::{Body, Request};
 use serde_json::Value;
-use shared::base::clock::Clock;
 use shared::domain::events::kind::endpoint_types;
 use simulators::stripe::{Payer, Simulator};
 use stripe_events::StripeEvents;
 
+pub use crate::clock::TestClock;
 use crate::environment::unique;
 pub use crate::environment::{SURROUNDINGS, aws, connect, database, keycloak, stack, stripe};
+pub use crate::luck::Luck;
 pub use crate::world::World;
 
 pub mod api;
+mod clock;
 pub mod company;
 mod environment;
+mod luck;
 pub mod proxy;
 pub mod queue;
 pub mod shop;
@@ -39,15 +39,6 @@ pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bo
     message.attributes.insert("ApproximateReceiveCount".to_owned(), receives.to_string());
     batch.records.push(message);
     events.handle(batch).await.batch_item_failures.is_empty()
-}
-
-/// A clock that stands where a test puts it: so many seconds after 1970.
-#[must_use]
-pub fn clock_at(seconds: &Arc<AtomicI64>) -> Clock {
-    let seconds = Arc::clone(seconds);
-    Clock::from_fn(move || {
-        Timestamp::from_second(seconds.load(Ordering::SeqCst)).unwrap_or(Timestamp::MIN)
-    })
 }
 
 /// What the endpoint is told of since the last time, oldest first. `seen` counts what has happened

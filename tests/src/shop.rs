@@ -1,9 +1,7 @@
 //! A shop of slots: tenants with a MAIN that is paid by the month, by the year or outside Stripe,
 //! and what they order.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use simulators::stripe::{Interval, Price};
 
 use crate::api::{Api, Reply, Who};
@@ -21,7 +19,6 @@ pub struct Shop {
     pub world: World,
     /// Those of HTTP.
     pub api: Api,
-    clock: Clock,
 }
 
 impl Shop {
@@ -54,7 +51,7 @@ impl Shop {
             }
         }
         let api = world.api().await;
-        Self { world, api, clock: Clock::system() }
+        Self { world, api }
     }
 
     /// The same at noon of 10 June 2026: a price is one of whole days, and must not depend on when
@@ -63,12 +60,10 @@ impl Shop {
     /// # Panics
     /// Where it cannot be made.
     pub async fn at_noon() -> Self {
-        let mut shop = Self::new().await;
-        let (noon, began) = (NOON.parse::<Timestamp>().expect("an instant"), Clock::system().now());
-        shop.clock = Clock::from_fn(move || noon + Clock::system().now().duration_since(began));
+        let shop = Self::new().await;
+        let noon = NOON.parse().expect("an instant");
+        shop.world.clock.run_from(noon);
         shop.world.stripe.set_now(noon);
-        shop.world.events.applier.clock = shop.clock.clone();
-        shop.api = shop.world.api_with(&shop.world.env(&[]), shop.clock.clone()).await;
         shop
     }
 
@@ -112,7 +107,11 @@ impl Shop {
                    FROM (SELECT ($4::timestamptz AT TIME ZONE 'UTC')::date AS today) day
                    WHERE subscription_id = $1";
         assert_eq!(
-            self.world.db.execute(sql, &[&id, &from, &to, &self.clock.now()]).await.expect("moved"),
+            self.world
+                .db
+                .execute(sql, &[&id, &from, &to, &self.world.clock.now()])
+                .await
+                .expect("moved"),
             1
         );
     }

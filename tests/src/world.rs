@@ -1,17 +1,13 @@
 //! One test's own system.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
-use jiff::SignedDuration;
 use lambda_http::{Body, Response};
 use provisioning::Provisioning;
 use renewal::Renewals;
 use serde_json::Value;
-use shared::base::clock::Clock;
 use shared::domain::events::signature;
 use shared::outside::queue::Queue;
 use shared::process::config::Env;
@@ -21,6 +17,7 @@ use stripe_events::StripeEvents;
 use tokio_postgres::Client;
 use webhook::Webhook;
 
+use crate::clock::TestClock;
 use crate::environment::{SURROUNDINGS, aws, connect, database, keycloak, queue, stack, stripe};
 use crate::proxy::Proxy;
 use crate::smtp::{Smtp, Tls};
@@ -42,6 +39,8 @@ pub struct World {
     pub provisioning: Provisioning,
     /// The functions.
     pub renewals: Renewals,
+    /// The clock of all its functions.
+    pub clock: TestClock,
     /// What the functions were started with.
     pub settings: HashMap<String, String>,
     pub(crate) sqs: aws_sdk_sqs::Client,
@@ -96,12 +95,14 @@ impl World {
         .map(|(key, value)| (key.to_owned(), value));
         let settings = settings.collect::<HashMap<_, _>>();
         let env = Env::of(settings.clone());
+        let clock = TestClock::real();
         Self {
             db: connect(&settings["DATABASE_NAME"]).await,
-            webhook: Webhook::start(&env, Clock::system()).await.expect("webhook"),
-            events: StripeEvents::start(&env, Clock::system()).await.expect("stripe-events"),
-            provisioning: Provisioning::start(&env, Clock::system()).await.expect("provisioning"),
-            renewals: Renewals::start(&env, Clock::system()).await.expect("renewal"),
+            webhook: Webhook::start(&env, clock.reader()).await.expect("webhook"),
+            events: StripeEvents::start(&env, clock.reader()).await.expect("stripe-events"),
+            provisioning: Provisioning::start(&env, clock.reader()).await.expect("provisioning"),
+            renewals: Renewals::start(&env, clock.reader()).await.expect("renewal"),
+            clock,
             stripe,
             keycloak,
             settings,
@@ -118,23 +119,15 @@ impl World {
         Env::of(settings)
     }
 
-    /// Starts the functions that have a database anew, with no connection made yet; their clocks
-    /// stay.
+    /// Starts the functions that have a database again, with no connection made yet.
     ///
     /// # Panics
     /// Where one does not start.
     pub async fn restart(&mut self) {
-        let env = self.env(&[]);
-        self.events = StripeEvents::start(&env, self.events.applier.clock.clone())
-            .await
-            .expect("stripe-events");
-        self.provisioning =
-            Provisioning::start(&env, self.provisioning.outbox.applier.clock.clone())
-                .await
-                .expect("provisioning");
-        self.renewals = Renewals::start(&env, self.renewals.renewal.applier.clock.clone())
-            .await
-            .expect("renewal");
+        let (env, clock) = (self.env(&[]), &self.clock);
+        self.events = StripeEvents::start(&env, clock.reader()).await.expect("stripe-events");
+        self.provisioning = Provisioning::start(&env, clock.reader()).await.expect("provisioning");
+        self.renewals = Renewals::start(&env, clock.reader()).await.expect("renewal");
     }
 
     /// Gives this world a mail server of its own.
@@ -146,16 +139,6 @@ impl World {
         self.settings.insert("SMTP_PORT".to_owned(), smtp.port.to_string());
         self.restart().await;
         smtp
-    }
-
-    /// Lets a test move the outbox's clock: it is as many seconds ahead as the answer holds.
-    pub fn move_outbox_clock(&mut self) -> Arc<AtomicI64> {
-        let ahead = Arc::new(AtomicI64::new(0));
-        let (real, moved) = (self.provisioning.outbox.applier.clock.clone(), Arc::clone(&ahead));
-        self.provisioning.outbox.applier.clock = Clock::from_fn(move || {
-            real.now() + SignedDuration::from_secs(moved.load(Ordering::SeqCst))
-        });
-        ahead
     }
 
     /// Puts a proxy between this world's functions and what the setting names: `DATABASE_PORT`,
@@ -242,7 +225,7 @@ impl World {
         let body = event.to_string();
         let signature = signature::sign(
             &stack("STRIPE_WEBHOOK_SECRET"),
-            self.webhook.clock.now().as_second(),
+            self.clock.now().as_second(),
             body.as_bytes(),
         );
         self.webhook.handle(request(Body::Text(body), &signature)).await

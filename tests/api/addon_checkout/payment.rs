@@ -1,12 +1,8 @@
 //! What a paid order of slots becomes, and what happens where it is never paid.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use futures::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use tests::api::Who;
 use tests::shop::Shop;
 use tests::{World, text};
@@ -295,25 +291,20 @@ async fn while_stripe_is_away_an_order_waits_and_its_lost_session_is_found_again
     assert_eq!((of_order, orders(&shop.world).await.len()), (1, 1));
 
     // One that was repeated too late for Stripe to take is over, and says so.
-    let ahead = Arc::new(AtomicI64::new(0));
-    let late = Arc::clone(&ahead);
-    let clock = Clock::from_fn(move || {
-        Clock::system().now() + SignedDuration::from_secs(late.load(Ordering::SeqCst))
-    });
-    let api = shop.world.api_with(&shop.world.env(&[]), clock).await;
     let send = async || {
-        api.send(
-            ACME,
-            "POST",
-            tests::shop::ADDON_CHECKOUT,
-            &[("idempotency-key", "late")],
-            Some(body.clone()),
-        )
-        .await
+        shop.api
+            .send(
+                ACME,
+                "POST",
+                tests::shop::ADDON_CHECKOUT,
+                &[("idempotency-key", "late")],
+                Some(body.clone()),
+            )
+            .await
     };
     shop.world.stripe.fail_next_on("/checkout/sessions", 3, 503);
     send().await.problem(502, "upstream");
-    shop.world.stripe.set_now(Clock::system().now() + SignedDuration::from_mins(6));
+    shop.world.stripe.set_now(shop.world.clock.now() + SignedDuration::from_mins(6));
     assert_eq!(
         send().await.problem(409, "order_expired"),
         "This order was not completed in time. Order again, with another Idempotency-Key."

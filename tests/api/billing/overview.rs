@@ -2,7 +2,6 @@
 
 use billing::BillingApp;
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use shared::http::app::AppState as _;
 use shared::process::config::Env;
 use tests::api::Who;
@@ -141,7 +140,7 @@ async fn the_status_shows_what_has_not_ended_with_its_effective_status_and_slots
 #[tokio::test]
 async fn the_function_does_not_start_without_a_publishable_key_of_the_secret_keys_mode() {
     let (world, _) = world().await;
-    let start = async |env: Env| BillingApp::start(&env, Clock::system()).await;
+    let start = async |env: Env| BillingApp::start(&env, world.clock.reader()).await;
     for (key, expected) in [
         (
             "pk_live_1",

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use tests::text;
 
 use super::{
@@ -100,7 +99,7 @@ async fn a_stripe_that_fails_is_told_and_leaves_nothing_half_done() {
 async fn a_stripe_that_hangs_holds_no_connection_and_is_given_up() {
     let (mut world, _) = world().await;
     let stripe = world.behind("STRIPE_API_BASE").await;
-    let api = world.api_with(&world.env(&[("DATABASE_POOL_SIZE", "1")]), Clock::system()).await;
+    let api = world.api_with(&world.env(&[("DATABASE_POOL_SIZE", "1")])).await;
     stripe.stall();
     let began = std::time::Instant::now();
     let meanwhile = async {

@@ -270,9 +270,8 @@ async fn the_digest_counts_what_a_person_should_see_and_is_nobodys_step() {
         shared::process::config::Env::of(settings)
     };
     leave("2026-10-24T06:00:00Z").await;
-    let worker = provisioning::Provisioning::start(&env, shared::base::clock::Clock::system())
-        .await
-        .expect("provisioning");
+    let worker =
+        provisioning::Provisioning::start(&env, world.clock.reader()).await.expect("provisioning");
     worker.handle().await.expect("a run");
     assert_eq!(
         results(&world).await.last().expect("one"),

@@ -1,6 +1,5 @@
 //! Mail servers that refuse, fail or hang, and many workers at once.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -17,7 +16,6 @@ use super::{END, STEPS, change, mailing, notices, summary};
 #[tokio::test]
 async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_nobody_is_forgotten() {
     let (mut world, smtp) = mailing(5).await;
-    let ahead = world.move_outbox_clock();
     world.provisioning.outbox.mailer.timeout = Duration::from_millis(300);
     let (_, event) = world.paid_checkout("Beta", "joe@beta.example");
     world.receive(&[&event]).await;
@@ -54,7 +52,7 @@ async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_nobody_is_forgo
             world.row("SELECT sum(attempts) AS n FROM outbox_steps WHERE kind = 'mail'").await["n"],
             tries + 2
         );
-        ahead.fetch_add(1000, Ordering::SeqCst);
+        world.clock.pass(1000);
     }
     assert_eq!(smtp.taken().len(), 0);
     // And one that nobody listens for.
@@ -64,15 +62,13 @@ async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_nobody_is_forgo
         .local_addr()
         .expect("its address")
         .port();
-    let (there, clock) =
-        (world.settings["SMTP_PORT"].clone(), world.provisioning.outbox.applier.clock.clone());
+    let there = world.settings["SMTP_PORT"].clone();
     world.settings.insert("SMTP_PORT".to_owned(), gone.to_string());
     world.restart().await;
     assert_eq!(world.outbox().await, summary(0, 1, 0));
-    ahead.fetch_add(1000, Ordering::SeqCst);
+    world.clock.pass(1000);
     world.settings.insert("SMTP_PORT".to_owned(), there);
     world.restart().await;
-    world.provisioning.outbox.applier.clock = clock;
     smtp.fault(Fault::None);
     assert_eq!(world.outbox().await, summary(5, 0, 0));
     let mut to: Vec<_> = smtp.taken().into_iter().map(|mail| mail.to).collect();
@@ -88,14 +84,13 @@ async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_nobody_is_forgo
 #[tokio::test]
 async fn a_mail_whose_acceptance_is_lost_comes_twice_with_one_message_id() {
     let (mut world, smtp) = mailing(2).await;
-    let ahead = world.move_outbox_clock();
     world.provisioning.outbox.mailer.timeout = Duration::from_millis(300);
     for fault in [Fault::Drops(At::Dot), Fault::Stalls(At::Dot)] {
         smtp.fault(fault);
         assert_eq!(world.outbox().await, summary(0, 1, 0), "{fault:?}");
     }
     smtp.fault(Fault::None);
-    ahead.store(1000, Ordering::SeqCst);
+    world.clock.run_ahead(1000);
     assert_eq!(world.outbox().await, summary(2, 0, 0));
     let taken = smtp.taken();
     let twice = |number: usize| {
@@ -115,8 +110,7 @@ async fn a_mail_whose_acceptance_is_lost_comes_twice_with_one_message_id() {
 
 #[tokio::test]
 async fn one_recipient_that_is_refused_holds_up_no_other_and_is_given_up_visibly() {
-    let (mut world, smtp) = mailing(6).await;
-    let ahead = world.move_outbox_clock();
+    let (world, smtp) = mailing(6).await;
     smtp.state()
         .refused
         .insert("c2@acme.example".to_owned(), "550 5.1.1 <c2@acme.example>: no such user");
@@ -162,7 +156,7 @@ async fn one_recipient_that_is_refused_holds_up_no_other_and_is_given_up_visibly
     );
 
     smtp.state().refused.clear();
-    ahead.store(6, Ordering::SeqCst);
+    world.clock.run_ahead(6);
     assert_eq!(world.outbox().await, summary(1, 0, 0), "the transient one by itself");
     let api = world.api().await;
     let act = async |tenant: &str, action: &str, body: Value| {
@@ -255,7 +249,6 @@ async fn a_wrong_password_keeps_the_mails_and_a_rotated_one_is_read_again() {
 #[tokio::test]
 async fn tls_is_used_unless_switched_off_and_the_certificate_is_checked() {
     let (mut world, plain) = mailing(4).await;
-    let ahead = world.move_outbox_clock();
     let (start, wrapped) = (Smtp::start(Tls::Start).await, Smtp::start(Tls::Wrapped).await);
     let mut run = async |smtp: &Smtp, tls: &str, host: &str, trusted: bool| {
         let file =
@@ -274,7 +267,7 @@ async fn tls_is_used_unless_switched_off_and_the_certificate_is_checked() {
         std::fs::remove_file(file).expect("removed");
         let before = smtp.taken().len();
         let ran = world.provisioning.outbox.run(Duration::from_millis(1)).await.expect("a run");
-        ahead.fetch_add(1000, Ordering::SeqCst);
+        world.clock.pass(1000);
         (ran.done, smtp.taken().len() - before)
     };
     assert_eq!(
@@ -323,7 +316,7 @@ async fn many_workers_at_once_send_each_mail_once() {
     let mut workers = Vec::new();
     for _ in 0..3 {
         workers.push(
-            provisioning::Provisioning::start(&env, shared::base::clock::Clock::system())
+            provisioning::Provisioning::start(&env, world.clock.reader())
                 .await
                 .expect("provisioning"),
         );

@@ -1,7 +1,5 @@
 //! The step that cancels a subscription at Stripe.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::{Value, json};
 use shared::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use tests::{World, text};
@@ -142,9 +140,8 @@ async fn a_subscription_that_has_ended_already_makes_the_step_done() {
 #[tokio::test]
 async fn a_cancellation_whose_answer_is_lost_is_made_once_and_found_done() {
     let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
     let stripe = world.behind("STRIPE_API_BASE").await;
-    let wait = || ahead.fetch_add(1000, Ordering::SeqCst);
+    let wait = || world.clock.pass(1000);
     // Lost once: the same run finds it done. Lost at each try of a run: the next one does.
     for (tenant, losses, first) in [("once", 1, summary(1, 0, 0)), ("thrice", 3, summary(0, 1, 0))]
     {
@@ -177,8 +174,7 @@ async fn a_cancellation_whose_answer_is_lost_is_made_once_and_found_done() {
 
 #[tokio::test]
 async fn a_stripe_that_is_away_leaves_a_pending_step_that_is_done_when_it_returns() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     let acme = Cancelled::new(&world, "acme").await;
     world.stripe.stop().await;
     assert_eq!(world.outbox().await, summary(0, 1, 0));
@@ -186,12 +182,12 @@ async fn a_stripe_that_is_away_leaves_a_pending_step_that_is_done_when_it_return
     assert_eq!((&step["status"], &step["attempts"]), (&json!("pending"), &json!(1)));
     assert!(text(&step["last_error"]).starts_with("Stripe: "), "{step}");
     world.stripe.restart().await.expect("back");
-    ahead.store(6, Ordering::SeqCst);
+    world.clock.run_ahead(6);
     // Refused, but not known to have ended either: asked again.
     world.stripe.fail_next_on("/v1/subscriptions/", 1, 404);
     world.stripe.fail_next_on("/v1/subscriptions/", 3, 503);
     assert_eq!(world.outbox().await, summary(0, 1, 0));
-    ahead.store(60, Ordering::SeqCst);
+    world.clock.run_ahead(60);
     assert_eq!(world.outbox().await, summary(1, 0, 0));
     assert_eq!(acme.at_stripe(), (1, "canceled".to_owned()));
 }

@@ -1,7 +1,5 @@
 //! Workers claim steps; a step is given up, retried or dismissed.
 
-use std::sync::atomic::Ordering;
-
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::World;
@@ -28,8 +26,7 @@ async fn many_workers_at_once_do_each_step_once() {
 /// say any more.
 #[tokio::test]
 async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
     // A worker that claimed the step and died.
     world
@@ -42,7 +39,7 @@ async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard
         .await
         .expect("claimed");
     assert_eq!(world.outbox().await["done"], 0, "its lease stands");
-    ahead.store(121, Ordering::SeqCst);
+    world.clock.run_ahead(121);
     // Taken over by one that is itself overtaken while Keycloak answers.
     world.keycloak.set_latency(std::time::Duration::from_millis(150));
     let overtake = async {
@@ -61,7 +58,7 @@ async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard
         "the overtaken worker wrote nothing"
     );
     world.keycloak.set_latency(std::time::Duration::ZERO);
-    ahead.store(500, Ordering::SeqCst);
+    world.clock.run_ahead(500);
     assert_eq!(world.outbox().await["done"], 2);
     assert_eq!(world.keycloak.users().len(), 1);
 }
@@ -69,21 +66,20 @@ async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard
 /// A step is tried for 72 hours, then it waits for a person, who may have it tried again or end it.
 #[tokio::test]
 async fn a_step_is_given_up_after_72_hours_and_a_person_retries_or_dismisses_it() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     for company in ["Retried", "Dismissed"] {
         provisioned(&world, company, &format!("admin@{company}.example")).await;
     }
     world.keycloak.stop().await;
     world.outbox().await;
-    ahead.store(71 * 3600, Ordering::SeqCst);
+    world.clock.run_ahead(71 * 3600);
     assert_eq!(world.outbox().await, json!({"done": 0, "retried": 2, "failed": 0}));
-    ahead.store(72 * 3600, Ordering::SeqCst);
+    world.clock.run_ahead(72 * 3600);
     assert_eq!(world.outbox().await, json!({"done": 0, "retried": 0, "failed": 2}));
     assert_eq!(world.count("flags WHERE kind = 'step_failed'").await, 2);
 
     world.keycloak.restart().await.expect("back");
-    ahead.fetch_add(3600, Ordering::SeqCst);
+    world.clock.pass(3600);
     assert_eq!(
         world.outbox().await,
         json!({"done": 0, "retried": 0, "failed": 0}),

@@ -1,6 +1,5 @@
 //! The steps at Keycloak: a user of the tenant and the welcome mail.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -12,8 +11,7 @@ use super::{provisioned, summary};
 
 #[tokio::test]
 async fn keycloak_away_leaves_the_tenant_and_a_pending_step_that_is_done_when_it_returns() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
     world.keycloak.stop().await;
     assert_eq!(world.outbox().await, json!({"done": 0, "retried": 1, "failed": 0}));
@@ -36,7 +34,7 @@ async fn keycloak_away_leaves_the_tenant_and_a_pending_step_that_is_done_when_it
         "not before its time"
     );
     world.keycloak.restart().await.expect("back");
-    ahead.store(6, Ordering::SeqCst);
+    world.clock.run_ahead(6);
     assert_eq!(world.outbox().await, json!({"done": 2, "retried": 0, "failed": 0}));
     assert_eq!(world.keycloak.users().len(), 1);
 }
@@ -44,8 +42,7 @@ async fn keycloak_away_leaves_the_tenant_and_a_pending_step_that_is_done_when_it
 /// Trap 39: a user that a try left half-made gets what it lacks, and never a twin.
 #[tokio::test]
 async fn a_lost_answer_at_any_call_makes_no_second_user() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     for (number, path) in ["/users", "/role-mappings/realm"].into_iter().enumerate() {
         let email = format!("admin{number}@acme.example");
         provisioned(&world, &format!("Acme {number}"), &email).await;
@@ -64,7 +61,7 @@ async fn a_lost_answer_at_any_call_makes_no_second_user() {
             tries += 1;
             assert!(tries < 20);
             world.outbox().await;
-            ahead.fetch_add(1000, Ordering::SeqCst);
+            world.clock.pass(1000);
         }
         assert!(tries > 1, "something was lost");
         let users: Vec<_> = world
@@ -155,8 +152,7 @@ async fn a_mail_address_that_keycloak_refuses_fails_for_a_person_to_see() {
 /// becomes one's, and the other is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_companies_that_claim_one_user_at_once_one_gets_it() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     // Claims take their time, so that two begin before either has committed, and Keycloak takes
     // its, so that they would overlap.
     world
@@ -187,7 +183,7 @@ async fn of_two_companies_that_claim_one_user_at_once_one_gets_it() {
         );
         let done = world.rows(&format!("SELECT * FROM ({steps}) s WHERE status = 'done'")).await;
         assert!(done.len() <= 1, "{done:?}");
-        ahead.fetch_add(20, Ordering::SeqCst);
+        world.clock.pass(20);
     }
     let steps = world.rows(steps).await;
     assert_eq!((&steps[0]["status"], &steps[1]["status"]), (&json!("done"), &json!("failed")));
@@ -210,8 +206,7 @@ async fn of_two_companies_that_claim_one_user_at_once_one_gets_it() {
 /// A step of an address that a worker holds waits for it, and keeps nobody else from being served.
 #[tokio::test]
 async fn a_held_mail_address_holds_up_no_other() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     for (company, email) in [
         ("Held", "jane@acme.example"),
         ("Waits", "Jane@Acme.example"),
@@ -230,7 +225,7 @@ async fn a_held_mail_address_holds_up_no_other() {
         world.count("outbox_steps WHERE status = 'done' AND tenant_id = 'goes-on'").await,
         2
     );
-    ahead.store(121, Ordering::SeqCst);
+    world.clock.run_ahead(121);
     assert_eq!(
         world.outbox().await,
         summary(2, 0, 1),

@@ -100,9 +100,7 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
     for lost in [false, true] {
         for call in 1.. {
             // Each with its token still to fetch.
-            let api = async || {
-                world.api_with(&world.env(&[("KEYCLOAK_URL", &front.url)]), Clock::system()).await
-            };
+            let api = async || world.api_with(&world.env(&[("KEYCLOAK_URL", &front.url)])).await;
             let address = format!("user-{lost}-{call}@acme.example");
             let find = || {
                 world

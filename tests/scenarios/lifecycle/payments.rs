@@ -1,7 +1,5 @@
 //! Trials, renewals, grace, suspension, and what disputes and refunds leave.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::json;
 use simulators::stripe::{Card, CheckoutParams, Dunning, GivenUp};
 use tests::company::Company;
@@ -81,7 +79,7 @@ async fn grace_is_given_once_a_delinquency_from_the_unpaid_moment_on() {
     let mut late = Company::new().await;
     late.world.stripe.set_dunning(Dunning { retry_days: vec![40], then: GivenUp::PastDue });
     late.world.stripe.set_card(&late.customer, Card::Declines);
-    late.now.fetch_add(70 * 86_400, Ordering::SeqCst);
+    late.world.clock.pass(70 * 86_400);
     // The second month that is unpaid.
     late.world.stripe.advance_to("2026-04-11T10:00:00Z".parse().expect("an instant"));
     late.tell().await;

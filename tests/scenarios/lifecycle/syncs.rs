@@ -1,6 +1,5 @@
 //! Which read of Stripe is applied, when, and how often Stripe is read.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -97,7 +96,7 @@ async fn events_of_every_api_version_apply_alike_and_unknown_fields_do_no_harm()
     for version in ["2023-10-16", "2024-06-20", "2025-03-31", "2026-09-30.endive"] {
         let mut company = Company::new().await;
         company.world.stripe.set_card(&company.customer, Card::Declines);
-        company.now.fetch_add(33 * 86_400, Ordering::SeqCst);
+        company.world.clock.pass(33 * 86_400);
         company.world.stripe.advance_to("2026-03-05T10:00:00Z".parse().expect("an instant"));
         company.world.stripe.cancel(&company.stripe).expect("cancelled");
         for event in company.news() {
@@ -203,8 +202,7 @@ async fn under_a_hold_stripes_word_is_kept_and_shown_and_a_released_hold_applies
         (&json!("ACTIVE"), &json!("canceled"), &json!("paid by wire"))
     );
     api.write("PATCH", &path, json!({"hold": false})).await.expect(200);
-    // Operators live in the real time.
-    company.now.fetch_add(3_650 * 86_400, Ordering::SeqCst);
+    company.world.clock.pass(3_650 * 86_400);
     assert_eq!(company.world.outbox().await["done"], 3, "user, mail, and Stripe's word");
     assert_eq!(company.status().await, "EXPIRED");
     assert_eq!(
@@ -217,8 +215,7 @@ async fn under_a_hold_stripes_word_is_kept_and_shown_and_a_released_hold_applies
 
 #[tokio::test]
 async fn what_waits_is_taken_up_after_a_lost_wake_and_ends_after_72_hours() {
-    let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
+    let world = World::new().await;
     let (_, checkout) = world.paid_checkout("Acme", "jane@acme.example");
     let created = world.event("customer.subscription.created");
     world.receive(&[&checkout]).await;
@@ -242,10 +239,10 @@ async fn what_waits_is_taken_up_after_a_lost_wake_and_ends_after_72_hours() {
         strangers.push(world.event("customer.subscription.created"));
     }
     world.receive(&strangers.iter().collect::<Vec<_>>()).await;
-    ahead.store(71 * 3600, Ordering::SeqCst);
+    world.clock.run_ahead(71 * 3600);
     world.outbox().await;
     assert_eq!(world.recorded(&strangers[0]).await.0, "waiting");
-    ahead.store(73 * 3600, Ordering::SeqCst);
+    world.clock.run_ahead(73 * 3600);
     world.outbox().await;
     for stranger in &strangers {
         assert_eq!(world.recorded(stranger).await.0, "ignored");
@@ -260,7 +257,7 @@ async fn what_waits_is_taken_up_after_a_lost_wake_and_ends_after_72_hours() {
 #[tokio::test]
 async fn thirty_two_deliveries_of_one_renewal_at_once_are_one_change() {
     let mut company = Company::new().await;
-    company.now.fetch_add(28 * 86_400, Ordering::SeqCst);
+    company.world.clock.pass(28 * 86_400);
     company.world.stripe.advance_to(
         START.parse::<Timestamp>().expect("an instant") + SignedDuration::from_hours(24 * 28),
     );

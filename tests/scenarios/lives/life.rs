@@ -1,14 +1,11 @@
 //! One customer: what it does at Stripe.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use shared::base::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
 use shared::outside::stripe::NewPayment;
 use simulators::stripe::{Card, CheckoutParams, Simulator};
 use stripe_events::StripeEvents;
-use tests::{payer, text};
+use tests::{Luck, TestClock, payer, text};
 
 use super::side::Side;
 
@@ -18,28 +15,11 @@ pub(super) const PLANS: [(&str, &str, i32); 3] = [
     ("price_enterprise_month", "enterprise", 5000),
 ];
 
-/// Steele and Vigna's `SplitMix64`: the same luck for the same seed, everywhere.
-pub(super) struct Luck(pub(super) u64);
-
-impl Luck {
-    pub(super) fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((mixed ^ (mixed >> 31)) % n as u64).expect("less than n")
-    }
-
-    pub(super) fn percent(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
-
 /// One customer, at Stripe and in time.
 pub(super) struct Life<'a> {
     pub(super) luck: Luck,
     pub(super) stripe: &'a Simulator,
-    pub(super) now: Arc<AtomicI64>,
+    pub(super) clock: TestClock,
     pub(super) name: String,
     pub(super) customer: Option<String>,
     pub(super) subscription: Option<String>,
@@ -53,8 +33,8 @@ impl Life<'_> {
     pub(super) fn pass(&mut self, days: usize) {
         let seconds = i64::try_from(days).expect("days") * 86_400
             + i64::try_from(self.luck.below(86_400)).expect("seconds");
-        let now = self.now.fetch_add(seconds, Ordering::SeqCst) + seconds;
-        self.stripe.advance_to(Timestamp::from_second(now).expect("an instant"));
+        let now = self.clock.pass(seconds);
+        self.stripe.advance_to(now);
     }
 
     pub(super) fn status(&self) -> String {
@@ -191,7 +171,7 @@ impl Life<'_> {
         in_order: &Side,
         disorder: &Side,
     ) -> bool {
-        let now = Timestamp::from_second(self.now.load(Ordering::SeqCst)).expect("an instant");
+        let now = self.clock.now();
         let (Some(stripe), Some(customer)) = (&self.subscription, &self.customer) else {
             return false;
         };

@@ -6,7 +6,7 @@
 //! leads one again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::SqsEvent;
@@ -18,9 +18,9 @@ use simulators::keycloak::Fake;
 use simulators::stripe::{Dunning, GivenUp, Simulator};
 use stripe_events::StripeEvents;
 use tests::proxy::Proxy;
-use tests::{stack, text};
+use tests::{Luck, TestClock, stack, text};
 
-use self::life::{Life, Luck, PLANS};
+use self::life::{Life, PLANS};
 use self::side::{Side, env};
 
 mod life;
@@ -84,17 +84,16 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
     let then = [GivenUp::Canceled, GivenUp::Unpaid, GivenUp::PastDue][luck.below(3)];
     stripe.set_dunning(Dunning { retry_days: vec![3, 5, 7], then });
     let start: Timestamp = "2026-01-31T10:00:00Z".parse().expect("an instant");
-    let now = Arc::new(AtomicI64::new(start.as_second()));
     stripe.set_now(start);
-    let clock = tests::clock_at(&now);
+    let clock = TestClock::stopped_at(start);
     let (first, second) =
-        (in_order.functions(&stripe, clock.clone()), disorder.functions(&stripe, clock));
+        (in_order.functions(&stripe, clock.reader()), disorder.functions(&stripe, clock.reader()));
     let proxy = disorder.proxy.as_ref().expect("a proxy");
 
     let mut life = Life {
         luck,
         stripe: &stripe,
-        now,
+        clock,
         name: format!("life-{seed}"),
         customer: None,
         subscription: None,
@@ -229,16 +228,14 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
         ("SMTP_FROM", "billing@pulse.example".to_owned()),
     ];
     // Later than any life.
-    let now = Arc::new(AtomicI64::new(
-        "2028-01-01T00:00:00Z".parse::<Timestamp>().expect("an instant").as_second(),
-    ));
-    let provisioning = Provisioning::start(&env(&side.settings, &settings), tests::clock_at(&now))
+    let clock = TestClock::stopped_at("2028-01-01T00:00:00Z".parse().expect("an instant"));
+    let provisioning = Provisioning::start(&env(&side.settings, &settings), clock.reader())
         .await
         .expect("provisioning");
     for round in 0..200 {
         keycloak.fail_next(round % 3, 503);
         provisioning.outbox.run(Duration::from_mins(1)).await.map_err(|error| error.to_string())?;
-        now.fetch_add(600, Ordering::SeqCst);
+        clock.pass(600);
         let open: i64 = side
             .owner
             .query_one("SELECT count(*) FROM outbox_steps WHERE status <> 'done'", &[])

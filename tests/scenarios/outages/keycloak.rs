@@ -1,7 +1,5 @@
 //! Keycloak and the mail server.
 
-use std::sync::atomic::Ordering;
-
 use serde_json::json;
 use tests::proxy::Proxy;
 use tests::{World, keycloak, stack, text};
@@ -12,7 +10,6 @@ use super::{cuts, users};
 #[tokio::test]
 async fn a_keycloak_cut_at_any_call_leaves_a_pending_step_with_its_reason_and_then_one_user() {
     let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
     let keycloak = world.behind("KEYCLOAK_URL").await;
     let provisioned = async |world: &World, name: &str| {
         let (_, event) = world.paid_checkout(name, &format!("{name}@call.example"));
@@ -48,7 +45,7 @@ async fn a_keycloak_cut_at_any_call_leaves_a_pending_step_with_its_reason_and_th
         );
         at[usize::from(step["kind"] == "welcome_mail")] += 1;
         keycloak.pass();
-        ahead.fetch_add(6, Ordering::SeqCst);
+        world.clock.pass(6);
         let summary = world.outbox().await;
         assert_eq!((&summary["retried"], &summary["failed"]), (&json!(0), &json!(0)), "{name}");
         let done = format!(
@@ -76,7 +73,6 @@ async fn a_keycloak_cut_at_any_call_leaves_a_pending_step_with_its_reason_and_th
 #[tokio::test]
 async fn a_mail_server_that_is_stopped_hung_or_cut_delays_the_mail_and_nothing_else() {
     let mut world = World::new().await;
-    let ahead = world.move_outbox_clock();
     let mail = Proxy::start(format!("{}:{}", stack("SMTP_HOST"), stack("SMTP_PORT")));
     world.keycloak = keycloak(Some(([127, 0, 0, 1], mail.port()).into())).await;
     world.settings.insert("KEYCLOAK_URL".to_owned(), world.keycloak.base_url());
@@ -99,7 +95,7 @@ async fn a_mail_server_that_is_stopped_hung_or_cut_delays_the_mail_and_nothing_e
         assert_eq!(step["status"], "pending", "{fault}");
         assert!(text(&step["last_error"]).starts_with("Keycloak: "), "{step}");
         mail.pass();
-        ahead.fetch_add(1000, Ordering::SeqCst);
+        world.clock.pass(1000);
         assert_eq!(world.outbox().await, json!({"done": 1, "retried": 0, "failed": 0}), "{fault}");
     }
     assert!(world.keycloak.users().iter().all(|user| user.mails_sent == 1));

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::json;
-use shared::base::clock::Clock;
 use stripe_events::StripeEvents;
 use tests::proxy::Proxy;
 use tests::{World, apply_by, text};
@@ -20,7 +19,7 @@ async fn behind_stripe(world: &World) -> (Proxy, StripeEvents) {
             .to_owned(),
     );
     let env = world.env(&[("STRIPE_API_BASE", &format!("http://127.0.0.1:{}", proxy.port()))]);
-    (proxy, StripeEvents::start(&env, Clock::system()).await.expect("stripe-events"))
+    (proxy, StripeEvents::start(&env, world.clock.reader()).await.expect("stripe-events"))
 }
 
 #[tokio::test]

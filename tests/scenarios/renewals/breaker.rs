@@ -3,19 +3,19 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{days, instant, offline, run, set, world_at};
+use super::{days, instant, offline, run, world_at};
 
 /// Trap 34.
 #[tokio::test]
 async fn a_clock_a_year_ahead_suspends_nobody_until_an_operator_says_so() {
     let now = instant("2026-03-01T00:00:00Z");
-    let (world, clock) = world_at("2026-03-01T00:00:00Z").await;
+    let world = world_at("2026-03-01T00:00:00Z").await;
     for n in 0..40 {
         let kind = if n % 4 == 0 { "TRIAL" } else { "MAIN" };
         offline(&world, &format!("t{n}"), kind, "ACTIVE", now - days(100), now + days(100 + n))
             .await;
     }
-    set(&clock, now + days(365));
+    world.clock.stop_at(now + days(365));
     let summary = run(&world).await;
     assert_eq!(
         (&summary["breaker"], &summary["changes"]),
@@ -33,12 +33,12 @@ async fn a_clock_a_year_ahead_suspends_nobody_until_an_operator_says_so() {
         "an alarm, and not one an hour"
     );
     // The clock is right again: nothing happened.
-    set(&clock, now);
+    world.clock.stop_at(now);
     assert_eq!(run(&world).await["breaker"], Value::Null);
 
     // It is a year later indeed. A word for fewer than are due, one that has run out, and one for
     // all.
-    set(&clock, now + days(365));
+    world.clock.stop_at(now + days(365));
     let approve = async |until: i64, count: i32| {
         let sql = "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until,
                    max_count, note) VALUES ($1, 'op', $2, $3, 'checked')";
@@ -68,7 +68,7 @@ async fn a_clock_a_year_ahead_suspends_nobody_until_an_operator_says_so() {
 #[tokio::test]
 async fn the_breaker_sees_a_day_and_not_an_hour() {
     let now = instant("2026-03-01T00:00:00Z");
-    let (world, clock) = world_at("2026-03-01T00:00:00Z").await;
+    let world = world_at("2026-03-01T00:00:00Z").await;
     for n in 0..60 {
         offline(
             &world,
@@ -82,7 +82,7 @@ async fn the_breaker_sees_a_day_and_not_an_hour() {
     }
     let mut graces = 0;
     for hour in 0..5 {
-        set(&clock, now + SignedDuration::from_hours(hour));
+        world.clock.stop_at(now + SignedDuration::from_hours(hour));
         let summary = run(&world).await;
         graces += summary["changes"]["GRACE"].as_i64().unwrap_or(0);
         // Four an hour: after eight of ten the third four are too many.
@@ -90,14 +90,14 @@ async fn the_breaker_sees_a_day_and_not_an_hour() {
     }
     assert_eq!(graces, 8);
     // A day later those of the first hours are forgotten, and twelve at once are still too many.
-    set(&clock, now + days(2));
+    world.clock.stop_at(now + days(2));
     assert_eq!(run(&world).await["breaker"]["due"], 12);
 }
 
 #[tokio::test]
 async fn a_dry_run_changes_nothing_and_announces_what_the_run_then_does() {
     let now = instant("2026-03-01T00:00:00Z");
-    let (world, _) = world_at("2026-02-01T00:00:00Z").await;
+    let world = world_at("2026-02-01T00:00:00Z").await;
     for n in 0..30_i64 {
         let (kind, end) = (
             ["MAIN", "TRIAL", "TEMPORARY"][usize::try_from(n % 3).expect("small")],

@@ -1,24 +1,23 @@
 //! Customers over their whole term.
 
-use std::sync::atomic::Ordering;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
 use tests::company::Company;
 use tests::text;
 
-use super::{days, instant, mails, offline, run, set, state, world_at};
+use super::{days, instant, mails, offline, run, state, world_at};
 
 #[tokio::test]
 async fn a_customer_who_pays_by_wire_and_forgets_goes_from_notices_to_grace_to_suspended() {
     let start = instant("2027-01-31T09:00:00Z");
-    let (mut world, clock) = world_at("2027-01-31T09:00:00Z").await;
+    let mut world = world_at("2027-01-31T09:00:00Z").await;
     let smtp = world.mail().await;
-    world.provisioning.outbox.applier.clock = world.renewals.renewal.applier.clock.clone();
     offline(&world, "wire", "MAIN", "ACTIVE", start, start + days(60)).await;
     let mut seen = Vec::new();
     for hour in 0..24 * 80 {
-        set(&clock, start + SignedDuration::from_hours(hour) + SignedDuration::from_mins(17));
+        world
+            .clock
+            .stop_at(start + SignedDuration::from_hours(hour) + SignedDuration::from_mins(17));
         if hour % 6 == 0 || (24 * 59..24 * 61).contains(&hour) {
             run(&world).await;
             assert_eq!(world.outbox().await["retried"], 0);
@@ -91,8 +90,8 @@ async fn who_pays_by_card_is_renewed_without_a_moment_of_grace() {
     let mut company = Company::new().await;
     company.pass(27).await;
     for hour in 0..24 * 4 {
-        let now = company.now.fetch_add(3600, Ordering::SeqCst) + 3600;
-        company.world.stripe.advance_to(Timestamp::from_second(now).expect("an instant"));
+        let now = company.world.clock.pass(3600);
+        company.world.stripe.advance_to(now);
         // The run comes first: Stripe's word is under way for an hour.
         let summary = run(&company.world).await;
         assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{days, instant, mails, offline, run, set, state, world_at};
+use super::{days, instant, mails, offline, run, state, world_at};
 
 const MICRO: SignedDuration = SignedDuration::from_micros(1);
 
@@ -13,7 +13,7 @@ const MICRO: SignedDuration = SignedDuration::from_micros(1);
 async fn a_notice_is_due_exactly_at_its_threshold_whatever_the_calendar_says() {
     // The terms have a leap day in them, and one end on it.
     let now = instant("2028-01-15T10:30:00.000001Z");
-    let (world, _) = world_at("2028-01-15T10:30:00.000001Z").await;
+    let world = world_at("2028-01-15T10:30:00.000001Z").await;
     let mut expected = BTreeMap::new();
     let before = [
         ("90", "none"),
@@ -73,11 +73,11 @@ async fn a_notice_is_due_exactly_at_its_threshold_whatever_the_calendar_says() {
 /// Trap 33.
 #[tokio::test]
 async fn of_missed_notices_only_the_nearest_is_left_and_another_term_begins_the_series_anew() {
-    let (world, clock) = world_at("2026-06-01T00:00:00Z").await;
+    let world = world_at("2026-06-01T00:00:00Z").await;
     let end = instant("2026-12-01T00:00:00Z");
     offline(&world, "acme", "MAIN", "ACTIVE", end - days(365), end).await;
     let at = async |left: SignedDuration| {
-        set(&clock, end - left);
+        world.clock.stop_at(end - left);
         run(&world).await;
         mails(&world).await.remove("acme").unwrap_or_default()
     };
@@ -125,7 +125,7 @@ async fn of_missed_notices_only_the_nearest_is_left_and_another_term_begins_the_
 #[tokio::test]
 async fn a_term_ends_at_its_end_and_grace_at_its_own_to_the_microsecond() {
     let now = instant("2026-03-01T00:00:00Z");
-    let (world, clock) = world_at("2026-03-01T00:00:00Z").await;
+    let world = world_at("2026-03-01T00:00:00Z").await;
     for (id, kind, status, end) in [
         ("main-on", "MAIN", "ACTIVE", now),
         ("main-early", "MAIN", "ACTIVE", now + MICRO),
@@ -185,7 +185,7 @@ async fn a_term_ends_at_its_end_and_grace_at_its_own_to_the_microsecond() {
         (&vec!["GRACE".to_owned()], &vec!["EXPIRED".to_owned()], &vec!["SUSPENDED".to_owned()])
     );
     // A microsecond later it is the others' time.
-    set(&clock, now + MICRO);
+    world.clock.stop_at(now + MICRO);
     assert_eq!(run(&world).await["changes"], json!({"GRACE": 1, "SUSPENDED": 1, "EXPIRED": 1}));
     assert_eq!(run(&world).await["changes"], json!({}));
 }
@@ -193,7 +193,7 @@ async fn a_term_ends_at_its_end_and_grace_at_its_own_to_the_microsecond() {
 #[tokio::test]
 async fn what_another_holds_at_that_moment_is_left_and_a_payment_that_commits_then_counts() {
     let now = instant("2026-03-01T00:00:00Z");
-    let (world, _) = world_at("2026-03-01T00:00:00Z").await;
+    let world = world_at("2026-03-01T00:00:00Z").await;
     for id in ["paying", "deleting", "due"] {
         offline(&world, id, "MAIN", "ACTIVE", now - days(30), now).await;
     }

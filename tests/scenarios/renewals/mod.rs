@@ -1,12 +1,9 @@
 //! The hourly run: what is due when, to the microsecond, for whom, and why not (docs/renewals.md).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use shared::base::clock::Clock;
 use tests::{World, text};
 
 mod breaker;
@@ -22,22 +19,13 @@ fn days(days: i64) -> SignedDuration {
     SignedDuration::from_hours(24 * days)
 }
 
-/// A world in which it is this time, until it is set again.
-async fn world_at(now: &str) -> (World, Arc<AtomicI64>) {
-    let mut world = World::new().await;
+/// A world in which it is this time until its clock is moved.
+async fn world_at(now: &str) -> World {
+    let world = World::new().await;
     // Those of the seed are of another time.
     world.db.execute("UPDATE subscriptions SET status = 'EXPIRED'", &[]).await.expect("ended");
-    let clock = Arc::new(AtomicI64::new(0));
-    set(&clock, instant(now));
-    let moved = Arc::clone(&clock);
-    world.renewals.renewal.applier.clock = Clock::from_fn(move || {
-        Timestamp::from_microsecond(moved.load(Ordering::SeqCst)).expect("an instant")
-    });
-    (world, clock)
-}
-
-fn set(clock: &AtomicI64, now: Timestamp) {
-    clock.store(now.as_microsecond(), Ordering::SeqCst);
+    world.clock.stop_at(instant(now));
+    world
 }
 
 /// One run by the schedule.

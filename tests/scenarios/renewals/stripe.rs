@@ -1,8 +1,6 @@
 //! What the run reads from Stripe first, and what it repairs.
 
-use std::sync::atomic::Ordering;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tests::company::{Company, START};
 use tests::text;
@@ -17,14 +15,14 @@ async fn stripe_is_asked_before_anybody_gets_grace_and_who_cannot_be_asked_of_st
     let mut company = Company::new().await;
     company.pass(27).await;
     let silent = |company: &mut Company, seconds: i64| {
-        let now = company.now.fetch_add(seconds, Ordering::SeqCst) + seconds;
-        company.world.stripe.advance_to(Timestamp::from_second(now).expect("an instant"));
+        let now = company.world.clock.pass(seconds);
+        company.world.stripe.advance_to(now);
         drop(company.news());
     };
     // Renewed and paid at Stripe, and nobody told us, and Stripe's list is of no help either. For
     // 72 hours it is waited for, and then asked for.
     for (hours, asked) in [(36, 0), (71, 0), (72, 1)] {
-        let passed = company.now.load(Ordering::SeqCst) - instant(START).as_second();
+        let passed = company.world.clock.now().as_second() - instant(START).as_second();
         silent(&mut company, 28 * DAY + hours * 3600 - passed);
         let lost = "INSERT INTO renewal_cursors (part, position, updated_at)
                     VALUES ('drift', 'sub_gone', now()) ON CONFLICT (part) DO UPDATE
@@ -56,7 +54,7 @@ async fn stripe_is_asked_before_anybody_gets_grace_and_who_cannot_be_asked_of_st
     // (trap 52).
     let other = Company::new().await;
     let start = instant(START);
-    other.now.store((start + days(40)).as_second(), Ordering::SeqCst);
+    other.world.clock.stop_at(start + days(40));
     other.world.stripe.fail_next_on("/v1/", 1000, 404);
     let summary =
         serde_json::to_value(other.world.renewals.handle(json!({})).await.expect("a run"))
@@ -132,10 +130,7 @@ async fn news_that_never_came_is_found_in_stripes_list_but_not_against_a_hold() 
     world.stripe.pay(&session, tests::payer("lost@lost.example")).expect("paid");
     drop(company.news());
     for (hours, unknown) in [(0, 0), (26, 1), (27, 1)] {
-        company.now.store(
-            (instant(START) + SignedDuration::from_hours(hours)).as_second(),
-            Ordering::SeqCst,
-        );
+        company.world.clock.stop_at(instant(START) + SignedDuration::from_hours(hours));
         assert_eq!(run(&company.world).await["drift"]["unknown"], unknown, "after {hours} hours");
     }
     assert_eq!(company.flags().await, ["stripe_subscription_unknown"]);
@@ -144,13 +139,11 @@ async fn news_that_never_came_is_found_in_stripes_list_but_not_against_a_hold() 
 #[tokio::test]
 async fn the_last_hours_events_that_never_came_are_put_on_the_queue_by_the_run() {
     let mut company = Company::new().await;
-    company.now.fetch_add(600, Ordering::SeqCst);
-    company.world.stripe.advance_to(
-        Timestamp::from_second(company.now.load(Ordering::SeqCst)).expect("an instant"),
-    );
+    let now = company.world.clock.pass(600);
+    company.world.stripe.advance_to(now);
     company.world.stripe.pause_collection(&company.stripe, Some("void")).expect("paused");
     drop(company.news());
-    company.now.fetch_add(600, Ordering::SeqCst);
+    company.world.clock.pass(600);
     let summary = run(&company.world).await;
     assert_eq!(summary["backfilled"], 1, "{summary}");
     assert_eq!(company.world.queued().await, 1);
