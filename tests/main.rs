@@ -33,6 +33,7 @@ mod contract {
     mod access;
     mod connections;
     mod database;
+    mod due;
     mod errors;
     mod layers;
     mod lists;
