@@ -127,7 +127,8 @@ pub async fn insert_stripe_cancel(
     upsert(tx, StepKind::StripeCancel, tenant, stripe.as_str(), &payload, &again, now).await
 }
 
-/// Inserts the step that syncs a subscription with Stripe, or makes it due again, whatever its state.
+/// Inserts the step that syncs a subscription with Stripe. A step that exists is due again,
+/// whatever its state.
 ///
 /// # Errors
 /// `Database`.

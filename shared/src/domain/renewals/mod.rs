@@ -11,7 +11,8 @@ pub mod model;
 pub mod operator;
 mod refresh;
 pub mod rehearsal;
-pub(crate) mod store;
+#[expect(clippy::missing_errors_doc, reason = "each: `Database`; public for the property test")]
+pub mod store;
 pub mod summary;
 mod upkeep;
 
