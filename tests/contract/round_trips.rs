@@ -76,7 +76,7 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
     let before = proxy.ready();
     world.receive(&[&second]).await;
     asked.push(("a checkout applied", proxy.ready() - before));
-    let mut news = 0;
+    let mut statements = 0;
     for company in ["first", "second"] {
         let sql = format!(
             "SELECT stripe_subscription_id AS id FROM subscriptions WHERE tenant_id = '{company}'"
@@ -85,9 +85,9 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
         world.stripe.cancel_at_period_end(&text(&ours["id"]), true).expect("to be cancelled");
         let before = proxy.ready();
         world.receive(&[&world.event("customer.subscription.updated")]).await;
-        news = proxy.ready() - before;
+        statements = proxy.ready() - before;
     }
-    asked.push(("news of a subscription applied", news));
+    asked.push(("a snapshot of a subscription applied", statements));
     let reviewed = [
         ("tier assignment", 12),
         ("the tier that it has", 6),
@@ -96,7 +96,7 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
         ("plan list", 1),
         ("subscription page", 1),
         ("a checkout applied", 20),
-        ("news of a subscription applied", 14),
+        ("a snapshot of a subscription applied", 14),
     ];
     assert_eq!(asked, reviewed);
 }
