@@ -2,7 +2,7 @@
 //! `contract` for what holds everywhere. The numbers in comments ("trap 3") are those of
 //! docs/traps.md.
 
-#![expect(clippy::too_many_lines, reason = "a scenario is told in one piece")]
+#![expect(clippy::too_many_lines, reason = "a scenario is one piece")]
 
 mod api {
     mod addon_checkout;

@@ -77,7 +77,7 @@ async fn slots_paid_for_a_suspended_parent_wait_with_it() {
     assert_eq!(addon["effective_status"], "SUSPENDED");
 }
 
-/// The clock's edge: by the time of the news the parent has renewed, or its renewal is not known
+/// The clock's edge: by the time of the event the parent has renewed, or its renewal is not known
 /// yet.
 #[tokio::test]
 async fn slots_paid_as_the_parent_renews_belong_to_its_new_term() {
@@ -97,7 +97,7 @@ async fn slots_paid_as_the_parent_renews_belong_to_its_new_term() {
     };
     assert_eq!(ends(&addons(&shop.world).await[0]), term_end().await);
     let event = shop.pay(&second);
-    // Over by now, and still live: Stripe's word of the renewal is under way, and will move both.
+    // Over by now, and still live: Stripe's event of the renewal is under way, and will move both.
     set(&shop, &parent, "term_start = now() - interval '1 month', term_end = now()").await;
     shop.world.receive(&[&event]).await;
     assert_eq!(ends(&addons(&shop.world).await[1]), term_end().await);
@@ -311,7 +311,7 @@ async fn an_addon_of_its_own_for_no_live_main_of_the_payer_is_flagged() {
     set(&shop, &parent, "status = 'EXPIRED'").await;
     let (_, event) = own(&shop, &parent, "price_standard_slot_month", 1, &[]).await;
     is_failed(&shop, &event, "parent_not_live").await;
-    // Nobody's customer, and nobody named: an add-on makes no tenant.
+    // No tenant's customer, and no tenant named: an add-on makes no tenant.
     let before = shop.world.count("tenants").await;
     let session =
         shop.world.checkout("price_standard_slot_month", &[("parent_subscription_id", &parent)]);

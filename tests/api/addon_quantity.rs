@@ -70,7 +70,7 @@ async fn the_quantity_at_stripe_follows_the_addons_that_live() {
     shop.world.outbox().await;
     assert_eq!(shop.items(&stripe), standard(3));
     // An operator who takes slots away has fewer renewed; who gives more does not have the customer
-    // charged for what nobody ordered.
+    // charged for what no one ordered.
     let allocation = format!("{OPERATOR}/{second}/tier-allocations/2");
     for (slots, charged) in [(1, 1), (50, 3)] {
         shop.api.write("PUT", &allocation, json!({"slot_limit": slots})).await.expect(200);

@@ -88,7 +88,7 @@ async fn what_is_judged_under_a_familys_lock_is_what_its_holder_before_left() {
         Some(json!({"slot_limit": 6})),
     );
     let release = async {
-        world.somebody_waits().await;
+        world.a_lock_is_waited_for().await;
         holder.batch_execute("COMMIT").await.expect("released");
     };
     let (changed, ()) = futures::join!(change, release);
@@ -405,10 +405,10 @@ async fn a_reconciliation_makes_every_count_true_and_says_what_was_not() {
         .problem(404, "subscription_not_found");
 }
 
-/// `counted_by_hand` is what the hourly run goes by: true exactly where a person said another
+/// `counted_by_hand` is what the hourly run goes by: true exactly where an operator set another
 /// number than the devices.
 #[tokio::test]
-async fn a_count_by_hand_is_marked_until_it_is_what_the_devices_say_or_somebody_reconciles() {
+async fn a_count_by_hand_is_marked_until_it_is_what_the_devices_say_or_an_operator_reconciles() {
     let world = World::new().await;
     let api = world.api().await;
     let (main, addon) = family(&world, &api).await;
@@ -438,7 +438,7 @@ async fn a_count_by_hand_is_marked_until_it_is_what_the_devices_say_or_somebody_
     put(9).await;
     assert_eq!(reconcile().await, json!([{"tier_id": 2, "old_slots_used": 9, "actual_count": 1}]));
     assert_eq!(mark().await, false);
-    // A wrong number that a person says again is a person's from then on, and that is audited; the
+    // A wrong number that an operator sets again is set by hand from then on, and that is audited; the
     // request changes no field.
     world
         .db

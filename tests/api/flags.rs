@@ -1,4 +1,4 @@
-//! `operations`: flags, and how a person ends one.
+//! `operations`: flags, and how an operator ends one.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ async fn a_flag_is_read_resolved_with_a_note_and_audited() {
     for of in ["tenant_id", "subscription_id", "stripe_event_id"] {
         assert_eq!(row[of], flag[of], "{of}");
     }
-    assert_eq!(kinds(&api, "").await, [""; 0], "it waits for nobody any more");
+    assert_eq!(kinds(&api, "").await, [""; 0], "it waits for no one any more");
     let listed =
         api.get(Who::Operator, &format!("{FLAGS}?status=resolved")).await.expect(200)["flags"][0]
             .clone();

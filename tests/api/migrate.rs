@@ -12,34 +12,34 @@ use migrate::cloudformation::ANSWER_LIMIT;
 use serde_json::{Value, json};
 use tests::{World, connect, text};
 
-/// CloudFormation's side: what it was told, of which it refuses to take the first so many.
-/// How often it refuses yet, and what it was told.
-type Told = Arc<Mutex<(usize, Vec<Value>)>>;
+/// CloudFormation's side: the answers that it got, of which it refuses the first so many.
+/// How often it still refuses, and the answers that it took.
+type Answers = Arc<Mutex<(usize, Vec<Value>)>>;
 
 struct CloudFormation {
     url: String,
-    told: Told,
+    answers: Answers,
 }
 
 impl CloudFormation {
     async fn start(refused: usize) -> Self {
-        let told = Arc::new(Mutex::new((refused, Vec::new())));
-        let take = |State(told): State<Told>, headers: HeaderMap, body: String| async move {
+        let answers = Arc::new(Mutex::new((refused, Vec::new())));
+        let take = |State(answers): State<Answers>, headers: HeaderMap, body: String| async move {
             assert_eq!(headers["content-type"], "", "the URL is signed without one");
-            let mut told = told.lock().expect("the list");
-            if told.0 > 0 {
-                told.0 -= 1;
+            let mut answers = answers.lock().expect("the list");
+            if answers.0 > 0 {
+                answers.0 -= 1;
                 return StatusCode::SERVICE_UNAVAILABLE;
             }
-            told.1.push(serde_json::from_str(&body).expect("JSON"));
+            answers.1.push(serde_json::from_str(&body).expect("JSON"));
             StatusCode::OK
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url =
             format!("http://{}/answer?signature=x", listener.local_addr().expect("its address"));
-        let router = Router::new().route("/answer", put(take)).with_state(told.clone());
+        let router = Router::new().route("/answer", put(take)).with_state(answers.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, told }
+        Self { url, answers }
     }
 
     fn event(&self, change: &str) -> Value {
@@ -50,11 +50,11 @@ impl CloudFormation {
         })
     }
 
-    /// The only thing it was told.
+    /// The only answer that it took.
     fn answer(&self) -> Value {
-        let told = self.told.lock().expect("the list").1.split_off(0);
-        assert_eq!(told.len(), 1, "{told:?}");
-        let answer = told.into_iter().next().expect("one");
+        let answers = self.answers.lock().expect("the list").1.split_off(0);
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        let answer = answers.into_iter().next().expect("one");
         for (name, value) in [
             ("StackId", "stack"),
             ("RequestId", "request"),

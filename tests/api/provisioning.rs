@@ -164,9 +164,9 @@ async fn a_failed_step_is_tried_again_with_another_mail_address_and_is_done_at_t
     assert!(!row.to_string().contains("jane"), "nothing personal where nothing is deleted");
 }
 
-/// A step that waits for its next attempt is due at once, and its 72 hours begin anew.
+/// A step that waits for its next attempt is due at once, and its 72 hours begin again.
 #[tokio::test]
-async fn a_waiting_step_is_tried_at_the_next_run_where_a_person_says_so() {
+async fn a_waiting_step_is_tried_at_the_next_run_where_an_operator_says_so() {
     let world = World::new().await;
     let api = world.api().await;
     provisioned(&world, "Acme", "jane@acme.example").await;

@@ -86,7 +86,7 @@ async fn approve(api: &Api, key: &str, body: &Value) -> tests::api::Reply {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_word_for_the_breaker_is_recorded_once_with_who_gave_it() {
+async fn an_approval_for_the_breaker_is_recorded_once_with_who_gave_it() {
     let world = World::new().await;
     let api = world.api().await;
     let body = word(&world, 7 * 86_400 - 60, 1_000_000).await;
@@ -136,7 +136,7 @@ async fn a_word_for_the_breaker_is_recorded_once_with_who_gave_it() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_word_names_its_field_and_records_nothing() {
+async fn every_refusal_of_an_approval_names_its_field_and_records_nothing() {
     let world = World::new().await;
     let api = world.api().await;
     assert_eq!(
@@ -175,7 +175,7 @@ async fn every_refusal_of_a_word_names_its_field_and_records_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_to_come_is_told_with_when_why_and_which_mails_before() {
+async fn what_is_to_come_is_listed_with_when_why_and_which_mails_before() {
     let world = World::new().await;
     let api = world.api().await;
     world

@@ -38,7 +38,7 @@ async fn backfill(api: &Api, from: Timestamp, to: Timestamp, cursor: &Value) -> 
     .await
 }
 
-/// A paid checkout that names a tenant which is not there: failed, until somebody adds it.
+/// A paid checkout that names a tenant which is not there: failed, until an operator adds it.
 async fn failed(world: &World, tenant: &str) -> Value {
     let session = world.checkout("price_pro_month", &[("plan_id", "pro"), ("tenant_id", tenant)]);
     world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
@@ -316,8 +316,8 @@ async fn a_backfill_queues_what_never_came_and_nothing_else_and_twice_is_once() 
     world
         .stripe
         .emit("charge.succeeded", &text(&missing["data"]["object"]["customer"]))
-        .expect("told");
-    let listed = tests::news(&world.stripe, &mut 0).len();
+        .expect("an event");
+    let listed = tests::new_events(&world.stripe, &mut 0).len();
     assert_eq!(listed, world.stripe.events().len() - 1);
 
     let done = backfill(&api, from, to, &Value::Null).await.expect(200);
@@ -374,7 +374,7 @@ fn many(world: &World, count: usize) -> Timestamp {
     while world.stripe.events().iter().filter(|event| event["type"] == "customer.updated").count()
         < count
     {
-        world.stripe.emit("customer.updated", &customer).expect("told");
+        world.stripe.emit("customer.updated", &customer).expect("an event");
     }
     began
 }

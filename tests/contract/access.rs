@@ -235,7 +235,7 @@ async fn what_the_framework_refuses_is_a_problem_too() {
 }
 
 #[tokio::test]
-async fn no_answer_tells_of_the_inside() {
+async fn no_answer_shows_internals() {
     let world = World::new().await;
     let api = world.api().await;
     world

@@ -130,7 +130,7 @@ async fn a_rotated_database_password_is_read_again() {
     let name = &world.settings["DATABASE_NAME"];
     let prefix = format!("{name}/");
     let secret = |password: &str| json!({"DATABASE_PASSWORD": password}).to_string();
-    // A role of this test's own, so that nobody else's password changes.
+    // A role of this test's own, so that no other test's password changes.
     world
         .db
         .batch_execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'first'"))
@@ -176,7 +176,7 @@ async fn a_rotated_database_password_is_read_again() {
 /// What does not come to a word in time is ended, and its connection, which may hang for ever, is
 /// not used again.
 #[tokio::test]
-async fn a_connection_that_gave_no_word_in_time_is_given_up() {
+async fn a_connection_that_does_not_answer_in_time_is_given_up() {
     let world = World::new().await;
     let env = world.env(&[("DATABASE_POOL_SIZE", "1")]);
     let secrets = shared::outside::secrets::Secrets::read(&tests::aws(), &env, Role::System)

@@ -219,7 +219,7 @@ async fn a_change_whose_audit_row_is_refused_is_not_made() {
 }
 
 /// What each role may do, as PostgreSQL has it. A change here is a change of what a function could
-/// do to somebody's rows.
+/// do to a tenant's rows.
 #[tokio::test]
 async fn every_role_has_its_reviewed_grants_and_owns_nothing() {
     let world = World::new().await;

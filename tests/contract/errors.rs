@@ -1,4 +1,4 @@
-//! Every kind of error and its class: what stays on the queue, and what is recorded for a person
+//! Every kind of error and its class: what stays on the queue, and what is recorded for an operator
 //! (docs/events.md, "Errors").
 
 use std::fmt::Write;
@@ -122,6 +122,6 @@ async fn every_error_has_its_reviewed_class_and_status() {
                 .expect_err("refused"),
         );
     }
-    // A change of this list is a change of what happens to somebody's payment.
+    // A change of this list is a change of what happens to a customer's payment.
     tests::reviewed("tests/contract/errors.txt", &list);
 }

@@ -164,7 +164,7 @@ fn the_words_of_every_mail_are_reviewed() {
     );
     busy[3] = (DigestPart::Graces, 1, vec!["acme SUB-2026-0001 by renewal".to_owned()]);
     add("DIGEST of another", &wording::digest(&digest, &busy));
-    // What is new, and needs nobody, is no call to act.
+    // What is new, and needs no one, is no call to act.
     busy[0] = (DigestPart::Flags, 0, Vec::new());
     assert!(wording::digest(&digest, &busy).subject.ends_with("nothing to do"));
     tests::reviewed("tests/contract/mails.txt", &file);

@@ -244,13 +244,13 @@ async fn real_stripe_mock_takes_every_call_and_one_only_without_a_parameter_newe
         "{newer:?}"
     );
     // Past the capture of what a test prints: whoever reads that it passed reads this too.
-    let told = writeln!(
+    let written = writeln!(
         std::io::stderr(),
         "stripe-mock: POST {} was checked without {}, which is newer than its schema",
         NEWER.0,
         NEWER.1
     );
-    told.expect("written");
+    written.expect("written");
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn real_stripe_mock_refuses_what_the_schema_does_not_have() {
     assert_eq!(
         ask(Method::POST, NEWER.0, &format!("mode=payment&{}[0]=card&colour=blue", NEWER.1)).await,
         (400, true),
-        "one beside what is too new"
+        "one next to what is too new"
     );
     assert_eq!(
         ask(Method::POST, "/v1/subscription_items", "price=price_1").await,

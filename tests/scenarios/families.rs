@@ -45,7 +45,7 @@ async fn allocate(api: &Api, subscription: &str, tier: i64, slots: i64) -> Reply
 }
 
 /// Traps 23 to 27, with an operator's hands: whatever is done at once, the counts are the devices,
-/// and nobody meets a deadlock.
+/// and none meets a deadlock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_hands_on_one_family_leave_every_count_true() {
     let world = World::new().await;
@@ -293,7 +293,7 @@ impl Dice {
     }
 }
 
-/// What should be, kept in lists and counted anew at each question.
+/// What should be, kept in lists and counted again at each question.
 #[derive(Default)]
 struct Naive {
     /// Id: (root, status, device limit).

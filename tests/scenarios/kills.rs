@@ -53,7 +53,7 @@ async fn end_state(world: &World, tenant: &str) -> Value {
         "flags": of("SELECT kind FROM flags WHERE tenant_id = 'TENANT'").await,
         "users": users.iter().map(|user| json!({"roles": user.roles,
             "tenant": user.attributes["tenant_id"]})).collect::<Vec<_>>(),
-        // Sent twice only where the worker died between Keycloak's word and ours.
+        // Sent twice only where the worker died between Keycloak's answer and our commit.
         "mailed": users.iter().all(|user| user.mails_sent >= 1),
     })
 }
@@ -120,7 +120,7 @@ fn assert_log(log: &str) {
     for line in log.lines() {
         let entry: Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        // Metrics stand beside the log.
+        // Metrics are next to the log.
         assert!(
             entry["_aws"].is_object() || entry["level"].is_string() && entry["message"].is_string(),
             "{line}"
@@ -163,13 +163,13 @@ async fn killed_at_any_point_the_path_ends_in_the_same_state() {
     );
     let mailed_twice = world.keycloak.users().iter().filter(|user| user.mails_sent == 2).count();
     let mailed_more = world.keycloak.users().iter().filter(|user| user.mails_sent > 2).count();
-    // Killed after Keycloak's word and before our commit: OutboxMailSent. The other points of the
+    // Killed after Keycloak's answer and before our commit: OutboxMailSent. The other points of the
     // outbox die at the user's step first.
     assert_eq!((mailed_twice, mailed_more), (1, 0), "the one documented window");
 }
 
 /// A notice is sent once, and twice, as one message by its id, only where the worker died between
-/// the server's word and our commit.
+/// the server's answer and our commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_whose_worker_dies_is_sent_by_the_next_and_twice_only_in_the_one_window() {
     let mut world = World::new().await;

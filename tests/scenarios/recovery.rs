@@ -1,4 +1,4 @@
-//! What docs/operations.md has a person do after an outage, and when a secret is rotated: no event
+//! What docs/operations.md has an operator do after an outage, and when a secret is rotated: no event
 //! is lost, none has a second effect.
 
 use std::time::Duration;
@@ -47,7 +47,7 @@ struct Endpoint {
 
 impl Endpoint {
     async fn hear(&mut self, world: &World) {
-        let news = tests::news(&world.stripe, &mut self.seen);
+        let news = tests::new_events(&world.stripe, &mut self.seen);
         if self.is_up {
             world.receive(&news.iter().collect::<Vec<_>>()).await;
         }
@@ -55,7 +55,7 @@ impl Endpoint {
 }
 
 /// Customers of before an outage, who go on during it; new ones come. A month and some days, so
-/// that they renew while nobody listens.
+/// that they renew while nothing listens.
 async fn story(world: &World, endpoint: &mut Endpoint, began: Timestamp, outage: bool) {
     let at = |days: i64, minutes: i64| {
         began + SignedDuration::from_hours(24 * days) + SignedDuration::from_mins(minutes)
@@ -202,9 +202,9 @@ struct Stripe<'a> {
 }
 
 impl Stripe<'_> {
-    /// Somebody buys; Stripe tells of it, and of what could not be delivered before. Answers the
+    /// A customer buys; Stripe delivers the event, and what could not be delivered before. Answers the
     /// statuses.
-    async fn tell(&mut self, instance: &Webhook) -> Vec<u16> {
+    async fn deliver(&mut self, instance: &Webhook) -> Vec<u16> {
         let (_, event) = self.world.paid_checkout(
             &format!("Buyer {}", self.sent),
             &format!("buyer-{}@rotation.example", self.sent),
@@ -276,27 +276,27 @@ async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
     let old = instance(Duration::ZERO).await;
     let mut stripe =
         Stripe { world: &world, secrets: vec!["whsec_old"], undelivered: Vec::new(), sent: 0 };
-    assert_eq!(stripe.tell(&old).await, [200]);
+    assert_eq!(stripe.deliver(&old).await, [200]);
 
-    // 1. Rolled at Stripe, which signs with both for a day: nobody here knows the new one.
+    // 1. Rolled at Stripe, which signs with both for a day: no function knows the new one.
     stripe.secrets = vec!["whsec_new", "whsec_old"];
-    assert_eq!(stripe.tell(&old).await, [200]);
+    assert_eq!(stripe.deliver(&old).await, [200]);
     let fresh = instance(rest).await;
     // 2. Both in the list.
     put(&["whsec_new", "whsec_old"]).await;
-    assert_eq!(stripe.tell(&old).await, [200]);
-    assert_eq!(stripe.tell(&fresh).await, [200]);
+    assert_eq!(stripe.deliver(&old).await, [200]);
+    assert_eq!(stripe.deliver(&fresh).await, [200]);
     // 3. The old one ends at Stripe. Who has not read the list since reads it now; who has read it
     //    a moment before it changed, later.
     stripe.secrets = vec!["whsec_new"];
-    assert_eq!(stripe.tell(&old).await, [200]);
-    assert_eq!(stripe.tell(&fresh).await, [400]);
+    assert_eq!(stripe.deliver(&old).await, [200]);
+    assert_eq!(stripe.deliver(&fresh).await, [400]);
     tokio::time::sleep(rest).await;
-    assert_eq!(stripe.tell(&fresh).await, [200, 200], "what it refused comes again");
+    assert_eq!(stripe.deliver(&fresh).await, [200, 200], "what it refused comes again");
     // 4. Only the new one in the list. Whoever still has the old secret is refused by what reads
     //    the list.
     put(&["whsec_new"]).await;
-    assert_eq!(stripe.tell(&old).await, [200]);
+    assert_eq!(stripe.deliver(&old).await, [200]);
     let forged = |secret: &str| signature::sign(secret, old.clock.now().as_second(), b"{}");
     for secret in ["whsec_never", "whsec_old"] {
         assert_eq!(
@@ -307,7 +307,10 @@ async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
 
     // In a hurry: it leaked, and is void at Stripe before anybody here knows the new one.
     stripe.secrets = vec!["whsec_next"];
-    assert_eq!((stripe.tell(&old).await, stripe.tell(&old).await), (vec![400], vec![400, 400]));
+    assert_eq!(
+        (stripe.deliver(&old).await, stripe.deliver(&old).await),
+        (vec![400], vec![400, 400])
+    );
     put(&["whsec_next"]).await;
     assert_eq!(stripe.repeat(&old).await, [200, 200]);
 

@@ -30,10 +30,10 @@ async fn the_same_event_after_the_queues_memory_has_one_effect() {
     );
 }
 
-/// Trap 6: news of a subscription or an invoice before its checkout is kept, not answered and
+/// Trap 6: an event of a subscription or an invoice before its checkout is kept, not answered and
 /// forgotten.
 #[tokio::test]
-async fn news_before_the_checkout_is_kept_and_applied_with_it() {
+async fn an_event_before_the_checkout_is_kept_and_applied_with_it() {
     let world = World::new().await;
     let (_, checkout) = world.paid_checkout("Acme", "jane@acme.example");
     let (invoice, created) =
@@ -166,7 +166,7 @@ async fn what_could_not_be_recorded_is_in_the_dead_letter_queue_and_applies_afte
 }
 
 #[tokio::test]
-async fn a_person_dismisses_what_needs_nothing_and_nothing_else() {
+async fn an_operator_dismisses_what_needs_nothing_and_nothing_else() {
     let world = World::new().await;
     let session = world.checkout("price_pro_month", &[("tenant_id", "nobody")]);
     world.stripe.pay(&session, payer("x@x.example")).expect("paid");
@@ -215,7 +215,7 @@ async fn a_person_dismisses_what_needs_nothing_and_nothing_else() {
     );
 }
 
-/// A person dismisses an event while it is applied: one of the two wins, and the other sees that.
+/// An operator dismisses an event while it is applied: one of the two wins, and the other sees that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_dismissed_while_it_is_applied_is_either_dismissed_or_applied() {
     let world = World::new().await;

@@ -22,7 +22,7 @@ async fn fill(world: &World, count: i32) {
         .execute("UPDATE subscriptions SET status = 'SUSPENDED', created_by = 'seed'", &[])
         .await
         .expect("over");
-    // An operator's word: so many are not for the breaker to stop here.
+    // An operator's approval: so many are not for the breaker to stop here.
     let sql = "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until, max_count,
                note) VALUES ($1, 'op', $2, 1000000, 'a test')";
     world
@@ -109,10 +109,10 @@ async fn assert_all_is_done_once(world: &World, count: i64) {
                       WHERE tenant_id IS NOT NULL GROUP BY 1 ORDER BY 1",
     )
     .await;
-    let told: i64 = mails.iter().filter_map(|row| row["count"].as_i64()).sum();
+    let sent: i64 = mails.iter().filter_map(|row| row["count"].as_i64()).sum();
     assert!(mails.iter().all(|row| row["count"] == row["of"]), "{mails:?}");
     // All 80 that go on end within 80 days of a term of more than 400.
-    assert_eq!(told, 100 * hundredth, "{mails:?}");
+    assert_eq!(sent, 100 * hundredth, "{mails:?}");
     let by_threshold = "SELECT count(*) AS wrong FROM outbox_steps o JOIN subscriptions s
                         ON s.subscription_id = o.payload->>'subscription_id'
                         WHERE o.payload->>'mail' LIKE 'RENEWAL%'
@@ -161,12 +161,12 @@ async fn a_run_that_is_killed_again_and_again_has_done_everything_once_in_the_en
         }
     }
     assert!(killed >= 10, "{killed} of 60 died");
-    world.nobody_else_is_connected().await;
+    world.no_other_connection_is_open().await;
     let last = start(&world).await.wait_with_output().await.expect("an end");
     assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stderr));
     assert_all_is_done_once(&world, 30_000).await;
     assert!(
         world.count("renewal_runs WHERE status = 'running'").await > 0,
-        "the dead ones are told from the others"
+        "the dead ones differ from the others"
     );
 }

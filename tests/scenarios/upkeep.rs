@@ -57,10 +57,10 @@ async fn corrections(world: &World) -> Vec<Value> {
         .await
 }
 
-/// Trap 26: the repair beside those who assign. 16 connections give tiers, take them and move
+/// Trap 26: the repair next to those who assign. 16 connections give tiers, take them and move
 /// devices; runs go over and over them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn runs_beside_16_connections_that_assign_correct_nothing_but_what_is_wrong() {
+async fn runs_next_to_16_connections_that_assign_correct_nothing_but_what_is_wrong() {
     let world = World::new().await;
     let api = world.api_with(&world.env(&[("DATABASE_POOL_SIZE", "16")])).await;
     let main = family(&world, &api, "acme", 16).await;
@@ -219,7 +219,7 @@ async fn a_run_corrects_each_family_for_itself_within_its_time_and_leaves_what_w
         correct(&world, None, LONG).await,
         CountCheck { counted_by_hand: 1, ..none.clone() }
     );
-    // A person's reconciliation ends what a person set.
+    // An operator's reconciliation ends what an operator set.
     let path = format!("/api/v1/operator/subscriptions/{}/reconcile-tiers", mains[2]);
     api.send(Who::Admin, "POST", &path, &[], None).await.expect(200);
     assert_eq!(correct(&world, None, LONG).await, none);

@@ -11,7 +11,7 @@ use tests::{World, payer, text};
 /// One world, and how many of Stripe's events were delivered to it.
 struct Year<'a> {
     world: &'a World,
-    told: usize,
+    seen: usize,
 }
 
 impl Year<'_> {
@@ -24,7 +24,7 @@ impl Year<'_> {
     }
 
     async fn hear(&mut self) {
-        let news = tests::news(&self.world.stripe, &mut self.told);
+        let news = tests::new_events(&self.world.stripe, &mut self.seen);
         self.world.receive(&news.iter().collect::<Vec<_>>()).await;
         assert_eq!(self.world.outbox().await["failed"], 0);
     }
@@ -48,7 +48,7 @@ async fn a_year_from_the_trial_to_the_end() {
     shop.world.stripe.set_now(began);
     shop.world.stripe.set_dunning(Dunning { retry_days: vec![3, 5, 7], then: GivenUp::Canceled });
     let world = &shop.world;
-    let mut year = Year { world, told: 0 };
+    let mut year = Year { world, seen: 0 };
 
     let metadata =
         [("company_name", "Year"), ("plan_id", "pro"), ("admin_email", "jane@year.example")];

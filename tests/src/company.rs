@@ -18,7 +18,7 @@ pub struct Company {
     pub stripe: String,
     /// Ours of that.
     pub id: String,
-    told: usize,
+    seen: usize,
 }
 
 /// When it checks out: on the last day of a month.
@@ -54,9 +54,9 @@ impl Company {
             customer: text(&paid["customer"]),
             stripe: text(&paid["subscription"]),
             id: String::new(),
-            told: 0,
+            seen: 0,
         };
-        Box::pin(company.tell()).await;
+        Box::pin(company.deliver()).await;
         company.id = text(&company.row("subscription_id").await["subscription_id"]);
         company
     }
@@ -68,27 +68,27 @@ impl Company {
     pub async fn pass(&mut self, days: i64) {
         let now = self.world.clock.pass(days * 86_400);
         self.world.stripe.advance_to(now);
-        self.tell().await;
+        self.deliver().await;
     }
 
-    /// Delivers what has happened since, in one batch after the other.
+    /// Delivers all new events, one batch after the other.
     ///
     /// # Panics
     /// Where one stays.
-    pub async fn tell(&mut self) {
-        let news = self.news();
-        for batch in news.chunks(10) {
+    pub async fn deliver(&mut self) {
+        let new = self.new_events();
+        for batch in new.chunks(10) {
             assert!(self.hand_over(batch).await, "nothing stays");
         }
     }
 
-    /// All that has happened since, whatever the endpoint is told of.
+    /// All events since the last call, of whatever type.
     #[must_use]
-    pub fn news(&mut self) -> Vec<Value> {
+    pub fn new_events(&mut self) -> Vec<Value> {
         let events = self.world.stripe.events();
-        let news = events[self.told..].to_vec();
-        self.told = events.len();
-        news
+        let new = events[self.seen..].to_vec();
+        self.seen = events.len();
+        new
     }
 
     /// One batch; whether nothing of it stays.

@@ -32,7 +32,7 @@ pub mod smtp;
 mod world;
 
 /// Applies an event by this instance of the function, as a message that the queue hands out for the
-/// `receives`th time, and tells whether it may leave the queue.
+/// `receives`th time, and returns whether it may leave the queue.
 pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bool {
     let mut batch = SqsEvent::default();
     let mut message = sqs_message(&event.to_string(), "group");
@@ -41,10 +41,10 @@ pub async fn apply_by(events: &StripeEvents, event: &Value, receives: u32) -> bo
     events.handle(batch).await.batch_item_failures.is_empty()
 }
 
-/// What the endpoint is told of since the last time, oldest first. `seen` counts what has happened
-/// at Stripe.
+/// The events of types that the endpoint listens to, since the last call, oldest first. `seen`
+/// counts all of Stripe's events.
 #[must_use]
-pub fn news(stripe: &Simulator, seen: &mut usize) -> Vec<Value> {
+pub fn new_events(stripe: &Simulator, seen: &mut usize) -> Vec<Value> {
     let events = stripe.events();
     let before = std::mem::replace(seen, events.len());
     events
@@ -93,7 +93,7 @@ pub fn request(body: Body, signature: &str) -> Request {
         .expect("a request")
 }
 
-/// Somebody who pays.
+/// Who pays at a checkout.
 #[must_use]
 pub fn payer(email: &str) -> Payer {
     let address = simulators::stripe::Address {
@@ -111,7 +111,7 @@ pub fn payer(email: &str) -> Payer {
 }
 
 /// Holds what the code says now against a file that people review. `cargo xtask openapi` writes the
-/// file anew.
+/// file again.
 ///
 /// # Panics
 /// Where they differ.

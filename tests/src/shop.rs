@@ -22,7 +22,7 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// A shop in which nobody has anything.
+    /// A shop in which no tenant has anything.
     ///
     /// # Panics
     /// Where it cannot be made.
@@ -195,7 +195,7 @@ impl Shop {
         text(&addon["subscription_id"])
     }
 
-    /// The items of a Stripe subscription beside its plan, as price and quantity.
+    /// The items of a Stripe subscription next to its plan, as price and quantity.
     ///
     /// # Panics
     /// Where there is none.

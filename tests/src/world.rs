@@ -276,7 +276,7 @@ impl World {
     }
 
     /// Until a request stands before a lock of the database.
-    pub async fn somebody_waits(&self) {
+    pub async fn a_lock_is_waited_for(&self) {
         // Of another role's session its locks are seen, and not what it waits for.
         while self
             .count(
@@ -292,7 +292,7 @@ impl World {
 
     /// Until PostgreSQL has noticed that processes which were killed are gone: it first ends the
     /// statement at hand, and holds its locks so long.
-    pub async fn nobody_else_is_connected(&self) {
+    pub async fn no_other_connection_is_open(&self) {
         while self
             .count(
                 "pg_stat_activity WHERE datname = current_database()

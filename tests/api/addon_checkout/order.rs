@@ -83,7 +83,7 @@ async fn what_was_shown_is_what_the_order_says_and_stripe_charges() {
     assert_eq!(
         (shop.world.count("addon_orders").await, shop.world.stripe.requests().len()),
         (before, requests),
-        "a price leaves nothing, and asks nobody"
+        "a price leaves nothing, and reads nothing from outside"
     );
 }
 

@@ -31,7 +31,7 @@ async fn paid_slots_are_an_addon_that_ends_with_its_parent_and_can_be_used_at_on
         json!({"status": "pending", "subscription_id": null})
     );
     let event = shop.pay(&session);
-    // Whatever the checkout says beside its order.
+    // Whatever the checkout says next to its order.
     shop.world.stripe.edit_session(&session, |session| {
         session["metadata"]["additions"] = json!("[{\"tier_id\":3,\"additional_slots\":5000}]");
     });
@@ -101,7 +101,7 @@ async fn paid_slots_are_an_addon_that_ends_with_its_parent_and_can_be_used_at_on
     assert_eq!(
         shown,
         [(parent.clone(), false), (id.clone(), false)],
-        "the portal offers no other plan beside slots"
+        "the portal offers no other plan next to slots"
     );
     let entitlements = shop.api.get(ACME, "/api/v1/customer/entitlements").await.expect(200);
     assert_eq!(entitlements["devices"]["limit"], 267, "{entitlements}");
@@ -127,7 +127,7 @@ async fn paid_slots_are_an_addon_that_ends_with_its_parent_and_can_be_used_at_on
 /// Before anything is bought the portal offers other plans; and a family outside Stripe has no
 /// portal.
 #[tokio::test]
-async fn the_portal_offers_other_plans_where_nothing_is_renewed_beside() {
+async fn the_portal_offers_other_plans_where_no_slots_are_renewed_with_the_plan() {
     let shop = Shop::new().await;
     let (parent, _) = shop.paid_main("acme", "month").await;
     let outside = shop.outside_main("acme", 30).await;

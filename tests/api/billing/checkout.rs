@@ -12,7 +12,7 @@ use super::{
     wanted, world,
 };
 
-/// As a client does that is told that the first request still runs.
+/// As a client does that hears that the first request still runs.
 async fn patiently(api: &Api, key: &str, body: Value) -> Reply {
     loop {
         let reply = checkout_as(api, key, body.clone()).await;
@@ -32,7 +32,7 @@ async fn audit(world: &World) -> Vec<Value> {
         .await
 }
 
-/// From the button to the subscription: the page is paid, Stripe's news is applied, and the page
+/// From the button to the subscription: the page is paid, Stripe's event is applied, and the page
 /// that the payer comes back to sees it.
 #[tokio::test]
 async fn a_checkout_that_is_paid_becomes_the_companys_subscription() {
@@ -197,7 +197,7 @@ async fn a_checkout_is_refused_in_words_that_say_what_to_do() {
 
 /// Each of them, in each of the fields; and nothing is asked of Stripe for it.
 #[tokio::test]
-async fn nobody_is_sent_to_an_origin_that_is_not_ours() {
+async fn no_one_is_sent_to_an_origin_that_is_not_ours() {
     let (world, api) = world().await;
     world
         .db
@@ -270,7 +270,7 @@ async fn two_tabs_at_once_make_one_customer() {
             .all(|session| session["customer"] == customers[0]["id"])
     );
     assert_eq!(audit(&world).await.len(), 1, "linked once");
-    // Stripe's news links it at the same moment: the one that is linked is used.
+    // Stripe's event links it at the same moment: the one that is linked is used.
     let session = world.checkout("price_pro_month", &[("tenant_id", "bolt")]);
     let paid = world.stripe.pay(&session, payer("jane@bolt.example")).expect("paid");
     let event = world.event("checkout.session.completed");
@@ -386,7 +386,7 @@ async fn a_checkout_that_expired_or_was_not_paid_has_failed() {
     let settled = open().await;
     world.stripe.pay_async(&settled, payer("jane@acme.example")).expect("paid later");
     world.stripe.settle(&settled).expect("settled");
-    assert_eq!(status(&settled).await, "pending", "its news is under way");
+    assert_eq!(status(&settled).await, "pending", "its event is under way");
     world.receive(&[&world.event("checkout.session.async_payment_succeeded")]).await;
     assert_eq!(status(&settled).await, "provisioned");
 }

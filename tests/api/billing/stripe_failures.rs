@@ -11,7 +11,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn what_stripe_refuses_is_told_without_its_internals() {
+async fn what_stripe_refuses_is_reported_without_its_internals() {
     let (world, api) = world().await;
     api.write("PUT", "/api/v1/operator/plans/pro", json!({"stripe_price_id": "price_of_nowhere"}))
         .await
@@ -52,7 +52,7 @@ async fn what_stripe_refuses_is_told_without_its_internals() {
 }
 
 #[tokio::test]
-async fn a_stripe_that_fails_is_told_and_leaves_nothing_half_done() {
+async fn a_stripe_that_fails_is_reported_and_leaves_nothing_half_done() {
     let (world, api) = world().await;
     let nothing = ((0, 0), Value::Null, 0);
     let state = async || {
@@ -121,7 +121,7 @@ async fn a_stripe_that_hangs_holds_no_connection_and_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_lost_is_asked_for_again_and_nothing_is_made_twice() {
+async fn an_answer_that_was_lost_is_requested_again_and_nothing_is_made_twice() {
     let (world, api) = world().await;
     // Lost, and heard by the next try of the same request.
     world.stripe.lose_answer_on("/customers", 500);

@@ -75,7 +75,7 @@ async fn a_device_lives_from_its_registration_to_its_decommissioning() {
     assert_eq!(
         (&again["name"], &again["tier_id"], &again["status"]),
         (&Value::Null, &Value::Null, &json!("ACTIVE")),
-        "anew, with nothing of before"
+        "again, with nothing of before"
     );
     let list = api.get(ACME, &format!("{DEVICES}?limit=1")).await.expect(200);
     let rest = api

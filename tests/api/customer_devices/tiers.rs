@@ -7,7 +7,7 @@ use tests::{World, text};
 
 use super::{ACME, DEVICES, allocate, assign, register, remove, slots, subscription, tenant};
 
-/// The order of the refusals, each with the words that tell a person what to do.
+/// The order of the refusals, each with the sentence that says what to do.
 #[tokio::test]
 async fn a_tier_is_refused_for_the_first_reason_that_applies() {
     let world = World::new().await;

@@ -117,7 +117,7 @@ async fn a_mail_that_no_longer_holds_or_has_no_address_is_skipped_and_says_so() 
         set(5, &in_grace) + &payload(5, "GRACE", END),
         payload(6, "SUSPENDED", grace),
         set(7, "status = 'EXPIRED', term_end = '2099-02-01'") + &payload(7, "EXPIRED", END),
-        // Nobody to send it to.
+        // No one to send it to.
         "UPDATE tenants SET contact_email = NULL WHERE tenant_id = 'acme-8';".to_owned(),
         // What holds, each of its kind.
         set(9, "status = 'TRIAL'"),
@@ -149,7 +149,7 @@ async fn a_mail_that_no_longer_holds_or_has_no_address_is_skipped_and_says_so() 
 }
 
 #[tokio::test]
-async fn the_digest_counts_what_a_person_should_see_and_is_nobodys_step() {
+async fn the_digest_counts_what_an_operator_should_see_and_is_no_tenants_step() {
     let mut world = World::new().await;
     let smtp = world.mail().await;
     let leave = async |to: &str| {
@@ -228,7 +228,7 @@ async fn the_digest_counts_what_a_person_should_see_and_is_nobodys_step() {
     assert_eq!(
         world.count("subscription_audit WHERE event_type = 'MAIL_SENT'").await,
         0,
-        "no customer was told anything"
+        "no customer was sent anything"
     );
 
     // The operators' own address is refused: a step and a flag of no tenant, which they can end.
@@ -263,7 +263,7 @@ async fn the_digest_counts_what_a_person_should_see_and_is_nobodys_step() {
         2
     );
 
-    // Nobody reads it: it is no failure.
+    // No one reads it: it is no failure.
     let env = {
         let mut settings = world.settings.clone();
         settings.remove("OPERATOR_DIGEST_TO");

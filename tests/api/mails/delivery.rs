@@ -14,7 +14,7 @@ use super::{END, STEPS, change, mailing, notices, summary};
 /// The run gives way at the server's first failure: one mail's try, not everybody's, and no login
 /// waits for it.
 #[tokio::test]
-async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_nobody_is_forgotten() {
+async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_no_one_is_forgotten() {
     let (mut world, smtp) = mailing(5).await;
     world.provisioning.outbox.mailer.timeout = Duration::from_millis(300);
     let (_, event) = world.paid_checkout("Beta", "joe@beta.example");
@@ -55,7 +55,7 @@ async fn a_server_that_is_away_or_hangs_costs_one_mail_a_try_and_nobody_is_forgo
         world.clock.pass(1000);
     }
     assert_eq!(smtp.taken().len(), 0);
-    // And one that nobody listens for.
+    // And one on which nothing listens.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port")

@@ -58,7 +58,7 @@ async fn a_plan_is_added_read_and_changed_and_each_change_is_audited() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_plan_says_what_a_person_would_understand() {
+async fn every_refusal_of_a_plan_says_what_an_operator_would_understand() {
     let world = World::new().await;
     let api = world.api().await;
     team(&api).await;
@@ -121,7 +121,7 @@ async fn every_refusal_of_a_plan_says_what_a_person_would_understand() {
 }
 
 #[tokio::test]
-async fn of_two_editors_the_second_with_an_old_etag_is_told_and_nothing_is_lost() {
+async fn of_two_editors_the_second_with_an_old_etag_is_refused_and_nothing_is_lost() {
     let world = World::new().await;
     let api = world.api().await;
     team(&api).await;
@@ -218,7 +218,7 @@ async fn one_idempotency_key_makes_one_plan_however_often_and_at_once() {
     assert_eq!(post(Who::Admin, "key-1", &other).await.expect(201)["plan_id"], "team2");
 }
 
-/// The request runs while another holds the plan: whoever repeats it meanwhile is told to wait.
+/// The request runs while another holds the plan: whoever repeats it meanwhile has to wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_repeated_while_the_first_still_runs_is_told_to_wait() {
     let world = World::new().await;

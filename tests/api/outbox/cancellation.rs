@@ -109,7 +109,7 @@ async fn a_cancellation_ends_the_subscription_at_stripe_once_however_often_it_is
     assert_eq!(acme.asked("DELETE"), 1);
 }
 
-/// By a person at the Dashboard, or by a worker that died before it could say so.
+/// By an operator at the Dashboard, or by a worker that died before it could say so.
 #[tokio::test]
 async fn a_subscription_that_has_ended_already_makes_the_step_done() {
     let world = World::new().await;
@@ -194,7 +194,7 @@ async fn a_stripe_that_is_away_leaves_a_pending_step_that_is_done_when_it_return
 
 /// Trap 52: as with a key of another account, to which no subscription of this one exists.
 #[tokio::test]
-async fn a_404_for_a_subscription_that_has_not_ended_fails_the_step_for_a_person_to_see() {
+async fn a_404_for_a_subscription_that_has_not_ended_fails_the_step_for_an_operator_to_see() {
     let world = World::new().await;
     let acme = Cancelled::new(&world, "acme").await;
     world.stripe.fail_next_on("/v1/subscriptions/", 1, 404);

@@ -25,7 +25,7 @@ async fn many_workers_at_once_do_each_step_once() {
 /// Trap 4: a worker that died gives its step back after the lease; one that only was slow has no
 /// say any more.
 #[tokio::test]
-async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard() {
+async fn a_step_whose_worker_died_is_claimed_again_and_the_slow_worker_has_no_effect() {
     let world = World::new().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
     // A worker that claimed the step and died.
@@ -63,9 +63,9 @@ async fn a_step_whose_worker_died_is_taken_over_and_the_slow_worker_is_not_heard
     assert_eq!(world.keycloak.users().len(), 1);
 }
 
-/// A step is tried for 72 hours, then it waits for a person, who may have it tried again or end it.
+/// A step is tried for 72 hours, then it waits for an operator, who retries or dismisses it.
 #[tokio::test]
-async fn a_step_is_given_up_after_72_hours_and_a_person_retries_or_dismisses_it() {
+async fn a_step_is_given_up_after_72_hours_and_an_operator_retries_or_dismisses_it() {
     let world = World::new().await;
     for company in ["Retried", "Dismissed"] {
         provisioned(&world, company, &format!("admin@{company}.example")).await;
@@ -83,7 +83,7 @@ async fn a_step_is_given_up_after_72_hours_and_a_person_retries_or_dismisses_it(
     assert_eq!(
         world.outbox().await,
         json!({"done": 0, "retried": 0, "failed": 0}),
-        "a failed step waits for a person"
+        "a failed step waits for an operator"
     );
     let api = world.api().await;
     let act = async |tenant: &str, action: &str, body: Value| {

@@ -140,7 +140,7 @@ async fn an_existing_user_gets_what_it_lacks_and_another_tenants_user_is_left_al
 }
 
 #[tokio::test]
-async fn a_mail_address_that_keycloak_refuses_fails_for_a_person_to_see() {
+async fn a_mail_address_that_keycloak_refuses_fails_for_an_operator_to_see() {
     let world = World::new().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
     world.keycloak.fail_next_on("/users", 1, 400);
@@ -148,8 +148,8 @@ async fn a_mail_address_that_keycloak_refuses_fails_for_a_person_to_see() {
     assert_eq!(world.count("flags WHERE kind = 'step_failed'").await, 1);
 }
 
-/// A user that belongs to nobody yet, of whom two new companies say that it is their admin: it
-/// becomes one's, and the other is told.
+/// A user that belongs to no tenant yet, of whom two new companies say that it is their admin: it
+/// becomes one's, and the other's step says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_companies_that_claim_one_user_at_once_one_gets_it() {
     let world = World::new().await;
@@ -203,7 +203,7 @@ async fn of_two_companies_that_claim_one_user_at_once_one_gets_it() {
     );
 }
 
-/// A step of an address that a worker holds waits for it, and keeps nobody else from being served.
+/// A step of an address that a worker holds waits for it, and keeps no other from being served.
 #[tokio::test]
 async fn a_held_mail_address_holds_up_no_other() {
     let world = World::new().await;
@@ -226,9 +226,5 @@ async fn a_held_mail_address_holds_up_no_other() {
         2
     );
     world.clock.run_ahead(121);
-    assert_eq!(
-        world.outbox().await,
-        summary(2, 0, 1),
-        "in turn, and the second is told whose it is"
-    );
+    assert_eq!(world.outbox().await, summary(2, 0, 1), "in turn, and the second says whose it is");
 }

@@ -103,7 +103,7 @@ async fn a_deletion_waits_for_a_subscription_that_is_being_made_and_then_refuses
             .expect("held");
         subscribe(&tx, "acme", status).await;
         let making = async {
-            world.somebody_waits().await;
+            world.a_lock_is_waited_for().await;
             if commits { tx.commit().await } else { tx.rollback().await }.expect("ended");
         };
         let (deleted, ()) = tokio::join!(api.send(Who::Admin, "DELETE", &path, &[], None), making);

@@ -141,7 +141,7 @@ fn whole_without_id(whole: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_tenant_says_what_a_person_would_understand() {
+async fn every_refusal_of_a_tenant_says_what_an_operator_would_understand() {
     let world = World::new().await;
     let api = world.api().await;
     add(&api, "acme").await;
@@ -207,7 +207,7 @@ async fn every_refusal_of_a_tenant_says_what_a_person_would_understand() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_editors_the_second_with_an_old_etag_is_told_and_those_without_leave_a_chain() {
+async fn of_two_editors_the_second_with_an_old_etag_is_refused_and_those_without_leave_a_chain() {
     let world = World::new().await;
     let api = world.api().await;
     add(&api, "acme").await;

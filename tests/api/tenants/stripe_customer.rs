@@ -83,7 +83,7 @@ async fn linking_a_customer_waits_for_the_event_of_that_customer() {
         .await
         .expect("as events::store::lock_customer");
     let event = async {
-        world.somebody_waits().await;
+        world.a_lock_is_waited_for().await;
         tx.execute(
             "INSERT INTO tenants (tenant_id, name, stripe_customer_id)
                     VALUES ('by-checkout', 'x', 'cus_new')",

@@ -28,7 +28,7 @@ async fn a_user_is_made_listed_disabled_enabled_and_sent_the_welcome_mail() {
             && kept.attributes["tenant_id"] == ["acme"]
             && kept.password.is_none()
     );
-    assert_eq!(kept.mails_sent, 0, "not before somebody asks for it");
+    assert_eq!(kept.mails_sent, 0, "not before an operator asks for it");
     let nameless = api
         .write(
             "POST",
@@ -89,7 +89,7 @@ async fn a_user_is_made_listed_disabled_enabled_and_sent_the_welcome_mail() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_user_says_what_a_person_would_understand() {
+async fn every_refusal_of_a_user_says_what_an_operator_would_understand() {
     let world = World::new().await;
     let api = api(&world).await;
     let post = async |body: Value| api.write("POST", USERS, body).await;
@@ -278,7 +278,7 @@ async fn many_requests_to_disable_a_user_at_once_are_one_change() {
         expected.push(row(event, &made));
     }
     assert_eq!(audit(&world).await, expected);
-    // Somebody did it in Keycloak itself: the next who asks for it is in the audit with it.
+    // Someone did it in Keycloak itself: the next who asks for it is in the audit with it.
     world.keycloak.update_user(&text(&made["id"]), |user| user.enabled = true);
     api.write("PATCH", &path, json!({"enabled": false})).await.expect(200);
     expected.push(row("USER_DISABLED", &made));

@@ -6,7 +6,7 @@ use tests::{World, text};
 
 use super::{USERS, api, audit, user};
 
-/// Whoever is no user of a tenant of ours is not here: neither platform staff nor somebody of
+/// Whoever is no user of a tenant of ours is not here: neither platform staff nor anyone of
 /// another system in the same realm.
 #[tokio::test]
 async fn platform_staff_and_strangers_are_out_of_reach() {
@@ -103,7 +103,7 @@ async fn users_are_listed_page_by_page_and_only_those_of_the_tenant() {
     );
     assert_eq!(page("&limit=5").await, ("02356".to_owned(), None));
     assert_eq!(page("&offset=5").await, (String::new(), None));
-    // Cursors that nobody gave: -1, ten milliards, another list's.
+    // Cursors that the API never gave: -1, ten milliards, another list's.
     for cursor in ["LTE", "MTAwMDAwMDAwMDA", "WzFd"] {
         let reply =
             api.get(Who::Operator, &format!("{USERS}?tenant_id=acme&cursor={cursor}")).await;

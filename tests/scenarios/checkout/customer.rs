@@ -153,7 +153,7 @@ async fn a_checkout_that_cannot_be_applied_is_visible_and_applies_after_its_caus
         json!({"kind": "unknown_tenant", "stripe_event_id": event["id"]})
     );
     assert!(world.apply(&event).await, "failing again is acknowledged");
-    assert_eq!(world.count("flags").await, 1, "and flags nothing anew");
+    assert_eq!(world.count("flags").await, 1, "and flags nothing again");
 
     world
         .db
@@ -213,7 +213,7 @@ async fn an_existing_tenant_gets_a_main_and_its_customer_linked_once() {
     bought(Some(&first)).await;
     assert_eq!(world.count("stripe_customer_aliases").await, 0);
 
-    // A second customer made outside: kept, so that news of it find the tenant.
+    // A second customer made outside: kept, so that its events find the tenant.
     let second = bought(None).await;
     assert_eq!(
         world.row("SELECT * FROM stripe_customer_aliases").await["stripe_customer_id"],
@@ -292,7 +292,7 @@ async fn another_tenants_customer_and_a_deleted_tenant_are_failed_and_flagged() 
     assert_eq!(world.count("subscriptions WHERE created_by = 'stripe'").await, 0);
 }
 
-/// Trap 19: the same company in two tabs pays twice: both are served, and a person is told.
+/// Trap 19: the same company in two tabs pays twice: both are served, and it is flagged.
 #[tokio::test]
 async fn two_payments_of_one_customer_make_two_subscriptions_and_a_flag() {
     let world = World::new().await;

@@ -157,7 +157,7 @@ async fn the_price_decides_the_plan_and_metadata_only_where_no_price_does() {
     }
 }
 
-/// Trap 13: a field that is missing is an error that a person sees, never "no change".
+/// Trap 13: a field that is missing is an error that an operator sees, never "no change".
 #[tokio::test]
 async fn what_cannot_be_understood_is_failed_flagged_and_others_go_on() {
     let world = World::new().await;

@@ -50,7 +50,7 @@ async fn an_unpaid_checkout_whose_payment_fails_gives_nothing_in_either_order() 
 }
 
 #[tokio::test]
-async fn stripe_that_still_reads_unpaid_after_its_payment_succeeded_is_asked_again() {
+async fn stripe_that_still_reads_unpaid_after_its_payment_succeeded_is_read_again() {
     let world = World::new().await;
     let session =
         world.checkout("price_pro_month", &[("plan_id", "pro"), ("company_name", "Slow Debit")]);

@@ -23,7 +23,7 @@ async fn addons_follow_their_mains_term_and_end_with_it() {
         json!({"status": "ACTIVE", "ends": "2026-03-31 10:00:00+00"})
     );
     company.world.stripe.cancel(&company.stripe).expect("cancelled");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(company.world.row(&of_addon).await["status"], "EXPIRED");
     let trail = company
         .world
@@ -59,7 +59,7 @@ async fn an_addon_of_its_own_follows_its_own_subscription_and_ends_no_later_than
     };
     let session = company.world.stripe.create_checkout(own).expect("a checkout");
     let paid = company.world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
-    company.tell().await;
+    company.deliver().await;
     let (main, stripe) = (company.stripe.clone(), text(&paid["subscription"]));
     company.stripe.clone_from(&stripe);
     company.id = text(&company.row("subscription_id").await["subscription_id"]);
@@ -87,15 +87,15 @@ async fn an_addon_of_its_own_follows_its_own_subscription_and_ends_no_later_than
         company.world.stripe.edit_subscription(&stripe, |subscription| {
             subscription["items"]["data"][0]["quantity"] = json!(quantity);
         });
-        company.world.stripe.emit("customer.subscription.updated", &stripe).expect("told");
-        company.tell().await;
+        company.world.stripe.emit("customer.subscription.updated", &stripe).expect("an event");
+        company.deliver().await;
         assert_eq!(
             (company.slots().await, company.row("device_limit").await),
             (json!({"2": slots}), json!({"device_limit": slots}))
         );
     }
     company.world.stripe.cancel(&main).expect("cancelled");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(
         (company.status().await, company.flags().await),
         ("ACTIVE".to_owned(), vec!["addon_still_charged".to_owned()])

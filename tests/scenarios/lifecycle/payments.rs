@@ -45,8 +45,8 @@ async fn a_trial_becomes_a_paid_month_and_each_renewal_moves_the_term() {
     }
 }
 
-/// Traps 16 and 53: grace begins with the unpaid invoice, whenever its news comes, and no later
-/// news makes it longer.
+/// Traps 16 and 53: grace begins with the unpaid invoice, whenever its event comes, and no later
+/// event makes it longer.
 #[tokio::test]
 async fn grace_is_given_once_a_delinquency_from_the_unpaid_moment_on() {
     let mut company = Company::new().await;
@@ -69,7 +69,7 @@ async fn grace_is_given_once_a_delinquency_from_the_unpaid_moment_on() {
     );
     company.world.stripe.set_card(&company.customer, Card::Works);
     company.world.stripe.pay_open_invoices(&company.stripe).expect("paid");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(
         company.row(grace).await,
         json!({"status": "ACTIVE", "ends": null, "term": "2026-04-30 10:00:00+00"})
@@ -82,7 +82,7 @@ async fn grace_is_given_once_a_delinquency_from_the_unpaid_moment_on() {
     late.world.clock.pass(70 * 86_400);
     // The second month that is unpaid.
     late.world.stripe.advance_to("2026-04-11T10:00:00Z".parse().expect("an instant"));
-    late.tell().await;
+    late.deliver().await;
     assert_eq!(late.row(grace).await, expected);
 }
 
@@ -99,7 +99,7 @@ async fn who_does_not_pay_ends_or_is_suspended_as_stripe_decides_and_a_payment_b
         assert_eq!(company.status().await, status);
         company.world.stripe.set_card(&company.customer, Card::Works);
         drop(company.world.stripe.pay_open_invoices(&company.stripe));
-        company.tell().await;
+        company.deliver().await;
         let paid = if then == GivenUp::Unpaid { "ACTIVE" } else { "EXPIRED" };
         assert_eq!(company.status().await, paid, "what is cancelled stays so");
     }
@@ -117,8 +117,8 @@ async fn an_unknown_status_changes_nothing_and_is_flagged_once_and_so_is_a_pause
             .world
             .stripe
             .emit("customer.subscription.updated", &company.stripe.clone())
-            .expect("told");
-        company.tell().await;
+            .expect("an event");
+        company.deliver().await;
     }
     assert_eq!(
         (company.status().await, company.flags().await),
@@ -128,14 +128,14 @@ async fn an_unknown_status_changes_nothing_and_is_flagged_once_and_so_is_a_pause
         subscription["status"] = json!("active");
     });
     company.world.stripe.pause_collection(&company.stripe, Some("void")).expect("paused");
-    company.tell().await;
+    company.deliver().await;
     company.pass(30).await;
     assert_eq!(company.flags().await, ["unknown_stripe_status", "collection_paused"]);
     company.world.stripe.pause(&company.stripe).expect("paused");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(company.status().await, "SUSPENDED");
     company.world.stripe.resume(&company.stripe).expect("resumed");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(company.status().await, "ACTIVE");
 }
 
@@ -147,7 +147,7 @@ async fn refunds_disputes_and_needed_action_are_audited_and_flagged_and_change_n
     company.world.stripe.refund(&invoice, None).expect("refunded");
     let dispute = company.world.stripe.dispute(&invoice).expect("disputed");
     company.world.stripe.close_dispute(&text(&dispute["id"]), true).expect("closed");
-    let news = company.news();
+    let news = company.new_events();
     for _ in 0..2 {
         assert!(company.hand_over(&news).await);
     }
@@ -164,7 +164,7 @@ async fn refunds_disputes_and_needed_action_are_audited_and_flagged_and_change_n
     assert_eq!(company.status().await, "GRACE");
 }
 
-/// A paid checkout whose subscription was incomplete is provisioned by the news that it is
+/// A paid checkout whose subscription was incomplete is provisioned by the event that it is
 /// complete.
 #[tokio::test]
 async fn an_incomplete_subscription_is_provisioned_when_it_becomes_active() {
@@ -182,7 +182,7 @@ async fn an_incomplete_subscription_is_provisioned_when_it_becomes_active() {
     world
         .stripe
         .edit_subscription(&subscription, |subscription| subscription["status"] = json!("active"));
-    let news = world.stripe.emit("customer.subscription.updated", &subscription).expect("told");
+    let news = world.stripe.emit("customer.subscription.updated", &subscription).expect("an event");
     world.receive(&[&news]).await;
     assert_eq!(
         (world.recorded(&event).await.0, world.recorded(&news).await.0),

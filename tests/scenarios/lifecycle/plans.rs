@@ -12,7 +12,7 @@ async fn a_plan_change_in_the_portal_brings_the_new_plans_limits_and_takes_no_de
         company.device(&format!("DEV-{number}"), &company.id.clone(), Some(3)).await;
     }
     company.world.stripe.change_plan(&company.stripe, "price_starter_month").expect("changed");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(
         company.row("plan_id, device_limit, stripe_price_id").await,
         json!({"plan_id": "starter", "device_limit": 30, "stripe_price_id": "price_starter_month"})
@@ -40,9 +40,9 @@ async fn a_price_that_nothing_knows_never_downgrades_a_payer_and_counts_once_it_
     };
     let mut company = Company::with(params).await;
     company.world.stripe.change_plan(&company.stripe, "price_pro_month").expect("changed");
-    company.tell().await;
+    company.deliver().await;
     company.world.stripe.change_plan(&company.stripe, "price_unmapped").expect("changed");
-    company.tell().await;
+    company.deliver().await;
     company.pass(28).await;
     let plan = "plan_id, device_limit, stripe_price_id";
     assert_eq!(
@@ -74,7 +74,7 @@ async fn a_price_that_nothing_knows_never_downgrades_a_payer_and_counts_once_it_
 }
 
 #[tokio::test]
-async fn slot_items_beside_the_plan_change_neither_plan_nor_slots() {
+async fn slot_items_next_to_the_plan_change_neither_plan_nor_slots() {
     let mut company = Company::new().await;
     company.world.stripe.edit_subscription(&company.stripe, |subscription| {
         let mut slot = subscription["items"]["data"][0].clone();
@@ -86,8 +86,8 @@ async fn slot_items_beside_the_plan_change_neither_plan_nor_slots() {
         .world
         .stripe
         .emit("customer.subscription.updated", &company.stripe.clone())
-        .expect("told");
-    company.tell().await;
+        .expect("an event");
+    company.deliver().await;
     assert_eq!(
         company.row("plan_id, stripe_price_id").await,
         json!({"plan_id": "pro", "stripe_price_id": "price_pro_month"})

@@ -10,14 +10,14 @@ use tests::api::Who;
 use tests::company::{Company, START};
 use tests::{World, payer};
 
-/// Trap 7: the last word is Stripe's present state, whatever comes last.
+/// Trap 7: Stripe's present state counts, whatever comes last.
 #[tokio::test]
-async fn a_cancelled_subscription_does_not_come_back_to_life_by_older_news() {
+async fn a_cancelled_subscription_does_not_come_back_to_life_by_an_older_snapshot() {
     let mut company = Company::new().await;
     company.world.stripe.change_plan(&company.stripe, "price_enterprise_month").expect("changed");
     company.world.stripe.change_plan(&company.stripe, "price_starter_month").expect("changed");
     company.world.stripe.cancel(&company.stripe).expect("cancelled");
-    let mut news = company.news();
+    let mut news = company.new_events();
     news.reverse();
     assert!(company.hand_over(&news).await);
     assert_eq!(
@@ -31,7 +31,7 @@ async fn a_cancelled_subscription_does_not_come_back_to_life_by_older_news() {
     );
 }
 
-/// Trap 44: what was read before another's word was applied is never applied after it.
+/// Trap 44: what was read before another's snapshot was applied is never applied after it.
 #[tokio::test]
 async fn an_older_read_that_comes_to_the_lock_late_is_read_again() {
     let mut company = Company::new().await;
@@ -44,8 +44,8 @@ async fn an_older_read_that_comes_to_the_lock_late_is_read_again() {
         .world
         .stripe
         .emit("customer.subscription.updated", &company.stripe.clone())
-        .expect("told");
-    let event = company.news().pop().expect("an event");
+        .expect("an event");
+    let event = company.new_events().pop().expect("an event");
     let synced = company.row("stripe_sync").await["stripe_sync"].as_i64().expect("a count");
     let before = company.world.stripe.requests().len();
     let applied = company.hand_over(std::slice::from_ref(&event));
@@ -67,7 +67,7 @@ async fn an_older_read_that_comes_to_the_lock_late_is_read_again() {
     assert_eq!(
         company.row("status, stripe_sync").await,
         json!({"status": "EXPIRED", "stripe_sync": synced + 2}),
-        "the other's word, and then this"
+        "the other's snapshot, and then this"
     );
 }
 
@@ -79,9 +79,9 @@ async fn a_known_subscription_that_stripe_does_not_find_stays_and_is_flagged() {
         .world
         .stripe
         .emit("customer.subscription.updated", &company.stripe.clone())
-        .expect("told");
+        .expect("an event");
     company.world.stripe.fail_next_on("/subscriptions/", 1, 404);
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(
         (company.status().await, company.flags().await),
         ("ACTIVE".to_owned(), vec!["upstream".to_owned()])
@@ -99,7 +99,7 @@ async fn events_of_every_api_version_apply_alike_and_unknown_fields_do_no_harm()
         company.world.clock.pass(33 * 86_400);
         company.world.stripe.advance_to("2026-03-05T10:00:00Z".parse().expect("an instant"));
         company.world.stripe.cancel(&company.stripe).expect("cancelled");
-        for event in company.news() {
+        for event in company.new_events() {
             let mut event = shape_event(&event, version);
             event["data"]["object"]["brand_new_field"] = json!({"of": ["next", "year"]});
             assert!(company.hand_over(&[event]).await);
@@ -143,7 +143,7 @@ async fn events_of_one_subscription_in_one_batch_share_one_read() {
     {
         company.world.stripe.change_plan(&company.stripe, price).expect("changed");
     }
-    let news = company.news();
+    let news = company.new_events();
     let before = company.world.stripe.requests().len();
     assert!(company.hand_over(&news).await);
     assert_eq!((news.len(), company.world.stripe.requests().len() - before), (4, 1));
@@ -183,7 +183,7 @@ async fn all_functions_together_read_stripe_at_one_rate() {
 }
 
 #[tokio::test]
-async fn under_a_hold_stripes_word_is_kept_and_shown_and_a_released_hold_applies_it() {
+async fn under_a_hold_stripes_state_is_kept_and_shown_and_a_released_hold_applies_it() {
     let mut company = Company::new().await;
     let api = company.world.api().await;
     let path = format!("/api/v1/operator/subscriptions/{}", company.id);
@@ -191,7 +191,7 @@ async fn under_a_hold_stripes_word_is_kept_and_shown_and_a_released_hold_applies
         .await
         .expect(200);
     company.world.stripe.cancel(&company.stripe).expect("cancelled");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(
         company.row("status, stripe_status").await,
         json!({"status": "ACTIVE", "stripe_status": "canceled"})
@@ -203,7 +203,7 @@ async fn under_a_hold_stripes_word_is_kept_and_shown_and_a_released_hold_applies
     );
     api.write("PATCH", &path, json!({"hold": false})).await.expect(200);
     company.world.clock.pass(3_650 * 86_400);
-    assert_eq!(company.world.outbox().await["done"], 3, "user, mail, and Stripe's word");
+    assert_eq!(company.world.outbox().await["done"], 3, "user, mail, and Stripe's state");
     assert_eq!(company.status().await, "EXPIRED");
     assert_eq!(
         company.trail().await,
@@ -253,7 +253,7 @@ async fn what_waits_is_taken_up_after_a_lost_wake_and_ends_after_72_hours() {
     );
 }
 
-/// The clock at the edge: a word that is applied again and again is one change.
+/// The clock at the edge: a snapshot that is applied again and again is one change.
 #[tokio::test]
 async fn thirty_two_deliveries_of_one_renewal_at_once_are_one_change() {
     let mut company = Company::new().await;
@@ -261,7 +261,7 @@ async fn thirty_two_deliveries_of_one_renewal_at_once_are_one_change() {
     company.world.stripe.advance_to(
         START.parse::<Timestamp>().expect("an instant") + SignedDuration::from_hours(24 * 28),
     );
-    let news = company.news();
+    let news = company.new_events();
     let all = join_all(
         (0..32).map(|number| company.hand_over(std::slice::from_ref(&news[number % news.len()]))),
     )

@@ -7,7 +7,7 @@ use tests::company::Company;
 use tests::{payer, text};
 
 #[tokio::test]
-async fn a_customers_news_fills_only_what_is_empty_and_its_deletion_is_flagged() {
+async fn a_customers_event_fills_only_what_is_empty_and_its_deletion_is_flagged() {
     let mut company = Company::new().await;
     company
         .world
@@ -18,7 +18,7 @@ async fn a_customers_news_fills_only_what_is_empty_and_its_deletion_is_flagged()
                 "address": {"line2": "2nd floor", "city": "Elsewhere"}}),
         )
         .expect("updated");
-    company.tell().await;
+    company.deliver().await;
     let profile = "SELECT billing_email, phone, address_line2, city, version FROM tenants
                    WHERE tenant_id = 'acme'";
     let filled = json!({"billing_email": "jane@acme.example", "phone": "+1 555",
@@ -29,10 +29,10 @@ async fn a_customers_news_fills_only_what_is_empty_and_its_deletion_is_flagged()
         .stripe
         .update_customer(&company.customer, &json!({"phone": "+1 556"}))
         .expect("updated");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(company.world.row(profile).await, filled);
     company.world.stripe.delete_customer(&company.customer).expect("deleted");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(
         (company.status().await, company.flags().await),
         ("EXPIRED".to_owned(), vec!["customer_deleted".to_owned()])
@@ -40,14 +40,14 @@ async fn a_customers_news_fills_only_what_is_empty_and_its_deletion_is_flagged()
 }
 
 #[tokio::test]
-async fn a_main_that_is_bought_anew_takes_over_the_devices_of_the_dead_one_with_their_slots() {
+async fn a_main_that_is_bought_again_adopts_the_devices_of_the_dead_one_with_their_slots() {
     let mut company = Company::new().await;
     let old = company.id.clone();
     for (number, tier) in [(1, Some(2)), (2, Some(2)), (3, Some(3)), (4, None)] {
         company.device(&format!("DEV-{number}"), &old, tier).await;
     }
     company.world.stripe.cancel(&company.stripe).expect("cancelled");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(company.status().await, "EXPIRED");
     let again = CheckoutParams {
         customer: Some(company.customer.clone()),
@@ -56,7 +56,7 @@ async fn a_main_that_is_bought_anew_takes_over_the_devices_of_the_dead_one_with_
     let session = company.world.stripe.create_checkout(again.clone()).expect("a checkout");
     let paid = company.world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
     company.stripe = text(&paid["subscription"]);
-    company.tell().await;
+    company.deliver().await;
     let new = text(&company.row("subscription_id").await["subscription_id"]);
     assert_eq!(
         company.row("status, active_device_count").await,
@@ -88,7 +88,7 @@ async fn a_main_that_is_bought_anew_takes_over_the_devices_of_the_dead_one_with_
                  AND stripe_event_id IS NOT NULL";
     assert_eq!(company.world.count(moved).await, 4);
 
-    // A second one beside it takes nothing; nor does a third, as long as the second lives, from the
+    // A second one next to it takes nothing; nor does a third, as long as the second lives, from the
     // first that has died.
     for dies in [false, true] {
         if dies {
@@ -96,7 +96,7 @@ async fn a_main_that_is_bought_anew_takes_over_the_devices_of_the_dead_one_with_
         }
         let session = company.world.stripe.create_checkout(again.clone()).expect("a checkout");
         company.world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
-        company.tell().await;
+        company.deliver().await;
         assert_eq!(
             company.world.count(&format!("devices WHERE subscription_id = '{new}'")).await,
             4,
@@ -106,12 +106,12 @@ async fn a_main_that_is_bought_anew_takes_over_the_devices_of_the_dead_one_with_
     assert_eq!(company.status().await, "EXPIRED");
 }
 
-/// A tenant that was deleted stays so: who pays for it is told of.
+/// A tenant that was deleted stays so: a payment for it is flagged.
 #[tokio::test]
-async fn news_that_would_revive_a_deleted_tenants_subscription_is_failed_and_flagged() {
+async fn a_snapshot_that_would_revive_a_deleted_tenants_subscription_is_failed_and_flagged() {
     let mut company = Company::new().await;
     company.world.stripe.pause(&company.stripe).expect("paused");
-    company.tell().await;
+    company.deliver().await;
     company
         .world
         .api()
@@ -120,7 +120,7 @@ async fn news_that_would_revive_a_deleted_tenants_subscription_is_failed_and_fla
         .await
         .expect(200);
     company.world.stripe.resume(&company.stripe).expect("resumed");
-    company.tell().await;
+    company.deliver().await;
     assert_eq!(company.status().await, "SUSPENDED");
     assert!(
         company.flags().await.iter().all(|kind| kind == "tenant_deleted")

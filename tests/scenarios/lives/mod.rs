@@ -156,7 +156,7 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
 
 /// Hands what has happened to the side of order, and returns it.
 async fn follow(life: &mut Life<'_>, functions: &StripeEvents) -> Result<Vec<Value>, String> {
-    let news = tests::news(life.stripe, &mut life.seen);
+    let news = tests::new_events(life.stripe, &mut life.seen);
     for batch in news.chunks(10) {
         if let Some(event) = hand_over(functions, batch.to_vec()).await.first() {
             return Err(format!("in order, {} stayed", event["type"]));

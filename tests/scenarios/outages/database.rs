@@ -65,7 +65,7 @@ async fn a_database_connection_cut_anywhere_in_an_apply_leaves_nothing_half_and_
     let (_, event) = world.paid_checkout("Committed", "jane@cut.example");
     world.restart().await;
     database.cut_behind("COMMIT");
-    assert!(!world.apply(&event).await, "nobody heard of the commit");
+    assert!(!world.apply(&event).await, "no one heard of the commit");
     // The service may still be at it when the connection is gone.
     let began = Instant::now();
     while made(&world, "Committed").await != once() {

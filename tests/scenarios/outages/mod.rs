@@ -1,4 +1,4 @@
-//! A service is stopped, hangs, or is cut in the middle of a word: whatever came through is applied
+//! A service is stopped, hangs, or is cut in the middle of a message: whatever came through is applied
 //! afterwards, whole and once.
 
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use super::{days, instant, offline, run, world_at};
 
 /// Trap 34.
 #[tokio::test]
-async fn a_clock_a_year_ahead_suspends_nobody_until_an_operator_says_so() {
+async fn a_clock_a_year_ahead_suspends_no_one_until_an_operator_says_so() {
     let now = instant("2026-03-01T00:00:00Z");
     let world = world_at("2026-03-01T00:00:00Z").await;
     for n in 0..40 {

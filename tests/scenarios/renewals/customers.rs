@@ -92,7 +92,7 @@ async fn who_pays_by_card_is_renewed_without_a_moment_of_grace() {
     for hour in 0..24 * 4 {
         let now = company.world.clock.pass(3600);
         company.world.stripe.advance_to(now);
-        // The run comes first: Stripe's word is under way for an hour.
+        // The run comes first: Stripe's event is under way for an hour.
         let summary = run(&company.world).await;
         assert_eq!(
             (&summary["changes"], &summary["notices"]),
@@ -100,7 +100,7 @@ async fn who_pays_by_card_is_renewed_without_a_moment_of_grace() {
             "hour {hour}"
         );
         assert_eq!(company.status().await, "ACTIVE");
-        company.tell().await;
+        company.deliver().await;
     }
     let row = company.row("term_start, term_end").await;
     assert_eq!(

@@ -49,7 +49,7 @@ async fn a_notice_is_due_exactly_at_its_threshold_whatever_the_calendar_says() {
         offline(&world, id, "MAIN", "ACTIVE", now + days(left - term), now + days(left)).await;
         expected.extend(kind.map(|kind| (id.to_owned(), vec![kind.to_owned()])));
     }
-    // Only what gives access, and is a root, is told.
+    // Only what gives access, and is a root, has notices.
     offline(&world, "suspended", "MAIN", "SUSPENDED", now - days(300), now + days(30)).await;
     offline(&world, "trial", "TRIAL", "ACTIVE", now - days(7), now + days(7)).await;
     expected.insert("trial".to_owned(), vec!["RENEWAL_7".to_owned()]);
@@ -63,16 +63,16 @@ async fn a_notice_is_due_exactly_at_its_threshold_whatever_the_calendar_says() {
     assert_eq!(left.remove("over"), Some(vec!["GRACE".to_owned()]), "its end has come instead");
     assert_eq!(left, expected);
     assert_eq!(summary["left"]["notices"], 0);
-    let told: i64 =
+    let left: i64 =
         summary["notices"].as_object().expect("by kind").values().filter_map(Value::as_i64).sum();
-    assert_eq!(usize::try_from(told), Ok(expected.len()));
-    // Told once.
+    assert_eq!(usize::try_from(left), Ok(expected.len()));
+    // Each once.
     assert_eq!(run(&world).await["notices"], json!({}));
 }
 
 /// Trap 33.
 #[tokio::test]
-async fn of_missed_notices_only_the_nearest_is_left_and_another_term_begins_the_series_anew() {
+async fn of_missed_notices_only_the_nearest_is_left_and_another_term_begins_the_series_again() {
     let world = world_at("2026-06-01T00:00:00Z").await;
     let end = instant("2026-12-01T00:00:00Z");
     offline(&world, "acme", "MAIN", "ACTIVE", end - days(365), end).await;
@@ -111,7 +111,7 @@ async fn of_missed_notices_only_the_nearest_is_left_and_another_term_begins_the_
         .await
         .expect("shortened");
     assert_eq!(at(days(29 - 365)).await[4..], ["RENEWAL_14"]);
-    // And back: what was told for that end is not told again.
+    // And back: what was left for that end is not left again.
     world
         .db
         .execute("UPDATE subscriptions SET term_end = $1 WHERE tenant_id = 'acme'", &[&later])
@@ -158,7 +158,7 @@ async fn a_term_ends_at_its_end_and_grace_at_its_own_to_the_microsecond() {
         ("main-on", "GRACE", Some(fourteen)),
         ("main-early", "ACTIVE", None),
         ("main-late", "GRACE", Some(fourteen - MICRO)),
-        // Nobody's grace is shorter than three days from now on.
+        // No grace is shorter than three days from now on.
         ("main-older", "GRACE", Some(now + days(3))),
         ("trial-on", "EXPIRED", None),
         ("trial-early", "ACTIVE", None),
@@ -213,7 +213,7 @@ async fn what_another_holds_at_that_moment_is_left_and_a_payment_that_commits_th
     assert_eq!(
         (&summary["changes"], &summary["left"]["graces"]),
         (&json!({"GRACE": 1}), &json!(2)),
-        "nobody is waited for: {summary}"
+        "the run waits for no one: {summary}"
     );
     other
         .batch_execute(

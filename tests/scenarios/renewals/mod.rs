@@ -36,7 +36,7 @@ async fn run(world: &World) -> Value {
     summary
 }
 
-/// What nobody but operators pays for: a subscription of a tenant of its own, of the same name.
+/// What is not paid at Stripe: a subscription of a tenant of its own, of the same name.
 async fn offline(
     world: &World,
     id: &str,

@@ -11,15 +11,15 @@ const DAY: i64 = 86_400;
 
 /// Its word is lost for days: the run finds it in Stripe's list, whichever way is shorter.
 #[tokio::test]
-async fn stripe_is_asked_before_anybody_gets_grace_and_who_cannot_be_asked_of_stays() {
+async fn stripe_is_read_before_anyone_gets_grace_and_who_cannot_be_read_stays() {
     let mut company = Company::new().await;
     company.pass(27).await;
     let silent = |company: &mut Company, seconds: i64| {
         let now = company.world.clock.pass(seconds);
         company.world.stripe.advance_to(now);
-        drop(company.news());
+        drop(company.new_events());
     };
-    // Renewed and paid at Stripe, and nobody told us, and Stripe's list is of no help either. For
+    // Renewed and paid at Stripe, no event came, and Stripe's list is of no help either. For
     // 72 hours it is waited for, and then asked for.
     for (hours, asked) in [(36, 0), (71, 0), (72, 1)] {
         let passed = company.world.clock.now().as_second() - instant(START).as_second();
@@ -50,7 +50,7 @@ async fn stripe_is_asked_before_anybody_gets_grace_and_who_cannot_be_asked_of_st
     }
     assert_eq!(text(&company.row("term_end").await["term_end"]), "2026-03-31T10:00:00+00:00");
 
-    // Wrong key: 404 for all. Past its end by more than 72 hours it stays, and a person is told
+    // Wrong key: 404 for all. Past its end by more than 72 hours it stays, and is flagged
     // (trap 52).
     let other = Company::new().await;
     let start = instant(START);
@@ -83,12 +83,12 @@ async fn stripe_is_asked_before_anybody_gets_grace_and_who_cannot_be_asked_of_st
 }
 
 #[tokio::test]
-async fn news_that_never_came_is_found_in_stripes_list_but_not_against_a_hold() {
+async fn a_change_whose_event_never_came_is_found_in_stripes_list_but_not_against_a_hold() {
     let mut company = Company::new().await;
     company.world.stripe.edit_subscription(&company.stripe.clone(), |subscription| {
         subscription["status"] = json!("unpaid");
     });
-    drop(company.news());
+    drop(company.new_events());
     let held =
         "UPDATE subscriptions SET hold_reason = 'a promise', held_by = 'op', held_at = now()";
     company.world.db.execute(held, &[]).await.expect("held");
@@ -120,7 +120,7 @@ async fn news_that_never_came_is_found_in_stripes_list_but_not_against_a_hold() 
     );
     assert_eq!(run(&company.world).await["drift"]["repaired"], 0, "once");
 
-    // Somebody pays one of our prices, and no checkout ever came: an hour later a person is told,
+    // A customer pays one of our prices, and no checkout ever came: an hour later it is flagged,
     // once.
     let world = &company.world;
     let session = world.checkout(
@@ -128,7 +128,7 @@ async fn news_that_never_came_is_found_in_stripes_list_but_not_against_a_hold() 
         &[("company_name", "Lost"), ("admin_email", "lost@lost.example")],
     );
     world.stripe.pay(&session, tests::payer("lost@lost.example")).expect("paid");
-    drop(company.news());
+    drop(company.new_events());
     for (hours, unknown) in [(0, 0), (26, 1), (27, 1)] {
         company.world.clock.stop_at(instant(START) + SignedDuration::from_hours(hours));
         assert_eq!(run(&company.world).await["drift"]["unknown"], unknown, "after {hours} hours");
@@ -142,7 +142,7 @@ async fn the_last_hours_events_that_never_came_are_put_on_the_queue_by_the_run()
     let now = company.world.clock.pass(600);
     company.world.stripe.advance_to(now);
     company.world.stripe.pause_collection(&company.stripe, Some("void")).expect("paused");
-    drop(company.news());
+    drop(company.new_events());
     company.world.clock.pass(600);
     let summary = run(&company.world).await;
     assert_eq!(summary["backfilled"], 1, "{summary}");
