@@ -63,7 +63,6 @@ impl TestClock {
     }
 
     /// Moves it forward by so many seconds, and returns what it shows then.
-    #[expect(clippy::must_use_candidate, reason = "it is moved")]
     pub fn pass(&self, seconds: i64) -> Timestamp {
         let by = SignedDuration::from_secs(seconds);
         let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
