@@ -438,8 +438,8 @@ async fn a_count_by_hand_is_marked_until_it_is_what_the_devices_say_or_an_operat
     put(9).await;
     assert_eq!(reconcile().await, json!([{"tier_id": 2, "old_slots_used": 9, "actual_count": 1}]));
     assert_eq!(mark().await, false);
-    // A wrong number that an operator sets again is set by hand from then on, and that is audited; the
-    // request changes no field.
+    // A wrong number that an operator sets again is set by hand from then on, and that is audited;
+    // the request changes no field.
     world
         .db
         .execute("UPDATE subscription_tier_allocations SET slots_used = 5", &[])

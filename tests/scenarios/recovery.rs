@@ -1,5 +1,5 @@
-//! What docs/operations.md has an operator do after an outage, and when a secret is rotated: no event
-//! is lost, none has a second effect.
+//! What docs/operations.md has an operator do after an outage, and when a secret is rotated: no
+//! event is lost, none has a second effect.
 
 use std::time::Duration;
 
@@ -202,8 +202,8 @@ struct Stripe<'a> {
 }
 
 impl Stripe<'_> {
-    /// A customer buys; Stripe delivers the event, and what could not be delivered before. Answers the
-    /// statuses.
+    /// A customer buys; Stripe delivers the event, and what could not be delivered before. Answers
+    /// the statuses.
     async fn deliver(&mut self, instance: &Webhook) -> Vec<u16> {
         let (_, event) = self.world.paid_checkout(
             &format!("Buyer {}", self.sent),

@@ -215,7 +215,8 @@ async fn an_operator_dismisses_what_needs_nothing_and_nothing_else() {
     );
 }
 
-/// An operator dismisses an event while it is applied: one of the two wins, and the other sees that.
+/// An operator dismisses an event while it is applied: one of the two wins, and the other sees
+/// that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_dismissed_while_it_is_applied_is_either_dismissed_or_applied() {
     let world = World::new().await;

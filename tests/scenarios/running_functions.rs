@@ -103,8 +103,8 @@ fn http() -> reqwest::Client {
         .expect("a client")
 }
 
-/// The same event 20 times at once, next to Stripe's own delivery: one tenant, one subscription, one
-/// login, one mail.
+/// The same event 20 times at once, next to Stripe's own delivery: one tenant, one subscription,
+/// one login, one mail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_event_posted_20_times_at_once_makes_one_customer() {
     let (http, db) = (http(), connect(&stack("DATABASE_NAME")).await);

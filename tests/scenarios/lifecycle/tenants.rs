@@ -88,8 +88,8 @@ async fn a_main_that_is_bought_again_adopts_the_devices_of_the_dead_one_with_the
                  AND stripe_event_id IS NOT NULL";
     assert_eq!(company.world.count(moved).await, 4);
 
-    // A second one next to it takes nothing; nor does a third, as long as the second lives, from the
-    // first that has died.
+    // A second one next to it takes nothing; nor does a third, as long as the second lives, from
+    // the first that has died.
     for dies in [false, true] {
         if dies {
             company.world.stripe.cancel(&company.stripe).expect("cancelled");

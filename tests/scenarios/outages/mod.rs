@@ -1,5 +1,5 @@
-//! A service is stopped, hangs, or is cut in the middle of a message: whatever came through is applied
-//! afterwards, whole and once.
+//! A service is stopped, hangs, or is cut in the middle of a message: whatever came through is
+//! applied afterwards, whole and once.
 
 use serde_json::{Value, json};
 use tests::{World, text};
