@@ -108,11 +108,6 @@ fn cases(seed: u64, now: Timestamp) -> Vec<Case> {
             by: "operator-1".to_owned(),
             at: now,
         });
-        // Here they differ: of a held ADDON that is paid at Stripe beyond its term, Rust names the
-        // term's end and SQL waits until what was paid has passed.
-        if it.hold.is_some() && kind == SubscriptionType::Addon {
-            it.stripe.iter_mut().for_each(|stripe| stripe.paid_until = None);
-        }
         if kind == SubscriptionType::Main {
             mains.push(it.subscription_id.clone());
         }

@@ -142,7 +142,11 @@ impl Change {
 /// nothing does.
 #[must_use]
 pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
-    let managed = subscription.is_stripe_managed();
+    // An ADDON's term is cut to its parent's: what it has paid for at Stripe may go on, also under a
+    // hold.
+    let paid =
+        subscription.stripe_paid_until().filter(|_| subscription.parent_subscription_id.is_some());
+    let end = paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end));
     match subscription.status {
         Status::Suspended | Status::Expired => None,
         Status::Grace => subscription.grace_end.map(|end| (end, Change::Suspension)),
@@ -152,25 +156,17 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
         {
             None
         }
-        Status::Active | Status::Trial if managed => {
+        Status::Active | Status::Trial if subscription.is_stripe_managed() => {
             let change =
                 if renews_by_itself(subscription) { Change::Renewal } else { Change::Cancellation };
-            // An ADDON's term is cut to its parent's: what it has paid for may go on.
-            let paid = subscription
-                .stripe_paid_until()
-                .filter(|_| subscription.parent_subscription_id.is_some());
-            Some((
-                paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end))
-                    + PATIENCE,
-                change,
-            ))
+            Some((end + PATIENCE, change))
         }
         Status::Active | Status::Trial => {
             let for_a_time = matches!(
                 subscription.subscription_type,
                 SubscriptionType::Trial | SubscriptionType::Temporary
             );
-            Some((subscription.term_end, if for_a_time { Change::Expiry } else { Change::Grace }))
+            Some((end, if for_a_time { Change::Expiry } else { Change::Grace }))
         }
     }
 }
