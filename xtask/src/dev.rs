@@ -24,7 +24,7 @@ use crate::ui::seconds;
 
 /// Arguments of `dev`.
 #[derive(clap::Args)]
-pub struct DevArgs {
+pub(crate) struct DevArgs {
     /// Continue in the background once everything is ready
     #[arg(long)]
     detach: bool,
@@ -34,7 +34,7 @@ pub struct DevArgs {
 
 /// Arguments of `down`.
 #[derive(clap::Args)]
-pub struct DownArgs {
+pub(crate) struct DownArgs {
     /// Also delete the stack's data: database, users, mails, logs
     #[arg(long)]
     wipe: bool,
@@ -43,7 +43,7 @@ pub struct DownArgs {
 }
 
 /// `cargo xtask dev`.
-pub async fn dev(args: DevArgs) -> Result<()> {
+pub(crate) async fn dev(args: DevArgs) -> Result<()> {
     let start = Instant::now();
     let progress = Progress::new();
     let state = args.stack.state();
@@ -63,7 +63,7 @@ pub async fn dev(args: DevArgs) -> Result<()> {
 }
 
 /// `cargo xtask down`.
-pub async fn down(args: DownArgs) -> Result<()> {
+pub(crate) async fn down(args: DownArgs) -> Result<()> {
     let state = stack::state_folder(args.state.as_deref());
     let start = Instant::now();
     if stack::stop_running(&state).await? {
@@ -97,7 +97,7 @@ fn wipe(state: &Path) -> Result<()> {
 }
 
 /// The settings of the stack that runs in this folder; `None` if none runs.
-pub fn running(state: &Path) -> Result<Option<Env>> {
+pub(crate) fn running(state: &Path) -> Result<Option<Env>> {
     if stack::try_lock(state)?.is_some() {
         return Ok(None);
     }
@@ -109,7 +109,7 @@ pub fn running(state: &Path) -> Result<Option<Env>> {
 }
 
 /// The settings of the stack that must be running in this folder.
-pub fn require_running(state: Option<&Path>) -> Result<Env> {
+pub(crate) fn require_running(state: Option<&Path>) -> Result<Env> {
     let Some(env) = running(&stack::state_folder(state))? else {
         bail!("no stack runs: start one with `cargo xtask dev`")
     };
@@ -117,7 +117,7 @@ pub fn require_running(state: Option<&Path>) -> Result<Env> {
 }
 
 /// `cargo xtask invoke renewal`: prints the run's summary.
-pub async fn invoke_renewal(
+pub(crate) async fn invoke_renewal(
     as_of: Option<&str>,
     dry_run: bool,
     state: Option<&Path>,
@@ -138,7 +138,7 @@ pub async fn invoke_renewal(
 
 /// Runs this program again in the background, in a process group of its own, and waits until the
 /// stack is ready.
-pub async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> Result<Env> {
+pub(crate) async fn detach(args: Vec<OsString>, state: &Path, progress: &Progress) -> Result<Env> {
     if stack::try_lock(state)?.is_none() {
         bail!(
             "a stack is running in {} already: use it, or stop it with `cargo xtask down`",

@@ -25,7 +25,7 @@ use crate::ui::seconds;
 
 /// Arguments of `load`.
 #[derive(clap::Args)]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// Number of companies
     #[arg(long, default_value_t = 2000)]
     checkouts: usize,
@@ -44,7 +44,7 @@ pub struct LoadArgs {
 }
 
 /// `cargo xtask load`.
-pub async fn run(args: &LoadArgs) -> Result<()> {
+pub(crate) async fn run(args: &LoadArgs) -> Result<()> {
     let state = stack::state_folder(Some(&args.state));
     if state.exists() {
         fs::remove_dir_all(&state).with_context(|| format!("cannot empty {}", state.display()))?;

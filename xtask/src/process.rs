@@ -30,7 +30,7 @@ struct Service {
 }
 
 /// The services of one stack.
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     logs: PathBuf,
     pids: PathBuf,
     services: Mutex<Vec<Service>>,
@@ -39,7 +39,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Keeps logs and process ids in `state`, and kills the orphans of an earlier run that was
     /// killed.
-    pub fn new(state: &Path) -> Result<Self> {
+    pub(crate) fn new(state: &Path) -> Result<Self> {
         let logs = state.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let supervisor = Self { logs, pids: state.join("pids"), services: Mutex::default() };
@@ -48,13 +48,13 @@ impl Supervisor {
     }
 
     /// The log file of a service.
-    pub fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.logs.join(format!("{name}.log"))
     }
 
     /// Starts a service in a process group of its own, so that Ctrl-C reaches only xtask, which
     /// stops the services in order.
-    pub fn start(&self, name: &'static str, command: &mut Command) -> Result<()> {
+    pub(crate) fn start(&self, name: &'static str, command: &mut Command) -> Result<()> {
         let log = self.log(name);
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file).process_group(0);
@@ -68,7 +68,7 @@ impl Supervisor {
     }
 
     /// Records a process, so that the next start kills it if this run cannot.
-    pub fn remember(&self, pid: Option<u32>) -> Result<()> {
+    pub(crate) fn remember(&self, pid: Option<u32>) -> Result<()> {
         let pid = pid.context("a process that has just started has an id")?;
         let mut pids = OpenOptions::new().create(true).append(true).open(&self.pids)?;
         writeln!(pids, "{pid} {}", started(pid))?;
@@ -76,7 +76,7 @@ impl Supervisor {
     }
 
     /// Waits until `probe` returns true.
-    pub async fn ready<F: Future<Output = bool>>(
+    pub(crate) async fn ready<F: Future<Output = bool>>(
         &self,
         name: &'static str,
         limit: Duration,
@@ -115,7 +115,7 @@ impl Supervisor {
     }
 
     /// Returns the reason once a service has ended unexpectedly.
-    pub async fn watch(&self) -> anyhow::Error {
+    pub(crate) async fn watch(&self) -> anyhow::Error {
         loop {
             if let Err(error) = self.check() {
                 return error;
@@ -125,7 +125,7 @@ impl Supervisor {
     }
 
     /// Stops everything.
-    pub async fn stop_all(&self) {
+    pub(crate) async fn stop_all(&self) {
         let services = std::mem::take(&mut *self.lock());
         let stopping: Vec<_> =
             services.into_iter().map(|service| tokio::spawn(stop(service))).collect();
@@ -180,7 +180,7 @@ fn signal(name: &str, group: u32) {
 }
 
 /// Signals a single process.
-pub fn signal_one(name: &str, pid: u32) {
+pub(crate) fn signal_one(name: &str, pid: u32) {
     let mut kill = std::process::Command::new("sh");
     kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid.to_string()]);
     let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -203,7 +203,7 @@ fn started(pid: u32) -> String {
 }
 
 /// Runs a command to its end, with its output in `log`; an error shows the last lines.
-pub async fn run_logged(what: &str, command: &mut Command, log: &Path) -> Result<()> {
+pub(crate) async fn run_logged(what: &str, command: &mut Command, log: &Path) -> Result<()> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -227,7 +227,7 @@ fn succeeded(what: &str, status: ExitStatus, log: &Path) -> Result<()> {
 }
 
 /// The last lines of a file, indented.
-pub fn tail(path: &Path, lines: usize) -> String {
+pub(crate) fn tail(path: &Path, lines: usize) -> String {
     let text = fs::read(path)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default();

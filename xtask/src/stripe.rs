@@ -23,7 +23,7 @@ use crate::stack::settings::Env;
 use crate::stack::shared_config;
 
 /// Signs the event with the running stack's secret, posts it, and prints the answer.
-pub async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Result<()> {
+pub(crate) async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut event: Value =
@@ -63,7 +63,7 @@ fn operator() -> Person {
 }
 
 /// Puts a waiting or failed event on the queue again.
-pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
+pub(crate) async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
     shared::domain::events::operator::replay(
@@ -79,7 +79,7 @@ pub async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
 }
 
 /// Dismisses a waiting or failed event that needs no action.
-pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()> {
+pub(crate) async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let id = StripeEventId::parse(event)?;
     shared::domain::events::operator::dismiss(
@@ -95,7 +95,7 @@ pub async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Result<()
 }
 
 /// Moves the dead letters back to the queue.
-pub async fn redrive(state: Option<&Path>) -> Result<()> {
+pub(crate) async fn redrive(state: Option<&Path>) -> Result<()> {
     let env = require_running(state)?;
     let moved = queue(&env, "STRIPE_DLQ_URL")?.redrive(&queue(&env, "STRIPE_QUEUE_URL")?).await?;
     println!("{moved} messages moved back");

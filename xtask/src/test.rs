@@ -20,7 +20,7 @@ use crate::ui::seconds;
 
 /// Arguments of `test`.
 #[derive(clap::Args)]
-pub struct TestArgs {
+pub(crate) struct TestArgs {
     /// Use the stand-ins for Keycloak and the queue server even if a JDK and Maven are found
     #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(),
         action = clap::ArgAction::SetTrue)]
@@ -31,7 +31,7 @@ pub struct TestArgs {
 }
 
 /// `cargo xtask test`.
-pub async fn run(args: &TestArgs) -> Result<()> {
+pub(crate) async fn run(args: &TestArgs) -> Result<()> {
     let start = Instant::now();
     let mut report = Report::default();
     let outcome = tokio::select! {
@@ -47,7 +47,7 @@ pub async fn run(args: &TestArgs) -> Result<()> {
 }
 
 /// `cargo xtask openapi`.
-pub async fn write_reviewed(state: Option<&Path>) -> Result<()> {
+pub(crate) async fn write_reviewed(state: Option<&Path>) -> Result<()> {
     let env = crate::dev::require_running(state)?;
     let mut cargo = Command::new("cargo");
     cargo.args([
@@ -65,7 +65,7 @@ pub async fn write_reviewed(state: Option<&Path>) -> Result<()> {
 }
 
 /// `cargo xtask lives`.
-pub async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Result<()> {
+pub(crate) async fn lives(lives: u64, seed: Option<u64>, state: Option<&Path>) -> Result<()> {
     let env = crate::dev::require_running(state)?;
     let mut cargo = Command::new("cargo");
     cargo.args([

@@ -12,7 +12,7 @@ use shared::base::ids::TenantId;
 
 /// Arguments of `token`.
 #[derive(clap::Args)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// The role of the token's user
     role: Who,
     /// The customer's tenant
@@ -35,7 +35,7 @@ enum Who {
 }
 
 /// Prints the token and nothing else.
-pub async fn run(args: &TokenArgs) -> Result<()> {
+pub(crate) async fn run(args: &TokenArgs) -> Result<()> {
     let role = match (args.role, args.tenant.as_deref()) {
         (Who::Customer, None) => bail!("a customer acts for a tenant: name one with --tenant ID"),
         (Who::Customer, Some(tenant)) => Role::Customer(TenantId::parse(tenant).map(|_| tenant)?),
@@ -50,7 +50,7 @@ pub async fn run(args: &TokenArgs) -> Result<()> {
 }
 
 /// The Keycloak of a stack.
-pub fn keycloak(env: &Env) -> Result<Keycloak<'_>> {
+pub(crate) fn keycloak(env: &Env) -> Result<Keycloak<'_>> {
     Ok(Keycloak {
         base_url: env.get("KEYCLOAK_URL")?,
         realm: env.get("KEYCLOAK_REALM")?,

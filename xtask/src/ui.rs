@@ -11,16 +11,16 @@ use indicatif::ProgressStyle;
 
 /// Shows the steps of a command. Cloned freely.
 #[derive(Clone)]
-pub struct Progress(Option<MultiProgress>);
+pub(crate) struct Progress(Option<MultiProgress>);
 
 impl Progress {
     /// Spinners where stderr is a terminal.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(std::io::stderr().is_terminal().then(MultiProgress::new))
     }
 
     /// Begins a step; it ends when `done` is called, or silently when dropped.
-    pub fn step(&self, what: impl Into<String>) -> Step {
+    pub(crate) fn step(&self, what: impl Into<String>) -> Step {
         let what = what.into();
         let bar = self.0.as_ref().map(|bars| {
             let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
@@ -37,7 +37,7 @@ impl Progress {
     }
 
     /// Prints one line above the spinners.
-    pub fn say(&self, line: impl AsRef<str>) {
+    pub(crate) fn say(&self, line: impl AsRef<str>) {
         match &self.0 {
             // Fails only if stderr is closed, and then no one can read it.
             Some(bars) => drop(bars.println(line)),
@@ -47,7 +47,7 @@ impl Progress {
 }
 
 /// A step under way.
-pub struct Step {
+pub(crate) struct Step {
     progress: Progress,
     bar: Option<ProgressBar>,
     what: String,
@@ -56,7 +56,7 @@ pub struct Step {
 
 impl Step {
     /// Reports the step as done, with its duration.
-    pub fn done(self) {
+    pub(crate) fn done(self) {
         self.progress.say(format!("✓ {} ({})", self.what, seconds(self.start.elapsed())));
     }
 }
@@ -70,7 +70,7 @@ impl Drop for Step {
 }
 
 /// A duration as text, such as `4.2 s` or `3 min 5 s`.
-pub fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{}.{} s", duration.as_secs(), duration.subsec_millis() / 100),
         total => format!("{} min {} s", total / 60, total % 60),

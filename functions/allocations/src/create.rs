@@ -15,7 +15,7 @@ use shared::http::{Admin, CreatedTagged, Idempotent, Path};
     responses((status = 201, description = "Added", body = AllocationView),
         (status = 404, description = "`subscription_not_found`, `tier_not_found`"),
         (status = 409, description = "`allocation_exists`, `request_in_progress`")))]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// The answer to a deletion.
 #[derive(Serialize, ToSchema)]
-pub struct Deleted {
+pub(crate) struct Deleted {
     /// `ok`.
     status: &'static str,
 }
@@ -26,7 +26,7 @@ pub struct Deleted {
         "`subscription_not_found`, `allocation_not_found`"),
         (status = 409, description = "`slots_in_use`"), (status = 412, description =
             "`version_changed`")))]
-pub async fn delete(
+pub(crate) async fn delete(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path((id, tier)): Path<(SubscriptionId, i32)>,

@@ -13,7 +13,7 @@ use shared::http::{Json, Operator, Path};
     tag = "tier allocations", operation_id = "list_allocations",
     responses((status = 200, description = "All of them", body = AllocationList),
         (status = 404, description = "`subscription_not_found`")))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<SubscriptionId>,

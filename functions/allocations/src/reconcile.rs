@@ -14,7 +14,7 @@ use shared::http::{Admin, Json, Path, Query};
     params(Try),
     responses((status = 200, description = "What was wrong", body = Reconciled),
         (status = 404, description = "`subscription_not_found`")))]
-pub async fn reconcile(
+pub(crate) async fn reconcile(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,

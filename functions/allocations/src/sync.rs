@@ -16,7 +16,7 @@ use shared::http::{Admin, Json, Path, Query};
     responses((status = 200, description = "What the plan brings", body = AllocationsSynced),
         (status = 400, description = "`no_plan`"),
         (status = 404, description = "`subscription_not_found`, `no_tier_defaults`")))]
-pub async fn sync(
+pub(crate) async fn sync(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,

@@ -20,7 +20,7 @@ use shared::http::{Admin, Body, Path, Updated};
         (status = 400, description = "`no_fields`, `counted_on_parent`"),
         (status = 404, description = "`subscription_not_found`, `allocation_not_found`"),
         (status = 412, description = "`version_changed`")))]
-pub async fn update(
+pub(crate) async fn update(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path((id, tier)): Path<(SubscriptionId, i32)>,

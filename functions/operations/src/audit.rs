@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of the audit trail.
 #[derive(Serialize, ToSchema)]
-pub struct AuditList {
+pub(crate) struct AuditList {
     audit: Vec<AuditRow>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct AuditList {
 #[utoipa::path(get, path = "/api/v1/operator/audit", tag = "operations", operation_id =
     "list_audit", params(AuditFilter),
     responses((status = 200, description = "A page", body = AuditList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<AuditFilter>,

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The answer of a healthy system.
 #[derive(Serialize, ToSchema)]
-pub struct Health {
+pub(crate) struct Health {
     /// `ok`.
     status: &'static str,
 }
@@ -23,7 +23,7 @@ pub struct Health {
 #[utoipa::path(get, path = "/health", tag = "operations", operation_id = "health", security(()),
     responses((status = 200, description = "It answers", body = Health),
         (status = 503, description = "`unavailable`: it does not")))]
-pub async fn health(State(app): State<OperatorApp>) -> Result<Json<Health>> {
+pub(crate) async fn health(State(app): State<OperatorApp>) -> Result<Json<Health>> {
     let db = app.db();
     db.bounded(PATIENCE, async { Ok(db.connection().await?.simple_query("").await.map(drop)?) })
         .await?;

@@ -11,6 +11,6 @@ use shared::http::{Json, Operator};
 #[utoipa::path(get, path = "/api/v1/operator/invariants", tag = "operations", operation_id =
     "list_invariants",
     responses((status = 200, description = "All of them, broken or not", body = Invariants)))]
-pub async fn list(State(app): State<OperatorApp>, _: Operator) -> Result<Json<Invariants>> {
+pub(crate) async fn list(State(app): State<OperatorApp>, _: Operator) -> Result<Json<Invariants>> {
     invariants::list(app.db(), app.now()).await.map(Json)
 }

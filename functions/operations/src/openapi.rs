@@ -8,6 +8,6 @@ use axum::response::IntoResponse;
     security(()),
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json",
         body = Object)))]
-pub async fn openapi() -> impl IntoResponse {
+pub(crate) async fn openapi() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], include_str!("../../../docs/openapi.json"))
 }

@@ -16,7 +16,7 @@ use shared::http::{Admin, CreatedTagged, Idempotent};
             `parent_not_live`, `parent_ended`, `parent_of_another_tenant`"),
         (status = 404, description = "`tenant_not_found`, `plan_not_found`, `parent_not_found`"),
         (status = 409, description = "`tenant_deleted`, `request_in_progress`")))]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewSubscription>,

@@ -17,7 +17,7 @@ use shared::http::{Admin, Json, Path, Query};
         (status = 404, description = "`subscription_not_found`"),
         (status = 409, description = "`devices_assigned`, `stripe_managed`"),
         (status = 412, description = "`version_changed`")))]
-pub async fn end(
+pub(crate) async fn end(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,

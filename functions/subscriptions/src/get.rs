@@ -13,7 +13,7 @@ use shared::http::{Operator, Path, Tagged};
     "subscriptions", operation_id = "get_subscription",
     responses((status = 200, description = "The subscription", body = Detail),
         (status = 404, description = "`subscription_not_found`")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<SubscriptionId>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of subscriptions.
 #[derive(Serialize, ToSchema)]
-pub struct SubscriptionList {
+pub(crate) struct SubscriptionList {
     subscriptions: Vec<SubscriptionSummary>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct SubscriptionList {
 #[utoipa::path(get, path = "/api/v1/operator/subscriptions", tag = "subscriptions", operation_id =
     "list_subscriptions", params(SubscriptionFilter),
     responses((status = 200, description = "A page", body = SubscriptionList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<SubscriptionFilter>,

@@ -19,7 +19,7 @@ use shared::http::{Admin, Body, Path, Tagged};
         (status = 404, description = "`subscription_not_found`, `plan_not_found`"),
         (status = 409, description = "`stripe_managed`, `devices_assigned`"),
         (status = 412, description = "`version_changed`")))]
-pub async fn update(
+pub(crate) async fn update(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<SubscriptionId>,

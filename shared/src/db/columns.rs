@@ -35,7 +35,7 @@ macro_rules! row {
             #[allow(unused_imports, reason = "a list of plain columns needs none")]
             use super::*;
 
-            pub const COLUMNS: &str = concat!(
+            pub(crate) const COLUMNS: &str = concat!(
                 $alias, ".", stringify!($key)
                 $(, ", ", $alias, ".", stringify!($once))*
                 $(, ", ", $alias, ".", stringify!($column))*
@@ -63,7 +63,7 @@ macro_rules! row {
             $crate::insert_fn!($kind $key, $row: $type, $table);
 
             /// Saves what may change of the row, which is locked.
-            pub async fn save(
+            pub(crate) async fn save(
                 tx: &deadpool_postgres::Transaction<'_>,
                 $row: &$type,
             ) -> std::result::Result<u64, tokio_postgres::Error> {
@@ -73,7 +73,7 @@ macro_rules! row {
 
             $(
                 /// Saves only this part of the row, which is locked.
-                pub async fn $save_part(
+                pub(crate) async fn $save_part(
                     tx: &deadpool_postgres::Transaction<'_>,
                     $row: &$type,
                 ) -> std::result::Result<u64, tokio_postgres::Error> {
@@ -86,7 +86,7 @@ macro_rules! row {
                 }
 
                 /// Reads this part from the row of a query for `COLUMNS`.
-                pub fn $field(
+                pub(crate) fn $field(
                     row: &tokio_postgres::Row,
                 ) -> std::result::Result<$part, tokio_postgres::Error> {
                     Ok($part { $($in_part: row.try_get(stringify!($in_part))?),* })
@@ -102,7 +102,7 @@ macro_rules! row {
 macro_rules! insert_fn {
     (key $key:ident, $row:ident: $type:ty, $table:literal) => {
         /// Inserts the row; `tail` ends the statement. Returns how many rows were inserted.
-        pub async fn insert(
+        pub(crate) async fn insert(
             tx: &deadpool_postgres::Transaction<'_>,
             $row: &$type,
             tail: &str,
@@ -117,7 +117,7 @@ macro_rules! insert_fn {
     (generated $key:ident, $row:ident: $type:ty, $table:literal) => {
         /// Inserts the row; `tail` ends the statement before RETURNING. Returns the row's new key;
         /// `None` if nothing was inserted.
-        pub async fn insert(
+        pub(crate) async fn insert(
             tx: &deadpool_postgres::Transaction<'_>,
             $row: &$type,
             tail: &str,

@@ -11,10 +11,10 @@ use crate::stack::root;
 use crate::stack::settings::Env;
 
 /// The instant that the fleet is filled for.
-pub const FILLED_AT: &str = "2026-03-01T00:00:00Z";
+pub(super) const FILLED_AT: &str = "2026-03-01T00:00:00Z";
 
 /// A database with a fleet of subscriptions, which `drop` drops.
-pub struct Fleet {
+pub(super) struct Fleet {
     /// A connection as the owner.
     pub db: Client,
     /// The database's name.
@@ -26,7 +26,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Creates the database; drops an older one of this name.
-    pub async fn new(env: &Env, rows: i32) -> Result<Self> {
+    pub(super) async fn new(env: &Env, rows: i32) -> Result<Self> {
         let config: Config = env.get("DATABASE_URL")?.parse()?;
         let name = format!("bench_{rows}");
         let maintenance = connect(&config).await?;
@@ -42,7 +42,7 @@ impl Fleet {
     }
 
     /// Runs a script, with the fleet's size as `:rows` and the instant it is filled for as `:now`.
-    pub async fn run(&self, script: &str) -> Result<()> {
+    pub(super) async fn run(&self, script: &str) -> Result<()> {
         for (number, statement) in
             script.split(";\n").filter(|statement| !statement.trim().is_empty()).enumerate()
         {
@@ -58,7 +58,7 @@ impl Fleet {
     }
 
     /// Drops the database.
-    pub async fn drop(self) -> Result<()> {
+    pub(super) async fn drop(self) -> Result<()> {
         // Without FORCE, which would have to end autovacuum and may not: a plain DROP DATABASE
         // waits for it.
         drop(self.db);

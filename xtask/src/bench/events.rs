@@ -30,7 +30,7 @@ const SCRIPT: Script =
     Script { name: "apply_event", sql: include_str!("sql/apply_event.sql"), role: "system" };
 
 /// Renewals of subscriptions: for each event, Stripe's state is read and moves a term.
-pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
+pub(super) async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step("events");
     fleet
         .db

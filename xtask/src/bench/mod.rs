@@ -35,7 +35,7 @@ use report::Measure;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// The groups to measure; all by default
     #[arg(value_enum)]
     groups: Vec<Group>,
@@ -131,7 +131,7 @@ impl Bench {
 }
 
 /// `cargo xtask bench`.
-pub async fn run(args: &BenchArgs) -> Result<()> {
+pub(crate) async fn run(args: &BenchArgs) -> Result<()> {
     let progress = Progress::new();
     let state = args.stack.state();
     let env = crate::demo::running_or_started(&args.stack, &progress).await?;

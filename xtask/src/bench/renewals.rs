@@ -27,7 +27,7 @@ use super::runtime::Instance;
 const STEP: &str = "11 hours";
 
 /// Measures the hourly run over a fleet.
-pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
+pub(super) async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let rows = fleet.rows;
     let step = bench.progress.step(format!("{} hourly runs over {rows}", bench.rounds));
     // An empty Stripe: the run reads from it as usual, and it answers at once.

@@ -11,7 +11,7 @@ use serde_json::json;
 
 /// How far from its floor a measure may be.
 #[derive(Clone, Copy)]
-pub enum Aim {
+pub(super) enum Aim {
     /// At most this multiple of the floor.
     AtMost(f64),
     /// At least this share of the floor, for rates.
@@ -21,7 +21,7 @@ pub enum Aim {
 }
 
 /// One line of the report.
-pub struct Measure {
+pub(super) struct Measure {
     /// What was measured, and its floor.
     pub name: String,
     pub unit: &'static str,
@@ -33,12 +33,12 @@ pub struct Measure {
 
 impl Measure {
     /// A measure without values.
-    pub fn new(name: impl Into<String>, unit: &'static str, aim: Aim) -> Self {
+    pub(super) fn new(name: impl Into<String>, unit: &'static str, aim: Aim) -> Self {
         Self { name: name.into(), unit, ours: Vec::new(), floor: Vec::new(), aim }
     }
 
     /// Adds the two values of a round.
-    pub fn push(&mut self, ours: f64, floor: f64) {
+    pub(super) fn push(&mut self, ours: f64, floor: f64) {
         self.ours.push(ours);
         self.floor.push(floor);
     }
@@ -100,7 +100,7 @@ impl Measure {
 }
 
 /// The median.
-pub fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -124,7 +124,7 @@ fn short(value: f64) -> String {
 }
 
 /// Prints the measures of a group.
-pub fn print(measures: &[Measure]) {
+pub(super) fn print(measures: &[Measure]) {
     if measures.is_empty() {
         return;
     }
@@ -138,7 +138,7 @@ pub fn print(measures: &[Measure]) {
 }
 
 /// Writes all measures as JSON.
-pub fn write(path: &Path, measures: &[Measure], about: &Value) -> Result<()> {
+pub(super) fn write(path: &Path, measures: &[Measure], about: &Value) -> Result<()> {
     let all: Vec<Value> = measures.iter().map(Measure::json).collect();
     fs::write(path, format!("{:#}\n", json!({ "about": about, "measures": all })))?;
     Ok(())

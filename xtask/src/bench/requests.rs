@@ -27,7 +27,7 @@ const REQUESTS: u32 = 300;
 const INSTANCES: i32 = 16;
 
 /// Statements for pgbench.
-pub struct Script {
+pub(super) struct Script {
     pub name: &'static str,
     pub sql: &'static str,
     /// The database role; for a route, also the token's role.
@@ -143,7 +143,7 @@ fn assign(token: &str, device: i32, number: u32) -> Vec<u8> {
 }
 
 /// Measures one request after the other, over a fleet.
-pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
+pub(super) async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("requests, one by one, over {}", fleet.rows));
     let issuer = bench.issuer().await?;
     let hello = hello(bench).await?;
@@ -160,7 +160,7 @@ pub async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
 
 /// Measures the requests over a fleet against those over the first one. An instance on each fleet
 /// is called in turns, so that both have the same conditions on the machine.
-pub async fn growth(bench: &Bench, first: &Fleet, fleet: &Fleet) -> Result<Vec<Measure>> {
+pub(super) async fn growth(bench: &Bench, first: &Fleet, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("requests over {} against {}", fleet.rows, first.rows));
     let issuer = bench.issuer().await?;
     revive(first).await?;
@@ -252,7 +252,7 @@ async fn measure(
 }
 
 /// Measures sixteen instances at once: on many subscriptions, and all on one.
-pub async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
+pub(super) async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("{INSTANCES} instances at once over {}", fleet.rows));
     let issuer = bench.issuer().await?;
     let sql = "INSERT INTO devices (tenant_id, device_id, subscription_id, tier_id, registered_at)
@@ -327,7 +327,7 @@ async fn revive(fleet: &Fleet) -> Result<()> {
 }
 
 /// Starts the hello-world function: the floor of a request that does nothing.
-pub async fn hello(bench: &Bench) -> Result<Instance> {
+pub(super) async fn hello(bench: &Bench) -> Result<Instance> {
     Instance::start(&bench.program("hello"), &[], call("GET", "/", None, None), &bench.log).await
 }
 
@@ -347,13 +347,13 @@ async fn start(
 }
 
 /// A token of a customer of this tenant, or of an operator.
-pub fn token(issuer: &Fake, role: &str, tenant: i32) -> Result<String> {
+pub(super) fn token(issuer: &Fake, role: &str, tenant: i32) -> Result<String> {
     let tenant = format!("t{tenant}");
     issuer.sign(&issuer.claims(&[role], (role == "customer").then_some(&tenant)))
 }
 
 /// What pgbench measured.
-pub struct Sql {
+pub(super) struct Sql {
     each: Duration,
     processor: Duration,
     pub rate: f64,
@@ -393,7 +393,7 @@ fn pgbench_of(bench: &Bench, fleet: &Fleet, script: &Script, args: &[&str]) -> R
 }
 
 /// How long a new connection and the smallest statement take.
-pub async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
+pub(super) async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
     let script = Script { name: "connection", sql: "SELECT 1;", role: "operator" };
     let output = pgbench_of(bench, fleet, &script, &["-C", "-t", "50"])?.output().await?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -404,7 +404,7 @@ pub async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
 
 /// Runs the script's prepared statements with this many clients. `:devices` is the number of the
 /// fleet's devices; the script says what `:width` is.
-pub async fn pgbench(
+pub(super) async fn pgbench(
     bench: &Bench,
     fleet: &Fleet,
     script: &Script,

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// How long a rate is measured for.
-pub const SECONDS: u32 = 4;
+pub(super) const SECONDS: u32 = 4;
 /// No invocation of a benchmark takes longer.
 const LIMIT: Duration = Duration::from_mins(15);
 
@@ -39,7 +39,7 @@ type Answer = oneshot::Sender<Result<Vec<u8>>>;
 type Work = (Vec<u8>, Answer);
 
 /// One running instance of a function.
-pub struct Instance {
+pub(super) struct Instance {
     child: Child,
     pid: u32,
     work: mpsc::UnboundedSender<Work>,
@@ -51,7 +51,7 @@ pub struct Instance {
 
 impl Instance {
     /// Starts an instance with these settings, and waits for its answer to a first event.
-    pub async fn start(
+    pub(super) async fn start(
         program: &Path,
         settings: &[(String, String)],
         first: Vec<u8>,
@@ -87,7 +87,7 @@ impl Instance {
     }
 
     /// Sends an event; returns the answer, and how long it took.
-    pub async fn invoke(&self, event: Vec<u8>) -> Result<(Vec<u8>, Duration)> {
+    pub(super) async fn invoke(&self, event: Vec<u8>) -> Result<(Vec<u8>, Duration)> {
         let (answer, answered) = oneshot::channel();
         let began = Instant::now();
         self.work.send((event, answer)).ok().context("the runtime interface has ended")?;
@@ -99,12 +99,12 @@ impl Instance {
     }
 
     /// The processor time of the process.
-    pub fn processor(&self) -> Result<Duration> {
+    pub(super) fn processor(&self) -> Result<Duration> {
         processor(self.pid)
     }
 
     /// Its memory now and at its peak, in KiB: `VmRSS` and `VmHWM` of proc(5).
-    pub fn memory(&self) -> Result<(u64, u64)> {
+    pub(super) fn memory(&self) -> Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let field = |name: &str| {
             let line = status
@@ -121,7 +121,7 @@ impl Instance {
     }
 
     /// Kills the process, and waits for its end.
-    pub async fn stop(mut self) -> Result<()> {
+    pub(super) async fn stop(mut self) -> Result<()> {
         self.child.kill().await.context("cannot end a function")
     }
 }
@@ -129,7 +129,7 @@ impl Instance {
 /// Invokes each instance with its events, one after the other, for `SECONDS`. Returns how many per
 /// second all of them answered, where each event counts as `many`. Stops with an error at an answer
 /// that fails the check.
-pub async fn invoke_at_once<E>(
+pub(super) async fn invoke_at_once<E>(
     instances: &mut Vec<Instance>,
     many: u32,
     events: impl IntoIterator<Item = E>,
@@ -161,7 +161,7 @@ where
 
 /// Starts a server that answers each request at once with the JSON that `answer` makes of its head
 /// and body; returns its address.
-pub async fn serve_json(
+pub(super) async fn serve_json(
     answer: impl Fn(&str, &[u8]) -> Result<Value> + Send + Sync + 'static,
 ) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -192,7 +192,7 @@ pub async fn serve_json(
 }
 
 /// The processor time of a process, all threads together.
-pub fn processor(pid: u32) -> Result<Duration> {
+pub(super) fn processor(pid: u32) -> Result<Duration> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end in the meantime.
@@ -269,7 +269,10 @@ impl Interface {
 }
 
 /// Reads the head and body of a request; bytes that follow it stay in `read`.
-pub async fn request(connection: &mut TcpStream, read: &mut Vec<u8>) -> Result<(String, Vec<u8>)> {
+pub(super) async fn request(
+    connection: &mut TcpStream,
+    read: &mut Vec<u8>,
+) -> Result<(String, Vec<u8>)> {
     let end = loop {
         if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
             break end + 4;
@@ -293,7 +296,7 @@ pub async fn request(connection: &mut TcpStream, read: &mut Vec<u8>) -> Result<(
 }
 
 /// The event of a request with this token, as a function gets it.
-pub fn call(method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Vec<u8> {
+pub(super) fn call(method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Vec<u8> {
     let token = token.map(|token| format!("Bearer {token}"));
     let headers: Vec<_> = token
         .iter()
@@ -304,7 +307,7 @@ pub fn call(method: &str, target: &str, token: Option<&str>, body: Option<&str>)
 }
 
 /// The body of the answer to such a request; an error if it has another status.
-pub fn body(answer: &[u8], status: u16) -> Result<String> {
+pub(super) fn body(answer: &[u8], status: u16) -> Result<String> {
     let answer: Value = serde_json::from_slice(answer).context("an answer that is not JSON")?;
     ensure!(answer["statusCode"] == status, "answered {answer}, not {status}");
     Ok(answer["body"].as_str().unwrap_or_default().to_owned())

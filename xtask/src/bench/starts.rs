@@ -124,7 +124,7 @@ fn batch(number: u32) -> Vec<u8> {
 }
 
 /// Measures starts and memory.
-pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
+pub(super) async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
     let issuer = bench.issuer().await?;
     let secrets = serve_secrets(bench).await?;
     let settings = bench.settings(&[
@@ -208,7 +208,7 @@ pub async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
 
 /// Measures a signed delivery, checked and put on a queue. Its floor is a hello-world request and a
 /// bare message to that queue.
-pub async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
+pub(super) async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
     let step = bench.progress.step("ingest");
     let queue = aws_sdk_sqs::Client::from_conf(
         aws_sdk_sqs::config::Builder::from(&crate::stack::shared_config()?)

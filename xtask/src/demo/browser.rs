@@ -15,7 +15,7 @@ use reqwest::header::LOCATION;
 use reqwest::header::SET_COOKIE;
 
 /// The decoded text of the newest mail to this address.
-pub fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {
+pub(super) fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {
     let mut found = None;
     for entry in
         std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
@@ -84,7 +84,7 @@ fn decode_quoted(text: &str) -> String {
 }
 
 /// Decodes base64 of either alphabet; skips characters of neither.
-pub fn decode_base64(text: &str) -> Vec<u8> {
+pub(super) fn decode_base64(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (mut bits, mut held) = (0_u32, 0_u32);
     for symbol in text.bytes() {
@@ -107,7 +107,7 @@ pub fn decode_base64(text: &str) -> Vec<u8> {
 }
 
 /// The first link of a text that begins with `prefix`.
-pub fn find_link(text: &str, prefix: &str) -> Option<String> {
+pub(super) fn find_link(text: &str, prefix: &str) -> Option<String> {
     let found = &text[text.find(prefix)?..];
     let end = found
         .find(|c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>'))
@@ -116,7 +116,7 @@ pub fn find_link(text: &str, prefix: &str) -> Option<String> {
 }
 
 /// A browser with the cookies of one host.
-pub struct Browser {
+pub(super) struct Browser {
     http: reqwest::Client,
     cookies: Vec<(String, String)>,
 }
@@ -129,12 +129,12 @@ struct Page {
 
 impl Browser {
     /// A browser without a history.
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Self { http: crate::http_client(Duration::from_secs(30))?, cookies: Vec::new() })
     }
 
     /// Follows the link of Keycloak's mail and fills in the form for a new password.
-    pub async fn set_password(&mut self, link: &str, password: &str) -> Result<()> {
+    pub(super) async fn set_password(&mut self, link: &str, password: &str) -> Result<()> {
         let mut page = self.open(Url::parse(link)?).await?;
         if attribute(&page.text, "action=\"", "").is_none() {
             // First "Click here to proceed".

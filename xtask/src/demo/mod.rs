@@ -34,7 +34,7 @@ const PLAN: &str = "pro";
 const ORIGIN: &str = "http://localhost:3000";
 
 /// `cargo xtask demo`.
-pub async fn run(args: &StackArgs) -> Result<()> {
+pub(crate) async fn run(args: &StackArgs) -> Result<()> {
     let progress = Progress::new();
     let ran = crate::dev::running(&args.state())?.is_some();
     play(&running_or_started(args, &progress).await?).await?;
@@ -46,7 +46,7 @@ pub async fn run(args: &StackArgs) -> Result<()> {
 
 /// The settings of the running stack, or of one that this starts in the background and leaves
 /// running.
-pub async fn running_or_started(args: &StackArgs, progress: &Progress) -> Result<Env> {
+pub(crate) async fn running_or_started(args: &StackArgs, progress: &Progress) -> Result<Env> {
     let state = args.state();
     if let Some(env) = crate::dev::running(&state)? {
         return Ok(env);
@@ -60,7 +60,7 @@ pub async fn running_or_started(args: &StackArgs, progress: &Progress) -> Result
 }
 
 /// Plays the demo on the stack with these settings.
-pub async fn play(env: &Env) -> Result<()> {
+pub(crate) async fn play(env: &Env) -> Result<()> {
     let start = Instant::now();
     let database = database(env).await?;
     let tag = random()?[..6].to_owned();
@@ -100,7 +100,7 @@ pub async fn play(env: &Env) -> Result<()> {
 }
 
 /// The stack's database, as its owner.
-pub async fn database(env: &Env) -> Result<Client> {
+pub(crate) async fn database(env: &Env) -> Result<Client> {
     let (database, connection) = env
         .get("DATABASE_URL")?
         .parse::<Config>()?

@@ -39,7 +39,7 @@ const LOCAL: [&str; 7] = [
 ];
 
 /// Calls every function.
-pub async fn run(root: &Path, folder: &Path, env: &Env) -> Result<()> {
+pub(super) async fn run(root: &Path, folder: &Path, env: &Env) -> Result<()> {
     let template = Template::read(&root.join("template.yaml"))?;
     let mut failed = Vec::new();
     for (resource, function) in template.functions() {

@@ -20,7 +20,7 @@ use crate::ui::Progress;
 
 /// Arguments of `package`.
 #[derive(clap::Args)]
-pub struct PackageArgs {
+pub(crate) struct PackageArgs {
     /// Build for x86-64 instead of arm64
     #[arg(long)]
     x86: bool,
@@ -43,7 +43,7 @@ with open(sys.argv[1], 'rb') as program, zipfile.ZipFile(sys.argv[2], 'w') as ar
 ";
 
 /// `cargo xtask package`.
-pub async fn run(args: &PackageArgs) -> Result<()> {
+pub(crate) async fn run(args: &PackageArgs) -> Result<()> {
     // Fails before minutes are spent on the build.
     let env =
         if args.check { Some(crate::dev::require_running(args.state.as_deref())?) } else { None };
@@ -84,7 +84,7 @@ pub async fn run(args: &PackageArgs) -> Result<()> {
 
 /// Builds these packages for `arm64` or `x86-64` Lambda, with `feature` on top of their default
 /// ones. Returns the folder that has one folder per package, and the log.
-pub async fn build(
+pub(crate) async fn build(
     names: &[String],
     feature: Option<&str>,
     machine: &str,
@@ -133,7 +133,7 @@ async fn zip(tools: &Path, program: &Path, archive: &Path, log: &Path) -> Result
 }
 
 /// `cargo xtask sam`.
-pub async fn sam(arguments: &[OsString]) -> Result<()> {
+pub(crate) async fn sam(arguments: &[OsString]) -> Result<()> {
     let (root, progress) = (stack::root(), Progress::new());
     let (python, deployment) =
         (tools::python(&root, &progress).await?, tools::deployment(&root, &progress).await?);

@@ -19,7 +19,7 @@ use shared::outside::aws::SdkConfig;
 use shared::process::config::Env;
 
 /// The queues, and a client that reaches them.
-pub struct Queues {
+pub(super) struct Queues {
     /// A client of the server.
     pub client: aws_sdk_sqs::Client,
     /// The server's address.
@@ -36,7 +36,7 @@ pub struct Queues {
 
 /// Starts the servers and creates queues and secrets. Both servers keep everything in memory: each
 /// start creates it again.
-pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
+pub(super) async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
     let step = stack.progress.step(if tools.java.is_some() {
         "ElasticMQ (queues), moto (secrets)"
     } else {
@@ -89,10 +89,10 @@ pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Queues> {
 }
 
 /// How long a receive call waits for messages.
-pub const LONG_POLL: Duration = Duration::from_secs(10);
+pub(super) const LONG_POLL: Duration = Duration::from_secs(10);
 
 /// The settings of both clients: this stack's credentials and region.
-pub fn shared_config() -> Result<SdkConfig> {
+pub(crate) fn shared_config() -> Result<SdkConfig> {
     let settings =
         [("AWS_REGION", REGION), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
     let env = Env::of(settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into());

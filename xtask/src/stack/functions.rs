@@ -37,7 +37,7 @@ use crate::ui::Progress;
 const INSTANCES: usize = 4;
 
 /// The functions of this workspace. Package, folder and binary have the same name.
-pub fn names(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root.join("functions"))? {
         let entry = entry?;
@@ -50,7 +50,7 @@ pub fn names(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Builds every function.
-pub async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
+pub(super) async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
     let step = progress.step("functions: cargo build (minutes the first time)");
     let mut cargo = Command::new("cargo");
     cargo.arg("build").current_dir(root);
@@ -67,7 +67,7 @@ pub async fn build(root: &Path, progress: &Progress, log: &Path) -> Result<()> {
 
 /// Starts the Lambda API and the instances, and waits until every function but `migrate` has
 /// answered.
-pub async fn start(
+pub(super) async fn start(
     stack: &Starting<'_>,
     tools: &Tools,
     env: &Env,
@@ -146,7 +146,7 @@ const WITHHELD: [&str; 6] = [
 const REMOVED: [&str; 2] = ["AWS_SESSION_TOKEN", "STRIPE_API_BASE"];
 
 /// A function's settings.
-pub fn settings(env: &Env) -> Vec<(String, String)> {
+pub(crate) fn settings(env: &Env) -> Vec<(String, String)> {
     let given = env.pairs().filter(|(name, _)| !WITHHELD.contains(name));
     let more = [
         ("DATABASE_SSLMODE", "disable"),

@@ -21,7 +21,7 @@ use crate::tools::JavaTools;
 use crate::tools::Tools;
 
 /// Starts one of them. The embedded issuer lives as long as the returned value.
-pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Option<Fake>> {
+pub(super) async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Option<Fake>> {
     if let Some(java) = &tools.java {
         start_keycloak(stack, java).await?;
         return Ok(None);

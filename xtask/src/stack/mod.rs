@@ -8,12 +8,12 @@ mod functions;
 mod identity;
 mod postgres;
 mod pump;
-pub mod settings;
+pub(crate) mod settings;
 
-pub use aws::shared_config;
-pub use functions::names as function_names;
-pub use functions::settings as function_settings;
-pub use postgres::connect;
+pub(crate) use aws::shared_config;
+pub(crate) use functions::names as function_names;
+pub(crate) use functions::settings as function_settings;
+pub(crate) use postgres::connect;
 
 use std::fs;
 use std::fs::File;
@@ -41,15 +41,15 @@ use settings::PortArgs;
 use settings::Ports;
 
 /// The Keycloak realm.
-pub const REALM: &str = "pulse";
+pub(crate) const REALM: &str = "pulse";
 /// The realm's client of the provisioning function.
-pub const CLIENT_ID: &str = "pulse-backend";
+pub(crate) const CLIENT_ID: &str = "pulse-backend";
 /// The AWS region of everything local.
-pub const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 
 /// Options of a stack.
 #[derive(Clone, clap::Args)]
-pub struct StackArgs {
+pub(crate) struct StackArgs {
     /// Use the stand-ins for Keycloak and the queue server even if a JDK and Maven are found
     #[arg(long, env = "PULSE_NO_JDK", value_parser = clap::builder::FalseyValueParser::new(),
         action = clap::ArgAction::SetTrue)]
@@ -72,7 +72,7 @@ pub struct StackArgs {
 
 impl StackArgs {
     /// Options that no environment variable changes.
-    pub fn own(state: PathBuf, no_jdk: bool) -> Self {
+    pub(crate) fn own(state: PathBuf, no_jdk: bool) -> Self {
         Self {
             no_jdk,
             state: Some(state),
@@ -84,7 +84,7 @@ impl StackArgs {
     }
 
     /// The folder of this stack.
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         state_folder(self.state.as_deref())
     }
 
@@ -110,20 +110,20 @@ impl StackArgs {
 }
 
 /// `.dev` of the workspace, or another folder; absolute, because services run in other folders.
-pub fn state_folder(chosen: Option<&Path>) -> PathBuf {
+pub(crate) fn state_folder(chosen: Option<&Path>) -> PathBuf {
     let chosen = chosen.unwrap_or(Path::new(".dev"));
     if chosen.is_absolute() { chosen.to_owned() } else { root().join(chosen) }
 }
 
 /// The workspace's folder.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
 }
 
 /// The lock that a running stack holds for as long as it lives; `None` while another process holds
 /// it.
-pub fn try_lock(state: &Path) -> Result<Option<File>> {
+pub(crate) fn try_lock(state: &Path) -> Result<Option<File>> {
     fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
     let lock = File::options().create(true).append(true).open(state.join("lock"))?;
     match lock.try_lock() {
@@ -134,7 +134,7 @@ pub fn try_lock(state: &Path) -> Result<Option<File>> {
 }
 
 /// A running stack. It lives as long as this value; `stop` ends it in order.
-pub struct Stack {
+pub(crate) struct Stack {
     /// The settings that its users need: the contents of `stack.env`.
     pub env: Env,
     supervisor: Arc<Supervisor>,
@@ -147,7 +147,7 @@ pub struct Stack {
 }
 
 /// Starts everything; after an error, stops what had started.
-pub async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
+pub(crate) async fn start(args: &StackArgs, progress: &Progress) -> Result<Stack> {
     let state = args.state();
     let Some(lock) = try_lock(&state)? else {
         bail!(
@@ -388,7 +388,7 @@ async fn listens(port: u16) -> bool {
 
 impl Stack {
     /// Returns when the stack is interrupted, or when a part of it fails.
-    pub async fn run(&self) -> Result<()> {
+    pub(crate) async fn run(&self) -> Result<()> {
         tokio::select! {
             () = interrupted() => Ok(()),
             error = self.supervisor.watch() => Err(error),
@@ -396,7 +396,7 @@ impl Stack {
     }
 
     /// Stops every part.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.supervisor.stop_all().await;
         for file in ["stack.env", "dev.pid"] {
@@ -407,7 +407,7 @@ impl Stack {
 }
 
 /// Returns at Ctrl-C, SIGTERM or the end of the terminal.
-pub async fn interrupted() {
+pub(crate) async fn interrupted() {
     use tokio::signal::unix::SignalKind;
     use tokio::signal::unix::signal;
     let wait = |kind: SignalKind| async move {
@@ -424,7 +424,7 @@ pub async fn interrupted() {
 }
 
 /// Stops the stack of this folder and waits for its end. False if none ran.
-pub async fn stop_running(state: &Path) -> Result<bool> {
+pub(crate) async fn stop_running(state: &Path) -> Result<bool> {
     if try_lock(state)?.is_some() {
         // A stack that was killed may have orphaned its services.
         Supervisor::new(state)?;
@@ -447,7 +447,7 @@ pub async fn stop_running(state: &Path) -> Result<bool> {
 }
 
 /// Removes a file that may not exist.
-pub fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))

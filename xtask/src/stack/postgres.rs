@@ -20,7 +20,7 @@ use crate::process::run_logged;
 use crate::tools::Tools;
 
 /// Starts the server, migrates and seeds; returns a connection as the owner.
-pub async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
+pub(super) async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Client> {
     let step = stack.progress.step("PostgreSQL, migrations, seed");
     let bin = tools.postgres()?;
     let data = stack.state.join("postgres");
@@ -118,7 +118,7 @@ fn config(stack: &Starting<'_>, user: &str, password: &str, database: &str) -> C
 }
 
 /// Connects without TLS, to a database on this machine.
-pub async fn connect(config: &Config) -> Result<Client> {
+pub(crate) async fn connect(config: &Config) -> Result<Client> {
     let (client, connection) = config.connect(NoTls).await?;
     // The client's next call returns its error.
     tokio::spawn(async move { drop(connection.await) });

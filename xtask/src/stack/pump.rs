@@ -46,7 +46,7 @@ struct Pump {
 }
 
 /// Starts the pollers and the ticker.
-pub fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) -> Result<()> {
+pub(super) fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) -> Result<()> {
     let pump = Pump {
         sqs: queues.client.clone(),
         http: crate::http_client(INVOKE_LIMIT)?,

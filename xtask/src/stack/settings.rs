@@ -14,7 +14,7 @@ use anyhow::bail;
 
 /// Fixed ports. By default, each is any free port.
 #[derive(Clone, Default, clap::Args)]
-pub struct PortArgs {
+pub(crate) struct PortArgs {
     /// Port of the API and the functions
     #[arg(long = "port-api", id = "port_api", env = "PULSE_PORT_API", value_name = "PORT")]
     api: Option<u16>,
@@ -55,7 +55,7 @@ pub struct PortArgs {
 
 /// The ports of one run.
 #[derive(Clone, Copy)]
-pub struct Ports {
+pub(crate) struct Ports {
     pub api: u16,
     pub postgres: u16,
     pub keycloak: u16,
@@ -69,7 +69,7 @@ pub struct Ports {
 impl Ports {
     /// The fixed ports if given, else those of the last run if they are still free (so that links
     /// in old mails still work), else any free ones.
-    pub fn choose(args: &PortArgs, state: &Path) -> Result<Self> {
+    pub(crate) fn choose(args: &PortArgs, state: &Path) -> Result<Self> {
         let file = state.join("ports");
         let last = Env::read_optional(&file)?;
         let mut kept = Env::default();
@@ -109,7 +109,7 @@ impl Ports {
 }
 
 /// The passwords of a stack: created at its first start, and kept with its data.
-pub struct Credentials {
+pub(crate) struct Credentials {
     pub superuser: String,
     pub owner: String,
     pub system: String,
@@ -123,7 +123,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// Those of the last run, or new ones.
-    pub fn keep(state: &Path) -> Result<Self> {
+    pub(crate) fn keep(state: &Path) -> Result<Self> {
         let file = state.join("credentials");
         let mut kept = Env::read_optional(&file)?;
         let mut keep = |name: &str, prefix: &str| -> Result<String> {
@@ -149,7 +149,7 @@ impl Credentials {
 }
 
 /// Thirty-two random hexadecimal digits.
-pub fn random() -> Result<String> {
+pub(crate) fn random() -> Result<String> {
     let mut bytes = [0_u8; 16];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().fold(String::new(), |mut out, byte| {
@@ -160,11 +160,11 @@ pub fn random() -> Result<String> {
 
 /// Plain `KEY=VALUE` lines, in order.
 #[derive(Clone, Default)]
-pub struct Env(Vec<(String, String)>);
+pub(crate) struct Env(Vec<(String, String)>);
 
 impl Env {
     /// Reads a file that must be there.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let text =
             fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self(
@@ -179,7 +179,7 @@ impl Env {
     }
 
     /// Writes the file at once, for this user only: a reader sees all of it or nothing.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut text = String::new();
         for (key, value) in &self.0 {
             writeln!(text, "{key}={value}")?;
@@ -192,7 +192,7 @@ impl Env {
     }
 
     /// A value that must be there.
-    pub fn get(&self, key: &str) -> Result<&str> {
+    pub(crate) fn get(&self, key: &str) -> Result<&str> {
         match self.0.iter().find(|(name, _)| name == key) {
             Some((_, value)) => Ok(value),
             None => bail!("{key} is not set in this stack"),
@@ -200,13 +200,13 @@ impl Env {
     }
 
     /// Sets or replaces a value.
-    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+    pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
         self.0.retain(|(name, _)| name != key);
         self.0.push((key.to_owned(), value.into()));
     }
 
     /// All pairs, for a child's environment.
-    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
     }
 }

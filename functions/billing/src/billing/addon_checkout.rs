@@ -28,7 +28,7 @@ use crate::app::BillingApp;
         (status = 422,
             description = "`invalid`, `tier_not_sold`, `amount_too_small`, `amount_too_large`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn open(
+pub(crate) async fn open(
     State(app): State<BillingApp>,
     caller: Customer,
     Query(how): Query<Try>,

@@ -20,7 +20,7 @@ use crate::app::BillingApp;
             `billing_email_refused`, `price_not_available`, `stripe_refused`, \
             `request_in_progress`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn open(
+pub(crate) async fn open(
     State(app): State<BillingApp>,
     caller: Customer,
     Idempotent(key, wanted): Idempotent<NewCheckout>,

@@ -16,7 +16,7 @@ use crate::app::BillingApp;
     responses((status = 200, description = "As it is", body = CheckoutStatus),
         (status = 404, description = "`session_not_found`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<BillingApp>,
     caller: Customer,
     Path(id): Path<StripeSessionId>,

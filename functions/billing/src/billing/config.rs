@@ -13,7 +13,7 @@ use crate::app::BillingApp;
 #[utoipa::path(get, path = "/api/v1/customer/billing/config", tag = "billing", operation_id =
     "get_billing_config",
     responses((status = 200, description = "All of them", body = BillingConfig)))]
-pub async fn config(
+pub(crate) async fn config(
     State(app): State<BillingApp>,
     caller: Customer,
 ) -> Result<Json<BillingConfig>> {

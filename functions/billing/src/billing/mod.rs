@@ -1,8 +1,8 @@
 //! Buying and paying.
 
-pub mod addon_checkout;
-pub mod checkout;
-pub mod checkout_status;
-pub mod config;
-pub mod portal;
-pub mod status;
+pub(crate) mod addon_checkout;
+pub(crate) mod checkout;
+pub(crate) mod checkout_status;
+pub(crate) mod config;
+pub(crate) mod portal;
+pub(crate) mod status;

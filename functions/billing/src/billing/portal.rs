@@ -16,7 +16,7 @@ use crate::app::BillingApp;
         (status = 409,
             description = "`no_billing_account`, `billing_account_gone`, `stripe_refused`"),
         (status = 502, description = "`upstream`: Stripe failed or did not answer")))]
-pub async fn open(
+pub(crate) async fn open(
     State(app): State<BillingApp>,
     caller: Customer,
     Body(wanted): Body<NewPortal>,

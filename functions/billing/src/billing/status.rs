@@ -13,7 +13,7 @@ use shared::http::app::CustomerApp;
 #[utoipa::path(get, path = "/api/v1/customer/billing/status", tag = "billing", operation_id =
     "get_billing_status",
     responses((status = 200, description = "As it is", body = BillingStatus)))]
-pub async fn status(
+pub(crate) async fn status(
     State(app): State<CustomerApp>,
     caller: Customer,
 ) -> Result<Json<BillingStatus>> {

@@ -16,7 +16,7 @@ use shared::http::{Body, Json};
     responses((status = 200, description = "Allowed", body = Allowed),
         (status = 402, description = "`limit_reached`, with `limit`, `used` and `remaining`"),
         (status = 404, description = "`subscription_not_found`")))]
-pub async fn check(
+pub(crate) async fn check(
     State(app): State<CustomerApp>,
     caller: Consumer,
     Body(asked): Body<Check>,

@@ -13,7 +13,7 @@ use shared::http::{Json, Query};
     "get_entitlements", params(ForTenant),
     security(("token" = ["customer", "service"])), responses((status = 200, description =
         "All of them", body = Entitlements)))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<CustomerApp>,
     caller: Consumer,
     Query(of): Query<ForTenant>,

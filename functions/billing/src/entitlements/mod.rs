@@ -1,4 +1,4 @@
 //! What a tenant is entitled to.
 
-pub mod check;
-pub mod get;
+pub(crate) mod check;
+pub(crate) mod get;

@@ -12,6 +12,9 @@ use shared::http::app::CustomerApp;
 #[utoipa::path(get, path = "/api/v1/customer/organization", tag = "organization", operation_id =
     "get_organization",
     responses((status = 200, description = "The profile", body = Organization)))]
-pub async fn get(State(app): State<CustomerApp>, caller: Customer) -> Result<Tagged<Organization>> {
+pub(crate) async fn get(
+    State(app): State<CustomerApp>,
+    caller: Customer,
+) -> Result<Tagged<Organization>> {
     customer::get(app.db(), &caller).await.map(Tagged)
 }

@@ -1,4 +1,4 @@
 //! A customer's own tenant.
 
-pub mod get;
-pub mod update;
+pub(crate) mod get;
+pub(crate) mod update;

@@ -17,7 +17,7 @@ use shared::http::{Body, Tagged};
     responses((status = 200, description = "As it is now", body = Organization),
         (status = 400, description = "`no_fields`, `malformed_json`"),
         (status = 412, description = "`version_changed`")))]
-pub async fn update(
+pub(crate) async fn update(
     State(app): State<CustomerApp>,
     caller: Customer,
     if_match: IfMatch,

@@ -15,7 +15,7 @@ use shared::http::{Body, Json, Query};
     responses((status = 200, description =
         "A result for each device; `applied` says whether it was done", body = Assignments),
         (status = 404, description = "`tier_not_found`")))]
-pub async fn assign_many(
+pub(crate) async fn assign_many(
     State(app): State<CustomerApp>,
     caller: Customer,
     Query(how): Query<Try>,

@@ -16,7 +16,7 @@ use shared::http::{Body, Json, Path};
         (status = 400, description = "`no_subscription`"),
         (status = 402, description = "`subscription_not_live`, `tier_not_in_plan`, `no_free_slot`"),
         (status = 404, description = "`device_not_found`, `tier_not_found`")))]
-pub async fn assign_tier(
+pub(crate) async fn assign_tier(
     State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,

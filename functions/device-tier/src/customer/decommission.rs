@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// The answer once the device is out of use.
 #[derive(Serialize, ToSchema)]
-pub struct Decommissioned {
+pub(crate) struct Decommissioned {
     /// `ok`.
     status: &'static str,
     device_id: DeviceId,
@@ -23,7 +23,7 @@ pub struct Decommissioned {
     operation_id = "decommission_own_device",
     responses((status = 200, description = "Out of use", body = Decommissioned),
         (status = 404, description = "`device_not_found`")))]
-pub async fn decommission(
+pub(crate) async fn decommission(
     State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,

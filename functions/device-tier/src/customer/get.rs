@@ -14,7 +14,7 @@ use shared::http::{Json, Path};
     operation_id = "get_own_device",
     responses((status = 200, description = "The device", body = Device),
         (status = 404, description = "`device_not_found`")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 /// A page of own devices.
 #[derive(Serialize, ToSchema)]
-pub struct OwnDevices {
+pub(crate) struct OwnDevices {
     devices: Vec<Device>,
     /// How many items this page has.
     count: usize,
@@ -25,7 +25,7 @@ pub struct OwnDevices {
 #[utoipa::path(get, path = "/api/v1/customer/devices", tag = "own devices", operation_id =
     "list_own_devices", params(OwnDeviceFilter),
     responses((status = 200, description = "A page", body = OwnDevices)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<CustomerApp>,
     caller: Customer,
     Query(filter): Query<OwnDeviceFilter>,

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 /// A page of tiers.
 #[derive(Serialize, ToSchema)]
-pub struct OfferedTiers {
+pub(crate) struct OfferedTiers {
     tiers: Vec<OfferedTier>,
     /// How many items this page has.
     count: usize,
@@ -25,7 +25,7 @@ pub struct OfferedTiers {
 #[utoipa::path(get, path = "/api/v1/customer/device-tiers", tag = "own devices", operation_id =
     "list_offered_tiers", params(PageQuery),
     responses((status = 200, description = "A page", body = OfferedTiers)))]
-pub async fn list_tiers(
+pub(crate) async fn list_tiers(
     State(app): State<CustomerApp>,
     caller: Customer,
     Query(query): Query<PageQuery>,

@@ -1,11 +1,11 @@
 //! For customers: their own devices, within what they have paid for.
 
-pub mod assign_many;
-pub mod assign_tier;
-pub mod decommission;
-pub mod get;
-pub mod list;
-pub mod list_tiers;
-pub mod move_device;
-pub mod register;
-pub mod remove_tier;
+pub(crate) mod assign_many;
+pub(crate) mod assign_tier;
+pub(crate) mod decommission;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod list_tiers;
+pub(crate) mod move_device;
+pub(crate) mod register;
+pub(crate) mod remove_tier;

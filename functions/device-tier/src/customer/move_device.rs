@@ -16,7 +16,7 @@ use shared::http::{Body, Json, Path};
         (status = 400, description = "`subscription_not_live`, `device_limit_reached`"),
         (status = 404, description = "`device_not_found`, `subscription_not_found`"),
         (status = 409, description = "`no_free_slot`")))]
-pub async fn move_device(
+pub(crate) async fn move_device(
     State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,

@@ -18,7 +18,7 @@ use shared::http::{Created, Idempotent};
                 "`device_limit_reached`, `subscription_not_live`, `no_live_subscription`"),
         (status = 404, description = "`subscription_not_found`"), (status = 409, description =
             "`device_exists`, `request_in_progress`")))]
-pub async fn register(
+pub(crate) async fn register(
     State(app): State<CustomerApp>,
     caller: Customer,
     Idempotent(key, new): Idempotent<OwnDevice>,

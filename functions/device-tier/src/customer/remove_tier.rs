@@ -14,7 +14,7 @@ use shared::http::{Json, Path};
     operation_id = "remove_tier",
     responses((status = 200, description = "The device has no tier", body = TierChange),
         (status = 404, description = "`device_not_found`")))]
-pub async fn remove_tier(
+pub(crate) async fn remove_tier(
     State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,

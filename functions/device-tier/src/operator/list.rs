@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of devices.
 #[derive(Serialize, ToSchema)]
-pub struct DeviceList {
+pub(crate) struct DeviceList {
     devices: Vec<Device>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct DeviceList {
 #[utoipa::path(get, path = "/api/v1/operator/devices", tag = "devices", operation_id =
     "list_devices", params(DeviceFilter),
     responses((status = 200, description = "A page", body = DeviceList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<DeviceFilter>,

@@ -1,6 +1,6 @@
 //! For operators: no limit binds them, but they see what they exceed.
 
-pub mod list;
-pub mod move_device;
-pub mod override_tier;
-pub mod register;
+pub(crate) mod list;
+pub(crate) mod move_device;
+pub(crate) mod override_tier;
+pub(crate) mod register;

@@ -17,7 +17,7 @@ use shared::http::{Admin, Body, Json, Path};
                 `device_limit_reached`"),
         (status = 404, description = "`device_not_found`, `subscription_not_found`"),
         (status = 409, description = "`device_ambiguous`, `no_free_slot`")))]
-pub async fn move_device(
+pub(crate) async fn move_device(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<DeviceId>,

@@ -13,7 +13,7 @@ use shared::http::{Admin, Body, Json};
     responses((status = 200, description = "Done", body = OverrideResult),
         (status = 400, description = "`no_subscription`"),
         (status = 404, description = "`device_not_found`, `tier_not_found`")))]
-pub async fn override_tier(
+pub(crate) async fn override_tier(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Body(wanted): Body<Override>,

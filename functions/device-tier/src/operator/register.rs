@@ -15,7 +15,7 @@ use shared::http::{Admin, Created, Idempotent};
         (status = 402, description = "`device_limit_reached`, `subscription_not_live`"),
         (status = 404, description = "`tenant_not_found`, `subscription_not_found`"),
         (status = 409, description = "`device_exists`, `tenant_deleted`, `request_in_progress`")))]
-pub async fn register(
+pub(crate) async fn register(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewDevice>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of flags.
 #[derive(Serialize, ToSchema)]
-pub struct FlagList {
+pub(crate) struct FlagList {
     flags: Vec<FlagRow>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct FlagList {
 #[utoipa::path(get, path = "/api/v1/operator/flags", tag = "operations", operation_id =
     "list_flags", params(FlagFilter),
     responses((status = 200, description = "A page", body = FlagList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<FlagFilter>,

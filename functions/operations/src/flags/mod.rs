@@ -1,4 +1,4 @@
 //! Flags.
 
-pub mod list;
-pub mod resolve;
+pub(crate) mod list;
+pub(crate) mod resolve;

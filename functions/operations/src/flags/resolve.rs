@@ -13,7 +13,7 @@ use shared::http::{Admin, Body, Json, Path};
     responses((status = 200, description = "As it is now", body = FlagRow),
         (status = 404, description = "`flag_not_found`"),
         (status = 409, description = "`flag_resolved`: by whom and when")))]
-pub async fn resolve(
+pub(crate) async fn resolve(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<i64>,

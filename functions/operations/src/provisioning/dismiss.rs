@@ -14,7 +14,7 @@ use shared::http::{Admin, Body, Json, Path};
     responses((status = 200, description = "As it is now", body = StepRow),
         (status = 404, description = "`step_not_found`"),
         (status = 409, description = "`step_final`: it is done or dismissed")))]
-pub async fn dismiss(
+pub(crate) async fn dismiss(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<i64>,

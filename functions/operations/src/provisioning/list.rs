@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of steps.
 #[derive(Serialize, ToSchema)]
-pub struct StepList {
+pub(crate) struct StepList {
     steps: Vec<StepRow>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct StepList {
 #[utoipa::path(get, path = "/api/v1/operator/provisioning", tag = "operations", operation_id =
     "list_provisioning", params(StepFilter),
     responses((status = 200, description = "A page", body = StepList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<StepFilter>,

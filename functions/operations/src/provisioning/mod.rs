@@ -1,5 +1,5 @@
 //! Outbox steps.
 
-pub mod dismiss;
-pub mod list;
-pub mod retry;
+pub(crate) mod dismiss;
+pub(crate) mod list;
+pub(crate) mod retry;

@@ -14,7 +14,7 @@ use shared::http::{Admin, Created, Idempotent};
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, description = "The next runs go on", body = BreakerApproval),
         (status = 409, description = "`request_in_progress`")))]
-pub async fn approve(
+pub(crate) async fn approve(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, approval): Idempotent<NewBreakerApproval>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of status changes to come.
 #[derive(Serialize, ToSchema)]
-pub struct ForecastList {
+pub(crate) struct ForecastList {
     renewals: Vec<Forecast>,
     /// How many items this page has.
     count: usize,
@@ -25,7 +25,7 @@ pub struct ForecastList {
 #[utoipa::path(get, path = "/api/v1/operator/renewals", tag = "operations", operation_id =
     "list_renewals", params(ForecastFilter),
     responses((status = 200, description = "A page", body = ForecastList)))]
-pub async fn forecast(
+pub(crate) async fn forecast(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<ForecastFilter>,

@@ -16,7 +16,7 @@ use crate::app::OperationsApp;
 
 /// The answer to a request for a run.
 #[derive(Serialize, ToSchema)]
-pub struct Requested {
+pub(crate) struct Requested {
     /// `requested`: it begins within seconds, and is then the first of `GET
     /// /api/v1/operator/renewals/runs`.
     status: &'static str,
@@ -28,7 +28,7 @@ pub struct Requested {
     responses((status = 200, description = "What it would do; nothing is changed",
         body = Summary), (status = 202, description = "Requested", body = Requested),
         (status = 503, description = "`unavailable`: the queue did not take it; try again")))]
-pub async fn run(
+pub(crate) async fn run(
     State(app): State<OperationsApp>,
     Admin(by): Admin,
     Body(wanted): Body<RunRequest>,

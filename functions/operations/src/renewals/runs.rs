@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of runs.
 #[derive(Serialize, ToSchema)]
-pub struct RunList {
+pub(crate) struct RunList {
     runs: Vec<RunRow>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct RunList {
 #[utoipa::path(get, path = "/api/v1/operator/renewals/runs", tag = "operations", operation_id =
     "list_renewal_runs", params(PageQuery),
     responses((status = 200, description = "A page", body = RunList)))]
-pub async fn runs(
+pub(crate) async fn runs(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(query): Query<PageQuery>,

@@ -16,7 +16,7 @@ use crate::app::OperationsApp;
         body = Backfilled),
         (status = 502, description = "`upstream`: Stripe failed; try again"),
         (status = 503, description = "`unavailable`: the queue or the database; try again")))]
-pub async fn backfill(
+pub(crate) async fn backfill(
     State(app): State<OperationsApp>,
     Admin(by): Admin,
     Body(asked): Body<Backfill>,

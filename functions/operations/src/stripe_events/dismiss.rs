@@ -15,7 +15,7 @@ use shared::http::{Admin, Body, Json, Path};
     responses((status = 200, description = "As it is now", body = EventDetail),
         (status = 404, description = "`stripe_event_not_found`"),
         (status = 409, description = "`event_final`: it is applied, ignored or dismissed")))]
-pub async fn dismiss(
+pub(crate) async fn dismiss(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<StripeEventId>,

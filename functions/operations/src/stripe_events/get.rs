@@ -13,7 +13,7 @@ use shared::http::{Json, Operator, Path};
     operation_id = "get_stripe_event",
     responses((status = 200, description = "The event", body = EventDetail),
         (status = 404, description = "`stripe_event_not_found`")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<StripeEventId>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of events.
 #[derive(Serialize, ToSchema)]
-pub struct EventList {
+pub(crate) struct EventList {
     events: Vec<EventRow>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct EventList {
 #[utoipa::path(get, path = "/api/v1/operator/stripe-events", tag = "operations", operation_id =
     "list_stripe_events", params(EventFilter),
     responses((status = 200, description = "A page", body = EventList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<EventFilter>,

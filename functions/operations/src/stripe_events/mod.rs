@@ -1,7 +1,7 @@
 //! Stripe's events.
 
-pub mod backfill;
-pub mod dismiss;
-pub mod get;
-pub mod list;
-pub mod replay;
+pub(crate) mod backfill;
+pub(crate) mod dismiss;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod replay;

@@ -17,7 +17,7 @@ use crate::app::OperationsApp;
         (status = 404, description = "`stripe_event_not_found`"), (status = 409, description =
             "`event_final`: it is applied, ignored or dismissed"),
         (status = 503, description = "`unavailable`: the queue did not take it; try again")))]
-pub async fn replay(
+pub(crate) async fn replay(
     State(app): State<OperationsApp>,
     Admin(by): Admin,
     Path(id): Path<StripeEventId>,

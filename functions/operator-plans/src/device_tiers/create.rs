@@ -13,7 +13,7 @@ use shared::http::{Admin, CreatedTagged, Idempotent};
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, description = "Added", body = Tier), (status = 409, description =
         "`tier_exists`, `price_taken`, `request_in_progress`")))]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewTier>,

@@ -12,7 +12,7 @@ use shared::http::{Operator, Path, Tagged};
     operation_id = "get_device_tier",
     responses((status = 200, description = "The device tier", body = Tier),
         (status = 404, description = "`tier_not_found`")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<i32>,

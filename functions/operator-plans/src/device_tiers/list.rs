@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of device tiers.
 #[derive(Serialize, ToSchema)]
-pub struct TierList {
+pub(crate) struct TierList {
     tiers: Vec<Tier>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct TierList {
 #[utoipa::path(get, path = "/api/v1/operator/device-tiers", tag = "device tiers", operation_id =
     "list_device_tiers", params(PageQuery),
     responses((status = 200, description = "A page", body = TierList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(query): Query<PageQuery>,

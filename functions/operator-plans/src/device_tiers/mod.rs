@@ -1,6 +1,6 @@
 //! Device tiers.
 
-pub mod create;
-pub mod get;
-pub mod list;
-pub mod update;
+pub(crate) mod create;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod update;

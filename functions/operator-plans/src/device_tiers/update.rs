@@ -16,7 +16,7 @@ use shared::http::{Admin, Body, Path, Updated};
         (status = 400, description = "`no_fields`, `malformed_json`"),
         (status = 404, description = "`tier_not_found`"), (status = 409, description =
             "`price_taken`"), (status = 412, description = "`version_changed`")))]
-pub async fn update(
+pub(crate) async fn update(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<i32>,

@@ -13,7 +13,7 @@ use shared::http::{Operator, Path, Tagged};
     "get_plan",
     responses((status = 200, description = "The plan", body = Plan),
         (status = 404, description = "`plan_not_found`")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<PlanId>,

@@ -13,7 +13,7 @@ use shared::http::{Operator, Path, Tagged};
     operation_id = "get_tier_defaults",
     responses((status = 200, description = "All of them", body = TierDefaults),
         (status = 404, description = "`plan_not_found`")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<PlanId>,

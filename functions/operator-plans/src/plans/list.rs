@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of plans.
 #[derive(Serialize, ToSchema)]
-pub struct PlanList {
+pub(crate) struct PlanList {
     plans: Vec<Plan>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct PlanList {
 #[utoipa::path(get, path = "/api/v1/operator/plans", tag = "plans", operation_id = "list_plans",
     params(PageQuery),
     responses((status = 200, description = "A page", body = PlanList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(query): Query<PageQuery>,

@@ -1,8 +1,8 @@
 //! Plans.
 
-pub mod create;
-pub mod get;
-pub mod get_tier_defaults;
-pub mod list;
-pub mod set_tier_defaults;
-pub mod update;
+pub(crate) mod create;
+pub(crate) mod get;
+pub(crate) mod get_tier_defaults;
+pub(crate) mod list;
+pub(crate) mod set_tier_defaults;
+pub(crate) mod update;

@@ -17,7 +17,7 @@ use shared::http::{Admin, Body, Path, Updated};
     responses((status = 200, description = "As they are now", body = Updated<TierDefaults>),
         (status = 404, description = "`plan_not_found`, `tier_not_found`"),
         (status = 412, description = "`version_changed`")))]
-pub async fn set(
+pub(crate) async fn set(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<PlanId>,

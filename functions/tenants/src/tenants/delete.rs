@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// What was deleted.
 #[derive(Serialize, ToSchema)]
-pub struct Deletion {
+pub(crate) struct Deletion {
     status: &'static str,
     tenant_id: TenantId,
 }
@@ -25,7 +25,7 @@ pub struct Deletion {
         (status = 404, description = "`tenant_not_found`"),
         (status = 409, description = "`live_subscription`"), (status = 412, description =
             "`version_changed`")))]
-pub async fn delete(
+pub(crate) async fn delete(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<TenantId>,

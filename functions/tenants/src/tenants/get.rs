@@ -13,7 +13,7 @@ use shared::http::{Operator, Path, Tagged};
     "get_tenant",
     responses((status = 200, description = "The tenant", body = Tenant),
         (status = 404, description = "`tenant_not_found`")))]
-pub async fn get(
+pub(crate) async fn get(
     State(app): State<OperatorApp>,
     _: Operator,
     Path(id): Path<TenantId>,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// A page of tenants.
 #[derive(Serialize, ToSchema)]
-pub struct TenantList {
+pub(crate) struct TenantList {
     tenants: Vec<Tenant>,
     /// How many items this page has.
     count: usize,
@@ -24,7 +24,7 @@ pub struct TenantList {
 #[utoipa::path(get, path = "/api/v1/operator/tenants", tag = "tenants", operation_id =
     "list_tenants", params(TenantFilter),
     responses((status = 200, description = "A page", body = TenantList)))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<OperatorApp>,
     _: Operator,
     Query(filter): Query<TenantFilter>,

@@ -18,7 +18,7 @@ use shared::http::{Admin, Body, Path, Tagged};
         (status = 404, description = "`tenant_not_found`"), (status = 409, description =
             "`tenant_deleted`, `customer_taken`"),
         (status = 412, description = "`version_changed`")))]
-pub async fn update(
+pub(crate) async fn update(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Path(id): Path<TenantId>,

@@ -16,7 +16,7 @@ use crate::app::TenantsApp;
         "`tenant_not_found`"),
         (status = 409, description = "`tenant_deleted`, `user_exists`, `request_in_progress`"),
         (status = 502, description = "`upstream`")))]
-pub async fn create(
+pub(crate) async fn create(
     State(app): State<TenantsApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewUser>,

@@ -13,7 +13,7 @@ use crate::app::TenantsApp;
 
 /// A page of users.
 #[derive(Serialize, ToSchema)]
-pub struct UserList {
+pub(crate) struct UserList {
     users: Vec<User>,
     /// How many items this page has.
     count: usize,
@@ -27,7 +27,7 @@ pub struct UserList {
     responses((status = 200, description = "A page", body = UserList),
         (status = 404, description = "`tenant_not_found`"),
         (status = 502, description = "`upstream`")))]
-pub async fn list(
+pub(crate) async fn list(
     State(app): State<TenantsApp>,
     _: Operator,
     Query(filter): Query<UserFilter>,

@@ -1,6 +1,6 @@
 //! The users of tenants.
 
-pub mod create;
-pub mod list;
-pub mod send_welcome_email;
-pub mod update;
+pub(crate) mod create;
+pub(crate) mod list;
+pub(crate) mod send_welcome_email;
+pub(crate) mod update;

@@ -12,7 +12,7 @@ use crate::app::TenantsApp;
 
 /// The answer once Keycloak has sent the mail.
 #[derive(Serialize, ToSchema)]
-pub struct Sent {
+pub(crate) struct Sent {
     status: &'static str,
     message: &'static str,
 }
@@ -24,7 +24,7 @@ pub struct Sent {
         (status = 404, description = "`user_not_found`"),
         (status = 409, description = "`user_disabled`"),
         (status = 502, description = "`upstream`")))]
-pub async fn send(
+pub(crate) async fn send(
     State(app): State<TenantsApp>,
     Admin(by): Admin,
     Path(id): Path<UserId>,

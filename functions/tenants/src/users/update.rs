@@ -15,7 +15,7 @@ use crate::app::TenantsApp;
     responses((status = 200, description = "As it is now", body = User),
         (status = 404, description = "`user_not_found`"),
         (status = 502, description = "`upstream`")))]
-pub async fn update(
+pub(crate) async fn update(
     State(app): State<TenantsApp>,
     Admin(by): Admin,
     Path(id): Path<UserId>,

@@ -23,7 +23,7 @@ pub(super) enum Part {
 
 impl Rule {
     /// Whether the whole text has this form.
-    pub fn accepts(&self, text: &str) -> bool {
+    pub(super) fn accepts(&self, text: &str) -> bool {
         take(self.0, text.as_bytes()).is_some_and(<[u8]>::is_empty)
     }
 }

@@ -32,7 +32,7 @@ enum Edit {
 ///
 /// # Errors
 /// `Database`; `Upstream`; `Conflict`, for an operator: `unknown_interval`, `tier_not_sold`.
-pub async fn set(
+pub(crate) async fn set(
     db: &Db,
     stripe: &Stripe,
     root: &SubscriptionId,

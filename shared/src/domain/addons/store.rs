@@ -42,7 +42,11 @@ fn order(row: &Row) -> Result<Order> {
 }
 
 /// Inserts an open order. `request_key` is the idempotency key of its request.
-pub async fn insert(tx: &Transaction<'_>, new: &Order, request_key: Option<&str>) -> Result<()> {
+pub(crate) async fn insert(
+    tx: &Transaction<'_>,
+    new: &Order,
+    request_key: Option<&str>,
+) -> Result<()> {
     let days = |days: i64| i32::try_from(days).unwrap_or(i32::MAX);
     let quote = &new.quote;
     execute(
@@ -72,7 +76,7 @@ pub async fn insert(tx: &Transaction<'_>, new: &Order, request_key: Option<&str>
 }
 
 /// The order that the same request, repeated within a day, left before.
-pub async fn of_request(
+pub(crate) async fn of_request(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     request_key: &str,
@@ -87,7 +91,7 @@ pub async fn of_request(
 }
 
 /// The order of this id.
-pub async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<Order>> {
+pub(crate) async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<Order>> {
     query_opt(db, &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1"), &[&id])
         .await?
         .as_ref()
@@ -96,7 +100,7 @@ pub async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<O
 }
 
 /// The same, locked until the transaction ends.
-pub async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Order>> {
+pub(crate) async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Order>> {
     query_opt(
         tx,
         &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1 FOR UPDATE"),
@@ -109,7 +113,7 @@ pub async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Orde
 }
 
 /// Notes which checkout the order became.
-pub async fn set_session(
+pub(crate) async fn set_session(
     tx: &Transaction<'_>,
     id: &AddonOrderId,
     session: &StripeSessionId,
@@ -122,7 +126,7 @@ pub async fn set_session(
 }
 
 /// Ends a locked order: paid, with its ADDON, or expired.
-pub async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Result<()> {
+pub(crate) async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Result<()> {
     execute(
         tx,
         "UPDATE addon_orders SET status = $2, subscription_id = $3, stripe_checkout_session_id = $4,
@@ -140,7 +144,10 @@ pub async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Resul
 }
 
 /// The interval of the Stripe price that a subscription is paid by, where that price is mapped.
-pub async fn interval_of(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Interval>> {
+pub(crate) async fn interval_of(
+    db: &impl GenericClient,
+    id: &SubscriptionId,
+) -> Result<Option<Interval>> {
     let sql = "SELECT p.interval FROM subscriptions s JOIN stripe_prices p
                ON p.stripe_price_id = s.stripe_price_id WHERE s.subscription_id = $1";
     query_opt(db, sql, &[&id]).await?.map(|row| Ok(row.try_get(0)?)).transpose()
@@ -149,7 +156,7 @@ pub async fn interval_of(db: &impl GenericClient, id: &SubscriptionId) -> Result
 /// Every tier that was ever ordered for this parent, with the slots of it that renew: of live
 /// ADDONs that were ordered here and have no Stripe subscription of their own. Never more than were
 /// ordered, though an operator may have given more.
-pub async fn renewing_slots(
+pub(crate) async fn renewing_slots(
     db: &impl GenericClient,
     parent: &SubscriptionId,
     interval: Interval,
@@ -178,7 +185,7 @@ pub async fn renewing_slots(
 }
 
 /// Whether any slot of a family renews.
-pub async fn renews_slots(db: &impl GenericClient, parent: &SubscriptionId) -> Result<bool> {
+pub(crate) async fn renews_slots(db: &impl GenericClient, parent: &SubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM addon_orders o JOIN subscriptions s
                ON s.subscription_id = o.subscription_id
                               WHERE o.parent_subscription_id = $1 AND o.status = 'paid'

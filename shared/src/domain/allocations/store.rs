@@ -12,7 +12,7 @@ use crate::base::ids::{PlanId, SubscriptionId};
 use crate::db::query;
 
 /// An allocation with its tier's names.
-pub struct AllocationRow {
+pub(crate) struct AllocationRow {
     pub id: i64,
     pub tier_id: i32,
     pub name: String,
@@ -26,7 +26,10 @@ pub struct AllocationRow {
 }
 
 /// A subscription's allocations, by the tiers' order.
-pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<AllocationRow>> {
+pub(crate) async fn rows(
+    db: &impl GenericClient,
+    id: &SubscriptionId,
+) -> Result<Vec<AllocationRow>> {
     let sql = "SELECT a.id, a.tier_id, t.name, t.display_name, a.slot_limit, a.slots_used,
                a.counted_by_hand, a.version, a.created_at, a.updated_at
                FROM subscription_tier_allocations a JOIN device_tiers t ON t.tier_id = a.tier_id
@@ -47,7 +50,7 @@ pub async fn rows(db: &impl GenericClient, id: &SubscriptionId) -> Result<Vec<Al
 }
 
 /// How many devices of a root's family hold each tier.
-pub async fn count_devices(
+pub(crate) async fn count_devices(
     db: &impl GenericClient,
     root: &SubscriptionId,
 ) -> Result<BTreeMap<i32, i64>> {
@@ -59,7 +62,7 @@ pub async fn count_devices(
 }
 
 /// How many devices are on each member of a root's family.
-pub async fn count_members(
+pub(crate) async fn count_members(
     db: &impl GenericClient,
     root: &SubscriptionId,
 ) -> Result<Vec<(SubscriptionId, i64)>> {
@@ -72,7 +75,7 @@ pub async fn count_members(
 }
 
 /// What a plan brings, by tier.
-pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<SlotLimit>> {
+pub(crate) async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<SlotLimit>> {
     let rows = query(
         tx,
         "SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id",
@@ -85,7 +88,7 @@ pub async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<Sl
 
 /// The last of the `size` subscriptions after this one, by id, and how many there are; none where
 /// there is none.
-pub async fn slice_end(
+pub(crate) async fn slice_end(
     db: &impl GenericClient,
     after: Option<&SubscriptionId>,
     size: i64,
@@ -101,7 +104,7 @@ pub async fn slice_end(
 
 /// The counts of subscriptions after the first and up to the last that are not what the devices
 /// say.
-pub async fn differences(
+pub(crate) async fn differences(
     db: &impl GenericClient,
     after: Option<&SubscriptionId>,
     last: &SubscriptionId,

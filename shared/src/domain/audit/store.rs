@@ -25,7 +25,7 @@ fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
 }
 
 /// Adds one row.
-pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
+pub(crate) async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
     let (actor_type, actor_id, ip) = actor(entry);
     execute(
         tx,
@@ -50,7 +50,11 @@ pub async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
 }
 
 /// Adds the rows of a chunk in one statement: all by the system, and of one time.
-pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timestamp) -> Result<()> {
+pub(crate) async fn insert_all(
+    tx: &Transaction<'_>,
+    entries: &[Entry<'_>],
+    now: Timestamp,
+) -> Result<()> {
     let actors: Vec<_> = entries.iter().map(actor).collect();
     let sql = format!(
         "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, new.device, new.actor_type,
@@ -81,13 +85,13 @@ pub async fn insert_all(tx: &Transaction<'_>, entries: &[Entry<'_>], now: Timest
 }
 
 /// Creates the missing partitions of this month and of the next `months`.
-pub async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<()> {
+pub(crate) async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<()> {
     db.execute("SELECT ensure_audit_partitions($1)", &[&months]).await?;
     Ok(())
 }
 
 /// A page of the rows that match the filter, newest first, and one more.
-pub async fn list(
+pub(crate) async fn list(
     db: &impl Planner,
     filter: &AuditFilter,
     page: &Page<(Timestamp, i64)>,

@@ -9,7 +9,10 @@ use crate::db::query_opt;
 use crate::domain::families::subscription::LIVE;
 
 /// A live MAIN of the tenant that is paid at Stripe.
-pub async fn paid_main(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<SubscriptionId>> {
+pub(crate) async fn paid_main(
+    tx: &Transaction<'_>,
+    id: &TenantId,
+) -> Result<Option<SubscriptionId>> {
     let sql = "SELECT subscription_id FROM subscriptions
                WHERE tenant_id = $1 AND subscription_type = 'MAIN' AND status = ANY($2)
                AND stripe_subscription_id IS NOT NULL
@@ -19,7 +22,7 @@ pub async fn paid_main(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<Sub
 }
 
 /// The tenant's subscription that this checkout made.
-pub async fn made_by(
+pub(crate) async fn made_by(
     tx: &Transaction<'_>,
     id: &TenantId,
     session: &StripeSessionId,

@@ -35,7 +35,7 @@ fn device(row: &Row) -> Result<Device> {
 }
 
 /// A page by tenant and id, and one more.
-pub async fn list(
+pub(crate) async fn list(
     db: &impl Planner,
     filter: &DeviceFilter,
     page: &Page<(TenantId, DeviceId)>,
@@ -61,7 +61,7 @@ pub async fn list(
 }
 
 /// How many devices are on a subscription, and the first of them by id.
-pub async fn on(
+pub(crate) async fn on(
     db: &impl GenericClient,
     id: &SubscriptionId,
     first: i64,
@@ -79,7 +79,7 @@ pub async fn on(
 }
 
 /// A tenant's device in use.
-pub async fn find(
+pub(crate) async fn find(
     db: &impl GenericClient,
     tenant: &TenantId,
     id: &DeviceId,
@@ -90,7 +90,7 @@ pub async fn find(
 }
 
 /// The same, locked until the transaction ends.
-pub async fn lock(
+pub(crate) async fn lock(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     id: &DeviceId,
@@ -103,7 +103,7 @@ pub async fn lock(
 }
 
 /// Up to two tenants that have a device of this id in use.
-pub async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<TenantId>> {
+pub(crate) async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<TenantId>> {
     let rows = query(
         tx,
         "SELECT tenant_id FROM devices WHERE device_id = $1 AND status = 'ACTIVE' LIMIT 2",
@@ -114,7 +114,7 @@ pub async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<Tenan
 }
 
 /// Registers a device, or registers a decommissioned one again. False where the id is in use.
-pub async fn insert(
+pub(crate) async fn insert(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     id: &DeviceId,
@@ -139,7 +139,7 @@ pub async fn insert(
 }
 
 /// Puts a locked device on a subscription.
-pub async fn assign(
+pub(crate) async fn assign(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     id: &DeviceId,
@@ -153,7 +153,7 @@ pub async fn assign(
 }
 
 /// Gives a locked device a tier, or none.
-pub async fn set_tier(
+pub(crate) async fn set_tier(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     id: &DeviceId,
@@ -167,7 +167,7 @@ pub async fn set_tier(
 }
 
 /// The devices among these that are in use, locked by their ids.
-pub async fn lock_many(
+pub(crate) async fn lock_many(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     ids: &[DeviceId],
@@ -181,7 +181,7 @@ pub async fn lock_many(
 }
 
 /// Gives locked devices a tier, or none.
-pub async fn set_tiers(
+pub(crate) async fn set_tiers(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     ids: &[&DeviceId],
@@ -200,7 +200,7 @@ pub async fn set_tiers(
 }
 
 /// Takes a locked device out of use.
-pub async fn decommission(
+pub(crate) async fn decommission(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     id: &DeviceId,
@@ -213,9 +213,12 @@ pub async fn decommission(
     Ok(())
 }
 
-/// Locks the devices that may be orphaned, because their subscription is dead or a trial, by id, and
-/// returns those subscriptions.
-pub async fn lock_orphaned(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<SubscriptionId>> {
+/// Locks the devices that may be orphaned, because their subscription is dead or a trial, by id,
+/// and returns those subscriptions.
+pub(crate) async fn lock_orphaned(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+) -> Result<Vec<SubscriptionId>> {
     let sql = "WITH locked AS (
                  SELECT d.subscription_id FROM devices d
                  WHERE d.tenant_id = $1 AND d.subscription_id IN (
@@ -230,7 +233,7 @@ pub async fn lock_orphaned(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Ve
 }
 
 /// Whether the tenant has a live MAIN other than this one.
-pub async fn has_other_main(
+pub(crate) async fn has_other_main(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     other_than: &SubscriptionId,
@@ -241,7 +244,7 @@ pub async fn has_other_main(
 }
 
 /// A device that was moved.
-pub struct MovedDevice {
+pub(crate) struct MovedDevice {
     /// The device's id.
     pub device_id: DeviceId,
     /// The subscription that it was on.
@@ -251,7 +254,7 @@ pub struct MovedDevice {
 }
 
 /// Moves every device of these subscriptions to another of their tenant; both are locked.
-pub async fn move_all(
+pub(crate) async fn move_all(
     tx: &Transaction<'_>,
     from: &[&SubscriptionId],
     to: &SubscriptionId,

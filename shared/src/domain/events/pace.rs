@@ -16,7 +16,7 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 ///
 /// # Errors
 /// `Upstream` where that is too far; `Database`.
-pub async fn wait(db: &Db, reads_per_second: i32) -> Result<()> {
+pub(super) async fn wait(db: &Db, reads_per_second: i32) -> Result<()> {
     if reads_per_second == 0 {
         return Ok(());
     }

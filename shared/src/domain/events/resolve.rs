@@ -25,7 +25,7 @@ pub(crate) struct Resolved<'a> {
 
 impl Resolved<'_> {
     /// As many devices as slots of all tiers.
-    pub fn devices(&self) -> i32 {
+    pub(super) fn devices(&self) -> i32 {
         self.slots.iter().fold(0, |sum, slots| sum.saturating_add(slots.slot_limit))
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// The word that this is for a subscription with these items' prices resolved.
-    pub fn state<'a>(
+    pub(super) fn state<'a>(
         &'a self,
         item: &Item,
         price: Option<&'a StripePriceId>,

@@ -17,7 +17,10 @@ use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
 
 /// The recorded status of an event, if it has one.
-pub async fn status(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventStatus>> {
+pub(super) async fn status(
+    db: &impl GenericClient,
+    id: &StripeEventId,
+) -> Result<Option<EventStatus>> {
     let row = query_opt(db, "SELECT status FROM stripe_events WHERE event_id = $1", &[&id]).await?;
     row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
@@ -31,7 +34,7 @@ const LOCKED_STATUS: &str = "SELECT status FROM stripe_events WHERE event_id = $
 /// It makes this transaction the only one that applies events of this customer, whoever else does
 /// so (queue, replay, backfill): what the rules find out about a customer who has no row yet stays
 /// true until the commit.
-pub async fn claim_for_customer(
+pub(super) async fn claim_for_customer(
     tx: &Transaction<'_>,
     event: &Envelope,
     customer: Option<&StripeCustomerId>,
@@ -54,7 +57,10 @@ pub async fn claim_for_customer(
 /// Makes this transaction the only one of the event's customer, as `claim_for_customer` does, and returns
 /// what is recorded of the event. The row of a new one is left to `record`: written once and not
 /// twice, to each of its indexes.
-pub async fn lock_customer(tx: &Transaction<'_>, event: &Envelope) -> Result<Option<EventStatus>> {
+pub(super) async fn lock_customer(
+    tx: &Transaction<'_>,
+    event: &Envelope,
+) -> Result<Option<EventStatus>> {
     let lock = tx.prepare_cached("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").await?;
     let (customer, id) = (event.customer(), event.id.as_str());
     let key = customer.as_ref().map_or(id, StripeCustomerId::as_str);
@@ -67,7 +73,7 @@ pub async fn lock_customer(tx: &Transaction<'_>, event: &Envelope) -> Result<Opt
 
 /// Records the outcome of an event, whose row may be there or not. False where another delivery has
 /// made it final meanwhile: then this one's work must not be committed.
-pub async fn record(
+pub(super) async fn record(
     tx: &Transaction<'_>,
     event: &Envelope,
     status: EventStatus,
@@ -144,7 +150,11 @@ async fn ensure_row(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> R
 /// until it ends.
 ///
 /// A commit of its own, before the attempt: a consumer that dies cannot count it after.
-pub async fn count_attempt(db: &mut Object, event: &Envelope, now: Timestamp) -> Result<i32> {
+pub(super) async fn count_attempt(
+    db: &mut Object,
+    event: &Envelope,
+    now: Timestamp,
+) -> Result<i32> {
     let tx = db.transaction().await?;
     ensure_row(&tx, event, now).await?;
     let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2
@@ -155,7 +165,7 @@ pub async fn count_attempt(db: &mut Object, event: &Envelope, now: Timestamp) ->
 }
 
 /// Records an attempt that failed with a transient error: its consumer lives.
-pub async fn record_transient(
+pub(super) async fn record_transient(
     db: &mut Object,
     event: &Envelope,
     error: &str,
@@ -206,7 +216,7 @@ fn event(row: &Row) -> Result<EventRow> {
 }
 
 /// A page of the events that the filter lets through, the one recorded last first, and one more.
-pub async fn list(
+pub(super) async fn list(
     db: &impl Planner,
     filter: &EventFilter,
     page: &Page<(Timestamp, StripeEventId)>,
@@ -237,31 +247,34 @@ fn whole(clause: &str) -> String {
 }
 
 /// An event with its object; none where it is not recorded.
-pub async fn find(db: &impl GenericClient, id: &StripeEventId) -> Result<Option<EventDetail>> {
+pub(super) async fn find(
+    db: &impl GenericClient,
+    id: &StripeEventId,
+) -> Result<Option<EventDetail>> {
     let row = query_opt(db, &whole("WHERE e.event_id = $1"), &[&id]).await?;
     row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
 }
 
 /// Which of these are recorded.
-pub async fn known(db: &impl GenericClient, ids: &[&str]) -> Result<HashSet<String>> {
+pub(super) async fn known(db: &impl GenericClient, ids: &[&str]) -> Result<HashSet<String>> {
     let rows =
         query(db, "SELECT event_id FROM stripe_events WHERE event_id = ANY($1)", &[&ids]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Reserves the next read of Stripe, and returns the seconds until then.
-pub async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> {
+pub(super) async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> {
     Ok(query_one(db, "SELECT book_stripe_read($1)", &[&per_second]).await?.get(0))
 }
 
 /// Locks an event that an operator works on; none where it is not recorded.
-pub async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<LockedEvent>> {
+pub(super) async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<LockedEvent>> {
     let row = query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id]).await?;
     row.map(|row| Ok(LockedEvent { event: event(&row)?, envelope: envelope(&row)? })).transpose()
 }
 
 /// A recorded event, and the same as it was queued.
-pub struct LockedEvent {
+pub(super) struct LockedEvent {
     /// As it is recorded.
     pub event: EventRow,
     /// As it was queued.
@@ -292,7 +305,7 @@ fn envelope(row: &Row) -> Result<Envelope> {
 
 /// Waiting events whose cause is here by now, of one customer or of all, in the order in which they
 /// happened. Those of a checkout wait for money, and so for another event.
-pub async fn ready(
+pub(super) async fn ready(
     db: &impl GenericClient,
     customer: Option<&StripeCustomerId>,
     limit: i64,
@@ -312,7 +325,7 @@ pub async fn ready(
 }
 
 /// The paid checkout that waits for this Stripe subscription to be complete.
-pub async fn waiting_checkout(
+pub(super) async fn waiting_checkout(
     db: &impl GenericClient,
     id: &StripeSubscriptionId,
 ) -> Result<Option<Envelope>> {
@@ -324,14 +337,17 @@ pub async fn waiting_checkout(
 }
 
 /// Whether an event of this Stripe subscription is waiting, failed or dismissed.
-pub async fn has_open_event(tx: &Transaction<'_>, id: &StripeSubscriptionId) -> Result<bool> {
+pub(super) async fn has_open_event(
+    tx: &Transaction<'_>,
+    id: &StripeSubscriptionId,
+) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
                AND status IN ('waiting', 'failed', 'dismissed'))";
     Ok(query_one(tx, sql, &[&id]).await?.get(0))
 }
 
 /// An event that has waited for too long.
-pub struct EndedWait {
+pub(super) struct EndedWait {
     /// Its id.
     pub id: StripeEventId,
     /// As Stripe spells it.
@@ -341,7 +357,7 @@ pub struct EndedWait {
 }
 
 /// Ends events that have waited since before `since`.
-pub async fn end_waiting(
+pub(super) async fn end_waiting(
     tx: &Transaction<'_>,
     since: Timestamp,
     now: Timestamp,
@@ -371,7 +387,11 @@ pub async fn end_waiting(
 }
 
 /// Counts a replay.
-pub async fn count_replay(tx: &Transaction<'_>, id: &StripeEventId, now: Timestamp) -> Result<()> {
+pub(super) async fn count_replay(
+    tx: &Transaction<'_>,
+    id: &StripeEventId,
+    now: Timestamp,
+) -> Result<()> {
     execute(
         tx,
         "UPDATE stripe_events SET replays = replays + 1, updated_at = $2 WHERE event_id = $1",
@@ -393,7 +413,7 @@ fn stored(object: &Value) -> Value {
 }
 
 /// Records the outcome of an event whose row is locked.
-pub async fn finish(
+pub(super) async fn finish(
     tx: &Transaction<'_>,
     id: &StripeEventId,
     status: EventStatus,
@@ -412,7 +432,7 @@ pub async fn finish(
 }
 
 /// Ends the wait of the other events of a checkout, now that its outcome is known.
-pub async fn finish_waiting_checkout(
+pub(super) async fn finish_waiting_checkout(
     tx: &Transaction<'_>,
     session: &StripeSessionId,
     status: EventStatus,
@@ -432,7 +452,10 @@ pub async fn finish_waiting_checkout(
 }
 
 /// Whether Stripe has reported that the asynchronous payment of this checkout failed.
-pub async fn payment_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> Result<bool> {
+pub(super) async fn payment_failed(
+    tx: &Transaction<'_>,
+    session: &StripeSessionId,
+) -> Result<bool> {
     let row = query_one(
         tx,
         "SELECT EXISTS (SELECT FROM stripe_events WHERE object_id = $1
@@ -445,7 +468,11 @@ pub async fn payment_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> 
 
 /// Drops the payloads of up to `limit` final events that were recorded before then, the oldest
 /// first. Their outcome is as old as it was.
-pub async fn drop_payloads(db: &impl GenericClient, before: Timestamp, limit: i64) -> Result<u64> {
+pub(super) async fn drop_payloads(
+    db: &impl GenericClient,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64> {
     let sql = "UPDATE stripe_events SET payload = NULL
                WHERE event_id IN (SELECT event_id FROM stripe_events
                                   WHERE payload IS NOT NULL

@@ -14,12 +14,12 @@ use crate::db::{execute, prepare_keys, query, query_keys};
 
 /// Locks the family of this subscription; none where there is no such subscription, or row-level
 /// security hides it.
-pub async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Family>> {
+pub(crate) async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Family>> {
     Ok(lock_all(tx, &[id]).await?.pop())
 }
 
 /// Locks the families of these subscriptions, by their roots' ids, and reads them; each once.
-pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
+pub(crate) async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
     let keys: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
     // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
     let lock = |given: &str| {
@@ -40,7 +40,7 @@ pub async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<V
 }
 
 /// Locks every family of a tenant that could take a device: those with a live root.
-pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Family>> {
+pub(crate) async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Family>> {
     let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
                AND parent_subscription_id IS NULL AND status = ANY($2)
                ORDER BY subscription_id FOR NO KEY UPDATE";
@@ -50,7 +50,7 @@ pub async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Fa
 }
 
 /// Every family of a tenant whose root has not expired, unlocked.
-pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<Family>> {
+pub(crate) async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<Family>> {
     let roots = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
                  AND parent_subscription_id IS NULL AND status <> 'EXPIRED'";
     let tenant = tenant.as_str();
@@ -62,7 +62,7 @@ pub async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<
 }
 
 /// The family of this subscription, unlocked; none as in `lock`.
-pub async fn find(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Family>> {
+pub(crate) async fn find(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Family>> {
     Ok(read(db, &[id]).await?.pop())
 }
 
@@ -146,7 +146,7 @@ fn families(members: &[Row], allocations: &[Row]) -> Result<Vec<Family>> {
 }
 
 /// Counts devices that came to a member (or left it, below 0).
-pub async fn add_devices(
+pub(crate) async fn add_devices(
     tx: &Transaction<'_>,
     id: &SubscriptionId,
     devices: i32,
@@ -160,7 +160,7 @@ pub async fn add_devices(
 
 /// Counts slots of a tier that the family of this root took (or freed, below 0). An operator may
 /// have set the count by hand to less than the devices: it never falls below 0.
-pub async fn add_slots(
+pub(crate) async fn add_slots(
     tx: &Transaction<'_>,
     root: &SubscriptionId,
     tier: i32,
@@ -176,7 +176,7 @@ pub async fn add_slots(
 
 /// Counts a device of the family of this root whose tier changes: one slot less of the old, one
 /// more of the other; none where there is none. Never below 0, as above.
-pub async fn move_slot(
+pub(crate) async fn move_slot(
     tx: &Transaction<'_>,
     root: &SubscriptionId,
     from: Option<i32>,
@@ -192,7 +192,7 @@ pub async fn move_slot(
 }
 
 /// Makes sure that the root has a row to count a tier's slots in.
-pub async fn ensure_row(
+pub(crate) async fn ensure_row(
     tx: &Transaction<'_>,
     root: &Subscription,
     tier: i32,
@@ -208,7 +208,7 @@ pub async fn ensure_row(
 
 /// Counts anew, after devices of `members` went to `to`, which is a root: places on each, slots on
 /// the roots' rows, made where they are missing.
-pub async fn recount(
+pub(crate) async fn recount(
     tx: &Transaction<'_>,
     members: &[&SubscriptionId],
     roots: &[&SubscriptionId],

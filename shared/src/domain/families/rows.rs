@@ -47,7 +47,7 @@ crate::row! {
     read { active_device_count }
 }
 
-pub use self::columns::COLUMNS;
+pub(crate) use self::columns::COLUMNS;
 
 fn stripe<T>(subscription: &Subscription, field: impl Fn(&StripeLink) -> &T) -> Option<&T> {
     subscription.stripe.as_ref().map(field)
@@ -58,7 +58,7 @@ fn hold<T>(subscription: &Subscription, field: impl Fn(&Hold) -> &T) -> Option<&
 }
 
 /// Reads the row of a query for `COLUMNS`.
-pub fn subscription(row: &Row) -> Result<Subscription> {
+pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
     let stripe = match row.try_get("stripe_subscription_id")? {
         Some(id) => Some(StripeLink {
             id,
@@ -98,29 +98,29 @@ pub fn subscription(row: &Row) -> Result<Subscription> {
 }
 
 /// The next id.
-pub async fn next_id(tx: &Transaction<'_>, now: Timestamp) -> Result<SubscriptionId> {
+pub(crate) async fn next_id(tx: &Transaction<'_>, now: Timestamp) -> Result<SubscriptionId> {
     SubscriptionId::parse(
         query_one(tx, "SELECT generate_subscription_id($1)", &[&now]).await?.get(0),
     )
 }
 
 /// Inserts a subscription.
-pub async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
+pub(crate) async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
     columns::insert(tx, new, "").await?;
     Ok(())
 }
 
 /// Writes what may change of a subscription whose family is locked. Counts are not among it.
-pub async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<()> {
+pub(crate) async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<()> {
     columns::save(tx, subscription).await?;
     Ok(())
 }
 
 /// A subscription, and how many snapshots were applied to it.
-pub type Synced = (SubscriptionId, i64);
+pub(crate) type Synced = (SubscriptionId, i64);
 
 /// The subscription of ours that this Stripe subscription pays for.
-pub async fn find_synced(
+pub(crate) async fn find_synced(
     db: &impl GenericClient,
     id: &StripeSubscriptionId,
 ) -> Result<Option<Synced>> {
@@ -130,14 +130,17 @@ pub async fn find_synced(
 }
 
 /// Those of ours that these Stripe subscriptions pay for.
-pub async fn find_paid_by(db: &impl GenericClient, ids: &[&str]) -> Result<Vec<Subscription>> {
+pub(crate) async fn find_paid_by(
+    db: &impl GenericClient,
+    ids: &[&str],
+) -> Result<Vec<Subscription>> {
     let sql =
         format!("SELECT {COLUMNS} FROM subscriptions s WHERE s.stripe_subscription_id = ANY($1)");
     query(db, &sql, &[&ids]).await?.iter().map(subscription).collect()
 }
 
 /// Counts a snapshot that was applied and changed nothing else.
-pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<()> {
+pub(crate) async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<()> {
     execute(
         tx,
         "UPDATE subscriptions SET stripe_sync = stripe_sync + 1 WHERE subscription_id = $1",
@@ -148,7 +151,7 @@ pub async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<()>
 }
 
 /// The subscription that this checkout or this Stripe subscription already made, with its tenant.
-pub async fn find_made_by(
+pub(crate) async fn find_made_by(
     tx: &Transaction<'_>,
     session: &StripeSessionId,
     stripe: &StripeSubscriptionId,
@@ -165,7 +168,7 @@ pub async fn find_made_by(
 
 /// The next id, and a live MAIN of this plan that the tenant has since `since`: probably bought
 /// twice. In one round trip.
-pub async fn next_id_and_twin(
+pub(crate) async fn next_id_and_twin(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     plan: Option<&PlanId>,
@@ -187,7 +190,7 @@ pub async fn next_id_and_twin(
 
 /// The tenant's subscriptions that give access, by id. Where the tenant is locked, no other gets to
 /// give it one.
-pub async fn live_subscriptions(
+pub(crate) async fn live_subscriptions(
     tx: &Transaction<'_>,
     id: &TenantId,
 ) -> Result<Vec<(SubscriptionId, Status)>> {
@@ -202,7 +205,7 @@ pub async fn live_subscriptions(
 }
 
 /// Saves the status and the end of grace of locked subscriptions.
-pub async fn save_statuses(
+pub(crate) async fn save_statuses(
     tx: &Transaction<'_>,
     after: &[Subscription],
     now: Timestamp,
@@ -221,7 +224,7 @@ pub async fn save_statuses(
 
 /// Saves when the notices of locked subscriptions are due next. It is no change of theirs: no new
 /// version.
-pub async fn save_notice_times(
+pub(crate) async fn save_notice_times(
     tx: &Transaction<'_>,
     notices: &[(&SubscriptionId, Option<Timestamp>)],
 ) -> Result<()> {
@@ -236,7 +239,7 @@ pub async fn save_notice_times(
 
 /// Gives a new subscription the slots that its plan brings, and returns them as `[{tier_id,
 /// slot_limit}]`, by tier.
-pub async fn insert_plan_defaults(
+pub(crate) async fn insert_plan_defaults(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     subscription: &SubscriptionId,
@@ -261,7 +264,7 @@ pub async fn insert_plan_defaults(
 }
 
 /// Sets how many slots a member brings; only another limit is a new version.
-pub async fn set_limit(
+pub(crate) async fn set_limit(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     id: &SubscriptionId,
@@ -280,7 +283,7 @@ pub async fn set_limit(
 }
 
 /// Writes an allocation whose family is locked; another limit is a new version.
-pub async fn save_allocation(
+pub(crate) async fn save_allocation(
     tx: &Transaction<'_>,
     allocation: &Allocation,
     now: Timestamp,
@@ -298,13 +301,13 @@ pub async fn save_allocation(
 }
 
 /// Removes an allocation whose family is locked.
-pub async fn delete_allocation(tx: &Transaction<'_>, id: i64) -> Result<()> {
+pub(crate) async fn delete_allocation(tx: &Transaction<'_>, id: i64) -> Result<()> {
     execute(tx, "DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
     Ok(())
 }
 
 /// Corrects how many slots a row says are used, by the devices and not by hand.
-pub async fn set_used(
+pub(crate) async fn set_used(
     tx: &Transaction<'_>,
     id: &SubscriptionId,
     tier: i32,
@@ -319,7 +322,7 @@ pub async fn set_used(
 }
 
 /// Corrects how many devices are on a subscription.
-pub async fn set_devices(
+pub(crate) async fn set_devices(
     tx: &Transaction<'_>,
     id: &SubscriptionId,
     devices: i64,

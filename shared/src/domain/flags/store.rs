@@ -30,7 +30,7 @@ fn flag(row: &Row) -> Result<FlagRow> {
 }
 
 /// Raises a flag, unless its event has raised it before.
-pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
+pub(crate) async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
     execute(
         tx,
         "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at)
@@ -43,7 +43,11 @@ pub async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Res
 }
 
 /// Raises a flag that no event tells of, unless one that says the same is open.
-pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
+pub(crate) async fn raise_while_open(
+    tx: &Transaction<'_>,
+    flag: &Flag<'_>,
+    now: Timestamp,
+) -> Result<()> {
     execute(
         tx,
         "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at)
@@ -57,7 +61,7 @@ pub async fn raise_while_open(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timest
 }
 
 /// A page of the flags that the filter lets through, newest first, and one more.
-pub async fn list(
+pub(crate) async fn list(
     db: &impl Planner,
     filter: &FlagFilter,
     page: &Page<(Timestamp, i64)>,
@@ -81,13 +85,13 @@ pub async fn list(
 }
 
 /// The flag of this number, and nobody else ends it before this transaction does.
-pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
+pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
     let row = query_opt(tx, &format!("{FLAG} WHERE flag_id = $1 FOR UPDATE"), &[&id]).await?;
     row.as_ref().map(flag).transpose()
 }
 
 /// Writes how a locked flag ended.
-pub async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Result<()> {
+pub(crate) async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Result<()> {
     execute(
         tx,
         "UPDATE flags SET resolved_at = $2, resolved_by = $3, resolution_note = $4

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::db::{execute, query_one, query_opt};
 
 /// Tries to lock the key until this transaction ends. False if another transaction holds it.
-pub async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
+pub(super) async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
     let row =
         query_one(tx, "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&key.scope()])
             .await?;
@@ -17,7 +17,7 @@ pub async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
 }
 
 /// The request of the key and its answer, if it was kept since then.
-pub async fn find(
+pub(super) async fn find(
     tx: &Transaction<'_>,
     key: &Key,
     since: Timestamp,
@@ -34,7 +34,12 @@ pub async fn find(
 }
 
 /// Keeps an answer, and replaces an expired one.
-pub async fn insert(tx: &Transaction<'_>, key: &Key, answer: &Value, now: Timestamp) -> Result<()> {
+pub(super) async fn insert(
+    tx: &Transaction<'_>,
+    key: &Key,
+    answer: &Value,
+    now: Timestamp,
+) -> Result<()> {
     execute(
         tx,
         "INSERT INTO idempotency_keys (subject, tenant_id, route, key, request, answer, created_at)
@@ -50,7 +55,11 @@ pub async fn insert(tx: &Transaction<'_>, key: &Key, answer: &Value, now: Timest
 
 /// Deletes up to `limit` answers that were kept before then, oldest first. An answer that is being
 /// replaced is a new one, and stays.
-pub async fn delete_until(db: &impl GenericClient, until: Timestamp, limit: i64) -> Result<u64> {
+pub(super) async fn delete_until(
+    db: &impl GenericClient,
+    until: Timestamp,
+    limit: i64,
+) -> Result<u64> {
     let sql = "DELETE FROM idempotency_keys WHERE created_at <= $1
                AND ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at <= $1
                ORDER BY created_at LIMIT $2))";

@@ -64,7 +64,7 @@ const STEPS_STUCK: &str = "
 
 /// How often it is broken at `now`, and the first examples. Those that a comparison with the
 /// devices finds are not asked here.
-pub async fn find(
+pub(super) async fn find(
     db: &impl GenericClient,
     invariant: Invariant,
     now: Timestamp,

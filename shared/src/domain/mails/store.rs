@@ -12,7 +12,10 @@ use crate::{Error, Result};
 const LINES: i64 = 20;
 
 /// What a mail about this root is made of.
-pub async fn find(db: &impl GenericClient, root: &SubscriptionId) -> Result<Option<Subject>> {
+pub(crate) async fn find(
+    db: &impl GenericClient,
+    root: &SubscriptionId,
+) -> Result<Option<Subject>> {
     let sql = format!(
         "SELECT {COLUMNS}, t.name AS company, t.status AS tenant_status,
          coalesce(t.billing_email, t.contact_email) AS address, p.name AS plan,
@@ -43,7 +46,7 @@ pub async fn find(db: &impl GenericClient, root: &SubscriptionId) -> Result<Opti
 }
 
 /// A part of the digest: how many, and a line for each of the latest.
-pub async fn part(
+pub(crate) async fn part(
     db: &impl GenericClient,
     part: DigestPart,
     digest: &Digest,

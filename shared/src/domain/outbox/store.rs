@@ -22,7 +22,7 @@ use crate::{Error, Result};
 
 /// A claimed step.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     /// Its id.
     pub id: i64,
     /// What to do.
@@ -43,7 +43,7 @@ pub struct Step {
 
 /// Inserts the two steps of a new tenant's first login: the user, then the mail. A repeated `cause`
 /// is the same steps.
-pub async fn insert_first_login(
+pub(crate) async fn insert_first_login(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     cause: &str,
@@ -80,7 +80,7 @@ async fn insert(
 ///
 /// # Errors
 /// `Database`.
-pub async fn insert_mails(
+pub(crate) async fn insert_mails(
     tx: &Transaction<'_>,
     mails: Vec<MailStep<'_>>,
     now: Timestamp,
@@ -101,7 +101,10 @@ pub async fn insert_mails(
 ///
 /// # Errors
 /// `Database`.
-pub async fn existing_keys(db: &impl GenericClient, keys: &[String]) -> Result<HashSet<String>> {
+pub(crate) async fn existing_keys(
+    db: &impl GenericClient,
+    keys: &[String],
+) -> Result<HashSet<String>> {
     let rows =
         db.query("SELECT dedup_key FROM outbox_steps WHERE dedup_key = ANY($1)", &[&keys]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -227,7 +230,7 @@ fn step(row: &Row) -> Result<StepRow> {
 }
 
 /// A page of the steps that the filter matches, newest first, and one more.
-pub async fn list(
+pub(crate) async fn list(
     db: &impl Planner,
     filter: &StepFilter,
     page: &Page<i64>,
@@ -248,7 +251,7 @@ pub async fn list(
 }
 
 /// Locks the step of this id until the transaction ends.
-pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
+pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
     let row = query_opt(
         tx,
         &format!("SELECT {STEP} FROM outbox_steps WHERE step_id = $1 FOR UPDATE"),
@@ -265,7 +268,7 @@ pub async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
 /// Two steps never make the user of one mail address at once: the second would overwrite the user's
 /// tenant. A claim yields to another for the same address, and of two at the same instant at least
 /// one does.
-pub async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
+pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
     while let Some(step) = claim_first(db, lane, now).await? {
         if !yield_to_same_email(db, &step, now).await? {
             return Ok(Some(step));
@@ -332,7 +335,7 @@ async fn yield_to_same_email(db: &Client, step: &Step, now: Timestamp) -> Result
 }
 
 /// Records that a step is done. False where the claim is void: another worker's result counts.
-pub async fn finish(
+pub(crate) async fn finish(
     tx: &Transaction<'_>,
     step: &Step,
     result: &Value,
@@ -351,7 +354,7 @@ pub async fn finish(
 
 /// Records that an attempt failed. The next is at `next_attempt`; without one, the step waits for
 /// an operator. False as in `finish`.
-pub async fn fail(
+pub(crate) async fn fail(
     tx: &Transaction<'_>,
     step: &Step,
     error: &str,
@@ -372,7 +375,7 @@ pub async fn fail(
 
 /// Makes a locked step due now, with a new mail address if one is given, and restarts its 72 hours.
 /// A running attempt's claim is void.
-pub async fn retry(
+pub(crate) async fn retry(
     tx: &Transaction<'_>,
     id: i64,
     email: Option<&str>,
@@ -388,7 +391,7 @@ pub async fn retry(
 }
 
 /// Dismisses a locked step, and those that wait for it.
-pub async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<StepRow> {
+pub(crate) async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<StepRow> {
     execute(
         tx,
         "UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL,

@@ -66,7 +66,7 @@ fn plan(row: &Row) -> Result<Plan> {
 }
 
 /// A page in the order of the catalogue, and one more.
-pub async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
+pub(crate) async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
     let mut conditions = Conditions::default();
     if let Some((sort_order, id)) = &page.after {
         conditions.and_two(
@@ -84,30 +84,33 @@ pub async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<P
 }
 
 /// The plan of this id, also a retired one.
-pub async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> {
+pub(crate) async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> {
     let row = query_opt(db, &format!("{} WHERE p.plan_id = $1", select()), &[&id]).await?;
     row.as_ref().map(plan).transpose()
 }
 
 /// The same, locked until this transaction ends.
-pub async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
+pub(crate) async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
     let sql = format!("{} WHERE p.plan_id = $1 FOR UPDATE OF p", select());
     query_opt(tx, &sql, &[&id]).await?.as_ref().map(plan).transpose()
 }
 
 /// Inserts a plan. False if its id is taken.
-pub async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
+pub(crate) async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
     Ok(columns::insert(tx, plan, "ON CONFLICT (plan_id) DO NOTHING").await? == 1)
 }
 
 /// Writes a locked plan, without its prices: `prices::assign` writes those.
-pub async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
+pub(crate) async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
     columns::save(tx, plan).await?;
     Ok(())
 }
 
 /// A plan's tier defaults in the tiers' order; `None` if there is no such plan.
-pub async fn tier_defaults(db: &impl GenericClient, id: &PlanId) -> Result<Option<TierDefaults>> {
+pub(crate) async fn tier_defaults(
+    db: &impl GenericClient,
+    id: &PlanId,
+) -> Result<Option<TierDefaults>> {
     let rows = query(
         db,
         "SELECT p.version, d.id, d.tier_id, t.name, t.display_name, d.slot_limit
@@ -137,7 +140,7 @@ pub async fn tier_defaults(db: &impl GenericClient, id: &PlanId) -> Result<Optio
 }
 
 /// The first tier among these that does not exist.
-pub async fn first_unknown_tier(
+pub(crate) async fn first_unknown_tier(
     tx: &Transaction<'_>,
     defaults: &[TierDefault],
 ) -> Result<Option<i32>> {
@@ -153,7 +156,7 @@ pub async fn first_unknown_tier(
 }
 
 /// Replaces the tier defaults of a locked plan.
-pub async fn replace_tier_defaults(
+pub(crate) async fn replace_tier_defaults(
     tx: &Transaction<'_>,
     id: &PlanId,
     defaults: &[TierDefault],
@@ -172,7 +175,7 @@ pub async fn replace_tier_defaults(
 }
 
 /// What these plans limit, by name.
-pub async fn limits(
+pub(crate) async fn limits(
     db: &impl GenericClient,
     ids: impl Iterator<Item = &PlanId>,
 ) -> Result<BTreeMap<PlanId, BTreeMap<String, i64>>> {
@@ -192,7 +195,7 @@ pub async fn limits(
 }
 
 /// Whether any plan limits something of this name.
-pub async fn any_limits(db: &impl GenericClient, name: &str) -> Result<bool> {
+pub(crate) async fn any_limits(db: &impl GenericClient, name: &str) -> Result<bool> {
     Ok(query_one(
         db,
         "SELECT EXISTS (SELECT FROM subscription_plans WHERE jsonb_exists(limits, $1))",

@@ -13,7 +13,7 @@ const LOCK: i64 = 0x7075_6c73_6501;
 
 /// Lets one transaction at a time change the mapping: two that swap prices would otherwise
 /// deadlock.
-pub async fn lock(tx: &Transaction<'_>) -> Result<()> {
+pub(crate) async fn lock(tx: &Transaction<'_>) -> Result<()> {
     execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     Ok(())
 }
@@ -26,7 +26,7 @@ fn columns(of: &PriceOf) -> (Option<&str>, Option<i32>) {
 }
 
 /// What these prices belong to; without those that are not mapped.
-pub async fn find(
+pub(crate) async fn find(
     tx: &Transaction<'_>,
     ids: &[StripePriceId],
 ) -> Result<Vec<(StripePriceId, PriceOf)>> {
@@ -50,7 +50,7 @@ pub async fn find(
 }
 
 /// Makes the present price a former one, unless it is this one.
-pub async fn retire_others(
+pub(crate) async fn retire_others(
     tx: &Transaction<'_>,
     of: &PriceOf,
     interval: Interval,
@@ -70,7 +70,7 @@ pub async fn retire_others(
 
 /// Maps a price that is new or a former one of the same plan or tier. False if it is mapped to
 /// another one.
-pub async fn make_current(
+pub(crate) async fn make_current(
     tx: &Transaction<'_>,
     of: &PriceOf,
     interval: Interval,

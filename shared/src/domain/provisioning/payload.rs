@@ -31,7 +31,7 @@ impl Payload {
     ///
     /// # Errors
     /// `Internal` where it is not that of the step's kind: the step fails, and the others go on.
-    pub fn decode(step: &Step) -> Result<Self> {
+    pub(super) fn decode(step: &Step) -> Result<Self> {
         Ok(match step.kind {
             StepKind::NewAccount => Self::NewAccount {
                 user: read(step)?,

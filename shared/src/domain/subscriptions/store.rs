@@ -11,7 +11,7 @@ use crate::domain::families::rows::{COLUMNS, subscription};
 use crate::domain::families::subscription::{Status, Subscription};
 
 /// A listed subscription: its tenant's name, and its root's status beside its own.
-pub async fn list(
+pub(crate) async fn list(
     db: &impl Planner,
     filter: &SubscriptionFilter,
     page: &Page<(Timestamp, SubscriptionId)>,

@@ -59,7 +59,7 @@ fn tenant(row: &Row) -> Result<Tenant> {
 
 /// Gives the transaction its tenant, whose rows and no others customers' role then sees. False if
 /// there is no such tenant, or it is deleted.
-pub async fn enter(tx: &Transaction<'_>, id: &TenantId) -> Result<bool> {
+pub(crate) async fn enter(tx: &Transaction<'_>, id: &TenantId) -> Result<bool> {
     let set = tx.prepare_cached("SELECT set_config('app.tenant_id', $1, true)");
     let find = tx.prepare_cached("SELECT FROM tenants WHERE tenant_id = $1 AND status = 'ACTIVE'");
     let (set, find) = futures::future::try_join(set, find).await?;
@@ -72,7 +72,7 @@ pub async fn enter(tx: &Transaction<'_>, id: &TenantId) -> Result<bool> {
 }
 
 /// A page of the tenants that match the filter, by id, and one more.
-pub async fn list(
+pub(crate) async fn list(
     db: &impl Planner,
     filter: &TenantFilter,
     page: &Page<TenantId>,
@@ -113,7 +113,7 @@ pub async fn list(
 }
 
 /// The tenant of this id, also a deleted one.
-pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<Tenant>> {
+pub(crate) async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<Tenant>> {
     let row = query_opt(db, &format!("{} WHERE t.tenant_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tenant).transpose()
 }
@@ -122,7 +122,7 @@ pub async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<Tenan
 ///
 /// # Errors
 /// `tenant_not_found`.
-pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
+pub(crate) async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
     let row = query_opt(db, "SELECT name FROM tenants WHERE tenant_id = $1", &[&id]).await?;
     row.map(|row| row.get(0)).ok_or_else(model::not_found)
 }
@@ -132,7 +132,7 @@ pub async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
 ///
 /// # Errors
 /// `tenant_not_found`, `tenant_deleted`.
-pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
+pub(crate) async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
     let row =
         query_opt(tx, "SELECT name, status FROM tenants WHERE tenant_id = $1 FOR SHARE", &[&id])
             .await?;
@@ -145,13 +145,13 @@ pub async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
 
 /// Locks the tenant, also a deleted one: until this transaction ends no other one changes it or
 /// gives it a subscription.
-pub async fn lock(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<Tenant>> {
+pub(crate) async fn lock(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<Tenant>> {
     let sql = format!("{} WHERE t.tenant_id = $1 FOR UPDATE", select());
     query_opt(tx, &sql, &[&id]).await?.as_ref().map(tenant).transpose()
 }
 
 /// The tenant whose customer this is, linked or as an alias.
-pub async fn find_by_customer(
+pub(crate) async fn find_by_customer(
     tx: &Transaction<'_>,
     customer: &StripeCustomerId,
 ) -> Result<Option<TenantId>> {
@@ -167,12 +167,12 @@ pub async fn find_by_customer(
 }
 
 /// Inserts a tenant. False if its id is taken, also by a transaction that has just committed.
-pub async fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<bool> {
+pub(crate) async fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<bool> {
     Ok(columns::insert(tx, tenant, "ON CONFLICT (tenant_id) DO NOTHING").await? == 1)
 }
 
 /// Writes a locked tenant.
-pub async fn save(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
+pub(crate) async fn save(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
     columns::save(tx, tenant).await?;
     Ok(())
 }
@@ -180,7 +180,7 @@ pub async fn save(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
 /// Locks the tenant's present customer and this one, before the tenant's row: only this transaction
 /// then decides to whom they belong. Events hold the same locks in the same order
 /// (`events::store::claim_alone`).
-pub async fn lock_customers(
+pub(crate) async fn lock_customers(
     tx: &Transaction<'_>,
     id: &TenantId,
     customer: Option<&StripeCustomerId>,
@@ -198,7 +198,7 @@ pub async fn lock_customers(
 }
 
 /// Links a customer to a tenant that has none.
-pub async fn link_customer(
+pub(crate) async fn link_customer(
     tx: &Transaction<'_>,
     id: &TenantId,
     customer: &StripeCustomerId,
@@ -215,7 +215,7 @@ pub async fn link_customer(
 }
 
 /// Adds an alias: a second customer of the tenant. False if it is one already.
-pub async fn insert_alias(
+pub(crate) async fn insert_alias(
     tx: &Transaction<'_>,
     id: &TenantId,
     customer: &StripeCustomerId,
@@ -232,13 +232,13 @@ pub async fn insert_alias(
 }
 
 /// Writes the profile of a locked tenant, and no other column: customers' role may write no more.
-pub async fn save_profile(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
+pub(crate) async fn save_profile(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
     columns::save_profile(tx, tenant).await?;
     Ok(())
 }
 
 /// Whether the customer is an alias of the tenant.
-pub async fn is_alias(
+pub(crate) async fn is_alias(
     tx: &Transaction<'_>,
     id: &TenantId,
     customer: &StripeCustomerId,
@@ -250,7 +250,7 @@ pub async fn is_alias(
 
 /// Links a customer to the transaction's tenant, whose row is locked. False if the tenant has one,
 /// or the customer belongs to another tenant.
-pub async fn link_own_customer(
+pub(crate) async fn link_own_customer(
     tx: &Transaction<'_>,
     id: &TenantId,
     customer: &StripeCustomerId,

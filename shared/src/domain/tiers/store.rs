@@ -65,7 +65,7 @@ fn tier(row: &Row) -> Result<Tier> {
 }
 
 /// A page in the tiers' order, and one more.
-pub async fn list(
+pub(crate) async fn list(
     db: &impl Planner,
     page: &Page<(i32, i32)>,
     active_only: bool,
@@ -86,31 +86,31 @@ pub async fn list(
 }
 
 /// The tier of this number, also a retired one.
-pub async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
+pub(crate) async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
     let row = query_opt(db, &format!("{} WHERE t.tier_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tier).transpose()
 }
 
 /// The same, locked until this transaction ends.
-pub async fn lock(tx: &Transaction<'_>, id: i32) -> Result<Option<Tier>> {
+pub(crate) async fn lock(tx: &Transaction<'_>, id: i32) -> Result<Option<Tier>> {
     let sql = format!("{} WHERE t.tier_id = $1 FOR UPDATE OF t", select());
     query_opt(tx, &sql, &[&id]).await?.as_ref().map(tier).transpose()
 }
 
 /// Inserts a tier and returns its number; `None` if its name is taken.
-pub async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i32>> {
+pub(crate) async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i32>> {
     let row = columns::insert(tx, tier, "ON CONFLICT (name) DO NOTHING").await?;
     Ok(row.map(|row| row.get(0)))
 }
 
 /// Writes a locked tier, without its prices: `prices::assign` writes those.
-pub async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
+pub(crate) async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
     columns::save(tx, tier).await?;
     Ok(())
 }
 
 /// Whether there is a tier of this name.
-pub async fn exists(db: &impl GenericClient, name: &str) -> Result<bool> {
+pub(crate) async fn exists(db: &impl GenericClient, name: &str) -> Result<bool> {
     Ok(query_one(db, "SELECT EXISTS (SELECT FROM device_tiers WHERE name = $1)", &[&name])
         .await?
         .get(0))

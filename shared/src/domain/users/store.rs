@@ -7,7 +7,7 @@ use crate::Result;
 use crate::db::{query_one, query_opt};
 
 /// Whether the audit has the creation of the user.
-pub async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
+pub(super) async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
     let row = query_one(
         tx,
         "SELECT EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1
@@ -19,7 +19,7 @@ pub async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
 }
 
 /// Whether the user may log in according to the latest row; true if there is none.
-pub async fn is_enabled(db: &impl GenericClient, user: &User) -> Result<bool> {
+pub(super) async fn is_enabled(db: &impl GenericClient, user: &User) -> Result<bool> {
     let row = query_opt(
         db,
         "SELECT event_type = 'USER_ENABLED' FROM subscription_audit

@@ -48,7 +48,7 @@ impl SigningKey {
     }
 
     /// Generates a new key.
-    pub fn generate() -> anyhow::Result<Self> {
+    pub(super) fn generate() -> anyhow::Result<Self> {
         let pair = KeyPair::generate(KeySize::Rsa2048).context("no RSA key")?;
         let pkcs8 = pair.as_der().context("no DER")?;
         let encoding = EncodingKey::from_rsa_der(pkcs1(pkcs8.as_ref())?);
@@ -85,17 +85,17 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Returns the keys of a new fake: only the process-wide key.
-    pub fn shared() -> anyhow::Result<Self> {
+    pub(super) fn shared() -> anyhow::Result<Self> {
         Ok(Self { active: SigningKey::shared()?, passive: Vec::new() })
     }
 
     /// Makes `key` the active key. The previous one stays published.
-    pub fn rotate(&mut self, key: SigningKey) {
+    pub(super) fn rotate(&mut self, key: SigningKey) {
         self.passive.insert(0, std::mem::replace(&mut self.active, key));
     }
 
     /// Removes all keys except the active one.
-    pub fn retire(&mut self) {
+    pub(super) fn retire(&mut self) {
         self.passive.clear();
     }
 
@@ -104,17 +104,17 @@ impl Keys {
     }
 
     /// Returns the key set, as the certs endpoint serves it.
-    pub fn jwks(&self) -> Value {
+    pub(super) fn jwks(&self) -> Value {
         json!({ "keys": self.published().map(SigningKey::jwk).collect::<Value>() })
     }
 
     /// Signs a token with these claims.
-    pub fn sign(&self, claims: &Value) -> anyhow::Result<String> {
+    pub(super) fn sign(&self, claims: &Value) -> anyhow::Result<String> {
         self.active.sign(claims)
     }
 
     /// Returns the claims of an unexpired token that a published key signed.
-    pub fn verify(&self, token: &str) -> Option<Value> {
+    pub(super) fn verify(&self, token: &str) -> Option<Value> {
         let id = jsonwebtoken::decode_header(token).ok()?.kid?;
         self.published().find(|key| key.id == id)?.verify(token)
     }

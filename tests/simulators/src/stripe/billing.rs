@@ -25,7 +25,7 @@ pub(super) const ONGOING: [&str; 6] =
 
 impl State {
     /// Returns the Unix second at which time changes an object next; `None` if it never does.
-    pub fn next_change(&self, object: &Value) -> Option<i64> {
+    pub(super) fn next_change(&self, object: &Value) -> Option<i64> {
         let at = |key: &str| object[key].as_i64();
         match (text(object, "object"), text(object, "status")) {
             ("checkout.session", "open") => at("expires_at"),
@@ -52,7 +52,7 @@ impl State {
 
     /// Advances the clock and applies everything that falls due on the way, in order. The clock
     /// never goes back.
-    pub fn advance_to(&mut self, to: Timestamp) {
+    pub(super) fn advance_to(&mut self, to: Timestamp) {
         while let Some((due, _, id)) =
             self.schedule.first().filter(|(due, ..)| *due <= to.as_second()).cloned()
         {
@@ -109,7 +109,13 @@ impl State {
 
     /// Starts a period with one invoice for all items, and saves the subscription. The invoice is
     /// issued at once unless it stays a draft.
-    pub fn bill(&mut self, before: &Value, mut after: Value, start: i64, reason: &'static str) {
+    pub(super) fn bill(
+        &mut self,
+        before: &Value,
+        mut after: Value,
+        start: i64,
+        reason: &'static str,
+    ) {
         let end = next_period_end(
             after["billing_cycle_anchor"].as_i64().unwrap_or(start),
             ledger::recurring(&after),
@@ -142,7 +148,7 @@ impl State {
 
     /// Builds a draft invoice for the current period of a subscription, without storing it.
     /// `past_period` is the period that ends now.
-    pub fn draft(
+    pub(super) fn draft(
         &mut self,
         subscription: &Value,
         reason: &'static str,
@@ -175,7 +181,7 @@ impl State {
     }
 
     /// Finalizes a draft and collects it, unless its subscription's collection is paused.
-    pub fn issue(&mut self, id: &str) {
+    pub(super) fn issue(&mut self, id: &str) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         if self.unfinalizable.contains(text(&invoice, "customer")) {
             let message = "The customer's location isn't recognized. Set a valid customer address \
@@ -205,13 +211,13 @@ impl State {
     }
 
     /// Returns how a customer's card behaves.
-    pub fn card(&self, customer: &str) -> Card {
+    pub(super) fn card(&self, customer: &str) -> Card {
         self.cards.get(customer).copied().unwrap_or_default()
     }
 
     /// Charges the customer's card. An invoice with `send_invoice` waits until the customer pays
     /// it.
-    pub fn collect(&mut self, id: &str) {
+    pub(super) fn collect(&mut self, id: &str) {
         let Ok(invoice) = self.existing("invoice", id) else { return };
         let nothing_due = invoice["amount_remaining"] == 0;
         match self.card(text(&invoice, "customer")) {
@@ -223,7 +229,7 @@ impl State {
     }
 
     /// Stores a charge unless it exists already or its amount is 0.
-    pub fn charge(&mut self, payment: &ledger::ChargeParams) {
+    pub(super) fn charge(&mut self, payment: &ledger::ChargeParams) {
         let (_, id) = ledger::payment_ids(payment.of);
         if payment.amount > 0 && self.object(&id).is_none() {
             self.store(ledger::charge(self.stamp(), payment));
@@ -231,7 +237,7 @@ impl State {
     }
 
     /// Pays an invoice in full. If it is the latest one of its subscription, settles that too.
-    pub fn pay_invoice(&mut self, id: &str) {
+    pub(super) fn pay_invoice(&mut self, id: &str) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         let payer = json!({
             "address": invoice["customer_address"], "email": invoice["customer_email"],
@@ -276,7 +282,7 @@ impl State {
 
     /// Records a failed payment attempt. Schedules the next attempt, or applies `Dunning::then`
     /// after the last one.
-    pub fn fail_payment(&mut self, id: &str, card: Card) {
+    pub(super) fn fail_payment(&mut self, id: &str, card: Card) {
         let Ok(mut invoice) = self.existing("invoice", id) else { return };
         let attempts = invoice["attempt_count"].as_u64().unwrap_or_default() + 1;
         let subscription =
@@ -340,7 +346,7 @@ impl State {
 
     /// Voids an open invoice or marks it as uncollectible. For its subscription, it counts as
     /// settled.
-    pub fn write_off(&mut self, id: &str, status: &str) -> Result<Value> {
+    pub(super) fn write_off(&mut self, id: &str, status: &str) -> Result<Value> {
         let mut invoice = self.existing("invoice", id)?;
         if text(&invoice, "status") != "open" {
             return Err(ApiError::invalid(format!(
@@ -364,7 +370,7 @@ impl State {
     }
 
     /// Pays every open or draft invoice of a subscription, oldest first.
-    pub fn pay_open(&mut self, subscription: &str) -> Result<()> {
+    pub(super) fn pay_open(&mut self, subscription: &str) -> Result<()> {
         let customer = text(&self.existing("subscription", subscription)?, "customer").to_owned();
         if self.card(&customer) == Card::Declines {
             return Err(ApiError::declined());
@@ -391,7 +397,7 @@ impl State {
     }
 
     /// Ends a subscription now. Its unpaid invoices keep their status and are no longer collected.
-    pub fn end(&mut self, mut subscription: Value, reason: Option<&str>) -> Value {
+    pub(super) fn end(&mut self, mut subscription: Value, reason: Option<&str>) -> Value {
         for mut invoice in self.unsettled(text(&subscription, "id")) {
             invoice["auto_advance"] = json!(false);
             invoice["automatically_finalizes_at"] = Value::Null;
@@ -412,7 +418,7 @@ impl State {
 
     /// Cancels a subscription immediately. One that has ended is an unknown subscription for this
     /// call, as at Stripe, although it can still be read.
-    pub fn cancel(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn cancel(&mut self, id: &str) -> Result<Value> {
         let subscription = self
             .find("subscription", id)
             .filter(|subscription| text(subscription, "status") != "canceled")

@@ -27,7 +27,7 @@ fn missing(param: &str) -> ApiError {
 }
 
 impl State {
-    pub fn create_session(&mut self, params: &Value) -> Result<Value> {
+    pub(super) fn create_session(&mut self, params: &Value) -> Result<Value> {
         let mode = text(params, "mode");
         if let Some(required) = ["mode", "line_items", "success_url"]
             .into_iter()
@@ -215,7 +215,7 @@ impl State {
         Ok(self.create_price(&params))
     }
 
-    pub fn line_items(&self, session_id: &str) -> Value {
+    pub(super) fn line_items(&self, session_id: &str) -> Value {
         let lines = self.carts.get(session_id).map(|cart| cart.lines.as_slice());
         objects::line_items(session_id, lines.unwrap_or_default())
     }
@@ -236,12 +236,12 @@ impl State {
         Ok(session)
     }
 
-    pub fn expire(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn expire(&mut self, id: &str) -> Result<Value> {
         let session = self.open_session(id)?;
         Ok(self.close_expired(session))
     }
 
-    pub fn close_expired(&mut self, mut session: Value) -> Value {
+    pub(super) fn close_expired(&mut self, mut session: Value) -> Value {
         session["status"] = json!("expired");
         session["url"] = Value::Null;
         self.store(session.clone());
@@ -249,7 +249,12 @@ impl State {
         session
     }
 
-    pub fn complete(&mut self, id: &str, payer: Payer, timing: PaymentTiming) -> Result<Value> {
+    pub(super) fn complete(
+        &mut self,
+        id: &str,
+        payer: Payer,
+        timing: PaymentTiming,
+    ) -> Result<Value> {
         let mut session = self.open_session(id)?;
         let Some(cart) = self.carts.get(id).cloned() else {
             return Err(ApiError::invalid("This Checkout Session sells nothing."));
@@ -390,7 +395,7 @@ impl State {
         }
     }
 
-    pub fn settle(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn settle(&mut self, id: &str) -> Result<Value> {
         let mut session = self.pending_session(id)?;
         session["payment_status"] = json!("paid");
         self.store(session.clone());
@@ -404,7 +409,7 @@ impl State {
         Ok(session)
     }
 
-    pub fn fail_async(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn fail_async(&mut self, id: &str) -> Result<Value> {
         let session = self.pending_session(id)?;
         self.emit("checkout.session.async_payment_failed", &session);
         if let Some(invoice) = session["invoice"].as_str() {

@@ -23,7 +23,7 @@ impl State {
     }
 
     /// Refunds `amount` cents of a charge, or everything that is left.
-    pub fn refund(&mut self, id: &str, amount: Option<i64>) -> Result<Value> {
+    pub(super) fn refund(&mut self, id: &str, amount: Option<i64>) -> Result<Value> {
         let before = self.charge_of(id)?;
         let field = |key: &str| before[key].as_i64().unwrap_or_default();
         let left = field("amount") - field("amount_refunded");
@@ -42,7 +42,7 @@ impl State {
     }
 
     /// Opens a dispute of a charge, as the payer's bank does.
-    pub fn dispute(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn dispute(&mut self, id: &str) -> Result<Value> {
         let mut charge = self.charge_of(id)?;
         charge["disputed"] = json!(true);
         let id = self.id("dp_1", 23);
@@ -53,14 +53,14 @@ impl State {
         Ok(dispute)
     }
 
-    pub fn close_dispute(&mut self, id: &str, won: bool) -> Result<Value> {
+    pub(super) fn close_dispute(&mut self, id: &str, won: bool) -> Result<Value> {
         let before = self.existing("dispute", id)?;
         let mut after = before.clone();
         after["status"] = json!(if won { "won" } else { "lost" });
         Ok(self.save("charge.dispute.closed", &before, after))
     }
 
-    pub fn update_customer(&mut self, id: &str, changes: &Value) -> Result<Value> {
+    pub(super) fn update_customer(&mut self, id: &str, changes: &Value) -> Result<Value> {
         http::only(changes, "", &http::CUSTOMER_PARAMS)?;
         let before = self.customer(id)?.clone();
         let mut after = before.clone();
@@ -75,7 +75,7 @@ impl State {
     }
 
     /// Deletes a customer and ends its subscriptions. An object with `deleted` remains.
-    pub fn delete_customer(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn delete_customer(&mut self, id: &str) -> Result<Value> {
         let customer = self.customer(id)?.clone();
         let theirs =
             |found: &&Value| found["customer"] == id && ONGOING.contains(&text(found, "status"));

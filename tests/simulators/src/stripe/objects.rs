@@ -16,7 +16,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    pub fn created(self) -> i64 {
+    pub(super) fn created(self) -> i64 {
         self.now.as_second()
     }
 }
@@ -158,11 +158,11 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub fn recurs(&self) -> bool {
+    pub(super) fn recurs(&self) -> bool {
         self.price["recurring"].is_object()
     }
 
-    pub fn amount(&self) -> i64 {
+    pub(super) fn amount(&self) -> i64 {
         if self.trial && self.recurs() {
             0
         } else {

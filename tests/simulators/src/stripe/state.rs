@@ -36,7 +36,7 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    pub fn invalid(message: impl Into<String>) -> Self {
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self {
             status: 400,
             kind: "invalid_request_error",
@@ -46,29 +46,29 @@ impl ApiError {
         }
     }
 
-    pub fn code(mut self, code: &'static str, param: impl Into<String>) -> Self {
+    pub(super) fn code(mut self, code: &'static str, param: impl Into<String>) -> Self {
         self.code = Some(code);
         self.param = Some(param.into());
         self
     }
 
-    pub fn param(mut self, param: impl Into<String>) -> Self {
+    pub(super) fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    pub fn status(mut self, status: u16) -> Self {
+    pub(super) fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }
 
-    pub fn declined() -> Self {
+    pub(super) fn declined() -> Self {
         let error = Self::invalid("Your card was declined.").status(402);
         Self { kind: "card_error", code: Some("card_declined"), ..error }
     }
 
     /// Returns the error for an unknown id in a parameter: 400. An unknown id in the path is a 404.
-    pub fn missing(kind: &str, id: &str, param: &str) -> Self {
+    pub(super) fn missing(kind: &str, id: &str, param: &str) -> Self {
         let noun = kind.replace('.', " ");
         Self::invalid(format!("No such {noun}: '{id}'")).code("resource_missing", param)
     }
@@ -139,7 +139,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(
+    pub(super) fn new(
         base: String,
         webhook_url: Option<String>,
         outgoing: UnboundedSender<Posting>,
@@ -173,7 +173,7 @@ impl State {
     }
 
     /// Returns a new id that looks like Stripe's.
-    pub fn id(&mut self, prefix: &str, length: usize) -> String {
+    pub(super) fn id(&mut self, prefix: &str, length: usize) -> String {
         const ALPHABET: &[u8; 62] =
             b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         self.last_id += 1;
@@ -186,11 +186,11 @@ impl State {
         prefix.chars().chain(random).collect()
     }
 
-    pub fn stamp(&self) -> Stamp {
+    pub(super) fn stamp(&self) -> Stamp {
         Stamp { now: self.now.unwrap_or_else(now), livemode: self.livemode }
     }
 
-    pub fn store(&mut self, object: Value) {
+    pub(super) fn store(&mut self, object: Value) {
         let id = text(&object, "id").to_owned();
         if let Some(due) = self.next_change(&object) {
             self.last_id += 1;
@@ -201,21 +201,21 @@ impl State {
         }
     }
 
-    pub fn object(&self, id: &str) -> Option<&Value> {
+    pub(super) fn object(&self, id: &str) -> Option<&Value> {
         self.objects.get(id)
     }
 
-    pub fn find(&self, kind: &str, id: &str) -> Option<&Value> {
+    pub(super) fn find(&self, kind: &str, id: &str) -> Option<&Value> {
         self.objects.get(id).filter(|object| text(object, "object") == kind)
     }
 
     /// Returns the object that a path or a handle names, or a 404 error.
-    pub fn existing(&self, kind: &str, id: &str) -> Result<Value> {
+    pub(super) fn existing(&self, kind: &str, id: &str) -> Result<Value> {
         self.find(kind, id).cloned().ok_or_else(|| ApiError::missing(kind, id, "id").status(404))
     }
 
     /// Changes an object without emitting an event. Returns false if it does not exist.
-    pub fn edit(&mut self, kind: &str, id: &str, edit: impl FnOnce(&mut Value)) -> bool {
+    pub(super) fn edit(&mut self, kind: &str, id: &str, edit: impl FnOnce(&mut Value)) -> bool {
         let Some(mut object) = self.find(kind, id).cloned() else { return false };
         edit(&mut object);
         self.store(object);
@@ -224,7 +224,7 @@ impl State {
 
     /// Stores a changed object and emits an event with its previous attributes. Does neither if
     /// nothing changed.
-    pub fn save(&mut self, event_type: &str, before: &Value, after: Value) -> Value {
+    pub(super) fn save(&mut self, event_type: &str, before: &Value, after: Value) -> Value {
         if let Some(previous) = objects::difference(before, &after) {
             self.store(after.clone());
             self.emit_change(event_type, &after, Some(previous));
@@ -233,13 +233,13 @@ impl State {
     }
 
     /// Returns the customer that a request names, unless it is deleted.
-    pub fn customer(&self, id: &str) -> Result<&Value> {
+    pub(super) fn customer(&self, id: &str) -> Result<&Value> {
         let customer = self.find("customer", id).filter(|customer| customer["deleted"] != true);
         customer.ok_or_else(|| ApiError::missing("customer", id, "customer"))
     }
 
     /// Returns the price that a request names in `param`, if it is active.
-    pub fn price(&self, id: &str, param: &str) -> Result<Value> {
+    pub(super) fn price(&self, id: &str, param: &str) -> Result<Value> {
         let price = self.find("price", id).ok_or_else(|| ApiError::missing("price", id, param))?;
         if price["active"] == true {
             return Ok(price.clone());
@@ -251,11 +251,11 @@ impl State {
     }
 
     /// Returns every object of a kind, oldest first.
-    pub fn all(&self, kind: &str) -> impl DoubleEndedIterator<Item = &Value> {
+    pub(super) fn all(&self, kind: &str) -> impl DoubleEndedIterator<Item = &Value> {
         self.order.iter().filter_map(move |id| self.find(kind, id))
     }
 
-    pub fn emit(&mut self, event_type: &str, object: &Value) -> Value {
+    pub(super) fn emit(&mut self, event_type: &str, object: &Value) -> Value {
         self.emit_change(event_type, object, None)
     }
 
@@ -283,7 +283,7 @@ impl State {
     }
 
     /// Hands an event to the delivery task.
-    pub fn deliver(&mut self, event_id: &str) {
+    pub(super) fn deliver(&mut self, event_id: &str) {
         if !self.deliveries.iter().any(|delivery| delivery.event_id == event_id) {
             self.deliveries.push(Delivery::new(event_id));
         }
@@ -293,14 +293,14 @@ impl State {
         }
     }
 
-    pub fn create_customer(&mut self, params: &Value) -> Value {
+    pub(super) fn create_customer(&mut self, params: &Value) -> Value {
         let id = self.id("cus_", 14);
         let customer = objects::customer(&id, self.stamp(), params);
         self.store(customer.clone());
         customer
     }
 
-    pub fn create_portal(&mut self, params: &Value) -> Result<Value> {
+    pub(super) fn create_portal(&mut self, params: &Value) -> Result<Value> {
         let Some(customer) = params["customer"].as_str() else {
             return Err(ApiError::invalid("Missing required param: customer.")
                 .code("parameter_missing", "customer"));
@@ -313,12 +313,12 @@ impl State {
         Ok(session)
     }
 
-    pub fn create_price(&mut self, params: &Value) -> Value {
+    pub(super) fn create_price(&mut self, params: &Value) -> Value {
         let id = self.id("price_1", 23);
         self.insert_price(&id, params)
     }
 
-    pub fn insert_price(&mut self, id: &str, params: &Value) -> Value {
+    pub(super) fn insert_price(&mut self, id: &str, params: &Value) -> Value {
         let price = objects::price(id, self.stamp(), params);
         self.store(price.clone());
         price

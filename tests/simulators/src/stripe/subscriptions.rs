@@ -31,7 +31,7 @@ impl State {
     }
 
     /// Changes a subscription as `POST /v1/subscriptions/{id}` does.
-    pub fn update_subscription(&mut self, id: &str, params: &Value) -> Result<Value> {
+    pub(super) fn update_subscription(&mut self, id: &str, params: &Value) -> Result<Value> {
         let before = self.ongoing(id)?;
         let mut after = before.clone();
         self.change_items(&mut after, params)?;
@@ -233,19 +233,19 @@ impl State {
             .ok_or_else(|| ApiError::missing("subscription_item", item, "id").status(404))
     }
 
-    pub fn item(&self, id: &str) -> Result<Value> {
+    pub(super) fn item(&self, id: &str) -> Result<Value> {
         let owner = self.owner(id)?;
         Ok(items(owner).find(|item| item["id"] == id).cloned().unwrap_or_default())
     }
 
-    pub fn items(&self, subscription: &str) -> Result<Vec<Value>> {
+    pub(super) fn items(&self, subscription: &str) -> Result<Vec<Value>> {
         let subscription = self
             .find("subscription", subscription)
             .ok_or_else(|| ApiError::missing("subscription", subscription, "subscription"))?;
         Ok(items(subscription).cloned().collect())
     }
 
-    pub fn create_item(&mut self, params: &Value) -> Result<Value> {
+    pub(super) fn create_item(&mut self, params: &Value) -> Result<Value> {
         let owner = text(params, "subscription");
         self.items(owner)?;
         let changed = self.change_item(
@@ -256,7 +256,7 @@ impl State {
         Ok(items(&changed).last().cloned().unwrap_or_default())
     }
 
-    pub fn update_item(&mut self, id: &str, params: &Value) -> Result<Value> {
+    pub(super) fn update_item(&mut self, id: &str, params: &Value) -> Result<Value> {
         let owner = text(self.owner(id)?, "id").to_owned();
         self.change_item(
             &owner,
@@ -266,7 +266,7 @@ impl State {
         self.item(id)
     }
 
-    pub fn delete_item(&mut self, id: &str, params: &Value) -> Result<Value> {
+    pub(super) fn delete_item(&mut self, id: &str, params: &Value) -> Result<Value> {
         let owner = text(self.owner(id)?, "id").to_owned();
         self.change_item(&owner, params, &json!({ "id": id, "deleted": "true" }))?;
         Ok(json!({ "id": id, "object": "subscription_item", "deleted": true }))
@@ -280,7 +280,7 @@ impl State {
     }
 
     /// Changes the price of the first item, without proration.
-    pub fn change_plan(&mut self, id: &str, price: &str) -> Result<Value> {
+    pub(super) fn change_plan(&mut self, id: &str, price: &str) -> Result<Value> {
         let subscription = self.ongoing(id)?;
         let item = &subscription["items"]["data"][0]["id"];
         self.update_subscription(
@@ -291,14 +291,14 @@ impl State {
     }
 
     /// Sets or clears `cancel_at`, as the portal does under flexible billing.
-    pub fn cancel_in_portal(&mut self, id: &str, cancel: bool) -> Result<Value> {
+    pub(super) fn cancel_in_portal(&mut self, id: &str, cancel: bool) -> Result<Value> {
         let end = ledger::period(&self.ongoing(id)?).1.to_string();
         self.update_subscription(id, &json!({ "cancel_at": if cancel { &end } else { "" } }))
     }
 
     /// Subscribes a customer without Checkout. The subscription is `incomplete` until the first
     /// payment.
-    pub fn subscribe(&mut self, customer: &str, price: &str) -> Result<Value> {
+    pub(super) fn subscribe(&mut self, customer: &str, price: &str) -> Result<Value> {
         self.customer(customer)?;
         let price = self.recurring_price(price, "items[0][price]")?;
         let (id, item) = (self.id("sub_1", 23), self.id("si_1", 23));
@@ -326,7 +326,7 @@ impl State {
     }
 
     /// Pauses a subscription, as the end of a trial without a card does.
-    pub fn pause(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn pause(&mut self, id: &str) -> Result<Value> {
         let before = self.ongoing(id)?;
         let mut after = before.clone();
         after["status"] = json!("paused");
@@ -335,7 +335,7 @@ impl State {
 
     /// Resumes a paused subscription with a new period that starts now. It stays paused until that
     /// period is paid.
-    pub fn resume(&mut self, id: &str) -> Result<Value> {
+    pub(super) fn resume(&mut self, id: &str) -> Result<Value> {
         let before = self.ongoing(id)?;
         if text(&before, "status") != "paused" {
             return Err(ApiError::invalid("Only paused subscriptions can be resumed."));

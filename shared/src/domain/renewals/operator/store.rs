@@ -10,7 +10,7 @@ use crate::base::paging::Page;
 use crate::db::{Conditions, Planner};
 
 /// A page of runs, newest first, and one more.
-pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
+pub(super) async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
     let mut conditions = Conditions::default();
     if let Some((at, id)) = page.after {
         conditions.and_two("(started_at, run_id) < (?, ?)", at, id);
@@ -35,7 +35,7 @@ pub async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Ve
 }
 
 /// Adds an approval.
-pub async fn insert_approval(
+pub(super) async fn insert_approval(
     tx: &Transaction<'_>,
     by: &Person,
     approval: &NewBreakerApproval,
