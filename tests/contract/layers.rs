@@ -1,5 +1,5 @@
-//! How the library is laid out (docs/architecture.md, "The tree of `shared/src`"): which room and which noun knows
-//! which, where SQL is, who writes a table, and how long a file may be.
+//! How the library is laid out (docs/architecture.md, "The tree of `shared/src`"): which room and
+//! which noun knows which, where SQL is, who writes a table, and how long a file may be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -138,10 +138,12 @@ fn sql_outside_stores(sources: &[Source]) -> Vec<String> {
 }
 
 fn second_writers(sources: &[Source]) -> Vec<String> {
-    let pattern = Regex::new(
-        r#"(?:INSERT INTO|DELETE FROM) ([a-z_]+)|UPDATE ([a-z_]+)(?: (?:AS )?[a-z]+)? SET|row! \{ mod [a-z_]+: [a-z_]+: \w+, "([a-z_]+)""#,
-    )
-    .expect("a pattern");
+    let pattern = [
+        "(?:INSERT INTO|DELETE FROM) ([a-z_]+)",
+        "UPDATE ([a-z_]+)(?: (?:AS )?[a-z]+)? SET",
+        r#"row! \{ mod [a-z_]+: [a-z_]+: \w+, "([a-z_]+)""#,
+    ];
+    let pattern = Regex::new(&pattern.join("|")).expect("a pattern");
     let mut writers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for source in sources {
         let Some((_, Some(noun))) = source.place() else { continue };

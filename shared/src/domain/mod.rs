@@ -1,9 +1,9 @@
-//! Every noun of the product, one folder each: `mod.rs` has the operations (one function a use case,
-//! which alone opens and commits the transaction), `model.rs` the types and rules without I/O or
-//! clock, `store.rs` the only SQL of that noun; `operator.rs` is what an operator does with it,
+//! Every noun of the product, one folder each: `mod.rs` has the operations (one function per use
+//! case, which alone opens and commits the transaction), `model.rs` the types and rules without I/O
+//! or clock, `store.rs` the only SQL of that noun; `operator.rs` is what an operator does with it,
 //! `customer.rs` what a customer does.
 //!
-//! The nouns stand on floors, and none imports one of its own floor or above
+//! The nouns have floors, and none imports one of its own floor or above it
 //! (`tests/contract/layers.rs`).
 
 pub mod audit;

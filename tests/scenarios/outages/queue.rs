@@ -6,7 +6,7 @@ use tests::{World, text};
 
 use super::{made, once, times};
 
-/// Many customers at once, each with one checkout delivered several times and events of other types,
+/// Many customers at once, each with one checkout delivered several times, and other events,
 /// while the database is away, then comes and goes.
 #[tokio::test]
 async fn two_hundred_events_on_the_real_elasticmq_outlast_a_database_that_comes_and_goes() {

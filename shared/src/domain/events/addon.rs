@@ -168,7 +168,7 @@ impl Provisioning<'_> {
         Ok(Verdict { tenant: Some(tenant), ..over })
     }
 
-    /// Who paid. An add-on never makes a tenant: somebody must be named, or the customer be known.
+    /// Who paid. An add-on never makes a tenant: it must name one, or its customer must be known.
     async fn tenant_of_addon(&self) -> Result<(TenantId, bool)> {
         let known = match &self.checkout.customer {
             Some(customer) => {
@@ -267,7 +267,7 @@ impl Provisioning<'_> {
     }
 }
 
-/// A parent that is over cannot have what was paid for: a person refunds it, or brings the parent
+/// A parent that is over cannot have what was paid for: an operator refunds it, or brings the parent
 /// back and replays. One that is suspended has it, and its use once it is paid again.
 fn not_ended(family: &Family) -> Result<()> {
     if family.root.status != Status::Expired {

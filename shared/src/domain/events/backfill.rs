@@ -1,4 +1,4 @@
-//! What Stripe lists and nobody has received here is put on the queue, as if it had been delivered
+//! What Stripe lists and was never received here is put on the queue, as if it had been delivered
 //! (docs/events.md, "Backfill").
 
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::outside::queue::Queue;
 use crate::outside::stripe;
 use crate::outside::stripe::{EventQuery, Stripe};
 
-/// How long a person's call begins further pages. API Gateway gives up after 30 seconds, and the
+/// How long an operator's call begins further pages. API Gateway gives up after 30 seconds, and the
 /// last page has `LAST_PAGE` more.
 const CALL_BUDGET: Duration = Duration::from_secs(20);
 
@@ -40,7 +40,7 @@ pub struct Backfiller<'a> {
 }
 
 impl Backfiller<'_> {
-    /// Does a part of a range for a person, and records what it put on the queue.
+    /// Does a part of a range for an operator, and records what it put on the queue.
     ///
     /// # Errors
     /// `Invalid`, naming the field; as `run`.

@@ -483,7 +483,7 @@ impl Provisioning<'_> {
         .await
     }
 
-    /// Leaves the steps that make the admin's login. False where nobody is named.
+    /// Leaves the steps that make the admin's login. False where no mail address is known.
     async fn first_login(&self, tenant: &TenantId) -> Result<bool> {
         let typed = fields::filled(self.checkout.session.customer_details.email.as_deref());
         let Some(email) = self.metadata("admin_email").or(typed) else {

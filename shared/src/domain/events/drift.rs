@@ -1,4 +1,4 @@
-//! What Stripe lists against what was applied last: news that never came is found
+//! What Stripe lists against what was applied last: changes whose event never came are found
 //! (docs/renewals.md, "Drift").
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,13 +20,13 @@ const ARRIVAL: SignedDuration = SignedDuration::from_hours(1);
 /// A page that was compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DriftPage {
-    /// Those of the page that we have and nobody holds.
+    /// Those of the page that we have and that are under no hold.
     pub compared: u32,
     /// Those that differed, and were repaired.
     pub repaired: u32,
     /// Those that could not be.
     pub failed: u32,
-    /// Those that pay one of our prices, and that nobody here knows.
+    /// Those that pay one of our prices, and are not known here.
     pub unknown: u32,
     /// Where the next page begins; none after the last.
     #[serde(skip)]

@@ -78,7 +78,7 @@ impl Applier {
     }
 
     /// A permanent error: recorded with its text, so that others go on. Somebody may have paid, or
-    /// go on using what they no longer pay: a person must look.
+    /// go on using what they no longer pay: an operator must look.
     async fn record_failure(&self, event: &Envelope, error: &Error) -> Result<Outcome> {
         tracing::error!(stripe.event_id = %event.id, code = error.code(), %error, "event failed");
         let reason = error.to_string();

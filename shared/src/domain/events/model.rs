@@ -225,9 +225,9 @@ words! {
         Ignored = "ignored",
         /// Its cause has not appeared yet.
         Waiting = "waiting",
-        /// A permanent error; a person mends and replays.
+        /// A permanent error: an operator mends its cause and replays the event.
         Failed = "failed",
-        /// A person said that it needs nothing.
+        /// An operator said that it needs nothing.
         Dismissed = "dismissed",
     }
 }
@@ -250,7 +250,7 @@ pub struct EventRow {
     pub event_id: StripeEventId,
     pub event_type: String,
     pub status: EventStatus,
-    /// Why, for a person.
+    /// Why, for an operator.
     pub status_reason: Option<String>,
     /// Stripe's customer.
     pub customer_id: Option<StripeCustomerId>,
@@ -262,9 +262,9 @@ pub struct EventRow {
     /// In whose shape its object is.
     pub api_version: Option<String>,
     pub livemode: bool,
-    /// Tries that came to no word, since the last one that did.
+    /// Attempts that crashed, since the last one that ended.
     pub lost_tries: i32,
-    /// Tries that failed for a reason that may pass.
+    /// Attempts that failed with a transient error.
     pub transient_errors: i32,
     /// Of the last of them.
     pub last_error: Option<String>,

@@ -20,13 +20,13 @@ pub(super) struct Snapshot {
     is_paid: bool,
     /// Of its oldest open invoice.
     unpaid_since: Option<Timestamp>,
-    /// Of its latest settled invoice, where the present period is not paid: news that came late
+    /// Of its latest settled invoice, where the present period is not paid: a sync that comes late
     /// must find what was paid meanwhile.
     paid_term: Option<(Timestamp, Timestamp)>,
 }
 
 impl Snapshot {
-    /// The word that this is for a subscription with these items' prices resolved.
+    /// The state that this is, with its price and its plan resolved.
     pub(super) fn state<'a>(
         &'a self,
         item: &Item,
@@ -56,12 +56,12 @@ impl Snapshot {
 pub struct SnapshotCache(HashMap<StripeSubscriptionId, (i64, Snapshot)>);
 
 impl SnapshotCache {
-    /// What was read, if nobody else has applied a word of it since.
+    /// What was read, if no other snapshot was applied since.
     pub(super) fn of(&self, id: &StripeSubscriptionId, sync: i64) -> Option<Snapshot> {
         self.0.get(id).filter(|(seen, _)| *seen == sync).map(|(_, snapshot)| snapshot.clone())
     }
 
-    /// Keeps what was read, or applied, when `sync` words had been applied.
+    /// Keeps what was read, or applied, when `sync` snapshots had been applied.
     pub(super) fn keep(&mut self, id: &StripeSubscriptionId, sync: i64, snapshot: Snapshot) {
         self.0.insert(id.clone(), (sync, snapshot));
     }

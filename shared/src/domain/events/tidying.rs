@@ -7,7 +7,7 @@ use crate::Result;
 use crate::db::{Db, TIDIED_AT_ONCE};
 
 /// How long an applied, ignored or dismissed event keeps its payload. One that waits or failed
-/// keeps it until a person has ended it.
+/// keeps it until an operator has ended it.
 pub const PAYLOAD_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// Drops a chunk of the old payloads. Returns how many. The row stays, and with it that the event

@@ -206,7 +206,7 @@ pub(crate) async fn ensure_row(
     Ok(())
 }
 
-/// Counts anew, after devices of `members` went to `to`, which is a root: places on each, slots on
+/// Counts again, after devices of `members` moved to the root `to`: places on each, slots on
 /// the roots' rows, made where they are missing.
 pub(crate) async fn recount(
     tx: &Transaction<'_>,

@@ -3,7 +3,7 @@
 //!
 //! **The root's row is the family's lock.** Whoever changes status, limits, term or counts of a
 //! family holds it, and takes locks in one order: device rows by id, then roots by id, then
-//! allocations. So counts are what the rows are, and nobody waits in a circle.
+//! allocations. So counts are what the rows are, and no two wait for each other.
 
 pub mod family;
 pub(crate) mod locks;

@@ -1,4 +1,4 @@
-//! Flags: what a person should look at. An event flags one thing once, however often it is tried; a
+//! Flags: what an operator should look at. An event flags one thing once, however often it is tried; a
 //! flag ends with a note, and is never deleted.
 
 pub mod model;

@@ -9,7 +9,7 @@ use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::{request, words};
 
-/// One thing that a person should look at, or has looked at (docs/events.md, "Flags").
+/// One thing that an operator should look at, or has looked at (docs/events.md, "Flags").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the columns of the same names")]
 pub struct FlagRow {
@@ -20,7 +20,7 @@ pub struct FlagRow {
     pub subscription_id: Option<SubscriptionId>,
     /// The event that showed it.
     pub stripe_event_id: Option<StripeEventId>,
-    /// For a person.
+    /// What happened, for an operator.
     pub detail: String,
     pub created_at: Timestamp,
     /// None while it is open.
@@ -33,9 +33,9 @@ pub struct FlagRow {
 words! {
     /// Which flags to list.
     pub enum FlagStatus {
-        /// Those that wait for a person.
+        /// Those that wait for an operator.
         Open = "open",
-        /// Those that a person has ended.
+        /// Those that an operator has ended.
         Resolved = "resolved",
         /// Both.
         All = "all",
@@ -85,6 +85,6 @@ pub struct Flag<'a> {
     pub subscription: Option<&'a SubscriptionId>,
     /// What showed it.
     pub stripe_event: Option<&'a StripeEventId>,
-    /// For a person.
+    /// What happened, for an operator.
     pub detail: String,
 }

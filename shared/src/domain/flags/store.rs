@@ -84,7 +84,7 @@ pub(crate) async fn list(
         .collect()
 }
 
-/// The flag of this number, and nobody else ends it before this transaction does.
+/// The flag of this number, locked.
 pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
     let row = query_opt(tx, &format!("{FLAG} WHERE flag_id = $1 FOR UPDATE"), &[&id]).await?;
     row.as_ref().map(flag).transpose()

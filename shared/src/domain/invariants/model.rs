@@ -8,7 +8,7 @@ use crate::words;
 
 /// How long what an hourly run does may be overdue.
 pub const RUN_OVERDUE: SignedDuration = SignedDuration::from_hours(2);
-/// The same where Stripe's word is waited for.
+/// The same where an event of Stripe is waited for.
 pub const WORD_OVERDUE: SignedDuration = SignedDuration::from_hours(73);
 /// How long what the minute's tick does may be overdue.
 pub const TICK_OVERDUE: SignedDuration = SignedDuration::from_hours(1);
@@ -97,7 +97,7 @@ pub struct Invariants {
     pub ok: bool,
     /// Each that there is.
     pub invariants: Vec<Finding>,
-    /// What operators counted by hand, and nobody has reconciled since.
+    /// What operators counted by hand, and did not reconcile since.
     pub counted_by_hand: ByHand,
     /// How many subscriptions were compared with their devices.
     pub compared: i64,

@@ -53,7 +53,7 @@ const EVENTS_STUCK: &str = "
                WHERE s.stripe_subscription_id = e.stripe_subscription_id
                AND s.created_at < $1) END";
 
-/// Since its cause, or since a person had it tried again; where it waits for another, since that
+/// Since its cause, or since an operator retried it; where it waits for another, since that
 /// was done.
 const STEPS_STUCK: &str = "
     SELECT s.step_id AS id FROM outbox_steps s LEFT JOIN outbox_steps before

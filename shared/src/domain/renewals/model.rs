@@ -142,8 +142,8 @@ impl Change {
 /// nothing does.
 #[must_use]
 pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
-    // An ADDON's term is cut to its parent's: what it has paid for at Stripe may go on, also under a
-    // hold.
+    // An ADDON's term is cut to its parent's: what it has paid for at Stripe may go on, also under
+    // a hold.
     let paid =
         subscription.stripe_paid_until().filter(|_| subscription.parent_subscription_id.is_some());
     let end = paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end));

@@ -1,4 +1,4 @@
-//! Subscriptions whose term or grace has ended are read from Stripe again before anything is decided.
+//! Subscriptions whose term or grace has ended are synced with Stripe before anything is decided.
 
 use jiff::Timestamp;
 
@@ -48,7 +48,7 @@ impl Renewal {
                     Err(error) => {
                         summary.unreachable += 1;
                         tracing::warn!(subscription.id = %overdue.id, code = error.code(), %error,
-                        "an overdue subscription could not be read from Stripe, and stays as it is");
+                            "an overdue subscription could not be read from Stripe");
                     }
                 }
                 summary.asked += 1;

@@ -2,7 +2,7 @@
 //! `renewal_cursors`.
 //!
 //! A chunk is locked without waiting: what another holds at this moment, a tenant's row included,
-//! is for the next run. So no run waits for anybody, and nobody waits in a circle.
+//! is for the next run. So no run waits for another, and none can deadlock.
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::{SignedDuration, Timestamp};
@@ -41,7 +41,7 @@ impl DueSet {
     }
 }
 
-/// An ADDON that nobody pays for by itself ends with its parent; one that is paid at Stripe when
+/// An ADDON without a Stripe subscription of its own ends with its parent; one that is paid at Stripe when
 /// that is no longer so, because its term is cut to its parent's. Its own GRACE ends like any.
 const OF_ITS_OWN: &str = "(s.parent_subscription_id IS NULL OR s.status = 'GRACE'
                            OR s.stripe_subscription_id IS NOT NULL
@@ -277,8 +277,8 @@ pub async fn counted_lately(db: &impl GenericClient, now: Timestamp) -> Result<i
     Ok(db.query_one(sql, &[&(now - SignedDuration::from_hours(24))]).await?.get(0))
 }
 
-/// Counts a chunk's: against an approval, or for the breaker of the next day's runs. False where the
-/// approval is used up.
+/// Counts a chunk's changes: against an approval, or for the breaker of the next day's runs. False
+/// where the approval is used up.
 pub async fn count(
     tx: &Transaction<'_>,
     run: i64,

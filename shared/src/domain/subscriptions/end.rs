@@ -149,7 +149,7 @@ pub(crate) async fn expire_with(
         .await
 }
 
-/// Leaves the cancellation to Stripe: its news, and not this request, ends the subscription.
+/// Leaves the cancellation to Stripe: its event, and not this request, ends the subscription.
 pub(crate) async fn ask_stripe(
     tx: &Transaction<'_>,
     by: &Person,

@@ -19,9 +19,9 @@ use crate::{Error, Result, request, update, words};
 words! {
     /// What an operator's change of a Stripe-managed subscription means for Stripe.
     pub enum Mode {
-        /// Ours counts; Stripe's news is kept and not applied until the hold is released.
+        /// Ours counts; Stripe's state is kept and not applied until the hold is released.
         Hold = "hold",
-        /// Stripe is told, and its news changes ours.
+        /// Stripe is asked to cancel, and the sync that follows changes ours.
         Stripe = "stripe",
     }
 }
@@ -275,7 +275,7 @@ impl SubscriptionUpdate {
     }
 }
 
-/// That only Stripe's news changes it.
+/// The refusal to change what only a sync with Stripe may change.
 #[must_use]
 pub fn stripe_managed() -> Error {
     Error::conflict(
@@ -352,7 +352,7 @@ pub struct SubscriptionEnd {
     pub subscription_id: SubscriptionId,
     /// Those that this request ended, the ADDONs of a MAIN included.
     pub expired: Vec<SubscriptionId>,
-    /// Whether Stripe was asked to cancel; its news then ends the subscription.
+    /// Whether Stripe was asked to cancel; its event then ends the subscription.
     pub stripe_cancellation: bool,
 }
 

@@ -41,8 +41,8 @@ pub struct RunRow {
     pub requested_by: Option<String>,
     /// How it went.
     pub status: RunStatus,
-    /// How many it gave grace, suspended or expired without an approval: what the breaker counts of a
-    /// day.
+    /// How many it gave grace, suspended or expired without an approval: what the breaker counts
+    /// of a day.
     pub counted: i32,
     /// What it did, in numbers; none while it goes on.
     #[schema(value_type = Option<Object>)]
