@@ -58,7 +58,8 @@ pub(crate) async fn insert_all(
     let actors: Vec<_> = entries.iter().map(actor).collect();
     let sql = format!(
         "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, new.device,
-                new.actor_type, new.actor, NULL, new.stripe_event, new.before, new.after, new.details
+                new.actor_type, new.actor, NULL, new.stripe_event, new.before, new.after,
+                new.details
          FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                      $8::text[], $9::jsonb[], $10::jsonb[], $11::jsonb[])
               AS new (event_type, tenant, subscription, device, actor_type, actor, stripe_event,

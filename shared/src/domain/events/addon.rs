@@ -267,8 +267,8 @@ impl Provisioning<'_> {
     }
 }
 
-/// A parent that is over cannot have what was paid for: an operator refunds it, or brings the parent
-/// back and replays. One that is suspended has it, and its use once it is paid again.
+/// A parent that is over cannot have what was paid for: an operator refunds it, or brings the
+/// parent back and replays. One that is suspended has it, and its use once it is paid again.
 fn not_ended(family: &Family) -> Result<()> {
     if family.root.status != Status::Expired {
         return Ok(());

@@ -55,8 +55,8 @@ pub(super) async fn claim_for_customer(
 }
 
 /// Makes this transaction the only one of the event's customer, as `claim_for_customer` does, and
-/// returns what is recorded of the event. The row of a new one is left to `record`: written once and
-/// not twice, to each of its indexes.
+/// returns what is recorded of the event. The row of a new one is left to `record`: written once
+/// and not twice, to each of its indexes.
 pub(super) async fn lock_customer(
     tx: &Transaction<'_>,
     event: &Envelope,

@@ -1,5 +1,5 @@
-//! Flags: what an operator should look at. An event flags one thing once, however often it is tried; a
-//! flag ends with a note, and is never deleted.
+//! Flags: what an operator should look at. An event flags one thing once, however often it is
+//! tried; a flag ends with a note, and is never deleted.
 
 pub mod model;
 pub(crate) mod store;

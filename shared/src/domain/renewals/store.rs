@@ -41,8 +41,9 @@ impl DueSet {
     }
 }
 
-/// An ADDON without a Stripe subscription of its own ends with its parent; one that is paid at Stripe when
-/// that is no longer so, because its term is cut to its parent's. Its own GRACE ends like any.
+/// An ADDON without a Stripe subscription of its own ends with its parent; one that is paid at
+/// Stripe when that is no longer so, because its term is cut to its parent's. Its own GRACE ends
+/// like any.
 const OF_ITS_OWN: &str = "(s.parent_subscription_id IS NULL OR s.status = 'GRACE'
                            OR s.stripe_subscription_id IS NOT NULL
                               AND coalesce(s.stripe_paid_until, s.term_end) <= $1)";
