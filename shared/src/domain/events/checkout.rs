@@ -209,7 +209,7 @@ impl Provisioning<'_> {
             return Ok(Err(Verdict::of(EventStatus::Waiting, reason)));
         };
         let stripe_id = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
-        if let Some((tenant, _)) =
+        if let Some(tenant) =
             families::rows::find_made_by(self.tx, &self.checkout.id, &stripe_id).await?
         {
             return Ok(Err(Verdict {

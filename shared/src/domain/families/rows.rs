@@ -150,20 +150,20 @@ pub(crate) async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId) -> Res
     Ok(())
 }
 
-/// The subscription that this checkout or this Stripe subscription already made, with its tenant.
+/// The tenant of the subscription that this checkout or this Stripe subscription already made.
 pub(crate) async fn find_made_by(
     tx: &Transaction<'_>,
     session: &StripeSessionId,
     stripe: &StripeSubscriptionId,
-) -> Result<Option<(TenantId, SubscriptionId)>> {
+) -> Result<Option<TenantId>> {
     let row = query_opt(
         tx,
-        "SELECT tenant_id, subscription_id FROM subscriptions WHERE stripe_checkout_session_id = $1
+        "SELECT tenant_id FROM subscriptions WHERE stripe_checkout_session_id = $1
          OR stripe_subscription_id = $2 LIMIT 1",
         &[&session, &stripe],
     )
     .await?;
-    row.map(|row| Ok((row.try_get("tenant_id")?, row.try_get("subscription_id")?))).transpose()
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
 /// The next id, and a live MAIN of this plan that the tenant has since `since`: probably bought
