@@ -71,6 +71,7 @@ fn stripe_link(luck: &mut Luck, number: usize, term_end: Timestamp, now: Timesta
         price_id: None,
         period_end: None,
         paid_until: optional(luck),
+        pending_until: optional(luck),
         cancel_at: optional(luck),
         collection_paused: false,
         sync: 0,
@@ -228,7 +229,12 @@ async fn differences(seed: u64) -> Vec<String> {
         let ids = forecast.iter().map(|(it, _)| &it.subscription_id);
         let what = format!("ends within {days} days");
         found.extend(compare(seed, &what, &cases, ids, |case| {
-            ends(&case.subscription).is_some_and(|at| at <= until)
+            // It is listed by its term, also while a payment is under way.
+            let mut it = case.subscription.clone();
+            if let Some(stripe) = &mut it.stripe {
+                stripe.pending_until = None;
+            }
+            ends(&it).is_some_and(|at| at <= until)
         }));
     }
 

@@ -194,6 +194,7 @@ async fn real_stripe_mock_takes_every_call_and_one_only_without_a_parameter_newe
         customer: &customer,
         plan: &id(PlanId::parse("pro")),
         price: &id(StripePriceId::parse("price_1")),
+        additional: true,
         success_url,
         cancel_url,
     };

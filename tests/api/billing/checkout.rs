@@ -191,6 +191,20 @@ async fn a_checkout_is_refused_in_words_that_say_what_to_do() {
         .execute("UPDATE subscriptions SET status = 'EXPIRED' WHERE subscription_id = $1", &[&paid])
         .await
         .expect("over");
+    // Over here, and Stripe goes on charging for it, or will as soon as it can.
+    for (status, words) in [
+        ("past_due", "has an unpaid invoice, and Stripe goes on charging for it. Pay it in"),
+        ("unpaid", "has an unpaid invoice, and Stripe goes on charging for it. Pay it in"),
+        ("paused", "is paused at Stripe. Resume it instead of buying another one"),
+    ] {
+        let sql = "UPDATE subscriptions SET stripe_status = $1 WHERE subscription_id = $2";
+        world.db.execute(sql, &[&status, &paid]).await.expect("a status");
+        let refused = checkout(&api, ACME, wanted()).await.problem(409, "already_subscribed");
+        assert!(refused.starts_with(&format!("{paid} {words}")), "{refused}");
+        checkout(&api, ACME, but(&json!({"additional": true}))).await.expect(200);
+    }
+    let sql = "UPDATE subscriptions SET stripe_status = 'canceled' WHERE subscription_id = $1";
+    world.db.execute(sql, &[&paid]).await.expect("over at Stripe");
     checkout(&api, ACME, wanted()).await.expect(200);
     assert_eq!(at_stripe(&world, "customers").await.len(), 2, "one a tenant");
 }

@@ -4,3 +4,4 @@
 mod customer;
 mod payload;
 mod payment;
+mod vain;

@@ -3,6 +3,7 @@
 
 mod addons;
 mod payments;
+mod pending;
 mod plans;
 mod syncs;
 mod tenants;

@@ -77,6 +77,7 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
                 term_start: member.term_start,
                 term_end: member.term_end,
                 grace_end: member.grace_end,
+                payment_pending_until: member.stripe.as_ref().and_then(|link| link.pending_until),
                 parent_subscription_id: member.parent_subscription_id.clone(),
                 device_limit: member.device_limit,
                 active_device_count: member.active_device_count,
@@ -119,6 +120,7 @@ pub async fn checkout(
         customer: &customer,
         plan: &wanted.plan_id,
         price: &price,
+        additional: wanted.additional,
         success_url: wanted.success_url.as_str(),
         cancel_url: wanted.cancel_url.as_str(),
     };
@@ -156,13 +158,10 @@ async fn prepare(
         .ok_or_else(plans::model::not_found)?;
     let price = model::price(&plan, wanted.interval)?.clone();
     if !wanted.additional
-        && let Some(paid) = store::paid_main(&tx, &caller.tenant).await?
+        && let Some(main) =
+            families::rows::mains_at_stripe(&tx, &caller.tenant).await?.into_iter().next()
     {
-        let detail = format!(
-            "{paid} is paid already. Change it in the billing portal, or set `additional` to \
-             buy another one."
-        );
-        return Err(Error::conflict("already_subscribed", detail));
+        return Err(model::already_subscribed(&main.id, &main.stripe_status));
     }
     let tenant =
         tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;

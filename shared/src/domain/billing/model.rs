@@ -83,6 +83,8 @@ pub struct BillingSubscription {
     pub term_start: Timestamp,
     pub term_end: Timestamp,
     pub grace_end: Option<Timestamp>,
+    /// Until when a payment that is under way, such as a bank debit, counts as one that comes.
+    pub payment_pending_until: Option<Timestamp>,
     pub parent_subscription_id: Option<SubscriptionId>,
     /// Whether only Stripe's state changes it.
     pub stripe_managed: bool,
@@ -184,4 +186,19 @@ pub fn has_failed(session: &CheckoutSession, subscription: Option<&Subscription>
         }
         _ => false,
     }
+}
+
+/// Refuses a second MAIN where one goes on at Stripe, with what to do about that one.
+pub(crate) fn already_subscribed(id: &SubscriptionId, stripe_status: &str) -> Error {
+    let what = match stripe_status {
+        "past_due" | "unpaid" => {
+            "has an unpaid invoice, and Stripe goes on charging for it. Pay it in the billing \
+             portal (POST /api/v1/customer/billing/portal)"
+        }
+        "paused" => "is paused at Stripe. Resume it instead of buying another one",
+        "incomplete" => "waits for its first payment. Complete it in the billing portal",
+        _ => "is paid already. Change it in the billing portal",
+    };
+    let detail = format!("{id} {what}, or set `additional` to buy another one.");
+    Error::conflict("already_subscribed", detail)
 }

@@ -71,6 +71,7 @@ impl Provisioning<'_> {
             ..self.bought(id, &tenant, SubscriptionType::Addon, term)
         };
         self.insert_addon(&family, &new, &slots).await?;
+        self.warn_of_vain_payment(&new, None, Some(&family.root)).await?;
         let addon = new.subscription_id;
         let before = json!(order);
         (order.status, order.subscription_id, order.stripe_checkout_session_id) =
@@ -124,6 +125,7 @@ impl Provisioning<'_> {
             None => bought.slots.clone(),
         };
         self.insert_addon(&family, &new, &slots).await?;
+        self.warn_of_vain_payment(&new, state.invoice_paid, Some(&family.root)).await?;
         let addon = new.subscription_id;
         if of_plan.is_none() && bought.slots.is_empty() {
             self.unresolved(&tenant, &addon).await?;

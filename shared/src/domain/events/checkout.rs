@@ -254,12 +254,18 @@ impl Provisioning<'_> {
         if status.is_live() && !is_new {
             devices::adoption::adopt(self.tx, &tenant, id, &self.event.id, self.now).await?;
         }
+        self.warn_of_vain_payment(&subscription, state.invoice_paid, None).await?;
         if let Some(twin) = twin {
             let detail =
                 format!("{id} is a second live MAIN of one plan within a day; the first is {twin}");
             self.flag("bought_twice", &tenant, Some(id), detail).await?;
+        } else if !is_new {
+            self.warn_of_two(&tenant, id).await?;
         }
-        let wake_outbox = is_new && self.first_login(&tenant).await?;
+        // What ended before it was paid welcomes nobody.
+        let wake_outbox = status != Status::Expired
+            && (is_new || outbox::store::has_no_login(self.tx, &tenant).await?)
+            && self.first_login(&tenant).await?;
         fault::point(Point::ApplyStepsInserted);
         Ok(Verdict {
             status: EventStatus::Applied,
@@ -532,7 +538,7 @@ impl Provisioning<'_> {
         audit::store::insert(self.tx, &entry).await
     }
 
-    async fn flag(
+    pub(super) async fn flag(
         &self,
         kind: &'static str,
         tenant: &TenantId,

@@ -21,6 +21,7 @@ mod store;
 pub mod stripe_state;
 mod subscription;
 pub mod tidying;
+mod vain;
 mod waiting;
 
 use std::sync::Arc;

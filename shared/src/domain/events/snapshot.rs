@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::stripe_state::StripeState;
 use super::{Applier, pace};
@@ -12,17 +12,37 @@ use crate::base::ids::{StripePriceId, StripeSubscriptionId};
 use crate::domain::plans::model::Plan;
 use crate::outside::stripe::{Invoice, Item, Subscription};
 
+/// How long a payment may be under way: a bank debit fails after 14 working days at the latest
+/// (docs/adr/0014-paused-pending-unpaid.md).
+const PENDING: SignedDuration = SignedDuration::from_hours(21 * 24);
+
 /// A Stripe subscription as it was read.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     pub subscription: Subscription,
-    /// Whether it is active or trialing, and its present period is paid, or not due yet.
-    is_paid: bool,
-    /// Of its oldest open invoice.
-    unpaid_since: Option<Timestamp>,
-    /// Of its latest settled invoice, where the present period is not paid: a sync that comes late
-    /// must find what was paid meanwhile.
-    paid_term: Option<(Timestamp, Timestamp)>,
+    /// When it was read.
+    read_at: Timestamp,
+    payment: Payment,
+}
+
+/// How the present period is paid.
+#[derive(Debug, Clone)]
+enum Payment {
+    /// Nothing is due for it: it is paid, not due yet, written off, or not collected on purpose.
+    /// `invoice_paid` is in cents, where its latest invoice was paid.
+    NothingDue { invoice_paid: Option<i64> },
+    /// Something is due for it, or it has ended.
+    Due {
+        /// Of its oldest open invoice.
+        unpaid_since: Option<Timestamp>,
+        /// Of its latest settled invoice: a sync that comes late must find what was paid meanwhile.
+        paid_term: Option<(Timestamp, Timestamp)>,
+        /// In cents, where that invoice was paid.
+        invoice_paid: Option<i64>,
+        /// Since when the oldest one is waited for that is newer, if Stripe has neither got its
+        /// payment nor been refused it.
+        pending_since: Option<Timestamp>,
+    },
 }
 
 impl Snapshot {
@@ -34,13 +54,22 @@ impl Snapshot {
         plan: Option<&'a Plan>,
     ) -> Result<StripeState<'a>> {
         let period = self.subscription.period(item)?;
+        let (paid_term, invoice_paid, unpaid_since, pending_since) = match self.payment {
+            Payment::NothingDue { invoice_paid } => (Some(period), invoice_paid, None, None),
+            Payment::Due { paid_term, invoice_paid, unpaid_since, pending_since } => {
+                (paid_term, invoice_paid, unpaid_since, pending_since)
+            }
+        };
         Ok(StripeState {
             status: &self.subscription.status,
+            read_at: self.read_at,
             period,
-            paid_term: if self.is_paid { Some(period) } else { self.paid_term },
+            paid_term,
+            invoice_paid,
             // A payment that failed did so when the present period began, unless an open invoice
             // says better.
-            unpaid_since: self.unpaid_since.unwrap_or(period.0),
+            unpaid_since: unpaid_since.unwrap_or(period.0),
+            pending_until: pending_since.map(|since| since + PENDING),
             cancel_at: self.subscription.cancel_at(),
             is_collection_paused: self.subscription.is_collection_paused(),
             price,
@@ -77,25 +106,40 @@ impl Applier {
     pub(super) async fn read_snapshot(&self, id: &StripeSubscriptionId) -> Result<Snapshot> {
         self.pace().await?;
         let subscription = self.stripe.subscription(id).await?;
-        let now = self.clock.now();
-        if matches!(subscription.status.as_str(), "active" | "trialing")
-            && subscription.is_settled(now)?
-        {
-            return Ok(Snapshot {
-                subscription,
-                is_paid: true,
-                unpaid_since: None,
-                paid_term: None,
-            });
+        let read_at = self.clock.now();
+        let runs = matches!(subscription.status.as_str(), "active" | "trialing");
+        let latest = if runs { subscription.latest_invoice()? } else { None };
+        let nothing_due = |invoice: &Invoice| {
+            invoice.is_settled(read_at)
+                || invoice.is_left_alone()
+                || subscription.is_collection_paused()
+        };
+        if runs && latest.is_none_or(nothing_due) {
+            let payment =
+                Payment::NothingDue { invoice_paid: latest.and_then(Invoice::paid_cents) };
+            return Ok(Snapshot { subscription, read_at, payment });
         }
         self.pace().await?;
         let invoices = self.stripe.invoices(id).await?;
         let open = invoices.iter().filter(|invoice| {
-            invoice.status.as_deref() == Some("open") && !invoice.is_settled(now)
+            invoice.status.as_deref() == Some("open") && !invoice.is_settled(read_at)
         });
         let unpaid_since = open.filter_map(Invoice::unpaid_since).min();
-        let paid_term =
-            invoices.iter().filter(|invoice| invoice.is_settled(now)).find_map(Invoice::term);
-        Ok(Snapshot { subscription, is_paid: false, unpaid_since, paid_term })
+        let mut settled = invoices.iter().filter(|invoice| invoice.is_settled(read_at));
+        let paid = settled.find_map(|invoice| Some((invoice.term()?, invoice.paid_cents())));
+        let payment = Payment::Due {
+            unpaid_since,
+            paid_term: paid.map(|(term, _)| term),
+            invoice_paid: paid.and_then(|(_, cents)| cents),
+            // Stripe makes a subscription past due once an attempt has failed. Until then a bank
+            // debit is on its way, or the invoice is a draft.
+            pending_since: invoices
+                .iter()
+                .take_while(|invoice| !invoice.is_settled(read_at))
+                .filter(|invoice| runs && !invoice.is_left_alone())
+                .filter_map(Invoice::unpaid_since)
+                .min(),
+        };
+        Ok(Snapshot { subscription, read_at, payment })
     }
 }

@@ -7,7 +7,9 @@
 use jiff::Timestamp;
 
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
-use crate::domain::families::subscription::{GRACE, Status, StripeLink, Subscription};
+use crate::domain::families::subscription::{
+    GRACE, SHORTEST_GRACE, Status, StripeLink, Subscription,
+};
 use crate::domain::plans::model::Plan;
 
 /// What a status of Stripe's is for us.
@@ -52,13 +54,20 @@ pub fn grace_end(status: Status, unpaid_since: Timestamp) -> Option<Timestamp> {
 pub struct StripeState<'a> {
     /// As Stripe spells it.
     pub status: &'a str,
+    /// When it was read.
+    pub read_at: Timestamp,
     /// The present period of the plan's item, `[start, end)`, UTC.
     pub period: (Timestamp, Timestamp),
     /// The latest time for which nothing is due any more, or nothing yet: the present period, or
     /// one before; none where none is known.
     pub paid_term: Option<(Timestamp, Timestamp)>,
+    /// In cents, where the invoice of that time was paid, and is not void, written off or due
+    /// later.
+    pub invoice_paid: Option<i64>,
     /// Since when the oldest open invoice is unpaid.
     pub unpaid_since: Timestamp,
+    /// Until when a payment that is under way counts as one that comes; none where none is.
+    pub pending_until: Option<Timestamp>,
     /// When Stripe will end it.
     pub cancel_at: Option<Timestamp>,
     /// Whether Stripe does not collect what it invoices.
@@ -72,6 +81,22 @@ pub struct StripeState<'a> {
 }
 
 impl StripeState<'_> {
+    /// When grace ends that begins now. Who was told nothing while a payment was under way has a
+    /// few days from its failure on.
+    fn grace_end(&self, status: Status, before: Option<&StripeLink>) -> Option<Timestamp> {
+        let end = grace_end(status, self.unpaid_since)?;
+        let was_pending = before.is_some_and(|link| link.pending_until.is_some());
+        Some(if was_pending { end.max(self.read_at + SHORTEST_GRACE) } else { end })
+    }
+
+    /// Whether neither what was paid nor what is under way reaches beyond the read. GRACE and
+    /// SUSPENDED then stay, though Stripe says that it runs: only a payment ends them, so that
+    /// grace is given once a delinquency.
+    fn is_overdue(&self) -> bool {
+        let ends = [self.paid_term.map(|(_, end)| end), self.pending_until];
+        ends.into_iter().flatten().all(|end| end <= self.read_at)
+    }
+
     /// What is kept of it with ours. What it does not say stays as it was.
     #[must_use]
     pub fn link(&self, id: &StripeSubscriptionId, before: Option<&StripeLink>) -> StripeLink {
@@ -81,6 +106,7 @@ impl StripeState<'_> {
             price_id: self.price.cloned().or_else(|| before?.price_id.clone()),
             period_end: Some(self.period.1),
             paid_until: self.paid_term.map(|(_, end)| end).or_else(|| before?.paid_until),
+            pending_until: self.pending_until,
             cancel_at: self.cancel_at,
             collection_paused: self.is_collection_paused,
             sync: before.map_or(1, |before| before.sync),
@@ -96,13 +122,17 @@ impl StripeState<'_> {
         if before.hold.is_some() {
             return after;
         }
-        if let StatusMapping::Status(status) = map_status(self.status, Some(before.status)) {
+        if let StatusMapping::Status(status) = map_status(self.status, Some(before.status))
+            && !(matches!(before.status, Status::Grace | Status::Suspended)
+                && matches!(status, Status::Active | Status::Trial)
+                && self.is_overdue())
+        {
             after.status = status;
             // Set once for each delinquency: a later snapshot of it makes it no longer.
             after.grace_end = before
                 .grace_end
                 .filter(|_| status == Status::Grace)
-                .or_else(|| grace_end(status, self.unpaid_since));
+                .or_else(|| self.grace_end(status, before.stripe.as_ref()));
         }
         if let Some((start, end)) = self.paid_term {
             let end = root_end.map_or(end, |root_end| end.min(root_end));
@@ -122,20 +152,15 @@ impl StripeState<'_> {
     }
 }
 
-/// How the audit names what a sync changed: the first of these that is true.
+/// How the audit names what a sync changed: the first of these that is true. `is_paid`: it found
+/// that an invoice was paid.
 #[must_use]
-pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
-    let pays = matches!(after.status, Status::Active | Status::Trial);
+pub fn event_type(before: &Subscription, after: &Subscription, is_paid: bool) -> &'static str {
     match after.status {
         Status::Expired if before.status != Status::Expired => "STRIPE_SUBSCRIPTION_DELETED",
         Status::Grace if before.status != Status::Grace => "STRIPE_PAYMENT_FAILED",
         _ if after.plan_id != before.plan_id => "STRIPE_PLAN_CHANGED",
-        _ if pays
-            && (after.term_end > before.term_end
-                || !matches!(before.status, Status::Active | Status::Trial)) =>
-        {
-            "STRIPE_INVOICE_PAID"
-        }
+        _ if is_paid => "STRIPE_INVOICE_PAID",
         _ => "STRIPE_SUBSCRIPTION_UPDATED",
     }
 }

@@ -224,9 +224,15 @@ impl SubscriptionSync<'_> {
         if let Some(link) = &mut counted.stripe {
             link.sync += 1;
         }
-        futures::try_join!(self.save(before, counted, details), self.finish(None))?;
+        let is_paid =
+            state.invoice_paid.is_some() && after.stripe_paid_until() > before.stripe_paid_until();
+        if is_paid && state.invoice_paid > Some(0) {
+            self.warn_of_vain_payment(&after).await?;
+        }
+        let change = stripe_state::event_type(before, &counted, is_paid);
+        futures::try_join!(self.save(before, counted, change, details), self.finish(None))?;
         if before.subscription_type == SubscriptionType::Main {
-            self.carry_addons(&after).await?;
+            self.carry_addons(&after, is_paid).await?;
             if price(&after) != price(before) {
                 // By another interval, slots have another price.
                 outbox::charge_for_slots(self.tx, self.family, self.now).await?;
@@ -285,8 +291,26 @@ impl SubscriptionSync<'_> {
         Ok(())
     }
 
+    /// Flags money that buys nothing: an operator must refund it, or give access.
+    async fn warn_of_vain_payment(&self, after: &Subscription) -> Result<()> {
+        let id = &after.subscription_id;
+        let root = &self.family.root;
+        let blocked =
+            if after.status.is_live() && *id != root.subscription_id { root } else { after };
+        if blocked.status.is_live() {
+            return Ok(());
+        }
+        let detail = format!(
+            "an invoice of {id} was paid, and {} is {}: it gives no access",
+            blocked.subscription_id,
+            blocked.status.as_str()
+        );
+        self.flag("paid_without_access", detail).await
+    }
+
     /// What a MAIN's sync does to its ADDONs: they end with it, and when it does.
-    async fn carry_addons(&self, root: &Subscription) -> Result<()> {
+    /// `is_paid`: an invoice of both was paid.
+    async fn carry_addons(&self, root: &Subscription, is_paid: bool) -> Result<()> {
         let details = || Some(json!({"with_parent": root.subscription_id}));
         let mut charged = Vec::new();
         for addon in self.family.addons.iter().filter(|addon| addon.status != Status::Expired) {
@@ -309,7 +333,9 @@ impl SubscriptionSync<'_> {
                 after.term_end = end;
             }
             if after != *addon {
-                self.save(addon, after, details()).await?;
+                let is_paid = is_paid && after.term_end > addon.term_end;
+                let change = stripe_state::event_type(addon, &after, is_paid);
+                self.save(addon, after, change, details()).await?;
             }
         }
         // Stripe may go on charging for it. It buys nothing, and an operator must end it.
@@ -349,11 +375,11 @@ impl SubscriptionSync<'_> {
         &self,
         before: &Subscription,
         changed: Subscription,
+        change: &'static str,
         details: Option<Value>,
     ) -> Result<()> {
         let after = Subscription { version: before.version + 1, updated_at: self.now, ..changed };
         let (previous_state, new_state) = (Some(json!(before)), Some(json!(after)));
-        let change = stripe_state::event_type(before, &after);
         let (event_type, details) = match self.cause {
             Cause::Drift => {
                 ("STRIPE_DRIFT_REPAIRED", Some(json!({"change": change, "also": details})))

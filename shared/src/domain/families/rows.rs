@@ -34,6 +34,7 @@ crate::row! {
         stripe_price_id = stripe(subscription, |link| &link.price_id),
         stripe_period_end = stripe(subscription, |link| &link.period_end),
         stripe_paid_until = stripe(subscription, |link| &link.paid_until),
+        stripe_pending_until = stripe(subscription, |link| &link.pending_until),
         stripe_cancel_at = stripe(subscription, |link| &link.cancel_at),
         stripe_collection_paused =
             stripe(subscription, |link| &link.collection_paused).unwrap_or(&false),
@@ -66,6 +67,7 @@ pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
             price_id: row.try_get("stripe_price_id")?,
             period_end: row.get("stripe_period_end"),
             paid_until: row.get("stripe_paid_until"),
+            pending_until: row.get("stripe_pending_until"),
             cancel_at: row.get("stripe_cancel_at"),
             collection_paused: row.get("stripe_collection_paused"),
             sync: row.get("stripe_sync"),
@@ -186,6 +188,29 @@ pub(crate) async fn next_id_and_twin(
     )
     .await?;
     Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+/// A MAIN that goes on at Stripe.
+pub(crate) struct MainAtStripe {
+    /// Ours.
+    pub id: SubscriptionId,
+    /// As Stripe spells it; empty where it was never read.
+    pub stripe_status: String,
+}
+
+/// The tenant's MAINs that go on at Stripe, whatever their status is here: Stripe charges for them,
+/// or will as soon as it can. By id.
+pub(crate) async fn mains_at_stripe(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+) -> Result<Vec<MainAtStripe>> {
+    let sql = "SELECT subscription_id, coalesce(stripe_status, '') FROM subscriptions
+               WHERE tenant_id = $1 AND subscription_type = 'MAIN'
+               AND stripe_subscription_id IS NOT NULL
+               AND coalesce(stripe_status, '') NOT IN ('canceled', 'incomplete_expired')
+               ORDER BY subscription_id";
+    let read = |row: &Row| Ok(MainAtStripe { id: row.try_get(0)?, stripe_status: row.get(1) });
+    query(tx, sql, &[&tenant]).await?.iter().map(read).collect()
 }
 
 /// The tenant's subscriptions that give access, by id. Where the tenant is locked, no other gets to

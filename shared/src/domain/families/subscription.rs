@@ -13,6 +13,10 @@ use crate::words;
 /// How long a customer whose payment failed keeps access, from the first unpaid moment.
 pub const GRACE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
+/// No grace is shorter that begins when nothing was said before: late in a run, or because a
+/// payment failed that was under way for long.
+pub const SHORTEST_GRACE: SignedDuration = SignedDuration::from_hours(3 * 24);
+
 /// The statuses that give access.
 pub const LIVE: [Status; 3] = [Status::Trial, Status::Active, Status::Grace];
 
@@ -123,6 +127,9 @@ pub struct StripeLink {
     /// Up to when nothing is due at Stripe.
     #[serde(rename = "stripe_paid_until")]
     pub paid_until: Option<Timestamp>,
+    /// Until when a payment that is under way counts as one that comes.
+    #[serde(rename = "stripe_pending_until", default)]
+    pub pending_until: Option<Timestamp>,
     /// When Stripe will end it; none while it renews.
     #[serde(rename = "stripe_cancel_at")]
     pub cancel_at: Option<Timestamp>,
@@ -161,6 +168,8 @@ pub struct StripeFields {
     pub stripe_period_end: Option<Timestamp>,
     /// Up to when nothing is due at Stripe.
     pub stripe_paid_until: Option<Timestamp>,
+    /// Until when a payment that is under way, such as a bank debit, counts as one that comes.
+    pub stripe_pending_until: Option<Timestamp>,
     /// When Stripe will end it; none while it renews.
     pub stripe_cancel_at: Option<Timestamp>,
     /// Whether Stripe makes invoices without collecting them.

@@ -11,11 +11,13 @@ const GRACE_WITHOUT_END: &str =
     "SELECT subscription_id AS id FROM subscriptions WHERE status = 'GRACE' AND grace_end IS NULL";
 
 /// An ADDON ends with its parent: one without a Stripe subscription of its own is judged there; one
-/// with has paid until its own end, though its term is cut to its parent's.
+/// with has paid until its own end, though its term is cut to its parent's. A payment that is under
+/// way counts as one that comes.
 const LIVE_PAST_END: &str = "
     SELECT subscription_id AS id
     FROM (SELECT subscription_id, greatest(term_end, CASE WHEN parent_subscription_id IS NOT NULL
-    THEN stripe_paid_until END) AS ended,
+    THEN stripe_paid_until END, CASE WHEN hold_reason IS NULL THEN stripe_pending_until END)
+    AS ended,
                  parent_subscription_id, stripe_subscription_id, hold_reason
           FROM subscriptions WHERE status IN ('ACTIVE', 'TRIAL') AND term_end < $1
           UNION ALL

@@ -56,6 +56,16 @@ pub(crate) async fn insert_first_login(
     Ok(())
 }
 
+/// Whether a checkout made the tenant and no login was ever begun, because what was bought had
+/// ended by then.
+pub(crate) async fn has_no_login(tx: &Transaction<'_>, tenant: &TenantId) -> Result<bool> {
+    let sql = "SELECT NOT EXISTS (SELECT FROM outbox_steps WHERE tenant_id = $1
+                                  AND kind = 'keycloak_user')
+               AND EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1
+                           AND event_type = 'TENANT_PROVISIONED' AND actor_id = 'stripe')";
+    Ok(query_one(tx, sql, &[&tenant]).await?.get(0))
+}
+
 async fn insert(
     tx: &Transaction<'_>,
     kind: StepKind,

@@ -8,16 +8,15 @@ use utoipa::ToSchema;
 use crate::base::fields::{DateTime, Int, Param};
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
-use crate::domain::families::subscription::{GRACE, Status, Subscription, SubscriptionType};
+use crate::domain::families::subscription::{
+    GRACE, SHORTEST_GRACE, Status, Subscription, SubscriptionType,
+};
 use crate::domain::mails::model::MailKind;
 use crate::{request, words};
 
 /// How long after the end of a term Stripe's event is waited for, before the subscription is read
 /// from Stripe.
 pub const PATIENCE: SignedDuration = SignedDuration::from_hours(72);
-
-/// No grace is shorter, however late the run comes to it.
-pub const SHORTEST_GRACE: SignedDuration = SignedDuration::from_hours(3 * 24);
 
 /// A term that renews by itself and is shorter has no notices: they would come every month.
 const NOTICED_TERM: SignedDuration = SignedDuration::from_hours(60 * 24);
@@ -44,7 +43,8 @@ pub fn plan_notice(subscription: &Subscription, now: Timestamp) -> NoticePlan {
         (before * 2 <= term).then(|| (kind, term_end - before))
     });
     let (reached, ahead): (Vec<_>, Vec<_>) = counted.partition(|(_, at)| *at <= now);
-    let silent = renews_by_itself(subscription) && term < NOTICED_TERM;
+    let silent = renews_by_itself(subscription)
+        && (term < NOTICED_TERM || is_collection_paused(subscription));
     let notice = reached.last().map(|(kind, _)| *kind).filter(|_| now < term_end && !silent);
     NoticePlan { notice, next: ahead.first().map(|(_, at)| *at) }
 }
@@ -58,6 +58,10 @@ pub fn renews_by_itself(subscription: &Subscription) -> bool {
             .as_ref()
             .and_then(|stripe| stripe.cancel_at)
             .is_none_or(|at| at > subscription.term_end)
+}
+
+fn is_collection_paused(subscription: &Subscription) -> bool {
+    subscription.stripe.as_ref().is_some_and(|stripe| stripe.collection_paused)
 }
 
 /// The subscription as the run leaves it at `now`; none where nothing is due, or it must be synced
@@ -108,6 +112,10 @@ words! {
     pub enum Change {
         /// Stripe charges for the next term, and says so.
         Renewal = "renewal",
+        /// The payment of the next term is under way.
+        Payment = "payment",
+        /// Stripe goes on without collecting, as an operator chose.
+        PausedRenewal = "paused_renewal",
         /// Stripe ends it, as the customer or an operator asked.
         Cancellation = "cancellation",
         /// Nobody has paid for a next term: access for a last time.
@@ -128,6 +136,15 @@ impl Change {
                 "Stripe renews it at the end of the term. Without Stripe's word for 72 hours \
                  Stripe is asked, and without a payment it gets grace."
             }
+            Self::Payment => {
+                "Its term is over and its payment is under way: Stripe has sent the invoice and \
+                 has neither got the money nor been refused it. It keeps access meanwhile. \
+                 Without an outcome in time Stripe is asked, and it gets grace."
+            }
+            Self::PausedRenewal => {
+                "Collection is paused at Stripe: it goes on from period to period without being \
+                 charged, until an operator resumes the collection."
+            }
             Self::Cancellation => "It is cancelled at Stripe, which ends it then.",
             Self::Grace => {
                 "Its term ends, and nobody renews it by itself: an operator does, or it gets grace."
@@ -147,6 +164,7 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
     let paid =
         subscription.stripe_paid_until().filter(|_| subscription.parent_subscription_id.is_some());
     let end = paid.map_or(subscription.term_end, |paid| paid.max(subscription.term_end));
+    let pending = subscription.stripe.as_ref().and_then(|stripe| stripe.pending_until);
     match subscription.status {
         Status::Suspended | Status::Expired => None,
         Status::Grace => subscription.grace_end.map(|end| (end, Change::Suspension)),
@@ -157,9 +175,13 @@ pub fn next_change(subscription: &Subscription) -> Option<(Timestamp, Change)> {
             None
         }
         Status::Active | Status::Trial if subscription.is_stripe_managed() => {
-            let change =
-                if renews_by_itself(subscription) { Change::Renewal } else { Change::Cancellation };
-            Some((end + PATIENCE, change))
+            let change = match pending {
+                _ if !renews_by_itself(subscription) => Change::Cancellation,
+                Some(_) => Change::Payment,
+                None if is_collection_paused(subscription) => Change::PausedRenewal,
+                None => Change::Renewal,
+            };
+            Some((pending.map_or(end, |pending| pending.max(end)) + PATIENCE, change))
         }
         Status::Active | Status::Trial => {
             let for_a_time = matches!(

@@ -50,6 +50,11 @@ const OF_ITS_OWN: &str = "(s.parent_subscription_id IS NULL OR s.status = 'GRACE
 /// Not Stripe-managed, or synced with Stripe in this run: `$2` are those that were.
 const DECIDED: &str = "(s.stripe_subscription_id IS NULL OR s.hold_reason IS NOT NULL OR \
                        s.subscription_id = ANY($2))";
+/// No payment of it is under way (docs/adr/0014-paused-pending-unpaid.md). A hold leaves to an
+/// operator what that means.
+const NOT_PENDING: &str = "(s.status = 'GRACE' OR s.hold_reason IS NOT NULL
+                            OR s.stripe_pending_until IS NULL
+                            OR s.stripe_pending_until <= $1)";
 /// When the notices of a subscription are looked at next.
 const NOTICE_DUE: &str = "CASE WHEN s.noticed_term_end = s.term_end THEN s.next_notice_at ELSE \
                           '-infinity'::timestamptz END";
@@ -78,7 +83,7 @@ pub async fn due(
     let locks = if locks { LOCKS } else { "" };
     let sql = format!(
         "SELECT {COLUMNS} FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id
-         WHERE {condition} AND {OF_ITS_OWN} AND {DECIDED} AND ({at}, s.subscription_id) > ($3, $4)
+         WHERE {condition} AND {OF_ITS_OWN} AND {NOT_PENDING} AND {DECIDED} AND ({at}, s.subscription_id) > ($3, $4)
          ORDER BY {at}, s.subscription_id LIMIT $5 {locks}"
     );
     let (instant, id) = or_beginning(after.as_ref());
@@ -109,7 +114,7 @@ pub async fn count_due(
         let (_, condition) = part.sql();
         format!(
             "SELECT {column} AS change FROM subscriptions s WHERE {condition} AND {OF_ITS_OWN}
-             AND {DECIDED}"
+             AND {NOT_PENDING} AND {DECIDED}"
         )
     };
     let ended =
@@ -161,6 +166,7 @@ pub async fn overdue(
                WHERE s.status IN ('ACTIVE', 'TRIAL') AND s.term_end <= $2 AND {managed}
                      AND (s.parent_subscription_id IS NULL
                      OR coalesce(s.stripe_paid_until, s.term_end) <= $2)
+                     AND coalesce(s.stripe_pending_until <= $2, true)
                UNION ALL
                SELECT s.grace_end, s.subscription_id, s.tenant_id, s.stripe_subscription_id
                FROM subscriptions s

@@ -170,6 +170,7 @@ pub struct Invoice {
     /// The amount due in cents.
     #[serde(default)]
     pub amount_due: i64,
+    auto_advance: Option<bool>,
     created: i64,
     due_date: Option<i64>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -225,6 +226,23 @@ impl Invoice {
                 self.amount_due == 0 || self.due_date.is_some_and(|due| due > now.as_second())
             }
             _ => self.amount_due == 0,
+        }
+    }
+
+    /// What was paid for it in cents; none where it is not paid.
+    #[must_use]
+    pub fn paid_cents(&self) -> Option<i64> {
+        (self.status.as_deref() == Some("paid")).then_some(self.amount_due)
+    }
+
+    /// Whether Stripe does not collect it though it is not paid: it was written off, or is kept as
+    /// a draft.
+    #[must_use]
+    pub fn is_left_alone(&self) -> bool {
+        match self.status.as_deref() {
+            Some("uncollectible") => true,
+            Some("draft") => self.auto_advance == Some(false),
+            _ => false,
         }
     }
 
@@ -353,14 +371,14 @@ impl Subscription {
         self.pause_collection.is_some()
     }
 
-    /// Whether what is due for its period is paid, or nothing is due yet.
+    /// Its latest invoice, if it has one.
     ///
     /// # Errors
     /// `Upstream` (`stripe_shape`) where the answer lacks the requested invoice.
-    pub fn is_settled(&self, now: Timestamp) -> Result<bool> {
+    pub fn latest_invoice(&self) -> Result<Option<&Invoice>> {
         match &self.latest_invoice {
-            None => Ok(true),
-            Some(Expandable::Object(invoice)) => Ok(invoice.is_settled(now)),
+            None => Ok(None),
+            Some(Expandable::Object(invoice)) => Ok(Some(invoice)),
             Some(Expandable::Id(id)) => Err(unreadable(format!(
                 "subscription {} was answered without its invoice {id}",
                 self.id

@@ -37,6 +37,8 @@ pub struct NewSession<'a> {
     pub plan: &'a PlanId,
     /// The plan's price for the chosen interval.
     pub price: &'a StripePriceId,
+    /// Whether it is wanted in addition to another one.
+    pub additional: bool,
     /// Where the customer goes after paying.
     pub success_url: &'a str,
     /// Where the customer goes without having paid.
@@ -79,10 +81,13 @@ impl Stripe {
         new: &NewSession<'_>,
         key: &str,
     ) -> Result<OpenSession> {
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
             ("tenant_id".to_owned(), new.tenant.to_string()),
             ("plan_id".to_owned(), new.plan.to_string()),
         ]);
+        if new.additional {
+            metadata.insert("additional".to_owned(), "true".to_owned());
+        }
         let item = CreateCheckoutSessionLineItems {
             price: Some(new.price.to_string()),
             quantity: Some(1),

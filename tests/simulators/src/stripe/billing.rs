@@ -30,7 +30,11 @@ impl State {
         match (text(object, "object"), text(object, "status")) {
             ("checkout.session", "open") => at("expires_at"),
             ("invoice", "draft") => at("automatically_finalizes_at"),
-            ("invoice", "open") => at("next_payment_attempt")
+            ("invoice", "open") => self
+                .debits
+                .get(text(object, "id"))
+                .map(|(outcome, _)| *outcome)
+                .or(at("next_payment_attempt"))
                 .or(at("due_date").filter(|_| !self.past_effects.contains(text(object, "id")))),
             ("subscription", "incomplete") => at("created").map(|created| created + 23 * HOUR),
             ("subscription", status) if ONGOING.contains(&status) => {
@@ -75,6 +79,7 @@ impl State {
         match (text(&object, "object"), text(&object, "status")) {
             ("checkout.session", _) => drop(self.close_expired(object)),
             ("invoice", "draft") => self.issue(&id),
+            ("invoice", "open") if self.debits.contains_key(&id) => self.finish_debit(&id),
             ("invoice", _) if object["next_payment_attempt"].is_i64() => self.collect(&id),
             ("invoice", _) => {
                 self.past_effects.insert(id);
@@ -224,7 +229,26 @@ impl State {
             _ if nothing_due => self.pay_invoice(id),
             _ if text(&invoice, "collection_method") == "send_invoice" => {}
             Card::Works => self.pay_invoice(id),
+            Card::Debit { days, succeeds } => self.begin_debit(invoice, days, succeeds),
             card => self.fail_payment(id, card),
+        }
+    }
+
+    /// Sends an invoice to the customer's bank. It stays open, and nothing is emitted until the
+    /// bank answers.
+    fn begin_debit(&mut self, mut invoice: Value, days: u16, succeeds: bool) {
+        let outcome = self.stamp().created() + i64::from(days) * DAY;
+        self.debits.insert(text(&invoice, "id").to_owned(), (outcome, succeeds));
+        invoice["attempted"] = json!(true);
+        invoice["next_payment_attempt"] = Value::Null;
+        self.store(invoice);
+    }
+
+    fn finish_debit(&mut self, id: &str) {
+        match self.debits.remove(id) {
+            Some((_, true)) => self.pay_invoice(id),
+            Some((_, false)) => self.fail_payment(id, Card::Declines),
+            None => {}
         }
     }
 
@@ -294,7 +318,11 @@ impl State {
             .filter(|_| retried);
         let finalized_at =
             invoice["status_transitions"]["finalized_at"].as_i64().unwrap_or_default();
-        let next = days.map(|days| finalized_at + i64::from(*days) * DAY);
+        // A debit's failure is known late: its retries count from there.
+        let first = if attempts == 1 { self.stamp().created() } else { finalized_at };
+        let next = days
+            .map(|days| first + i64::from(*days) * DAY)
+            .map(|at| at.max(self.stamp().created() + DAY));
         invoice["attempted"] = json!(true);
         invoice["attempt_count"] = json!(attempts);
         invoice["next_payment_attempt"] = json!(next);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Simulator;
 
-/// How a customer's card behaves.
+/// How a customer's way to pay behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Card {
     /// Every payment succeeds.
@@ -18,6 +18,14 @@ pub enum Card {
     /// A payment without the cardholder present is refused until the cardholder confirms it. On the
     /// payment page, the cardholder confirms it.
     NeedsAction,
+    /// The customer pays renewals by bank debit. Its outcome is known some days after the invoice
+    /// was issued; until then the invoice is open and the subscription stays as it is.
+    Debit {
+        /// How long the bank takes.
+        days: u16,
+        /// Whether the money comes.
+        succeeds: bool,
+    },
 }
 
 /// How often a failed payment is retried, and what happens when the retries fail.

@@ -122,6 +122,9 @@ pub(super) struct State {
     seed: u64,
     last_id: u64,
     pub cards: HashMap<String, Card>,
+    /// Bank debits that are under way, by invoice: the Unix second of the outcome, and whether the
+    /// money comes.
+    pub debits: HashMap<String, (i64, bool)>,
     pub dunning: Dunning,
     pub drafts_wait: bool,
     /// Customers whose invoices cannot be finalized.
@@ -160,6 +163,7 @@ impl State {
             seed: RandomState::new().hash_one(0),
             last_id: 0,
             cards: HashMap::new(),
+            debits: HashMap::new(),
             dunning: Dunning::default(),
             drafts_wait: false,
             unfinalizable: HashSet::new(),

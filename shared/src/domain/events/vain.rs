@@ -1,0 +1,46 @@
+//! A checkout that was paid and gives nothing, or something a second time: it is made, because it
+//! is paid, and an operator must look (docs/events.md, "First status").
+
+use super::checkout::Provisioning;
+use crate::Result;
+use crate::base::ids::{SubscriptionId, TenantId};
+use crate::domain::families;
+use crate::domain::families::subscription::Subscription;
+
+impl Provisioning<'_> {
+    /// Flags money that buys nothing: the session's, or `invoice_paid` of an invoice that followed
+    /// a trial. `parent` is an ADDON's.
+    pub(super) async fn warn_of_vain_payment(
+        &self,
+        bought: &Subscription,
+        invoice_paid: Option<i64>,
+        parent: Option<&Subscription>,
+    ) -> Result<()> {
+        let dead = |it: &&Subscription| !it.status.is_live();
+        let blocked = Some(bought).filter(dead).or(parent.filter(dead));
+        let is_paid = self.checkout.session.payment_status == "paid" || invoice_paid > Some(0);
+        let Some(blocked) = blocked.filter(|_| is_paid) else { return Ok(()) };
+        let id = &bought.subscription_id;
+        let detail = format!(
+            "{id} was paid, and {} is {}: it gives no access",
+            blocked.subscription_id,
+            blocked.status.as_str()
+        );
+        self.flag("paid_without_access", &bought.tenant_id, Some(id), detail).await
+    }
+
+    /// Flags a MAIN that is bought while Stripe goes on charging for another one, unless the
+    /// company said that it wants both.
+    pub(super) async fn warn_of_two(&self, tenant: &TenantId, id: &SubscriptionId) -> Result<()> {
+        if self.metadata("additional").as_deref() == Some("true") {
+            return Ok(());
+        }
+        let others = families::rows::mains_at_stripe(self.tx, tenant).await?;
+        let Some(other) = others.iter().find(|other| other.id != *id) else { return Ok(()) };
+        let detail = format!(
+            "{id} was bought while {} goes on at Stripe ({}): the company is charged for both",
+            other.id, other.stripe_status
+        );
+        self.flag("paid_twice", tenant, Some(id), detail).await
+    }
+}
