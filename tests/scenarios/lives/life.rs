@@ -24,6 +24,9 @@ pub(super) struct Life<'a> {
     pub(super) customer: Option<String>,
     pub(super) subscription: Option<String>,
     pub(super) paying_later: Option<String>,
+    /// Whether it has paid by bank debit: how long grace is after one that failed depends on when
+    /// that was read.
+    pub(super) debits: bool,
     /// Checkouts of slots that are open.
     pub(super) orders: Vec<String>,
     pub(super) seen: usize,
@@ -79,10 +82,17 @@ impl Life<'_> {
     pub(super) fn step(&mut self) -> &'static str {
         let (stripe, subscription) = (self.stripe, self.subscription.clone().unwrap_or_default());
         let customer = self.customer.clone().unwrap_or_default();
-        match self.luck.below(20) {
+        match self.luck.below(22) {
             0 => {
                 stripe.set_card(&customer, Card::Declines);
                 "the card declines"
+            }
+            20 | 21 => {
+                let days = u16::try_from(1 + self.luck.below(14)).expect("few");
+                let succeeds = self.luck.percent(60);
+                stripe.set_card(&customer, Card::Debit { days, succeeds });
+                self.debits = true;
+                "by bank debit from now on"
             }
             1 | 2 => {
                 stripe.set_card(&customer, Card::Works);
@@ -115,16 +125,17 @@ impl Life<'_> {
                 "paused"
             }
             9 => {
-                drop(
-                    stripe.pause_collection(&subscription, self.luck.percent(50).then_some("void")),
-                );
+                let behavior =
+                    [None, Some("void"), Some("keep_as_draft"), Some("mark_uncollectible")]
+                        [self.luck.below(4)];
+                drop(stripe.pause_collection(&subscription, behavior));
                 "collection paused or not"
             }
             10 => {
                 drop(stripe.cancel(&subscription));
                 "cancelled"
             }
-            11 | 12 if ["", "canceled"].contains(&self.status().as_str()) => {
+            11 | 12 if ["", "canceled", "unpaid", "past_due"].contains(&self.status().as_str()) => {
                 self.subscribe();
                 "subscribed again"
             }

@@ -2,8 +2,10 @@
 //! order, as they happen, another must make of the same events shuffled, doubled and late, while
 //! its connections break and Stripe fails; and both must say what Stripe says.
 //!
-//! A seed is a life. `cargo xtask lives 10000` leads more of them; `cargo xtask lives --seed 17`
-//! leads one again.
+//! A seed is a life. Each run leads new ones: their seeds begin with its date. `cargo xtask lives
+//! 10000` leads more of them; `cargo xtask lives --seed 17` leads one again.
+//!
+//! After each life, what Stripe collected was given, or a flag says why not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +16,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use provisioning::Provisioning;
 use serde_json::{Value, json};
+use shared::base::clock::Clock;
 use simulators::keycloak::Fake;
 use simulators::stripe::{Dunning, GivenUp, Simulator};
 use stripe_events::StripeEvents;
@@ -35,6 +38,12 @@ const WORKERS: u64 = 8;
 #[expect(clippy::disallowed_methods, reason = "how many, and which, is said at the command line")]
 fn said(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// The first seed of a run: of 30 November 2026, 2026113000000.
+fn today() -> u64 {
+    let day = Clock::system().now().strftime("%Y%m%d00000").to_string();
+    day.parse().expect("a number")
 }
 
 /// Hands a batch over, and returns what stays.
@@ -98,6 +107,7 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
         customer: None,
         subscription: None,
         paying_later: None,
+        debits: false,
         orders: Vec::new(),
         seen: 0,
     };
@@ -135,7 +145,18 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
         .filter(|event| event["type"] == "customer.subscription.created")
         .map(|event| text(&event["data"]["object"]["id"]))
         .collect();
-    let (calm, wild) = (in_order.state(&ids).await, disorder.state(&ids).await);
+    let (mut calm, mut wild) = (in_order.state(&ids).await, disorder.state(&ids).await);
+    if life.debits {
+        for had in calm.iter_mut().chain(&mut wild) {
+            had["grace_end"] = json!(had["grace_end"].is_string());
+        }
+    }
+    for side in [in_order, disorder] {
+        let lost = side.collected_for_nothing(&collected(&stripe)).await;
+        if !lost.is_empty() {
+            return Err(format!("collected, not given and not flagged: {lost:?}; {story:?}"));
+        }
+    }
     if calm != wild {
         return Err(format!(
             "in order:    {}\nin disorder: {}\n{story:?}",
@@ -152,6 +173,22 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// What Stripe has collected for subscriptions: which, up to when, by which invoice.
+fn collected(stripe: &Simulator) -> Vec<(String, Timestamp, String)> {
+    let events = stripe.events();
+    let paid = events.iter().filter(|event| event["type"] == "invoice.paid");
+    paid.filter_map(|event| {
+        let invoice = &event["data"]["object"];
+        let subscription = invoice["parent"]["subscription_details"]["subscription"].as_str()?;
+        let lines = invoice["lines"]["data"].as_array()?;
+        let end = lines.iter().filter_map(|line| line["period"]["end"].as_i64()).max()?;
+        let end = Timestamp::from_second(end).ok()?;
+        (invoice["amount_paid"].as_i64()? > 0)
+            .then(|| (subscription.to_owned(), end, text(&invoice["id"])))
+    })
+    .collect()
 }
 
 /// Hands what has happened to the side of order, and returns it.
@@ -217,7 +254,8 @@ async fn deliver_some(
     stripe.fail_no_more();
 }
 
-/// Keycloak fails as well; in the end each company that paid has one login.
+/// Keycloak fails as well; in the end each company has one login that bought what had not ended
+/// before it was heard of.
 async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
     let settings = [
         ("KEYCLOAK_URL", keycloak.base_url()),
@@ -248,7 +286,13 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
     }
     let companies = side
         .owner
-        .query("SELECT tenant_id FROM tenants WHERE tenant_id LIKE 'life-%' ORDER BY 1", &[])
+        .query(
+            "SELECT DISTINCT tenant_id FROM subscription_audit WHERE tenant_id LIKE 'life-%'
+             AND event_type = 'STRIPE_CHECKOUT_COMPLETED'
+             AND new_state ->> 'subscription_type' = 'MAIN'
+             AND new_state ->> 'status' <> 'EXPIRED' ORDER BY 1",
+            &[],
+        )
         .await
         .expect("tenants");
     let companies: Vec<String> = companies.iter().map(|row| row.get(0)).collect();
@@ -269,7 +313,9 @@ async fn log_ins(side: &Side, keycloak: &Fake) -> Result<(), String> {
 async fn events_in_any_order_twice_late_and_through_failures_make_what_stripe_says() {
     shared::process::tls::install();
     let only = said("PULSE_SEED");
-    let seeds = only.map_or(0..said("PULSE_LIVES").unwrap_or(LIVES), |seed| seed..seed + 1);
+    let first = today();
+    let seeds =
+        only.map_or(first..first + said("PULSE_LIVES").unwrap_or(LIVES), |seed| seed..seed + 1);
     let next = Arc::new(AtomicU64::new(seeds.start));
     let workers = (0..WORKERS.min(seeds.end - seeds.start)).map(|_| {
         let (next, end) = (Arc::clone(&next), seeds.end);

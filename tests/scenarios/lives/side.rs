@@ -121,6 +121,33 @@ impl Side {
             .collect()
     }
 
+    /// Of what was collected, what gave no access up to its end, and is in no flag.
+    pub(super) async fn collected_for_nothing(
+        &self,
+        collected: &[(String, Timestamp, String)],
+    ) -> Vec<String> {
+        let subscriptions: Vec<&str> = collected.iter().map(|(id, ..)| id.as_str()).collect();
+        let ends: Vec<Timestamp> = collected.iter().map(|(_, end, _)| *end).collect();
+        let invoices: Vec<&str> = collected.iter().map(|(.., invoice)| invoice.as_str()).collect();
+        let sql = "SELECT c.invoice || ' of ' || c.stripe || ' until ' || c.until
+                   FROM unnest($1::text[], $2::timestamptz[], $3::text[])
+                   AS c (stripe, until, invoice)
+                   LEFT JOIN subscriptions s ON s.stripe_subscription_id = c.stripe
+                   WHERE NOT EXISTS (
+                       SELECT FROM subscription_audit a
+                       WHERE a.subscription_id = s.subscription_id
+                       AND a.new_state ->> 'status' IN ('TRIAL', 'ACTIVE', 'GRACE')
+                       AND (a.new_state ->> 'stripe_paid_until')::timestamptz >= c.until)
+                   AND NOT EXISTS (
+                       SELECT FROM flags f WHERE f.tenant_id = s.tenant_id
+                       AND f.kind IN ('paid_without_access', 'plan_unresolved'))
+                   AND NOT EXISTS (
+                       SELECT FROM stripe_events e WHERE e.stripe_subscription_id = c.stripe
+                       AND e.status IN ('failed', 'waiting'))";
+        let rows = self.owner.query(sql, &[&subscriptions, &ends, &invoices]).await;
+        rows.expect("what was collected").iter().map(|row| row.get(0)).collect()
+    }
+
     /// Events that could not be applied: none but payments of slots whose MAIN was over.
     pub(super) async fn failed(&self) -> Vec<Value> {
         let sql = "SELECT jsonb_build_object('type', event_type, 'reason', status_reason)
