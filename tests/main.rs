@@ -43,6 +43,7 @@ mod contract {
     mod settings;
     mod stripe_mock;
     mod template;
+    mod words;
 }
 mod scenarios {
     mod checkout;

@@ -1,6 +1,7 @@
 //! `operations`: health, and the trail of changes.
 
 use serde_json::{Value, json};
+use shared::domain::audit::model::AuditEvent;
 use tests::World;
 use tests::api::{SOURCE_IP, Who};
 
@@ -113,4 +114,7 @@ async fn a_filter_that_cannot_be_is_named() {
         api.get(Who::Operator, &format!("{AUDIT}?from=1999-12-31T23:59:59Z")).await.faults(),
         ["from must be in the years 2000 to 2199"]
     );
+    let faults = api.get(Who::Operator, &format!("{AUDIT}?event_type=PLAN_MADE")).await.faults();
+    let all: Vec<_> = AuditEvent::ALL.iter().map(|known| known.as_str()).collect();
+    assert_eq!(faults, [format!("event_type must be one of {}", all.join(", "))]);
 }

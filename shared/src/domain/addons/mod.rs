@@ -19,7 +19,7 @@ use crate::base::fields;
 use crate::base::fields::ReturnUrl;
 use crate::base::ids::AddonOrderId;
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::tenants::model::Tenant;
 use crate::domain::tenants::payer::Till;
@@ -155,7 +155,7 @@ async fn order(
         tenant: Some(&caller.tenant),
         subscription: Some(&order.quote.parent_subscription_id),
         new_state: Some(json!(order)),
-        ..Entry::new("ADDON_ORDERED", Actor::Customer(&caller.person), now)
+        ..Entry::new(AuditEvent::AddonOrdered, Actor::Customer(&caller.person), now)
     };
     audit::store::insert(&tx, &entry).await?;
     tx.commit().await?;

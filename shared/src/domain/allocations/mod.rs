@@ -21,7 +21,7 @@ use crate::base::fields::{Change, Count};
 use crate::base::ids::{PlanId, SubscriptionId};
 use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::{Allocation, Family};
 use crate::domain::families::subscription::Subscription;
 use crate::domain::idempotency::model::Key;
@@ -122,7 +122,7 @@ pub async fn create(
         "tier_name": tier.display_name, "slot_limit": made.slot_limit});
     record(
         &tx,
-        "TIER_ALLOCATION_CREATED",
+        AuditEvent::TierAllocationCreated,
         by,
         subscription,
         None,
@@ -196,7 +196,7 @@ pub async fn update(
         };
         record(
             &tx,
-            "TIER_ALLOCATION_UPDATED",
+            AuditEvent::TierAllocationUpdated,
             by,
             subscription,
             state(held),
@@ -274,7 +274,7 @@ pub async fn delete(
         json!({"subscription_id": id, "tier_id": tier_id, "tier_name": tier.display_name});
     record(
         &tx,
-        "TIER_ALLOCATION_DELETED",
+        AuditEvent::TierAllocationDeleted,
         by,
         subscription,
         Some(json!({"slot_limit": held.slot_limit, "slots_used": held.slots_used})),
@@ -344,7 +344,7 @@ pub async fn sync(
             "allocations_synced": synced.allocations_synced});
         record(
             &tx,
-            "TIER_ALLOCATIONS_SYNCED",
+            AuditEvent::TierAllocationsSynced,
             by,
             subscription,
             Some(json!(before)),
@@ -455,7 +455,7 @@ fn not_found() -> Error {
 #[expect(clippy::too_many_arguments, reason = "one audit row")]
 async fn record(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     by: &Person,
     subscription: &Subscription,
     previous: Option<Value>,

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::base::caller::Person;
 use crate::base::ids::SubscriptionId;
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::{audit, families};
 
@@ -109,7 +109,7 @@ pub(crate) async fn count_anew(
                 json!({"subscription_id": root.subscription_id, "corrections": corrections,
                 "device_count_corrections": device_corrections}),
             ),
-            ..Entry::new("TIER_SLOTS_RECONCILED", by, now)
+            ..Entry::new(AuditEvent::TierSlotsReconciled, by, now)
         };
         audit::store::insert(tx, &entry).await?;
     }

@@ -8,7 +8,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use self::model::{Actor, AuditFilter, AuditRow, Entry};
+use self::model::{Actor, AuditEvent, AuditFilter, AuditRow, Entry};
 use crate::Result;
 use crate::base::caller::Person;
 use crate::base::paging::{Page, Slice};
@@ -30,7 +30,7 @@ pub async fn list(
 /// Records an operator's change of the catalogue, which belongs to no tenant.
 pub(crate) async fn record_catalogue(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     by: &Person,
     previous_state: Option<Value>,
     new_state: Value,

@@ -101,7 +101,7 @@ pub(crate) async fn list(
     conditions.equal("tenant_id", filter.tenant_id.clone());
     conditions.equal("subscription_id", filter.subscription_id.clone());
     conditions.equal("device_id", filter.device_id.clone());
-    conditions.equal("event_type", filter.event_type.clone());
+    conditions.equal("event_type", filter.event_type);
     conditions.equal("actor_id", filter.actor_id.clone());
     if let Some(from) = filter.from {
         conditions.and("event_timestamp >= ?", from.get());

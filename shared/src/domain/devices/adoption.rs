@@ -8,7 +8,7 @@ use serde_json::json;
 use super::store;
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::subscription::SubscriptionType;
 use crate::domain::{audit, families};
 
@@ -58,7 +58,7 @@ pub(crate) async fn adopt(
             previous_state: Some(json!({"subscription_id": device.previous})),
             new_state: Some(json!({"subscription_id": to})),
             details: Some(json!({"tier_id": device.tier_id, "reason": "taken over by a new MAIN"})),
-            ..Entry::new("DEVICE_REASSIGNED", Actor::Stripe, now)
+            ..Entry::new(AuditEvent::DeviceReassigned, Actor::Stripe, now)
         })
         .collect();
     audit::store::insert_all(tx, &entries, now).await?;

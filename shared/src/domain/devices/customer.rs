@@ -17,7 +17,7 @@ use crate::base::fields::Text;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::model::Actor;
+use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::families::family::Family;
 use crate::domain::idempotency::model::Key;
 use crate::domain::tenants::session::begin;
@@ -97,8 +97,16 @@ pub async fn register(
     families::locks::add_devices(&tx, &on, 1, now).await?;
     let device = store::find(&tx, &caller.tenant, &new.device_id).await?.ok_or_else(not_found)?;
     let details = json!({"device_id": device.device_id, "subscription_id": on});
-    record(&tx, "DEVICE_REGISTERED", Actor::Customer(&caller.person), &device, None, details, now)
-        .await?;
+    record(
+        &tx,
+        AuditEvent::DeviceRegistered,
+        Actor::Customer(&caller.person),
+        &device,
+        None,
+        details,
+        now,
+    )
+    .await?;
     idempotency::keep(&tx, key, &device, now).await?;
     tx.commit().await?;
     Ok(device)
@@ -124,7 +132,7 @@ pub async fn decommission(db: &Db, caller: &Customer, id: &DeviceId, now: Timest
         "tier_id": device.tier_id});
     record(
         &tx,
-        "DEVICE_DECOMMISSIONED",
+        AuditEvent::DeviceDecommissioned,
         Actor::Customer(&caller.person),
         &device,
         None,
@@ -164,7 +172,7 @@ pub async fn assign_tier(
             json!({"device_id": id, "old_tier_id": device.tier_id, "new_tier_id": tier.tier_id});
         let recorded = record(
             &tx,
-            "DEVICE_TIER_ASSIGNED",
+            AuditEvent::DeviceTierAssigned,
             Actor::Customer(&caller.person),
             &device,
             states,
@@ -202,7 +210,7 @@ pub async fn remove_tier(
         let details = json!({"device_id": id, "old_tier_id": old, "new_tier_id": null});
         record(
             &tx,
-            "DEVICE_TIER_REMOVED",
+            AuditEvent::DeviceTierRemoved,
             Actor::Customer(&caller.person),
             &device,
             states,
@@ -344,7 +352,11 @@ async fn write(
     for ((root, tier), count) in counts {
         families::locks::add_slots(tx, root, tier, count, now).await?;
     }
-    let event_type = if wanted.is_some() { "DEVICE_TIER_ASSIGNED" } else { "DEVICE_TIER_REMOVED" };
+    let event_type = if wanted.is_some() {
+        AuditEvent::DeviceTierAssigned
+    } else {
+        AuditEvent::DeviceTierRemoved
+    };
     let rows = changed.iter().map(|device| {
         let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": wanted})));
         let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,

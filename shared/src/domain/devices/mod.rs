@@ -18,7 +18,7 @@ use self::model::{Device, MoveResult};
 use crate::base::error::Refusal;
 use crate::base::fields::{Note, Text};
 use crate::base::ids::{SubscriptionId, TenantId};
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::SubscriptionType;
 use crate::domain::{audit, families};
@@ -124,7 +124,7 @@ async fn move_locked(
                          "notes": notes.map(Text::as_str)});
     let places =
         Some((json!({"subscription_id": device.subscription_id}), json!({"subscription_id": to})));
-    record(tx, "DEVICE_REASSIGNED", by, device, places, details, now).await?;
+    record(tx, AuditEvent::DeviceReassigned, by, device, places, details, now).await?;
     Ok(moved)
 }
 
@@ -170,7 +170,7 @@ async fn relocate(
 
 async fn record(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     by: Actor<'_>,
     device: &Device,
     states: Option<(Value, Value)>,

@@ -13,7 +13,7 @@ use crate::base::fields::{Change, Text};
 use crate::base::ids::{DeviceId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::model::Actor;
+use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{families, idempotency, tenants, tiers};
 use crate::{Error, Result};
@@ -77,7 +77,7 @@ pub async fn register(
     let device = store::find(&tx, &new.tenant_id, &new.device_id).await?.ok_or_else(not_found)?;
     record(
         &tx,
-        "DEVICE_REGISTERED",
+        AuditEvent::DeviceRegistered,
         Actor::Operator(by),
         &device,
         None,
@@ -137,8 +137,16 @@ pub async fn override_tier(
     let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
     "new_tier_id": tier, "notes": wanted.notes.as_ref().map(Text::as_str)});
     let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": tier})));
-    record(&tx, "OPERATOR_TIER_ASSIGNMENT", Actor::Operator(by), &device, states, details, now)
-        .await?;
+    record(
+        &tx,
+        AuditEvent::OperatorTierAssignment,
+        Actor::Operator(by),
+        &device,
+        states,
+        details,
+        now,
+    )
+    .await?;
     tx.commit().await?;
     Ok(overridden)
 }

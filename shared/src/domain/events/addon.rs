@@ -11,6 +11,7 @@ use crate::base::fault::Point;
 use crate::base::ids::{AddonOrderId, SubscriptionId, TenantId};
 use crate::domain::addons::model::{Order, OrderStatus};
 use crate::domain::allocations::model::SlotLimit;
+use crate::domain::audit::model::AuditEvent;
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::{addons, allocations, families, outbox};
@@ -77,8 +78,14 @@ impl Provisioning<'_> {
         (order.status, order.subscription_id, order.stripe_checkout_session_id) =
             (OrderStatus::Paid, Some(addon.clone()), Some(self.checkout.id.clone()));
         addons::store::close(self.tx, &order, self.now).await?;
-        self.audit("ADDON_ORDER_PAID", &tenant, Some(&addon), Some(json!(order)), Some(before))
-            .await?;
+        self.audit(
+            AuditEvent::AddonOrderPaid,
+            &tenant,
+            Some(&addon),
+            Some(json!(order)),
+            Some(before),
+        )
+        .await?;
         let wake_outbox = outbox::insert_addon_quantity(self.tx, &family.root, self.now).await?;
         fault::point(Point::ApplyStepsInserted);
         Ok(Verdict {
@@ -159,7 +166,7 @@ impl Provisioning<'_> {
                 (OrderStatus::Expired, Some(self.checkout.id.clone()));
             addons::store::close(self.tx, &order, self.now).await?;
             self.audit(
-                "ADDON_ORDER_EXPIRED",
+                AuditEvent::AddonOrderExpired,
                 &tenant,
                 Some(&order.quote.parent_subscription_id),
                 Some(json!(order)),
@@ -256,7 +263,7 @@ impl Provisioning<'_> {
             let (_, after) =
                 allocations::set_slots(self.tx, family, addon, slots, self.now).await?;
             self.audit(
-                "TIER_ALLOCATIONS_SYNCED",
+                AuditEvent::TierAllocationsSynced,
                 &new.tenant_id,
                 Some(addon),
                 Some(json!(after)),

@@ -14,7 +14,7 @@ use crate::base::caller::Person;
 use crate::base::ids::StripeEventId;
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::outside::queue::Queue;
 use crate::outside::stripe;
 use crate::outside::stripe::{EventQuery, Stripe};
@@ -63,7 +63,7 @@ impl Backfiller<'_> {
             let tx = db.transaction().await?;
             let entry = Entry {
                 details: Some(details),
-                ..Entry::new("STRIPE_BACKFILL", Actor::Operator(by), now)
+                ..Entry::new(AuditEvent::StripeBackfill, Actor::Operator(by), now)
             };
             audit::store::insert(&tx, &entry).await?;
             tx.commit().await?;

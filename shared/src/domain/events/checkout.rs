@@ -16,7 +16,7 @@ use crate::base::ids::{
     TenantId,
 };
 use crate::base::{fault, fields};
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::Flag;
 use crate::domain::plans::model::Plan;
@@ -294,7 +294,7 @@ impl Provisioning<'_> {
     pub(super) async fn insert(&self, new: &Subscription) -> Result<()> {
         let (tenant, id) = (&new.tenant_id, Some(&new.subscription_id));
         families::rows::insert(self.tx, new).await?;
-        self.audit("STRIPE_CHECKOUT_COMPLETED", tenant, id, Some(json!(new)), None).await
+        self.audit(AuditEvent::StripeCheckoutCompleted, tenant, id, Some(json!(new)), None).await
     }
 
     /// Completed, but the money has not come: a bank debit takes days, and then succeeds or fails.
@@ -394,7 +394,7 @@ impl Provisioning<'_> {
             None => {
                 tenants::store::link_customer(self.tx, id, customer, self.now).await?;
                 self.audit(
-                    "TENANT_UPDATED",
+                    AuditEvent::TenantUpdated,
                     id,
                     None,
                     Some(json!({"stripe_customer_id": customer.as_str()})),
@@ -426,7 +426,7 @@ impl Provisioning<'_> {
                     "stripe_customer_id": tenant.stripe_customer_id,
                 });
                 let id = tenant.tenant_id;
-                self.audit("TENANT_PROVISIONED", &id, None, Some(state), None).await?;
+                self.audit(AuditEvent::TenantProvisioned, &id, None, Some(state), None).await?;
                 return Ok(id);
             }
         }
@@ -452,7 +452,7 @@ impl Provisioning<'_> {
             .await?;
             if slots != json!([]) {
                 self.audit(
-                    "TIER_ALLOCATIONS_SYNCED",
+                    AuditEvent::TierAllocationsSynced,
                     tenant,
                     Some(subscription),
                     Some(slots),
@@ -473,7 +473,7 @@ impl Provisioning<'_> {
     ) -> Result<()> {
         let named = self.metadata("plan_id");
         self.audit(
-            "PLAN_UNRESOLVED",
+            AuditEvent::PlanUnresolved,
             tenant,
             Some(subscription),
             Some(json!({"plan_id": null, "device_limit": 0, "metadata_plan_id": named})),
@@ -520,7 +520,7 @@ impl Provisioning<'_> {
 
     pub(super) async fn audit(
         &self,
-        event_type: &'static str,
+        event_type: AuditEvent,
         tenant: &TenantId,
         subscription: Option<&SubscriptionId>,
         new_state: Option<serde_json::Value>,

@@ -11,19 +11,19 @@ use super::{Applier, Outcome, kind, store};
 use crate::Result;
 use crate::base::fields::filled;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::flags::model::Flag;
 use crate::domain::{audit, flags, tenants};
 use crate::outside::stripe;
 use crate::outside::stripe::CustomerDetails;
 
 /// What is recorded of a notice: the audit's event type and the flag's kind.
-fn record(notice: kind::Notice) -> Option<(&'static str, &'static str)> {
+fn record(notice: kind::Notice) -> Option<(AuditEvent, &'static str)> {
     Some(match notice {
-        kind::Notice::Refunded => ("STRIPE_CHARGE_REFUNDED", "refunded"),
-        kind::Notice::Disputed => ("STRIPE_DISPUTE_CREATED", "disputed"),
-        kind::Notice::DisputeClosed => ("STRIPE_DISPUTE_CLOSED", "dispute_closed"),
-        kind::Notice::CustomerDeleted => ("STRIPE_CUSTOMER_DELETED", "customer_deleted"),
+        kind::Notice::Refunded => (AuditEvent::StripeChargeRefunded, "refunded"),
+        kind::Notice::Disputed => (AuditEvent::StripeDisputeCreated, "disputed"),
+        kind::Notice::DisputeClosed => (AuditEvent::StripeDisputeClosed, "dispute_closed"),
+        kind::Notice::CustomerDeleted => (AuditEvent::StripeCustomerDeleted, "customer_deleted"),
         kind::Notice::CustomerUpdated => return None,
     })
 }
@@ -111,7 +111,7 @@ impl Notice<'_> {
     async fn record(
         &self,
         customer: &StripeCustomerId,
-        (event_type, kind): (&'static str, &'static str),
+        (event_type, kind): (AuditEvent, &'static str),
     ) -> Result<()> {
         let object = &self.event.object;
         let details = json!({"stripe_customer_id": customer, "object": object["id"],
@@ -170,12 +170,12 @@ impl Notice<'_> {
         }
         (after.version, after.updated_at) = (before.version + 1, self.now);
         tenants::store::save(self.tx, &after).await?;
-        self.audit("TENANT_UPDATED", Some(json!(before)), Some(json!(after)), None).await
+        self.audit(AuditEvent::TenantUpdated, Some(json!(before)), Some(json!(after)), None).await
     }
 
     async fn audit(
         &self,
-        event_type: &'static str,
+        event_type: AuditEvent,
         previous_state: Option<Value>,
         new_state: Option<Value>,
         details: Option<Value>,

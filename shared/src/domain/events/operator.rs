@@ -12,7 +12,7 @@ use crate::base::ids::StripeEventId;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::outside::queue::Queue;
 use crate::{Error, Result};
 
@@ -60,7 +60,7 @@ pub async fn replay(
         let replay = event.replays + 1;
         store::count_replay(&tx, id, now).await?;
         let details = json!({"replay": replay});
-        record(&tx, "STRIPE_EVENT_REPLAYED", &event, details, operator, now).await?;
+        record(&tx, AuditEvent::StripeEventReplayed, &event, details, operator, now).await?;
         tx.commit().await?;
         envelope.replay_message(replay)
     };
@@ -84,7 +84,7 @@ pub async fn dismiss(
     let LockedEvent { event, .. } = lock_open(&tx, id).await?;
     store::finish(&tx, id, EventStatus::Dismissed, Some(note), None, now).await?;
     let details = json!({"note": note});
-    record(&tx, "STRIPE_EVENT_DISMISSED", &event, details, operator, now).await?;
+    record(&tx, AuditEvent::StripeEventDismissed, &event, details, operator, now).await?;
     let event = store::find(&tx, id).await?.ok_or_else(not_found)?;
     tx.commit().await?;
     Ok(event)
@@ -108,7 +108,7 @@ async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<LockedEve
 
 async fn record(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     event: &EventRow,
     details: Value,
     operator: &Person,

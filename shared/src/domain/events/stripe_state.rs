@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
+use crate::domain::audit::model::AuditEvent;
 use crate::domain::families::subscription::{
     GRACE, SHORTEST_GRACE, Status, StripeLink, Subscription,
 };
@@ -155,13 +156,15 @@ impl StripeState<'_> {
 /// How the audit names what a sync changed: the first of these that is true. `is_paid`: it found
 /// that an invoice was paid.
 #[must_use]
-pub fn event_type(before: &Subscription, after: &Subscription, is_paid: bool) -> &'static str {
+pub fn event_type(before: &Subscription, after: &Subscription, is_paid: bool) -> AuditEvent {
     match after.status {
-        Status::Expired if before.status != Status::Expired => "STRIPE_SUBSCRIPTION_DELETED",
-        Status::Grace if before.status != Status::Grace => "STRIPE_PAYMENT_FAILED",
-        _ if after.plan_id != before.plan_id => "STRIPE_PLAN_CHANGED",
-        _ if is_paid => "STRIPE_INVOICE_PAID",
-        _ => "STRIPE_SUBSCRIPTION_UPDATED",
+        Status::Expired if before.status != Status::Expired => {
+            AuditEvent::StripeSubscriptionDeleted
+        }
+        Status::Grace if before.status != Status::Grace => AuditEvent::StripePaymentFailed,
+        _ if after.plan_id != before.plan_id => AuditEvent::StripePlanChanged,
+        _ if is_paid => AuditEvent::StripeInvoicePaid,
+        _ => AuditEvent::StripeSubscriptionUpdated,
     }
 }
 

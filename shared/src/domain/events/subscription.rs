@@ -15,7 +15,7 @@ use crate::base::error::Service;
 use crate::base::fault::Point;
 use crate::base::ids::{StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::base::{fault, fields};
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
@@ -28,13 +28,13 @@ const READS: u32 = 4;
 
 /// What is recorded of an invoice event that an operator must see, whatever the state says: the
 /// audit's event type and the flag's kind.
-fn notable(event: InvoiceEvent) -> Option<(&'static str, &'static str)> {
+fn notable(event: InvoiceEvent) -> Option<(AuditEvent, &'static str)> {
     match event {
         InvoiceEvent::ActionRequired => {
-            Some(("STRIPE_PAYMENT_ACTION_REQUIRED", "payment_action_required"))
+            Some((AuditEvent::StripePaymentActionRequired, "payment_action_required"))
         }
         InvoiceEvent::FinalizationFailed => {
-            Some(("STRIPE_FINALIZATION_FAILED", "finalization_failed"))
+            Some((AuditEvent::StripeFinalizationFailed, "finalization_failed"))
         }
         InvoiceEvent::Other => None,
     }
@@ -279,7 +279,7 @@ impl SubscriptionSync<'_> {
                 details: Some(
                     json!({"stripe_price_id": resolved.price, "plan_id": before.plan_id}),
                 ),
-                ..self.entry("PLAN_UNRESOLVED", &before.subscription_id)
+                ..self.entry(AuditEvent::PlanUnresolved, &before.subscription_id)
             };
             audit::store::insert(self.tx, &entry).await?;
             self.flag(
@@ -375,14 +375,14 @@ impl SubscriptionSync<'_> {
         &self,
         before: &Subscription,
         changed: Subscription,
-        change: &'static str,
+        change: AuditEvent,
         details: Option<Value>,
     ) -> Result<()> {
         let after = Subscription { version: before.version + 1, updated_at: self.now, ..changed };
         let (previous_state, new_state) = (Some(json!(before)), Some(json!(after)));
         let (event_type, details) = match self.cause {
             Cause::Drift => {
-                ("STRIPE_DRIFT_REPAIRED", Some(json!({"change": change, "also": details})))
+                (AuditEvent::StripeDriftRepaired, Some(json!({"change": change, "also": details})))
             }
             Cause::Event(_) | Cause::Requested => (change, details),
         };
@@ -417,11 +417,7 @@ impl SubscriptionSync<'_> {
         self.cause.event().map(|event| &event.id)
     }
 
-    fn entry<'b>(
-        &'b self,
-        event_type: &'static str,
-        subscription: &'b SubscriptionId,
-    ) -> Entry<'b> {
+    fn entry<'b>(&'b self, event_type: AuditEvent, subscription: &'b SubscriptionId) -> Entry<'b> {
         let tenant = Some(&self.before.tenant_id);
         Entry {
             tenant,

@@ -8,6 +8,7 @@ use crate::base::ids::{
     PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
 use crate::base::version::Versioned;
+use crate::domain::audit::model::AuditEvent;
 use crate::words;
 
 /// How long a customer whose payment failed keeps access, from the first unpaid moment.
@@ -275,24 +276,24 @@ impl Subscription {
 
 /// What a change amounts to: the first of these that is true names it.
 #[must_use]
-pub fn event_type(before: &Subscription, after: &Subscription) -> &'static str {
+pub fn event_type(before: &Subscription, after: &Subscription) -> AuditEvent {
     match after.status {
         status if status == before.status => {}
-        Status::Trial => return "STATUS_TRIAL",
-        Status::Active => return "STATUS_ACTIVE",
-        Status::Grace => return "STATUS_GRACE",
-        Status::Suspended => return "STATUS_SUSPENDED",
-        Status::Expired => return "STATUS_EXPIRED",
+        Status::Trial => return AuditEvent::StatusTrial,
+        Status::Active => return AuditEvent::StatusActive,
+        Status::Grace => return AuditEvent::StatusGrace,
+        Status::Suspended => return AuditEvent::StatusSuspended,
+        Status::Expired => return AuditEvent::StatusExpired,
     }
     if after.plan_id != before.plan_id {
-        "PLAN_CHANGED"
+        AuditEvent::PlanChanged
     } else if after.device_limit != before.device_limit {
-        "LIMIT_CHANGED"
+        AuditEvent::LimitChanged
     } else if after.term_end > before.term_end {
-        "TERM_EXTENDED"
+        AuditEvent::TermExtended
     } else if after.term_end < before.term_end {
-        "TERM_SHORTENED"
+        AuditEvent::TermShortened
     } else {
-        "UPDATED"
+        AuditEvent::Updated
     }
 }

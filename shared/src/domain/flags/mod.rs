@@ -13,7 +13,7 @@ use crate::base::fields::Note;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::{Error, Result};
 
 /// A page of flags, newest first.
@@ -59,7 +59,7 @@ pub async fn resolve(db: &Db, by: &Person, id: i64, note: Note, now: Timestamp) 
         stripe_event: flag.stripe_event_id.as_ref(),
         previous_state: Some(json!(before)),
         new_state: Some(json!(flag)),
-        ..Entry::new("FLAG_RESOLVED", Actor::Operator(by), now)
+        ..Entry::new(AuditEvent::FlagResolved, Actor::Operator(by), now)
     };
     audit::store::insert(&tx, &entry).await?;
     tx.commit().await?;

@@ -11,7 +11,7 @@ use crate::base::fields::{Email, Note};
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::{Error, Result};
 
 /// A page of steps, newest first.
@@ -47,7 +47,7 @@ pub async fn retry(
     }
     let details = json!({"step_id": id, "email_changed": email.is_some()});
     let step = store::retry(&tx, id, email.map(Email::into_string).as_deref(), now).await?;
-    record(&tx, "PROVISIONING_RETRIED", by, &before, details, now).await?;
+    record(&tx, AuditEvent::ProvisioningRetried, by, &before, details, now).await?;
     tx.commit().await?;
     Ok(step)
 }
@@ -69,7 +69,7 @@ pub async fn dismiss(
     let step = store::dismiss(&tx, id, now).await?;
     record(
         &tx,
-        "PROVISIONING_DISMISSED",
+        AuditEvent::ProvisioningDismissed,
         by,
         &before,
         json!({"step_id": id, "note": note.as_str()}),
@@ -97,7 +97,7 @@ pub(crate) async fn lock_open(tx: &Transaction<'_>, id: i64) -> Result<StepRow> 
 /// address.
 pub(crate) async fn record(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     by: &Person,
     before: &StepRow,
     details: Value,

@@ -19,6 +19,7 @@ use crate::base::ids::PlanId;
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::Db;
+use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
@@ -64,7 +65,7 @@ pub async fn create(
         ));
     }
     assign_prices(&tx, &plan, now).await?;
-    audit::record_catalogue(&tx, "PLAN_CREATED", by, None, json!(plan), now).await?;
+    audit::record_catalogue(&tx, AuditEvent::PlanCreated, by, None, json!(plan), now).await?;
     idempotency::keep(&tx, key, &plan, now).await?;
     tx.commit().await?;
     Ok(plan)
@@ -96,7 +97,15 @@ pub async fn update(
     (plan.version, plan.updated_at) = (before.version + 1, now);
     store::save(&tx, &plan).await?;
     assign_prices(&tx, &plan, now).await?;
-    audit::record_catalogue(&tx, "PLAN_UPDATED", by, Some(json!(before)), json!(plan), now).await?;
+    audit::record_catalogue(
+        &tx,
+        AuditEvent::PlanUpdated,
+        by,
+        Some(json!(before)),
+        json!(plan),
+        now,
+    )
+    .await?;
     tx.commit().await?;
     Ok(plan)
 }
@@ -145,7 +154,7 @@ pub async fn set_tier_defaults(
     let after = store::tier_defaults(&tx, id).await?.ok_or_else(not_found)?;
     audit::record_catalogue(
         &tx,
-        "PLAN_TIER_DEFAULTS_SET",
+        AuditEvent::PlanTierDefaultsSet,
         by,
         Some(json!(before)),
         json!(after),

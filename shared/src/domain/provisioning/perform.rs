@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Outbox;
 use super::payload::Payload;
 use crate::base::ids::{SubscriptionId, TenantId};
+use crate::domain::audit::model::AuditEvent;
 use crate::domain::mails::MailOutcome;
 use crate::domain::mails::model::{Mail, MailKind};
 use crate::domain::outbox::model::{AddonQuantity, StripeCancel, StripeSync};
@@ -19,7 +20,7 @@ pub(super) struct Effect {
     pub result: Value,
     /// The audit event. Its details are the fields of `result` except `to`: the audit is never
     /// deleted, and must not hold a mail address.
-    pub audit: Option<&'static str>,
+    pub audit: Option<AuditEvent>,
     /// The subscription that it changed.
     pub subscription: Option<SubscriptionId>,
 }
@@ -53,8 +54,8 @@ impl Outbox {
     ) -> Result<Effect> {
         let (id, change) = self.keycloak.ensure_customer(user, tenant, since).await?;
         let audit = match change {
-            AccountChange::Created => Some("USER_CREATED"),
-            AccountChange::Completed => Some("USER_UPDATED"),
+            AccountChange::Created => Some(AuditEvent::UserCreated),
+            AccountChange::Completed => Some(AuditEvent::UserUpdated),
             AccountChange::Unchanged => None,
         };
         Ok(Effect { audit, ..Effect::quiet(json!({"user_id": id})) })
@@ -63,7 +64,7 @@ impl Outbox {
     async fn send_welcome_mail(&self, user_id: &str) -> Result<Effect> {
         self.keycloak.send_welcome_mail(user_id).await?;
         Ok(Effect {
-            audit: Some("WELCOME_EMAIL_SENT"),
+            audit: Some(AuditEvent::WelcomeEmailSent),
             ..Effect::quiet(json!({"user_id": user_id}))
         })
     }
@@ -72,7 +73,7 @@ impl Outbox {
         self.applier.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
         Ok(Effect {
             result: json!({"status": "canceled"}),
-            audit: Some("STRIPE_SUBSCRIPTION_CANCELLED"),
+            audit: Some(AuditEvent::StripeSubscriptionCancelled),
             subscription: Some(cancel.subscription_id),
         })
     }
@@ -95,7 +96,7 @@ impl Outbox {
         let done =
             addons::quantity::set(&self.applier.db, &self.applier.stripe, &root, &key).await?;
         Ok(Effect {
-            audit: done.is_some().then_some("STRIPE_ADDON_QUANTITY_SET"),
+            audit: done.is_some().then_some(AuditEvent::StripeAddonQuantitySet),
             result: done.unwrap_or_else(|| json!({"items": []})),
             subscription: Some(root),
         })
@@ -111,7 +112,7 @@ impl Outbox {
                     "sent": true, "mail": kind.unwrap_or(MailKind::Digest),
                     "message_id": message_id, "to": to,
                 });
-                Effect { result, audit: kind.map(|_| "MAIL_SENT"), subscription }
+                Effect { result, audit: kind.map(|_| AuditEvent::MailSent), subscription }
             }
             MailOutcome::Overtaken => skipped("overtaken"),
             MailOutcome::NoAddress => skipped("no_address"),

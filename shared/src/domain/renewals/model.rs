@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::base::fields::{DateTime, Int, Param};
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
+use crate::domain::audit::model::AuditEvent;
 use crate::domain::families::subscription::{
     GRACE, SHORTEST_GRACE, Status, Subscription, SubscriptionType,
 };
@@ -95,14 +96,16 @@ pub fn change_due(
 pub fn describe_change(
     before: &Subscription,
     after: &Subscription,
-) -> (&'static str, MailKind, Timestamp) {
+) -> (AuditEvent, MailKind, Timestamp) {
     match after.status {
-        Status::Suspended => {
-            ("STATUS_SUSPENDED", MailKind::Suspended, before.grace_end.unwrap_or(before.term_end))
-        }
-        Status::Expired => ("STATUS_EXPIRED", MailKind::Expired, after.term_end),
+        Status::Suspended => (
+            AuditEvent::StatusSuspended,
+            MailKind::Suspended,
+            before.grace_end.unwrap_or(before.term_end),
+        ),
+        Status::Expired => (AuditEvent::StatusExpired, MailKind::Expired, after.term_end),
         Status::Grace | Status::Active | Status::Trial => {
-            ("STATUS_GRACE", MailKind::Grace, after.grace_end.unwrap_or(after.term_end))
+            (AuditEvent::StatusGrace, MailKind::Grace, after.grace_end.unwrap_or(after.term_end))
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::base::fields::Note;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
 use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::not_found;
 use crate::domain::families::subscription::{Hold, Status, Subscription};
@@ -49,7 +49,7 @@ pub(crate) async fn expire(
         ..before.clone()
     };
     families::rows::save(tx, &after).await?;
-    record(tx, "STATUS_EXPIRED", by, Some(before), &after, details, now).await
+    record(tx, AuditEvent::StatusExpired, by, Some(before), &after, details, now).await
 }
 
 /// Ends a subscription, and a MAIN's ADDONs with it. One that has ended stays as it is.
@@ -95,7 +95,7 @@ pub async fn end(
                 families::rows::save(&tx, &held).await?;
                 record(
                     &tx,
-                    "UPDATED",
+                    AuditEvent::Updated,
                     by,
                     Some(&before),
                     &held,
@@ -145,8 +145,16 @@ pub(crate) async fn expire_with(
         ..held
     };
     families::rows::save(tx, &after).await?;
-    record(tx, "STATUS_EXPIRED", by, Some(before), &after, explained(reason, None, json!({})), now)
-        .await
+    record(
+        tx,
+        AuditEvent::StatusExpired,
+        by,
+        Some(before),
+        &after,
+        explained(reason, None, json!({})),
+        now,
+    )
+    .await
 }
 
 /// Leaves the cancellation to Stripe: its event, and not this request, ends the subscription.
@@ -167,7 +175,7 @@ pub(crate) async fn ask_stripe(
         tenant: Some(&before.tenant_id),
         subscription: Some(&before.subscription_id),
         details: explained(reason, None, json!({"stripe_subscription_id": stripe})),
-        ..Entry::new("STRIPE_CANCEL_REQUESTED", Actor::Operator(by), now)
+        ..Entry::new(AuditEvent::StripeCancelRequested, Actor::Operator(by), now)
     };
     audit::store::insert(tx, &entry).await
 }

@@ -20,7 +20,7 @@ use crate::base::ids::SubscriptionId;
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::not_found;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
@@ -132,7 +132,7 @@ pub async fn create(
     };
     families::rows::insert(&tx, &subscription).await?;
     let details = explained(new.notes.as_ref(), new.transaction_ref.as_ref(), json!({}));
-    record(&tx, "SUBSCRIPTION_CREATED", by, None, &subscription, details, now).await?;
+    record(&tx, AuditEvent::SubscriptionCreated, by, None, &subscription, details, now).await?;
     let made = SubscriptionSummary {
         effective_status: subscription.status.worse(root),
         subscription,
@@ -318,7 +318,7 @@ fn explained(notes: Option<&Note>, reference: Option<&Note>, mut details: Value)
 
 async fn record(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     by: &Person,
     before: Option<&Subscription>,
     after: &Subscription,

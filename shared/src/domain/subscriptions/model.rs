@@ -9,6 +9,7 @@ use crate::base::ids::{PlanId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::base::version::Versioned;
 use crate::domain::allocations::model::AllocationView;
+use crate::domain::audit::model::AuditEvent;
 use crate::domain::devices::model::Device;
 use crate::domain::families::subscription::{
     GRACE, Hold, Status, Subscription, SubscriptionType, TRIAL,
@@ -334,7 +335,7 @@ pub struct SubscriptionChange {
     /// Whether anything changed.
     pub updated: bool,
     /// As the audit has it; none where nothing changed.
-    pub event_type: Option<&'static str>,
+    pub event_type: Option<AuditEvent>,
 }
 
 impl Versioned for SubscriptionChange {

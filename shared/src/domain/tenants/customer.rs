@@ -11,7 +11,7 @@ use crate::base::caller::Customer;
 use crate::base::version::IfMatch;
 use crate::db::Db;
 use crate::domain::audit;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::{Error, Result};
 
 /// The own company.
@@ -65,7 +65,7 @@ async fn record(
         tenant: Some(&caller.tenant),
         previous_state: Some(json!(Organization::from(before))),
         new_state: Some(json!(Organization::from(after.clone()))),
-        ..Entry::new("ORGANIZATION_UPDATED", Actor::Customer(&caller.person), now)
+        ..Entry::new(AuditEvent::OrganizationUpdated, Actor::Customer(&caller.person), now)
     };
     audit::store::insert(tx, &entry).await
 }

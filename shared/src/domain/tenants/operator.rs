@@ -15,7 +15,7 @@ use crate::base::ids::TenantId;
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, families, idempotency};
 
@@ -62,7 +62,7 @@ pub async fn create(
             format!("Tenant '{}' already exists", tenant.tenant_id),
         ));
     }
-    record(&tx, "TENANT_CREATED", by, None, &tenant, now).await?;
+    record(&tx, AuditEvent::TenantCreated, by, None, &tenant, now).await?;
     idempotency::keep(&tx, key, &tenant, now).await?;
     tx.commit().await?;
     Ok(tenant)
@@ -101,7 +101,7 @@ pub async fn update(
     customer_is_free(&tx, &tenant).await?;
     (tenant.version, tenant.updated_at) = (before.version + 1, now);
     store::save(&tx, &tenant).await?;
-    record(&tx, "TENANT_UPDATED", by, Some(json!(before)), &tenant, now).await?;
+    record(&tx, AuditEvent::TenantUpdated, by, Some(json!(before)), &tenant, now).await?;
     tx.commit().await?;
     Ok(tenant)
 }
@@ -138,7 +138,7 @@ pub async fn delete(
         ..before.clone()
     };
     store::save(&tx, &tenant).await?;
-    record(&tx, "TENANT_DELETED", by, Some(json!(before)), &tenant, now).await?;
+    record(&tx, AuditEvent::TenantDeleted, by, Some(json!(before)), &tenant, now).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -157,7 +157,7 @@ pub(crate) async fn customer_is_free(tx: &Transaction<'_>, tenant: &Tenant) -> R
 
 pub(crate) async fn record(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     by: &Person,
     previous: Option<Value>,
     new: &Tenant,

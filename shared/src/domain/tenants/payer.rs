@@ -10,7 +10,7 @@ use super::session::begin;
 use crate::base::caller::Customer;
 use crate::base::ids::StripeCustomerId;
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::{audit, tenants};
 use crate::outside::stripe::{KEY_SPENT, NewCustomer, Stripe};
 use crate::{Error, Result};
@@ -103,7 +103,7 @@ pub(crate) async fn link(
         tenant: Some(&caller.tenant),
         previous_state: Some(json!({"stripe_customer_id": null})),
         new_state: Some(json!({"stripe_customer_id": made})),
-        ..Entry::new("TENANT_UPDATED", Actor::Customer(&caller.person), now)
+        ..Entry::new(AuditEvent::TenantUpdated, Actor::Customer(&caller.person), now)
     };
     audit::store::insert(&tx, &entry).await?;
     tx.commit().await?;

@@ -11,6 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::Db;
+use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{audit, idempotency, prices};
@@ -54,7 +55,7 @@ pub async fn create(
     let id = store::insert(&tx, &tier).await?.ok_or_else(taken)?;
     tier.tier_id = id;
     assign_prices(&tx, &tier, now).await?;
-    audit::record_catalogue(&tx, "DEVICE_TIER_CREATED", by, None, json!(tier), now).await?;
+    audit::record_catalogue(&tx, AuditEvent::DeviceTierCreated, by, None, json!(tier), now).await?;
     idempotency::keep(&tx, key, &tier, now).await?;
     tx.commit().await?;
     Ok(tier)
@@ -86,8 +87,15 @@ pub async fn update(
     (tier.version, tier.updated_at) = (before.version + 1, now);
     store::save(&tx, &tier).await?;
     assign_prices(&tx, &tier, now).await?;
-    audit::record_catalogue(&tx, "DEVICE_TIER_UPDATED", by, Some(json!(before)), json!(tier), now)
-        .await?;
+    audit::record_catalogue(
+        &tx,
+        AuditEvent::DeviceTierUpdated,
+        by,
+        Some(json!(before)),
+        json!(tier),
+        now,
+    )
+    .await?;
     tx.commit().await?;
     Ok(tier)
 }

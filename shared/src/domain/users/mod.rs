@@ -16,7 +16,7 @@ use crate::base::error::{Error, Result, Service};
 use crate::base::ids::{TenantId, UserId};
 use crate::base::paging::{Offset, Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency, tenants};
 use crate::outside::keycloak::{AccountChange, Keycloak, user_exists};
@@ -79,9 +79,9 @@ pub async fn create(
     let recorded = store::is_created(&tx, &user).await?;
     let by_lost_try = user.created_at.is_some_and(|made| made > now - idempotency::KEPT);
     let event_type = match ensured {
-        AccountChange::Completed if recorded => "USER_UPDATED",
-        AccountChange::Created | AccountChange::Completed if !recorded => "USER_CREATED",
-        AccountChange::Unchanged if !recorded && by_lost_try => "USER_CREATED",
+        AccountChange::Completed if recorded => AuditEvent::UserUpdated,
+        AccountChange::Created | AccountChange::Completed if !recorded => AuditEvent::UserCreated,
+        AccountChange::Unchanged if !recorded && by_lost_try => AuditEvent::UserCreated,
         _ => return Err(user_exists()),
     };
     record(&tx, event_type, by, &user, None, now).await?;
@@ -142,7 +142,7 @@ pub async fn set_enabled(
         let states = (json!({"enabled": !enabled}), json!({"enabled": enabled}));
         record(
             &tx,
-            if enabled { "USER_ENABLED" } else { "USER_DISABLED" },
+            if enabled { AuditEvent::UserEnabled } else { AuditEvent::UserDisabled },
             by,
             &user,
             Some(states),
@@ -172,7 +172,7 @@ pub async fn send_welcome_mail(
     keycloak.send_welcome_mail(&user.id).await?;
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    record(&tx, "WELCOME_EMAIL_SENT", by, &user, None, now).await?;
+    record(&tx, AuditEvent::WelcomeEmailSent, by, &user, None, now).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -191,7 +191,7 @@ fn not_found() -> Error {
 
 async fn record(
     tx: &Transaction<'_>,
-    event_type: &'static str,
+    event_type: AuditEvent,
     by: &Person,
     user: &User,
     states: Option<(Value, Value)>,

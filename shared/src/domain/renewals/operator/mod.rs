@@ -14,7 +14,7 @@ use crate::base::fields::DateTime;
 use crate::base::ids::SubscriptionId;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit::model::{Actor, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency};
 use crate::outside::queue::Queue;
@@ -50,7 +50,7 @@ pub async fn approve(
     let made = store::insert_approval(&tx, by, &approval, now).await?;
     let entry = Entry {
         new_state: Some(json!(made)),
-        ..Entry::new("RENEWAL_BREAKER_APPROVED", Actor::Operator(by), now)
+        ..Entry::new(AuditEvent::RenewalBreakerApproved, Actor::Operator(by), now)
     };
     audit::store::insert(&tx, &entry).await?;
     idempotency::keep(&tx, key, &made, now).await?;
@@ -81,8 +81,11 @@ pub async fn run(
     {
         let mut db = db.connection().await?;
         let tx = db.transaction().await?;
-        audit::store::insert(&tx, &Entry::new("RENEWAL_RUN_REQUESTED", Actor::Operator(by), now))
-            .await?;
+        audit::store::insert(
+            &tx,
+            &Entry::new(AuditEvent::RenewalRunRequested, Actor::Operator(by), now),
+        )
+        .await?;
         tx.commit().await?;
     }
     queue.request_run(&by.id).await?;
