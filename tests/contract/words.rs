@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 use shared::domain::audit::model::AuditEvent;
+use shared::domain::flags::model::FlagKind;
 
 /// The sections that docs/operations.md, "Audit", names.
 const AUDIT: [(&str, &str); 8] = [
@@ -42,4 +43,16 @@ fn the_documentation_names_every_audit_event_and_no_other() {
     let unknown: Vec<_> =
         named.iter().filter(|name| name.contains('_') && !known.contains(name.as_str())).collect();
     assert!(unknown.is_empty(), "documented, and no audit event: {unknown:?}");
+}
+
+#[test]
+fn the_documentation_names_every_kind_of_flag_and_no_other() {
+    let section = section("events", "Flags");
+    // A failed event's kind is its error's code, and any code may come.
+    let table: Vec<_> = section
+        .lines()
+        .filter(|line| line.starts_with('|') && !line.starts_with("| a failed event |"))
+        .collect();
+    let known: BTreeSet<_> = FlagKind::ALL.iter().map(|known| known.as_str().to_owned()).collect();
+    assert_eq!(found(r"`([a-z_]+)`", &table.join("\n")), known);
 }

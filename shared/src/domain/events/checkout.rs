@@ -18,7 +18,7 @@ use crate::base::ids::{
 use crate::base::{fault, fields};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::plans::model::Plan;
 use crate::domain::tenants::model::Tenant;
 use crate::domain::{audit, devices, families, flags, outbox, prices, tenants};
@@ -258,7 +258,7 @@ impl Provisioning<'_> {
         if let Some(twin) = twin {
             let detail =
                 format!("{id} is a second live MAIN of one plan within a day; the first is {twin}");
-            self.flag("bought_twice", &tenant, Some(id), detail).await?;
+            self.flag(FlagKind::BoughtTwice, &tenant, Some(id), detail).await?;
         } else if !is_new {
             self.warn_of_two(&tenant, id).await?;
         }
@@ -381,7 +381,7 @@ impl Provisioning<'_> {
             Some(linked) => {
                 if tenants::store::insert_alias(self.tx, id, customer, self.now).await? {
                     self.flag(
-                        "second_customer",
+                        FlagKind::SecondCustomer,
                         id,
                         None,
                         format!(
@@ -481,7 +481,7 @@ impl Provisioning<'_> {
         )
         .await?;
         self.flag(
-            "plan_unresolved",
+            FlagKind::PlanUnresolved,
             tenant,
             Some(subscription),
             format!("{subscription} was paid, but no plan has its price or the name {named:?}"),
@@ -494,7 +494,7 @@ impl Provisioning<'_> {
         let typed = fields::filled(self.checkout.session.customer_details.email.as_deref());
         let Some(email) = self.metadata("admin_email").or(typed) else {
             self.flag(
-                "no_admin_email",
+                FlagKind::NoAdminEmail,
                 tenant,
                 None,
                 "the checkout names no mail address, so there is no login yet".to_owned(),
@@ -540,13 +540,13 @@ impl Provisioning<'_> {
 
     pub(super) async fn flag(
         &self,
-        kind: &'static str,
+        kind: FlagKind,
         tenant: &TenantId,
         subscription: Option<&SubscriptionId>,
         detail: String,
     ) -> Result<()> {
         let flag = Flag {
-            kind,
+            kind: kind.into(),
             tenant: Some(tenant),
             subscription,
             stripe_event: Some(&self.event.id),

@@ -10,7 +10,7 @@ use super::{Applier, SnapshotCache, store};
 use crate::Result;
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
 use crate::domain::families::subscription::Status;
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::{families, flags, prices};
 use crate::outside::stripe::Subscription;
 
@@ -119,7 +119,7 @@ impl Applier {
                  its: was its checkout lost?"
             );
             let flag = Flag {
-                kind: "stripe_subscription_unknown",
+                kind: FlagKind::StripeSubscriptionUnknown.into(),
                 tenant: None,
                 subscription: None,
                 stripe_event: None,

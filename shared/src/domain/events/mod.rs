@@ -33,7 +33,7 @@ pub use self::snapshot::SnapshotCache;
 use crate::base::clock::Clock;
 use crate::db::Db;
 use crate::domain::flags;
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagCause};
 use crate::outside::stripe::Stripe;
 use crate::{Error, Result};
 
@@ -84,7 +84,7 @@ impl Applier {
         tracing::error!(stripe.event_id = %event.id, code = error.code(), %error, "event failed");
         let reason = error.to_string();
         let flag = Flag {
-            kind: error.code(),
+            kind: FlagCause::FailedEvent(error.code()),
             tenant: None,
             subscription: None,
             stripe_event: Some(&event.id),

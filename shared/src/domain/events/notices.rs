@@ -12,18 +12,20 @@ use crate::Result;
 use crate::base::fields::filled;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::{audit, flags, tenants};
 use crate::outside::stripe;
 use crate::outside::stripe::CustomerDetails;
 
 /// What is recorded of a notice: the audit's event type and the flag's kind.
-fn record(notice: kind::Notice) -> Option<(AuditEvent, &'static str)> {
+fn record(notice: kind::Notice) -> Option<(AuditEvent, FlagKind)> {
     Some(match notice {
-        kind::Notice::Refunded => (AuditEvent::StripeChargeRefunded, "refunded"),
-        kind::Notice::Disputed => (AuditEvent::StripeDisputeCreated, "disputed"),
-        kind::Notice::DisputeClosed => (AuditEvent::StripeDisputeClosed, "dispute_closed"),
-        kind::Notice::CustomerDeleted => (AuditEvent::StripeCustomerDeleted, "customer_deleted"),
+        kind::Notice::Refunded => (AuditEvent::StripeChargeRefunded, FlagKind::Refunded),
+        kind::Notice::Disputed => (AuditEvent::StripeDisputeCreated, FlagKind::Disputed),
+        kind::Notice::DisputeClosed => (AuditEvent::StripeDisputeClosed, FlagKind::DisputeClosed),
+        kind::Notice::CustomerDeleted => {
+            (AuditEvent::StripeCustomerDeleted, FlagKind::CustomerDeleted)
+        }
         kind::Notice::CustomerUpdated => return None,
     })
 }
@@ -111,7 +113,7 @@ impl Notice<'_> {
     async fn record(
         &self,
         customer: &StripeCustomerId,
-        (event_type, kind): (AuditEvent, &'static str),
+        (event_type, kind): (AuditEvent, FlagKind),
     ) -> Result<()> {
         let object = &self.event.object;
         let details = json!({"stripe_customer_id": customer, "object": object["id"],
@@ -128,7 +130,7 @@ impl Notice<'_> {
         self.audit(event_type, None, None, Some(details)).await?;
         let detail = format!("Stripe: {} of customer {customer}", self.event.event_type);
         let flag = Flag {
-            kind,
+            kind: kind.into(),
             tenant: Some(self.tenant),
             subscription: None,
             stripe_event: Some(&self.event.id),

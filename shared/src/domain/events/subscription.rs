@@ -19,7 +19,7 @@ use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::{allocations, audit, families, flags, outbox, tenants};
 use crate::{Error, Result};
 
@@ -28,13 +28,13 @@ const READS: u32 = 4;
 
 /// What is recorded of an invoice event that an operator must see, whatever the state says: the
 /// audit's event type and the flag's kind.
-fn notable(event: InvoiceEvent) -> Option<(AuditEvent, &'static str)> {
+fn notable(event: InvoiceEvent) -> Option<(AuditEvent, FlagKind)> {
     match event {
         InvoiceEvent::ActionRequired => {
-            Some((AuditEvent::StripePaymentActionRequired, "payment_action_required"))
+            Some((AuditEvent::StripePaymentActionRequired, FlagKind::PaymentActionRequired))
         }
         InvoiceEvent::FinalizationFailed => {
-            Some((AuditEvent::StripeFinalizationFailed, "finalization_failed"))
+            Some((AuditEvent::StripeFinalizationFailed, FlagKind::FinalizationFailed))
         }
         InvoiceEvent::Other => None,
     }
@@ -254,7 +254,7 @@ impl SubscriptionSync<'_> {
             && link.is_none_or(|link| link.status.as_deref() != Some(state.status))
         {
             self.flag(
-                "unknown_stripe_status",
+                FlagKind::UnknownStripeStatus,
                 format!(
                     "{id} is {:?} at Stripe, which nothing here knows; it stays {}",
                     state.status,
@@ -265,7 +265,7 @@ impl SubscriptionSync<'_> {
         }
         if state.is_collection_paused && !link.is_some_and(|link| link.collection_paused) {
             self.flag(
-                "collection_paused",
+                FlagKind::CollectionPaused,
                 format!("Stripe makes invoices for {id}, and does not collect them"),
             )
             .await?;
@@ -283,7 +283,7 @@ impl SubscriptionSync<'_> {
             };
             audit::store::insert(self.tx, &entry).await?;
             self.flag(
-                "plan_unresolved",
+                FlagKind::PlanUnresolved,
                 format!("{id} pays by a price that is no plan's; it keeps what it has"),
             )
             .await?;
@@ -305,7 +305,7 @@ impl SubscriptionSync<'_> {
             blocked.subscription_id,
             blocked.status.as_str()
         );
-        self.flag("paid_without_access", detail).await
+        self.flag(FlagKind::PaidWithoutAccess, detail).await
     }
 
     /// What a MAIN's sync does to its ADDONs: they end with it, and when it does.
@@ -343,7 +343,7 @@ impl SubscriptionSync<'_> {
             return Ok(());
         }
         self.flag(
-            "addon_still_charged",
+            FlagKind::AddonStillCharged,
             format!(
                 "{} has ended, and Stripe still charges for {}",
                 root.subscription_id,
@@ -427,9 +427,9 @@ impl SubscriptionSync<'_> {
         }
     }
 
-    async fn flag(&self, kind: &'static str, detail: String) -> Result<()> {
+    async fn flag(&self, kind: FlagKind, detail: String) -> Result<()> {
         let flag = Flag {
-            kind,
+            kind: kind.into(),
             tenant: Some(&self.before.tenant_id),
             subscription: Some(&self.before.subscription_id),
             stripe_event: self.event(),

@@ -6,6 +6,7 @@ use crate::Result;
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::domain::families;
 use crate::domain::families::subscription::Subscription;
+use crate::domain::flags::model::FlagKind;
 
 impl Provisioning<'_> {
     /// Flags money that buys nothing: the session's, or `invoice_paid` of an invoice that followed
@@ -26,7 +27,7 @@ impl Provisioning<'_> {
             blocked.subscription_id,
             blocked.status.as_str()
         );
-        self.flag("paid_without_access", &bought.tenant_id, Some(id), detail).await
+        self.flag(FlagKind::PaidWithoutAccess, &bought.tenant_id, Some(id), detail).await
     }
 
     /// Flags a MAIN that is bought while Stripe goes on charging for another one, unless the
@@ -41,6 +42,6 @@ impl Provisioning<'_> {
             "{id} was bought while {} goes on at Stripe ({}): the company is charged for both",
             other.id, other.stripe_status
         );
-        self.flag("paid_twice", tenant, Some(id), detail).await
+        self.flag(FlagKind::PaidTwice, tenant, Some(id), detail).await
     }
 }

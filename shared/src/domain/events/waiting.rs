@@ -7,7 +7,7 @@ use super::{Applier, SnapshotCache, store};
 use crate::Result;
 use crate::base::ids::StripeCustomerId;
 use crate::domain::flags;
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 
 /// How long an event waits for its customer or checkout.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(72);
@@ -42,7 +42,7 @@ impl Applier {
                 continue;
             }
             let flag = Flag {
-                kind: "never_matched",
+                kind: FlagKind::NeverMatched.into(),
                 tenant: None,
                 subscription: None,
                 stripe_event: Some(&ended.id),

@@ -14,7 +14,8 @@ use crate::{request, words};
 #[expect(missing_docs, reason = "the columns of the same names")]
 pub struct FlagRow {
     pub flag_id: i64,
-    /// Stable, such as `plan_unresolved`.
+    /// Stable, such as `plan_unresolved` (docs/events.md, "Flags"); of a failed event, its error's
+    /// code.
     pub kind: String,
     pub tenant_id: Option<TenantId>,
     pub subscription_id: Option<SubscriptionId>,
@@ -39,6 +40,33 @@ words! {
         Resolved = "resolved",
         /// Both.
         All = "all",
+    }
+}
+
+words! {
+    /// What a flag that is no failed event's asks to look at (docs/events.md, "Flags").
+    #[expect(missing_docs, reason = "docs/events.md says of each what raises it")]
+    pub enum FlagKind {
+        SecondCustomer = "second_customer",
+        BoughtTwice = "bought_twice",
+        PaidTwice = "paid_twice",
+        PaidWithoutAccess = "paid_without_access",
+        PlanUnresolved = "plan_unresolved",
+        NoAdminEmail = "no_admin_email",
+        UnknownStripeStatus = "unknown_stripe_status",
+        CollectionPaused = "collection_paused",
+        AddonStillCharged = "addon_still_charged",
+        PaymentActionRequired = "payment_action_required",
+        FinalizationFailed = "finalization_failed",
+        Refunded = "refunded",
+        Disputed = "disputed",
+        DisputeClosed = "dispute_closed",
+        CustomerDeleted = "customer_deleted",
+        NeverMatched = "never_matched",
+        StepFailed = "step_failed",
+        RenewalBreaker = "renewal_breaker",
+        StripeNotAsked = "stripe_not_asked",
+        StripeSubscriptionUnknown = "stripe_subscription_unknown",
     }
 }
 
@@ -74,11 +102,37 @@ impl FlagStatus {
     }
 }
 
+/// Why a flag is raised: what the column `kind` has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlagCause {
+    /// An event failed with an error of this code; any code may come.
+    FailedEvent(&'static str),
+    /// Anything else.
+    Found(FlagKind),
+}
+
+impl FlagCause {
+    /// As the database spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FailedEvent(code) => code,
+            Self::Found(kind) => kind.as_str(),
+        }
+    }
+}
+
+impl From<FlagKind> for FlagCause {
+    fn from(kind: FlagKind) -> Self {
+        Self::Found(kind)
+    }
+}
+
 /// One thing to look at.
 #[derive(Debug, Clone)]
 pub struct Flag<'a> {
-    /// Stable kind, e.g. `plan_unresolved` (docs/events.md, "Flags").
-    pub kind: &'static str,
+    /// Why it is raised.
+    pub kind: FlagCause,
     /// Whose.
     pub tenant: Option<&'a TenantId>,
     /// Which subscription.

@@ -36,7 +36,14 @@ pub(crate) async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp)
         "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
-        &[&flag.kind, &flag.tenant, &flag.subscription, &flag.stripe_event, &flag.detail, &now],
+        &[
+            &flag.kind.as_str(),
+            &flag.tenant,
+            &flag.subscription,
+            &flag.stripe_event,
+            &flag.detail,
+            &now,
+        ],
     )
     .await?;
     Ok(())
@@ -54,7 +61,7 @@ pub(crate) async fn raise_while_open(
          SELECT $1, $2, $3, $4, $5
          WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1
          AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
-        &[&flag.kind, &flag.tenant, &flag.subscription, &flag.detail, &now],
+        &[&flag.kind.as_str(), &flag.tenant, &flag.subscription, &flag.detail, &now],
     )
     .await?;
     Ok(())

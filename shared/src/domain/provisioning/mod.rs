@@ -20,7 +20,7 @@ use crate::domain::audit;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::events::Applier;
 use crate::domain::flags;
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::outbox::model::{MailLane, StepKind};
 use crate::domain::outbox::store::Step;
 use crate::domain::outbox::{model, store};
@@ -157,7 +157,7 @@ impl Outbox {
             flags::store::raise(
                 &tx,
                 &Flag {
-                    kind: "step_failed",
+                    kind: FlagKind::StepFailed.into(),
                     tenant: step.tenant.as_ref(),
                     subscription: None,
                     stripe_event: None,

@@ -7,7 +7,7 @@ use super::model::Breaker;
 use super::{Renewal, model, store};
 use crate::Result;
 use crate::domain::flags;
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 
 /// Whether the changes that are due may be made.
 pub(crate) enum Verdict {
@@ -53,7 +53,7 @@ impl Renewal {
         flags::store::raise_while_open(
             &tx,
             &Flag {
-                kind: "renewal_breaker",
+                kind: FlagKind::RenewalBreaker.into(),
                 tenant: None,
                 subscription: None,
                 stripe_event: None,

@@ -7,7 +7,7 @@ use super::summary::Summary;
 use super::{Renewal, Run, store};
 use crate::base::ids::SubscriptionId;
 use crate::domain::flags;
-use crate::domain::flags::model::Flag;
+use crate::domain::flags::model::{Flag, FlagKind};
 use crate::{Error, Result};
 
 /// How many are read from the database at a time.
@@ -74,7 +74,7 @@ impl Renewal {
             let detail =
                 format!("{id} is past its end, and Stripe could not be asked of it: {error}");
             let flag = Flag {
-                kind: "stripe_not_asked",
+                kind: FlagKind::StripeNotAsked.into(),
                 tenant: Some(tenant),
                 subscription: Some(id),
                 stripe_event: None,
