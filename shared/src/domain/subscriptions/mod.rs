@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use self::end::{expire_addons, refuse_devices, refuse_stripes_addons};
 use self::model::{
-    Detail, Mode, NewSubscription, SubscriptionChange, SubscriptionFilter, SubscriptionSummary,
-    SubscriptionUpdate,
+    Addons, Detail, Life, Mode, NewSubscription, SubscriptionChange, SubscriptionFilter,
+    SubscriptionSummary, SubscriptionUpdate,
 };
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Description, Note};
@@ -203,31 +203,41 @@ pub async fn update(
         Change::Keep => None,
     };
     let (notes, reference) = (set(&update.notes), set(&update.transaction_ref));
+
     let mut after = update.applied_to(&before, family.root.term_end, plan.as_ref(), &by.id, now)?;
     if after == before {
         return Ok(SubscriptionChange { subscription: before, updated: false, event_type: None });
     }
-    if after.status == Status::Expired && before.status != Status::Expired {
-        refuse_devices(&family, id)?;
-        refuse_stripes_addons(&family, id)?;
-    }
-    if after.status.is_live() && !before.status.is_live() {
-        // A deleted tenant's stays dead; and this one is not deleted before the commit.
-        tenants::store::share(&tx, &before.tenant_id).await?;
-    }
     (after.version, after.updated_at) = (before.version + 1, now);
+    let event_type = families::subscription::event_type(&before, &after);
+    let follow_up = model::follow_up(&before, &after);
+    match follow_up.life {
+        Life::Ends => {
+            refuse_devices(&family, id)?;
+            refuse_stripes_addons(&family, id)?;
+        }
+        // A deleted tenant's stays dead; and this one is not deleted before the commit.
+        Life::Returns => {
+            tenants::store::share(&tx, &before.tenant_id).await?;
+        }
+        Life::GoesOn => {}
+    }
+    let moved = match follow_up.addons {
+        Addons::Move => model::moved_addons(&family, after.term_end, now)?,
+        Addons::Stay | Addons::End => Vec::new(),
+    };
+
     families::rows::save(&tx, &after).await?;
-    if let (Some(_), None, Some(stripe)) = (&before.hold, &after.hold, after.stripe_id()) {
+    if let (true, Some(stripe)) = (follow_up.ends_hold, after.stripe_id()) {
         // What came meanwhile was kept and not applied.
         outbox::insert_stripe_sync(&tx, &after.tenant_id, stripe, now).await?;
     }
-    let slots = if after.plan_id == before.plan_id {
-        json!({})
-    } else {
+    let slots = if follow_up.changes_plan {
         json!({"tier_slots": allocations::take_plan(&tx, &family, &after, before.plan_id.as_ref(),
             now).await?})
+    } else {
+        json!({})
     };
-    let event_type = families::subscription::event_type(&before, &after);
     record(
         &tx,
         event_type,
@@ -238,65 +248,20 @@ pub async fn update(
         now,
     )
     .await?;
-    if after.subscription_type == SubscriptionType::Main {
-        follow(&tx, by, &family, &before, &after, now).await?;
+    if follow_up.addons == Addons::End {
+        expire_addons(&tx, by, &family, now).await?;
     }
-    if (after.status, &after.hold) != (before.status, &before.hold) {
+    for (addon, moved) in &moved {
+        families::rows::save(&tx, moved).await?;
+        let event_type = families::subscription::event_type(addon, moved);
+        let details = Some(json!({"with_parent": family.root.subscription_id}));
+        record(&tx, event_type, by, Some(addon), moved, details, now).await?;
+    }
+    if follow_up.charges_slots {
         charge_for_slots(&tx, &family, now).await?;
     }
     tx.commit().await?;
     Ok(SubscriptionChange { subscription: after, updated: true, event_type: Some(event_type) })
-}
-
-/// What a MAIN's change does to its ADDONs: they end with it, and when it does.
-async fn follow(
-    tx: &Transaction<'_>,
-    by: &Person,
-    family: &Family,
-    before: &Subscription,
-    after: &Subscription,
-    now: Timestamp,
-) -> Result<()> {
-    if after.status == Status::Expired && before.status != Status::Expired {
-        expire_addons(tx, by, family, now).await?;
-    } else if after.term_end != before.term_end {
-        for addon in family
-            .addons
-            .iter()
-            .filter(|addon| addon.stripe.is_none() && addon.status != Status::Expired)
-        {
-            if addon.term_start >= after.term_end {
-                return Err(Error::invalid(
-                    "term_end",
-                    format!(
-                        "must be after {}, when its ADDON {} begins",
-                        addon.term_start, addon.subscription_id
-                    ),
-                ));
-            }
-            if addon.term_end != after.term_end {
-                let moved = Subscription {
-                    term_end: after.term_end,
-                    version: addon.version + 1,
-                    updated_at: now,
-                    ..addon.clone()
-                };
-                families::rows::save(tx, &moved).await?;
-                let details = Some(json!({"with_parent": family.root.subscription_id}));
-                record(
-                    tx,
-                    families::subscription::event_type(addon, &moved),
-                    by,
-                    Some(addon),
-                    &moved,
-                    details,
-                    now,
-                )
-                .await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn set(note: &Change<Note>) -> Option<Note> {

@@ -11,6 +11,7 @@ use crate::base::version::Versioned;
 use crate::domain::allocations::model::AllocationView;
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::devices::model::Device;
+use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{
     GRACE, Hold, Status, Subscription, SubscriptionType, TRIAL,
 };
@@ -276,6 +277,97 @@ impl SubscriptionUpdate {
     }
 }
 
+/// Whether a subscription ends by a change, or is live again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    GoesOn,
+    Ends,
+    Returns,
+}
+
+/// What a MAIN's change does to its ADDONs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Addons {
+    Stay,
+    End,
+    Move,
+}
+
+/// What follows from a change, beside the subscription's own row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FollowUp {
+    pub(super) life: Life,
+    pub(super) addons: Addons,
+    /// Stripe's present state is to be applied.
+    pub(super) ends_hold: bool,
+    /// The slots become those of the other plan.
+    pub(super) changes_plan: bool,
+    /// How many slots Stripe renews may be another number.
+    pub(super) charges_slots: bool,
+}
+
+/// What follows from a change.
+pub(super) fn follow_up(before: &Subscription, after: &Subscription) -> FollowUp {
+    let life = if after.status == Status::Expired && before.status != Status::Expired {
+        Life::Ends
+    } else if after.status.is_live() && !before.status.is_live() {
+        Life::Returns
+    } else {
+        Life::GoesOn
+    };
+    let addons = if after.subscription_type != SubscriptionType::Main {
+        Addons::Stay
+    } else if life == Life::Ends {
+        Addons::End
+    } else if after.term_end == before.term_end {
+        Addons::Stay
+    } else {
+        Addons::Move
+    };
+    FollowUp {
+        life,
+        addons,
+        ends_hold: before.hold.is_some() && after.hold.is_none(),
+        changes_plan: after.plan_id != before.plan_id,
+        charges_slots: (after.status, &after.hold) != (before.status, &before.hold),
+    }
+}
+
+/// The ADDONs whose end is another one with their MAIN's, as they are and as they will be. One that
+/// has a Stripe subscription of its own follows that.
+///
+/// # Errors
+/// `Invalid`: an ADDON would end before it begins.
+pub(super) fn moved_addons(
+    family: &Family,
+    term_end: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<(&Subscription, Subscription)>> {
+    let mut moved = Vec::new();
+    for addon in &family.addons {
+        if addon.stripe.is_some() || addon.status == Status::Expired {
+            continue;
+        }
+        if addon.term_start >= term_end {
+            return Err(Error::invalid(
+                "term_end",
+                format!(
+                    "must be after {}, when its ADDON {} begins",
+                    addon.term_start, addon.subscription_id
+                ),
+            ));
+        }
+        if addon.term_end != term_end {
+            let version = addon.version + 1;
+            moved.push((
+                addon,
+                Subscription { term_end, version, updated_at: now, ..addon.clone() },
+            ));
+        }
+    }
+    Ok(moved)
+}
+
 /// The refusal to change what only a sync with Stripe may change.
 #[must_use]
 pub fn stripe_managed() -> Error {
@@ -374,6 +466,43 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("an instant")
+    }
+
+    fn main(differs: &serde_json::Value) -> Subscription {
+        let mut row = serde_json::json!({
+            "subscription_id": "SUB-1", "tenant_id": "acme", "subscription_type": "MAIN",
+            "parent_subscription_id": null, "status": "ACTIVE", "plan_id": "pro",
+            "device_limit": 100, "active_device_count": 0, "term_start": at(0), "term_end": at(9),
+            "grace_end": null, "description": null, "stripe_subscription_id": null,
+            "stripe_status": null, "stripe_price_id": null, "stripe_period_end": null,
+            "stripe_paid_until": null, "stripe_cancel_at": null,
+            "stripe_collection_paused": false, "hold_reason": null, "held_by": null,
+            "held_at": null, "created_by": "x", "version": 1, "created_at": at(0),
+            "updated_at": at(0),
+        });
+        differs.as_object().into_iter().flatten().for_each(|(k, v)| row[k] = v.clone());
+        serde_json::from_value(row).expect("a subscription")
+    }
+
+    #[test]
+    fn addons_end_with_their_main_or_move_with_its_end_and_follow_no_other_change() {
+        let before = main(&serde_json::json!({}));
+        let of = |differs| {
+            let follow_up = follow_up(&before, &main(&differs));
+            (follow_up.life, follow_up.addons)
+        };
+        let (ended, later) = (serde_json::json!("EXPIRED"), at(10));
+        assert_eq!(
+            of(serde_json::json!({"status": ended, "term_end": later})),
+            (Life::Ends, Addons::End)
+        );
+        assert_eq!(of(serde_json::json!({"term_end": later})), (Life::GoesOn, Addons::Move));
+        let addon = serde_json::json!({"subscription_type": "ADDON", "status": ended});
+        assert_eq!(of(addon), (Life::Ends, Addons::Stay));
+        let other = serde_json::json!({"status": "SUSPENDED", "plan_id": "basic"});
+        assert_eq!(of(other), (Life::GoesOn, Addons::Stay));
+        let dead = main(&serde_json::json!({"status": ended}));
+        assert_eq!(follow_up(&dead, &before).life, Life::Returns);
     }
 
     proptest! {
