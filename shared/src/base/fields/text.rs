@@ -36,10 +36,18 @@ impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
         self.0
     }
 
+    /// The part of a text from outside that this takes: without control characters and margins, cut
+    /// at a character. None where nothing is left.
+    #[must_use]
+    pub fn fit(text: &str) -> Option<Self> {
+        let clean: String = text.trim().chars().filter(|c| !is_refused(*c)).take(MAX).collect();
+        Self::check(clean.trim().to_owned()).ok().filter(|text| !text.0.is_empty())
+    }
+
     /// Takes what is short enough and clean.
     fn check(text: String) -> std::result::Result<Self, String> {
         let length = text.chars().count();
-        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        if text.chars().any(is_refused) {
             return Err("must not contain control characters".to_owned());
         }
         if length > MAX {
@@ -50,6 +58,10 @@ impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
         }
         Ok(Self(text))
     }
+}
+
+fn is_refused(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\r' | '\t')
 }
 
 impl<const MAX: usize> Default for Text<0, MAX> {

@@ -2,7 +2,7 @@
 
 use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::kind::{CheckoutEvent, EventKind};
 use super::model::{Envelope, EventStatus};
@@ -411,7 +411,7 @@ impl Provisioning<'_> {
             self.metadata("company_name").as_deref(),
             self.checkout.id.as_str(),
         ) {
-            let tenant = Tenant::from_checkout(
+            let (tenant, fit) = Tenant::from_checkout(
                 id,
                 &self.checkout.metadata,
                 &self.checkout.session.customer_details,
@@ -426,7 +426,13 @@ impl Provisioning<'_> {
                     "stripe_customer_id": tenant.stripe_customer_id,
                 });
                 let id = tenant.tenant_id;
-                self.audit(AuditEvent::TenantProvisioned, &id, None, Some(state), None).await?;
+                let mut entry = self.entry(AuditEvent::TenantProvisioned, &id, None, Some(state), None);
+                if let (Some(Value::Object(details)), Some(Value::Object(lost))) =
+                    (&mut entry.details, fit.details())
+                {
+                    details.extend(lost);
+                }
+                audit::store::insert(self.tx, &entry).await?;
                 return Ok(id);
             }
         }
@@ -523,10 +529,22 @@ impl Provisioning<'_> {
         event_type: AuditEvent,
         tenant: &TenantId,
         subscription: Option<&SubscriptionId>,
-        new_state: Option<serde_json::Value>,
-        previous_state: Option<serde_json::Value>,
+        new_state: Option<Value>,
+        previous_state: Option<Value>,
     ) -> Result<()> {
-        let entry = Entry {
+        let entry = self.entry(event_type, tenant, subscription, new_state, previous_state);
+        audit::store::insert(self.tx, &entry).await
+    }
+
+    fn entry<'a>(
+        &'a self,
+        event_type: AuditEvent,
+        tenant: &'a TenantId,
+        subscription: Option<&'a SubscriptionId>,
+        new_state: Option<Value>,
+        previous_state: Option<Value>,
+    ) -> Entry<'a> {
+        Entry {
             tenant: Some(tenant),
             subscription,
             stripe_event: Some(&self.event.id),
@@ -534,8 +552,7 @@ impl Provisioning<'_> {
             new_state,
             details: Some(json!({"checkout_session_id": self.checkout.id.as_str()})),
             ..Entry::new(event_type, Actor::Stripe, self.now)
-        };
-        audit::store::insert(self.tx, &entry).await
+        }
     }
 
     pub(super) async fn flag(

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, kind, store};
 use crate::Result;
-use crate::base::fields::filled;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::flags::model::{Flag, FlagKind};
+use crate::domain::tenants::model::Fit;
 use crate::domain::{audit, flags, tenants};
 use crate::outside::stripe;
 use crate::outside::stripe::CustomerDetails;
@@ -153,18 +153,21 @@ impl Notice<'_> {
         }
         let mut after = before.clone();
         let (profile, address) = (&mut after.profile, &details.address);
-        for (field, given) in [
-            (&mut profile.billing_email, &details.email),
-            (&mut profile.phone, &details.phone),
-            (&mut profile.address_line1, &address.line1),
-            (&mut profile.address_line2, &address.line2),
-            (&mut profile.city, &address.city),
-            (&mut profile.state_province, &address.state),
-            (&mut profile.postal_code, &address.postal_code),
-            (&mut profile.country, &address.country),
+        let mut fit = Fit::default();
+        if profile.billing_email.is_none() {
+            profile.billing_email = fit.email("billing_email", details.email.as_deref());
+        }
+        for (name, field, given) in [
+            ("phone", &mut profile.phone, &details.phone),
+            ("address_line1", &mut profile.address_line1, &address.line1),
+            ("address_line2", &mut profile.address_line2, &address.line2),
+            ("city", &mut profile.city, &address.city),
+            ("state_province", &mut profile.state_province, &address.state),
+            ("postal_code", &mut profile.postal_code, &address.postal_code),
+            ("country", &mut profile.country, &address.country),
         ] {
             if field.is_none() {
-                *field = filled(given.as_deref());
+                *field = fit.line(name, given.as_deref());
             }
         }
         if after == before {
@@ -172,7 +175,8 @@ impl Notice<'_> {
         }
         (after.version, after.updated_at) = (before.version + 1, self.now);
         tenants::store::save(self.tx, &after).await?;
-        self.audit(AuditEvent::TenantUpdated, Some(json!(before)), Some(json!(after)), None).await
+        let states = (Some(json!(before)), Some(json!(after)));
+        self.audit(AuditEvent::TenantUpdated, states.0, states.1, fit.details()).await
     }
 
     async fn audit(

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
 use crate::base::error::Error;
-use crate::base::fields::{Change, Email, JsonObject, Name, Param, Text, filled};
+use crate::base::fields::{Change, Email, JsonObject, Param, Text, filled};
 use crate::base::ids::{StripeCustomerId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::base::version::Versioned;
@@ -118,7 +118,7 @@ request! {
     pub struct NewTenant {
         /// Never changed, and never reused.
         tenant_id: TenantId,
-        name: Name,
+        name: Line,
         legal_name: Option<Line> = None,
         contact_email: Option<Email> = None,
         contact_name: Option<Line> = None,
@@ -165,7 +165,7 @@ macro_rules! profile_update {
         update! {
             $(#[doc = $doc])*
             pub struct $name {
-                name: Name,
+                name: Line,
                 legal_name: Option<Line>,
                 contact_email: Option<Email>,
                 contact_name: Option<Line>,
@@ -191,7 +191,7 @@ macro_rules! profile_update {
                 let line = |line: Option<Line>| line.map(Line::into_string);
                 let email = |email: Option<Email>| email.map(Email::into_string);
                 let profile = &mut tenant.profile;
-                self.name.apply(&mut profile.name, Name::into_string);
+                self.name.apply(&mut profile.name, Line::into_string);
                 self.legal_name.apply(&mut profile.legal_name, line);
                 self.contact_email.apply(&mut profile.contact_email, email);
                 self.contact_name.apply(&mut profile.contact_name, line);
@@ -257,7 +257,7 @@ impl Tenant {
         tenant
     }
 
-    /// The tenant of a company that has paid, from its checkout.
+    /// The tenant of a company that has paid, from its checkout, and what did not fit into it.
     #[must_use]
     pub fn from_checkout(
         tenant_id: TenantId,
@@ -265,9 +265,10 @@ impl Tenant {
         details: &CustomerDetails,
         stripe_customer_id: Option<StripeCustomerId>,
         now: Timestamp,
-    ) -> Self {
-        let profile = Profile::from_checkout(&tenant_id, metadata, details);
-        Self::active(tenant_id, profile, stripe_customer_id, now)
+    ) -> (Self, Fit) {
+        let mut fit = Fit::default();
+        let profile = Profile::from_checkout(&tenant_id, metadata, details, &mut fit);
+        (Self::active(tenant_id, profile, stripe_customer_id, now), fit)
     }
 
     fn active(
@@ -348,35 +349,81 @@ pub fn still_live(id: &TenantId, live: &[(SubscriptionId, Status)]) -> String {
 /// The most characters of the company's name in the id.
 const SLUG_LENGTH: usize = 50;
 
+/// Makes values of Stripe obey the limits of the API, so that whoever reads a profile can write it
+/// back, and keeps which fields lost something by that.
+#[derive(Debug, Default)]
+pub struct Fit {
+    shortened: Vec<&'static str>,
+}
+
+impl Fit {
+    /// A line of a profile; none where the value is blank.
+    pub fn line(&mut self, field: &'static str, value: Option<&str>) -> Option<String> {
+        let given = filled(value)?;
+        let fitting = Line::fit(&given).map(Line::into_string);
+        self.note(field, fitting.as_ref() != Some(&given));
+        fitting
+    }
+
+    /// A mail address. One that the API refuses is left out as a whole: a part of it is another
+    /// address.
+    pub fn email(&mut self, field: &'static str, value: Option<&str>) -> Option<String> {
+        let fitting = Email::parse(&filled(value)?).map(Email::into_string);
+        self.note(field, fitting.is_none());
+        fitting
+    }
+
+    fn note(&mut self, field: &'static str, lost: bool) {
+        if lost {
+            self.shortened.push(field);
+        }
+    }
+
+    /// The fields that lost something, for the details of an audit row.
+    #[must_use]
+    pub fn details(&self) -> Option<Value> {
+        (!self.shortened.is_empty()).then(|| json!({"shortened": self.shortened}))
+    }
+}
+
 impl Profile {
     /// From the marketing site's metadata first, else from what the customer typed at Stripe
     /// (docs/events.md, "Metadata"). A company without a name has its id as its name.
     #[must_use]
-    fn from_checkout(id: &TenantId, metadata: &Metadata, details: &CustomerDetails) -> Self {
+    fn from_checkout(
+        id: &TenantId,
+        metadata: &Metadata,
+        details: &CustomerDetails,
+        fit: &mut Fit,
+    ) -> Self {
         let meta = |key: &str| filled(metadata.get(key).map(String::as_str));
-        let typed = |value: &Option<String>| filled(value.as_deref());
         let contact = [meta("admin_first_name"), meta("admin_last_name")]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>()
             .join(" ");
+        let typed = |value: &Option<String>| filled(value.as_deref());
+        let email = typed(&details.email).or_else(|| meta("admin_email"));
         let name = meta("company_name").or_else(|| typed(&details.name));
+        let phone = meta("phone").or_else(|| typed(&details.phone));
+        let mut line = |field, value: Option<String>| fit.line(field, value.as_deref());
+        let address = details.address.clone();
         Self {
-            name: name.unwrap_or_else(|| id.to_string()),
-            legal_name: meta("legal_name"),
-            contact_email: typed(&details.email).or_else(|| meta("admin_email")),
-            contact_name: filled(Some(&contact)),
-            billing_email: typed(&details.email).or_else(|| meta("admin_email")),
-            phone: meta("phone").or_else(|| typed(&details.phone)),
-            industry: meta("industry"),
-            company_size: meta("company_size"),
-            address_line1: typed(&details.address.line1),
-            address_line2: typed(&details.address.line2),
-            city: typed(&details.address.city),
-            state_province: typed(&details.address.state),
-            postal_code: typed(&details.address.postal_code),
-            country: typed(&details.address.country),
-            data_residency_region: meta("data_residency_region"),
+            name: line("name", name).unwrap_or_else(|| id.to_string()),
+            legal_name: line("legal_name", meta("legal_name")),
+            contact_name: line("contact_name", Some(contact)),
+            phone: line("phone", phone),
+            industry: line("industry", meta("industry")),
+            company_size: line("company_size", meta("company_size")),
+            address_line1: line("address_line1", address.line1),
+            address_line2: line("address_line2", address.line2),
+            city: line("city", address.city),
+            state_province: line("state_province", address.state),
+            postal_code: line("postal_code", address.postal_code),
+            country: line("country", address.country),
+            data_residency_region: line("data_residency_region", meta("data_residency_region")),
+            contact_email: fit.email("contact_email", email.as_deref()),
+            billing_email: fit.email("billing_email", email.as_deref()),
         }
     }
 }
@@ -485,12 +532,15 @@ mod tests {
             ..CustomerDetails::default()
         };
         let id = TenantId::parse("acme").expect("well formed");
-        let profile = Profile::from_checkout(&id, &metadata, &details);
+        let from = |metadata: &Metadata, details: &CustomerDetails| {
+            Profile::from_checkout(&id, metadata, details, &mut Fit::default())
+        };
+        let profile = from(&metadata, &details);
         assert_eq!(profile.name, "Acme");
         assert_eq!(profile.phone.as_deref(), Some("+1"));
         assert_eq!(profile.billing_email.as_deref(), Some("pay@acme.example"));
-        assert_eq!(Profile::from_checkout(&id, &Metadata::new(), &details).name, "Jane");
-        let unknown = Profile::from_checkout(&id, &Metadata::new(), &CustomerDetails::default());
+        assert_eq!(from(&Metadata::new(), &details).name, "Jane");
+        let unknown = from(&Metadata::new(), &CustomerDetails::default());
         assert_eq!(unknown.name, "acme");
     }
 
