@@ -114,7 +114,7 @@ async fn steps_are_listed_newest_first_by_any_filter_and_page() {
         faults,
         [
             "kind must be one of keycloak_user, welcome_mail, stripe_cancel, \
-             stripe_addon_quantity, stripe_sync, mail",
+             stripe_addon_quantity, stripe_customer, stripe_sync, mail",
             "limit must be a whole number, not text",
             "status must be one of pending, done, failed, dismissed",
             "step_id is not a field of this request",

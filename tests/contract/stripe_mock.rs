@@ -22,7 +22,9 @@ use shared::base::ids::{
     StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
 use shared::outside::secrets::{Role, Secrets};
-use shared::outside::stripe::{EventQuery, NewCustomer, NewPayment, NewSession, Stripe};
+use shared::outside::stripe::{
+    AddressChange, CustomerChange, EventQuery, NewCustomer, NewPayment, NewSession, Stripe,
+};
 use shared::process::config::Env;
 use tests::stack;
 
@@ -189,6 +191,21 @@ async fn real_stripe_mock_takes_every_call_and_one_only_without_a_parameter_newe
         )
         .expect("read");
     }
+    let address = AddressChange {
+        line1: "Weg 1",
+        line2: "",
+        city: "Kiel",
+        state: "",
+        postal_code: "",
+        country: "DE",
+    };
+    let change = CustomerChange {
+        name: Some("Acme & Söhne"),
+        email: Some("billing@acme.example"),
+        phone: Some(""),
+        address: Some(address),
+    };
+    taken!(mock.update_customer(&customer, &change, "key")).expect("read");
     let new = NewSession {
         tenant: &tenant,
         customer: &customer,

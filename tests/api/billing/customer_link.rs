@@ -35,6 +35,27 @@ async fn the_portal_opens_for_a_company_that_stripe_knows() {
     assert_eq!(portal(&api, ACME, "").await.faults(), ["return_url must not be empty"]);
 }
 
+/// Trap 87: Stripe answers a key for a day with the customer that it made then.
+#[tokio::test]
+async fn a_customer_that_an_operator_has_unlinked_does_not_come_back_by_a_replayed_key() {
+    let (world, api) = world().await;
+    checkout(&api, ACME, wanted()).await.expect(200);
+    let first = linked(&world, "acme").await;
+    let link = async |tenant: &str, customer: Value| {
+        let path = format!("/api/v1/operator/tenants/{tenant}");
+        api.write("PATCH", &path, json!({"stripe_customer_id": customer})).await.expect(200)
+    };
+    // Perhaps because it is another company's.
+    link("acme", Value::Null).await;
+    link("bolt", first.clone()).await;
+    checkout(&api, ACME, wanted()).await.expect(200);
+    let second = linked(&world, "acme").await;
+    assert!(second.is_string() && second != first, "{first} {second}");
+    assert_eq!(linked(&world, "bolt").await, first);
+    checkout(&api, ACME, wanted()).await.expect(200);
+    assert_eq!(linked(&world, "acme").await, second, "and it stays");
+}
+
 /// In SQL, as customers' role: what the function that links would have to be tricked into.
 #[tokio::test]
 async fn customers_role_links_its_own_tenant_once_and_nothing_else() {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use simulators::stripe::{Address, Payer};
-use tests::World;
 use tests::api::{Api, Who};
+use tests::{World, text};
 
 use super::TENANTS;
 
@@ -84,7 +84,7 @@ async fn what_a_checkout_writes_into_a_profile_the_api_takes_back() {
              WHERE event_type = 'TENANT_PROVISIONED'",
         )
         .await;
-    let tenant = tests::text(&row["tenant_id"]);
+    let tenant = text(&row["tenant_id"]);
     let profile = is_taken_back(&api, &tenant).await;
     assert_eq!(profile["name"], longest.as_str(), "what people have is kept whole");
     assert_eq!(profile["legal_name"], "ß".repeat(200).as_str());
@@ -144,7 +144,7 @@ async fn linked(world: &World, api: &Api, mut new: Value) -> String {
         .send()
         .await
         .expect("an answer");
-    let customer = tests::text(&made.json::<Value>().await.expect("JSON")["id"]);
+    let customer = text(&made.json::<Value>().await.expect("JSON")["id"]);
     for (field, value) in
         [("tenant_id", "acme"), ("name", "Acme"), ("stripe_customer_id", customer.as_str())]
     {
@@ -152,4 +152,125 @@ async fn linked(world: &World, api: &Api, mut new: Value) -> String {
     }
     api.write("POST", TENANTS, new).await.expect(201);
     customer
+}
+
+fn at_stripe(world: &World, customer: &str, fields: &[&str]) -> Value {
+    let object = world.stripe.object(customer).expect("the customer");
+    fields.iter().map(|field| ((*field).to_owned(), object[*field].clone())).collect()
+}
+
+/// Trap 85.
+#[tokio::test]
+async fn what_changes_in_a_profile_reaches_the_stripe_customer_whoever_changes_it() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let customer = linked(&world, &api, json!({"city": "Kiel"})).await;
+    let typed = json!({"email": "typed@acme.example", "description": "by hand"});
+    world.stripe.update_customer(&customer, &typed).expect("typed at Stripe");
+    let put = async |body: Value| {
+        let path = "/api/v1/customer/organization";
+        api.send(Who::Customer("acme"), "PUT", path, &[], Some(body)).await.expect(200)
+    };
+    let patch =
+        async |body: Value| api.write("PATCH", &format!("{TENANTS}/acme"), body).await.expect(200);
+    // Two changes before the step is performed: one step, with both.
+    put(json!({"name": "Ärzte & Söhne", "phone": "+49 431 1", "industry": "IoT"})).await;
+    patch(json!({"address_line1": "Weg 1"})).await;
+    assert_eq!(world.outbox().await["done"], 1);
+    assert_eq!(
+        at_stripe(&world, &customer, &["name", "email", "phone", "address", "description"]),
+        json!({"name": "Ärzte & Söhne", "email": "typed@acme.example", "phone": "+49 431 1",
+            "address": {"line1": "Weg 1", "line2": null, "city": "Kiel", "state": null,
+                "postal_code": null, "country": null}, "description": "by hand"}),
+        "what nobody has changed here stays"
+    );
+    let audit = world
+        .row(
+            "SELECT tenant_id, actor_id, details FROM subscription_audit
+             WHERE event_type = 'STRIPE_CUSTOMER_UPDATED'",
+        )
+        .await;
+    assert_eq!(
+        audit,
+        json!({"tenant_id": "acme", "actor_id": "outbox", "details":
+            {"stripe_customer_id": customer, "fields": ["address", "name", "phone"]}})
+    );
+    // What comes back as an event, and what concerns nobody there, is no further step. (The mail
+    // address that was typed there is filled in here.)
+    world.receive(&[&world.event("customer.updated")]).await;
+    put(json!({"contact_name": "Jane", "company_size": "10"})).await;
+    put(json!({"name": "Ärzte & Söhne"})).await;
+    assert_eq!(world.outbox().await["done"], 0);
+    // Stripe is away; a change that comes meanwhile goes with it.
+    world.stripe.lose_answer_on("/customers/", 502);
+    world.stripe.fail_next_on("/customers/", 2, 503);
+    put(json!({"phone": null})).await;
+    assert_eq!(world.outbox().await["retried"], 1);
+    put(json!({"billing_email": "pay@acme.example"})).await;
+    world.clock.pass(1000);
+    assert_eq!(world.outbox().await["done"], 1);
+    assert_eq!(
+        at_stripe(&world, &customer, &["name", "email", "phone"]),
+        json!({"name": "Ärzte & Söhne", "email": "pay@acme.example", "phone": null})
+    );
+    // Without a customer there is nothing to follow, also where it is taken off before the step.
+    put(json!({"name": "Acme"})).await;
+    patch(json!({"stripe_customer_id": null})).await;
+    put(json!({"name": "Acme Ltd"})).await;
+    assert_eq!(world.outbox().await["done"], 1);
+    assert_eq!(at_stripe(&world, &customer, &["name"]), json!({"name": "Ärzte & Söhne"}));
+    assert_eq!(world.count("outbox_steps").await, 1, "one for each tenant");
+    assert_eq!(world.count("flags").await, 0);
+}
+
+/// Trap 86: Stripe's word of an older state would fill what a person has just cleared.
+#[tokio::test]
+async fn what_was_cleared_here_does_not_come_back_by_an_older_word_of_stripe() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let customer = linked(&world, &api, json!({"phone": "+1", "city": "Kiel"})).await;
+    let old = json!({"phone": "+1", "address": {"city": "Kiel"}, "email": "pay@acme.example"});
+    world.stripe.update_customer(&customer, &old).expect("as here");
+    let event = world.event("customer.updated");
+    let clear = async |field: &str| {
+        api.write("PATCH", &format!("{TENANTS}/acme"), json!({field: null})).await.expect(200)
+    };
+    let profile = "SELECT phone, city, billing_email FROM tenants WHERE tenant_id = 'acme'";
+    // The event comes before the step.
+    clear("phone").await;
+    world.receive(&[&event]).await;
+    assert_eq!(
+        world.row(profile).await,
+        json!({"phone": null, "city": "Kiel", "billing_email": "pay@acme.example"})
+    );
+    // Stripe is read, then the city is cleared here and there, and only then the read is applied.
+    let mut again = event.clone();
+    again["id"] = json!("evt_again");
+    let mut locker = tests::connect(&world.settings["DATABASE_NAME"]).await;
+    let held = locker.transaction().await.expect("a transaction");
+    held.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&customer])
+        .await
+        .expect("as an event of this customer");
+    let meanwhile = async {
+        world.a_lock_is_waited_for().await;
+        clear("city").await;
+        assert_eq!(world.outbox().await["done"], 1);
+        held.commit().await.expect("released");
+    };
+    assert_eq!(world.post(&again).await.status(), 200);
+    let (left, ()) = tokio::join!(world.drain(), meanwhile);
+    assert_eq!(left, 0);
+    assert_eq!(
+        world.row(profile).await,
+        json!({"phone": null, "city": null, "billing_email": "pay@acme.example"})
+    );
+    assert_eq!(
+        at_stripe(&world, &customer, &["address"])["address"]["city"],
+        Value::Null,
+        "cleared there too"
+    );
+    // What is typed at Stripe after that is news.
+    world.stripe.update_customer(&customer, &json!({"phone": "+2"})).expect("typed at Stripe");
+    world.receive(&[&world.event("customer.updated")]).await;
+    assert_eq!(world.row(profile).await["phone"], "+2");
 }

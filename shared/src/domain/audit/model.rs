@@ -95,6 +95,7 @@ words! {
         StripeBackfill = "STRIPE_BACKFILL",
         StripeEventReplayed = "STRIPE_EVENT_REPLAYED",
         StripeEventDismissed = "STRIPE_EVENT_DISMISSED",
+        StripeCustomerUpdated = "STRIPE_CUSTOMER_UPDATED",
         StripeAddonQuantitySet = "STRIPE_ADDON_QUANTITY_SET",
         StripeCancelRequested = "STRIPE_CANCEL_REQUESTED",
         StripeSubscriptionCancelled = "STRIPE_SUBSCRIPTION_CANCELLED",

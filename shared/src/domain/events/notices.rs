@@ -8,14 +8,19 @@ use serde_json::{Value, json};
 
 use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, kind, store};
-use crate::Result;
+use crate::base::error::Service;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::flags::model::{Flag, FlagKind};
+use crate::domain::outbox::model::CustomerField;
 use crate::domain::tenants::model::Fit;
-use crate::domain::{audit, flags, tenants};
+use crate::domain::{audit, flags, outbox, tenants};
 use crate::outside::stripe;
 use crate::outside::stripe::CustomerDetails;
+use crate::{Error, Result};
+
+/// How often a customer is read at Stripe for one event, before the event is tried again later.
+const READS: usize = 3;
 
 /// What is recorded of a notice: the audit's event type and the flag's kind.
 fn record(notice: kind::Notice) -> Option<(AuditEvent, FlagKind)> {
@@ -60,23 +65,59 @@ pub(super) async fn apply(
             }
         }
     };
-    // What it is now, and not what it was when the event was made.
-    let details = if kind == kind::Notice::CustomerUpdated {
-        applier.pace().await?;
-        Some(applier.stripe.customer(&customer).await?)
-    } else {
-        None
-    };
+    for _ in 0..READS {
+        let details = match kind {
+            kind::Notice::CustomerUpdated => Some(read_customer(applier, &customer).await?),
+            _ => None,
+        };
+        if let Some(status) = try_apply(applier, event, kind, &customer, details).await? {
+            return Ok(Outcome::quiet(status));
+        }
+    }
+    let detail = format!("the tenant of {customer} is changing faster than Stripe can be read");
+    Err(Error::unavailable(Service::Stripe, detail))
+}
+
+/// What Stripe says of a customer now, and not what it said when the event was made.
+struct CustomerRead {
+    details: CustomerDetails,
+    /// The tenant's version before the read: another one now is newer than what was read.
+    version: Option<i64>,
+    /// What is older at Stripe than here, before the read.
+    unwritten: Vec<CustomerField>,
+}
+
+async fn read_customer(applier: &Applier, customer: &StripeCustomerId) -> Result<CustomerRead> {
+    let (mut version, mut unwritten) = (None, Vec::new());
+    {
+        let db = applier.db.connection().await?;
+        if let Some(tenant) = tenants::store::find_by_customer(&db, customer).await? {
+            version = tenants::store::find(&db, &tenant).await?.map(|tenant| tenant.version);
+            unwritten = outbox::store::unwritten_customer_fields(&db, &tenant).await?;
+        }
+    }
+    applier.pace().await?;
+    Ok(CustomerRead { details: applier.stripe.customer(customer).await?, version, unwritten })
+}
+
+/// None where the tenant has changed since Stripe was read.
+async fn try_apply(
+    applier: &Applier,
+    event: &Envelope,
+    kind: kind::Notice,
+    customer: &StripeCustomerId,
+    read: Option<CustomerRead>,
+) -> Result<Option<EventStatus>> {
     let now = applier.clock.now();
     let mut db = applier.db.connection().await?;
     let tx = db.transaction().await?;
-    if let Some(status) = store::claim_for_customer(&tx, event, Some(&customer), now)
+    if let Some(status) = store::claim_for_customer(&tx, event, Some(customer), now)
         .await?
         .filter(|status| status.is_final())
     {
-        return Ok(Outcome::quiet(status));
+        return Ok(Some(status));
     }
-    let Some(tenant) = tenants::store::find_by_customer(&tx, &customer).await? else {
+    let Some(tenant) = tenants::store::find_by_customer(&tx, customer).await? else {
         store::finish(
             &tx,
             &event.id,
@@ -87,17 +128,20 @@ pub(super) async fn apply(
         )
         .await?;
         tx.commit().await?;
-        return Ok(Outcome::quiet(EventStatus::Waiting));
+        return Ok(Some(EventStatus::Waiting));
     };
     let notice = Notice { tx: &tx, event, tenant: &tenant, now };
-    match (record(kind), details) {
-        (Some(record), _) => notice.record(&customer, record).await?,
-        (None, Some(details)) => notice.complete_profile(&customer, &details).await?,
-        (None, None) => {}
+    if let Some(record) = record(kind) {
+        notice.record(customer, record).await?;
+    }
+    if let Some(read) = read
+        && !notice.complete_profile(customer, &read).await?
+    {
+        return Ok(None);
     }
     store::finish(&tx, &event.id, EventStatus::Applied, None, Some(&tenant), now).await?;
     tx.commit().await?;
-    Ok(Outcome::quiet(EventStatus::Applied))
+    Ok(Some(EventStatus::Applied))
 }
 
 /// One notice in its transaction.
@@ -139,44 +183,51 @@ impl Notice<'_> {
         flags::store::raise(self.tx, &flag, self.now).await
     }
 
-    /// Fills only what is empty: what people have written here stays, whatever is typed at Stripe.
+    /// Fills only what is empty: what people have written here stays, whatever is typed at Stripe,
+    /// and what they have cleared too, until Stripe knows of it. False where the tenant has changed
+    /// since the read.
     async fn complete_profile(
         &self,
         customer: &StripeCustomerId,
-        details: &CustomerDetails,
-    ) -> Result<()> {
+        read: &CustomerRead,
+    ) -> Result<bool> {
         let Some(before) = tenants::store::lock(self.tx, self.tenant).await? else {
-            return Ok(());
+            return Ok(true);
         };
         if before.is_deleted() || before.stripe_customer_id.as_ref() != Some(customer) {
-            return Ok(());
+            return Ok(true);
+        }
+        if read.version != Some(before.version) {
+            return Ok(false);
         }
         let mut after = before.clone();
-        let (profile, address) = (&mut after.profile, &details.address);
+        let (profile, address) = (&mut after.profile, &read.details.address);
         let mut fit = Fit::default();
-        if profile.billing_email.is_none() {
-            profile.billing_email = fit.email("billing_email", details.email.as_deref());
+        let news = |field| !read.unwritten.contains(&field);
+        if profile.billing_email.is_none() && news(CustomerField::Email) {
+            profile.billing_email = fit.email("billing_email", read.details.email.as_deref());
         }
-        for (name, field, given) in [
-            ("phone", &mut profile.phone, &details.phone),
-            ("address_line1", &mut profile.address_line1, &address.line1),
-            ("address_line2", &mut profile.address_line2, &address.line2),
-            ("city", &mut profile.city, &address.city),
-            ("state_province", &mut profile.state_province, &address.state),
-            ("postal_code", &mut profile.postal_code, &address.postal_code),
-            ("country", &mut profile.country, &address.country),
+        for (of, name, field, given) in [
+            (CustomerField::Phone, "phone", &mut profile.phone, &read.details.phone),
+            (CustomerField::Address, "address_line1", &mut profile.address_line1, &address.line1),
+            (CustomerField::Address, "address_line2", &mut profile.address_line2, &address.line2),
+            (CustomerField::Address, "city", &mut profile.city, &address.city),
+            (CustomerField::Address, "state_province", &mut profile.state_province, &address.state),
+            (CustomerField::Address, "postal_code", &mut profile.postal_code, &address.postal_code),
+            (CustomerField::Address, "country", &mut profile.country, &address.country),
         ] {
-            if field.is_none() {
+            if field.is_none() && news(of) {
                 *field = fit.line(name, given.as_deref());
             }
         }
         if after == before {
-            return Ok(());
+            return Ok(true);
         }
         (after.version, after.updated_at) = (before.version + 1, self.now);
         tenants::store::save(self.tx, &after).await?;
         let states = (Some(json!(before)), Some(json!(after)));
-        self.audit(AuditEvent::TenantUpdated, states.0, states.1, fit.details()).await
+        self.audit(AuditEvent::TenantUpdated, states.0, states.1, fit.details()).await?;
+        Ok(true)
     }
 
     async fn audit(

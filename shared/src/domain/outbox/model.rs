@@ -29,10 +29,24 @@ words! {
         StripeCancel = "stripe_cancel",
         /// Sets the quantity of a slot's item.
         StripeAddonQuantity = "stripe_addon_quantity",
+        /// Writes a tenant's profile to its Stripe customer.
+        StripeCustomer = "stripe_customer",
         /// Syncs a subscription with Stripe.
         StripeSync = "stripe_sync",
         /// Sends a mail (docs/mail.md).
         Mail = "mail",
+    }
+
+    /// A part of a Stripe customer that follows a tenant's profile.
+    pub enum CustomerField {
+        /// The company's name.
+        Name = "name",
+        /// The billing mail address.
+        Email = "email",
+        /// The phone.
+        Phone = "phone",
+        /// The whole address.
+        Address = "address",
     }
 
     /// How far a step is.
@@ -86,6 +100,13 @@ pub struct StripeSync {
 pub struct AddonQuantity {
     /// The root of the family.
     pub subscription_id: SubscriptionId,
+}
+
+/// What a `stripe_customer` step writes; the values are read when it is performed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StripeCustomer {
+    /// The fields that changed here.
+    pub fields: Vec<CustomerField>,
 }
 
 /// A mail to insert as a step.

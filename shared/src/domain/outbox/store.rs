@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Row};
 
 use super::model;
 use super::model::{
-    AddonQuantity, LEASE, MailLane, MailStep, StepFilter, StepKind, StepRow, StepStatus,
-    StripeCancel, StripeSync,
+    AddonQuantity, CustomerField, LEASE, MailLane, MailStep, StepFilter, StepKind, StepRow,
+    StepStatus, StripeCancel, StripeCustomer, StripeSync,
 };
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
@@ -217,6 +217,39 @@ pub async fn insert_addon_quantity(
     )
     .await?;
     Ok(true)
+}
+
+/// Inserts the step that writes these fields of a tenant's profile to its Stripe customer. There is
+/// one step for each tenant, as of `insert_addon_quantity`; what it has not written yet it still
+/// writes. By a function of the database, because customers' role writes no steps itself.
+///
+/// # Errors
+/// `Database`.
+pub(crate) async fn insert_stripe_customer(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    fields: &[CustomerField],
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "SELECT leave_stripe_customer_step($1, $2, $3)";
+    query_one(tx, sql, &[&tenant, &json!(fields), &now]).await?;
+    Ok(())
+}
+
+/// Which fields of the tenant's Stripe customer are older than its profile.
+///
+/// # Errors
+/// `Database`.
+pub(crate) async fn unwritten_customer_fields(
+    db: &impl GenericClient,
+    tenant: &TenantId,
+) -> Result<Vec<CustomerField>> {
+    let sql = "SELECT payload FROM outbox_steps WHERE dedup_key = 'stripe_customer:' || $1::text
+               AND status <> 'done'";
+    let Some(row) = query_opt(db, sql, &[&tenant]).await? else { return Ok(Vec::new()) };
+    StripeCustomer::deserialize(row.get::<_, Value>("payload"))
+        .map(|step| step.fields)
+        .map_err(|error| Error::Internal(format!("payload: {error}")))
 }
 
 const STEP: &str = "step_id, kind, tenant_id, status, attempts, next_attempt_at, last_error, \

@@ -4,7 +4,9 @@ use serde::de::DeserializeOwned;
 
 use crate::base::ids::TenantId;
 use crate::domain::mails::model::Mail;
-use crate::domain::outbox::model::{AddonQuantity, StepKind, StripeCancel, StripeSync};
+use crate::domain::outbox::model::{
+    AddonQuantity, StepKind, StripeCancel, StripeCustomer, StripeSync,
+};
 use crate::domain::outbox::store::Step;
 use crate::outside::keycloak::NewAccount;
 use crate::{Error, Result};
@@ -21,6 +23,10 @@ pub(super) enum Payload {
         user_id: String,
     },
     StripeCancel(StripeCancel),
+    StripeCustomer {
+        change: StripeCustomer,
+        tenant: TenantId,
+    },
     StripeSync(StripeSync),
     StripeAddonQuantity(AddonQuantity),
     Mail(Mail),
@@ -32,14 +38,14 @@ impl Payload {
     /// # Errors
     /// `Internal` where it is not that of the step's kind: the step fails, and the others go on.
     pub(super) fn decode(step: &Step) -> Result<Self> {
+        let tenant = || {
+            step.tenant.clone().ok_or_else(|| Error::Internal("the step has no tenant".to_owned()))
+        };
         Ok(match step.kind {
-            StepKind::NewAccount => Self::NewAccount {
-                user: read(step)?,
-                tenant: step
-                    .tenant
-                    .clone()
-                    .ok_or_else(|| Error::Internal("the step has no tenant".to_owned()))?,
-            },
+            StepKind::NewAccount => Self::NewAccount { user: read(step)?, tenant: tenant()? },
+            StepKind::StripeCustomer => {
+                Self::StripeCustomer { change: read(step)?, tenant: tenant()? }
+            }
             StepKind::WelcomeMail => Self::WelcomeMail {
                 user_id: step
                     .before

@@ -9,9 +9,9 @@ use crate::base::ids::{SubscriptionId, TenantId};
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::mails::MailOutcome;
 use crate::domain::mails::model::{Mail, MailKind};
-use crate::domain::outbox::model::{AddonQuantity, StripeCancel, StripeSync};
+use crate::domain::outbox::model::{AddonQuantity, CustomerField, StripeCancel, StripeSync};
 use crate::domain::outbox::store::Step;
-use crate::domain::{addons, mails};
+use crate::domain::{addons, mails, tenants};
 use crate::outside::keycloak::{AccountChange, NewAccount};
 use crate::{Error, Result};
 
@@ -40,6 +40,9 @@ impl Outbox {
             }
             Payload::WelcomeMail { user_id } => self.send_welcome_mail(&user_id).await,
             Payload::StripeCancel(cancel) => self.cancel_at_stripe(cancel).await,
+            Payload::StripeCustomer { change, tenant } => {
+                self.write_customer(step, &change.fields, &tenant).await
+            }
             Payload::StripeSync(sync) => self.sync_with_stripe(&sync).await,
             Payload::StripeAddonQuantity(quantity) => self.set_quantity(step, quantity).await,
             Payload::Mail(mail) => self.send_mail(&mail).await,
@@ -75,6 +78,28 @@ impl Outbox {
             result: json!({"status": "canceled"}),
             audit: Some(AuditEvent::StripeSubscriptionCancelled),
             subscription: Some(cancel.subscription_id),
+        })
+    }
+
+    /// Sets what the profile says now, so a repetition changes nothing.
+    async fn write_customer(
+        &self,
+        step: &Step,
+        fields: &[CustomerField],
+        tenant: &TenantId,
+    ) -> Result<Effect> {
+        let tenant = tenants::store::find(&self.applier.db.connection().await?, tenant).await?;
+        let Some((customer, profile)) = tenant.and_then(|tenant| {
+            tenant.stripe_customer_id.map(|customer| (customer, tenant.profile))
+        }) else {
+            return Ok(Effect::quiet(json!({"skipped": "not_linked"})));
+        };
+        let change = tenants::payer::customer_change(&profile, fields);
+        let key = format!("stripe_customer:{}:{}", step.id, step.claim);
+        self.applier.stripe.update_customer(&customer, &change, &key).await?;
+        Ok(Effect {
+            audit: Some(AuditEvent::StripeCustomerUpdated),
+            ..Effect::quiet(json!({"stripe_customer_id": customer, "fields": fields}))
         })
     }
 

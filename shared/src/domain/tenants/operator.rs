@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::model::{
     NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate, deleted, not_found,
 };
-use super::{model, store};
+use super::{model, payer, store};
 use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::Change;
@@ -101,6 +101,7 @@ pub async fn update(
     customer_is_free(&tx, &tenant).await?;
     (tenant.version, tenant.updated_at) = (before.version + 1, now);
     store::save(&tx, &tenant).await?;
+    payer::follow(&tx, &before, &tenant, now).await?;
     record(&tx, AuditEvent::TenantUpdated, by, Some(json!(before)), &tenant, now).await?;
     tx.commit().await?;
     Ok(tenant)

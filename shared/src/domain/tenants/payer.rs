@@ -1,18 +1,19 @@
 //! Who pays for a tenant: its customer at Stripe.
 
-use aws_lc_rs::digest;
 use axum::http::HeaderValue;
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::model::Tenant;
+use super::model::{Profile, Tenant};
 use super::session::begin;
 use crate::base::caller::Customer;
 use crate::base::ids::StripeCustomerId;
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
-use crate::domain::{audit, tenants};
-use crate::outside::stripe::{KEY_SPENT, NewCustomer, Stripe};
+use crate::domain::outbox::model::CustomerField;
+use crate::domain::{audit, outbox, tenants};
+use crate::outside::stripe::{AddressChange, CustomerChange, NewCustomer, Stripe};
 use crate::{Error, Result};
 
 /// What selling needs: the database as customers' role, Stripe, and the origins to which its pages
@@ -52,19 +53,10 @@ pub(crate) async fn become_customer(
         name: &tenant.profile.name,
         email: tenant.profile.billing_email.as_deref(),
     };
-    let key = format!("tenant:{}:customer", tenant.tenant_id);
-    let made = match till.stripe.create_customer(&new, &key).await {
-        // The profile has changed since an attempt whose answer was lost, so Stripe refuses the key
-        // for a day. The customer of that attempt stays unused.
-        Err(spent) if spent.code() == KEY_SPENT => {
-            if let Some(linked) = linked(till.db, caller).await? {
-                return Ok(linked);
-            }
-            let profile = hash(&[new.name, new.email.unwrap_or_default()]);
-            till.stripe.create_customer(&new, &format!("{key}:{profile}")).await?
-        }
-        made => made?,
-    };
+    // By version, or Stripe would give back for a day the customer that an operator has unlinked
+    // since. A customer whose answer is lost before a change of the tenant stays unused.
+    let key = format!("tenant:{}:customer:{}", tenant.tenant_id, tenant.version);
+    let made = till.stripe.create_customer(&new, &key).await?;
     link(till.db, caller, made, till.now).await
 }
 
@@ -110,7 +102,51 @@ pub(crate) async fn link(
     Ok(made)
 }
 
-/// The SHA-256 of the parts as lines: none of the parts can have a line break.
-pub(crate) fn hash(parts: &[&str]) -> String {
-    hex::encode(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()))
+/// Leaves the step that writes to the tenant's Stripe customer what an update of its profile changed.
+/// A tenant without one has nothing to follow.
+pub(crate) async fn follow(
+    tx: &Transaction<'_>,
+    before: &Tenant,
+    after: &Tenant,
+    now: Timestamp,
+) -> Result<()> {
+    let fields: Vec<_> = CustomerField::ALL
+        .iter()
+        .copied()
+        .filter(|field| {
+            customer_change(&before.profile, &[*field])
+                != customer_change(&after.profile, &[*field])
+        })
+        .collect();
+    if after.stripe_customer_id.is_none() || fields.is_empty() {
+        return Ok(());
+    }
+    outbox::store::insert_stripe_customer(tx, &after.tenant_id, &fields, now).await
+}
+
+/// These fields of the tenant's Stripe customer, as they are here.
+pub(crate) fn customer_change<'a>(
+    profile: &'a Profile,
+    fields: &[CustomerField],
+) -> CustomerChange<'a> {
+    let text = |value: &'a Option<String>| value.as_deref().unwrap_or_default();
+    let mut change = CustomerChange::default();
+    for field in fields {
+        match field {
+            CustomerField::Name => change.name = Some(&profile.name),
+            CustomerField::Email => change.email = Some(text(&profile.billing_email)),
+            CustomerField::Phone => change.phone = Some(text(&profile.phone)),
+            CustomerField::Address => {
+                change.address = Some(AddressChange {
+                    line1: text(&profile.address_line1),
+                    line2: text(&profile.address_line2),
+                    city: text(&profile.city),
+                    state: text(&profile.state_province),
+                    postal_code: text(&profile.postal_code),
+                    country: text(&profile.country),
+                });
+            }
+        }
+    }
+    change
 }

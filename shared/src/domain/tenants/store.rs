@@ -152,11 +152,11 @@ pub(crate) async fn lock(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<T
 
 /// The tenant whose customer this is, linked or as an alias.
 pub(crate) async fn find_by_customer(
-    tx: &Transaction<'_>,
+    db: &impl GenericClient,
     customer: &StripeCustomerId,
 ) -> Result<Option<TenantId>> {
     let row = query_opt(
-        tx,
+        db,
         "SELECT tenant_id FROM tenants WHERE stripe_customer_id = $1
              UNION ALL SELECT tenant_id FROM stripe_customer_aliases WHERE stripe_customer_id = $1
              LIMIT 1",

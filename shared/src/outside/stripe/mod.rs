@@ -23,4 +23,4 @@ pub use self::objects::{
     SubscriptionPage,
 };
 pub use self::slots::NewPayment;
-pub use self::writes::{NewCustomer, NewSession, OpenSession};
+pub use self::writes::{AddressChange, CustomerChange, NewCustomer, NewSession, OpenSession};

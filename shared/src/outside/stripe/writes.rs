@@ -27,6 +27,32 @@ pub struct NewCustomer<'a> {
     pub email: Option<&'a str>,
 }
 
+/// Parts of a customer to set: `None` leaves one as it is, and an empty text clears it.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "Stripe's fields of the same names")]
+pub struct CustomerChange<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phone: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressChange<'a>>,
+}
+
+/// A whole address to set; an empty text clears its line.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "Stripe's fields of the same names")]
+pub struct AddressChange<'a> {
+    pub line1: &'a str,
+    pub line2: &'a str,
+    pub city: &'a str,
+    pub state: &'a str,
+    pub postal_code: &'a str,
+    pub country: &'a str,
+}
+
 /// A checkout to open.
 pub struct NewSession<'a> {
     /// The tenant that buys.
@@ -70,6 +96,20 @@ impl Stripe {
             .write(RequestBuilder::new(StripeMethod::Post, "/customers").form(&form), key)
             .await?;
         Ok(made.id)
+    }
+
+    /// Sets parts of a customer. Setting the same again changes nothing.
+    ///
+    /// # Errors
+    /// As `create_customer`.
+    pub async fn update_customer(
+        &self,
+        id: &StripeCustomerId,
+        change: &CustomerChange<'_>,
+        key: &str,
+    ) -> Result<()> {
+        let request = RequestBuilder::new(StripeMethod::Post, format!("/customers/{id}"));
+        self.write::<CreatedCustomer>(request.form(change), key).await.map(drop)
     }
 
     /// Opens a checkout of a subscription. The same `key` again is the same session.

@@ -222,6 +222,7 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
             only(params, "", &CUSTOMER_PARAMS)?;
             store.create_customer(params)
         }
+        ("POST", "customer", [id]) => store.update_customer(id, params)?,
         ("POST", "price", []) => create_price(store, params)?,
         ("POST", "billing_portal.session", []) => {
             only(params, "", &PORTAL_PARAMS)?;

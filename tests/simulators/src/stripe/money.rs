@@ -68,6 +68,9 @@ impl State {
             match key.as_str() {
                 "metadata" => merge_metadata(&mut after, value),
                 "address" => after["address"] = objects::address(value),
+                "expand" => {}
+                // An empty text clears.
+                key if value == "" => after[key] = Value::Null,
                 key => after[key] = value.clone(),
             }
         }

@@ -40,7 +40,8 @@ pub(super) fn address(input: &Value) -> Value {
     let Some(input) = input.as_object() else {
         return Value::Null;
     };
-    let field = |key| input.get(key).cloned().unwrap_or_default();
+    // An empty text clears.
+    let field = |key| input.get(key).filter(|value| **value != "").cloned().unwrap_or_default();
     json!({
         "city": field("city"), "country": field("country"), "line1": field("line1"),
         "line2": field("line2"),
