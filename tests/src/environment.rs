@@ -73,23 +73,31 @@ async fn template() -> &'static str {
     TEMPLATE
         .get_or_init(|| async {
             let name = format!("template_{}", unique());
-            connect("postgres")
-                .await
-                .batch_execute(&format!("CREATE DATABASE {name}"))
-                .await
-                .expect("a template database");
-            let mut client = connect(&name).await;
-            migrate::migrations::run(&mut client).await.expect("migrations");
-            client
-                .batch_execute(include_str!("../../xtask/stack/dev-seed.sql"))
-                .await
-                .expect("seed");
+            make(&name, "").await;
             // The copy needs a template without connections.
-            drop(client);
             tokio::time::sleep(Duration::from_millis(100)).await;
             name
         })
         .await
+}
+
+/// Makes a database of these options, with the schema and the development seed.
+async fn make(name: &str, options: &str) {
+    connect("postgres")
+        .await
+        .batch_execute(&format!("CREATE DATABASE {name} {options}"))
+        .await
+        .expect("a database");
+    let mut client = connect(name).await;
+    migrate::migrations::run(&mut client).await.expect("migrations");
+    client.batch_execute(include_str!("../../xtask/stack/dev-seed.sql")).await.expect("seed");
+}
+
+/// As `database`, on another locale than the server's, such as `LOCALE_PROVIDER libc LOCALE 'C'`.
+pub(crate) async fn database_on(locale: &str) -> String {
+    let name = unique();
+    make(&name, &format!("TEMPLATE template0 ENCODING 'UTF8' {locale}")).await;
+    name
 }
 
 /// A fresh database with the schema and the development seed.

@@ -18,7 +18,9 @@ use tokio_postgres::Client;
 use webhook::Webhook;
 
 use crate::clock::TestClock;
-use crate::environment::{SURROUNDINGS, aws, connect, database, keycloak, queue, stack, stripe};
+use crate::environment::{
+    SURROUNDINGS, aws, connect, database, database_on, keycloak, queue, stack, stripe,
+};
 use crate::proxy::Proxy;
 use crate::smtp::{Smtp, Tls};
 use crate::{payer, request, text};
@@ -52,8 +54,16 @@ impl World {
     /// # Panics
     /// Where a part of it cannot be made.
     pub async fn new() -> Self {
+        Self::on(database().await).await
+    }
+
+    /// The same on a database of another locale, such as `LOCALE_PROVIDER libc LOCALE 'C'`.
+    pub async fn on_locale(locale: &str) -> Self {
+        Self::on(database_on(locale).await).await
+    }
+
+    async fn on(name: String) -> Self {
         shared::process::tls::install();
-        let name = database().await;
         let (stripe, keycloak) = (stripe().await, keycloak(None).await);
         let sqs = aws_sdk_sqs::Client::new(&aws());
         let fifo = [

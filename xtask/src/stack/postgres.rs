@@ -86,6 +86,9 @@ async fn initialise(stack: &Starting<'_>, bin: &Path, data: &Path) -> Result<()>
         "--auth=scram-sha-256",
         "--encoding=UTF8",
         "--locale=C",
+        // As docs/data.md has it: the server's own, alike on every machine.
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
         "--no-sync",
     ]);
     let done = run_logged("initdb", &mut initdb, &stack.supervisor.log("initdb")).await;

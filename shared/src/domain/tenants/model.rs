@@ -143,7 +143,8 @@ request! {
 
     /// Which tenants to list.
     pub struct TenantFilter {
-        /// Words; each must be the beginning of a word of the id, the name or the legal name.
+        /// Words; each must be the beginning of a word of the id, the name or the legal name. Case and
+        /// accents make no difference.
         q: Option<Text<0, 100>> = None,
         /// The contact's or the billing mail address; upper and lower case are the same.
         email: Option<Text<1, 254>> = None,
@@ -299,34 +300,6 @@ impl Tenant {
 
 /// The support that a company gets by default.
 const STANDARD: &str = "standard";
-
-/// The search text in the language of `to_tsquery`; `None` if it has no letter or digit.
-///
-/// `PostgreSQL` parses `demo-2` as `demo` and the number -2, and `acme.example` as one word. So a
-/// number is also searched with its sign, and a word with punctuation also unchanged. Everything is
-/// quoted, so nothing in the text is an operator.
-#[must_use]
-pub fn search_terms(typed: &str) -> Option<String> {
-    let begins = |text: &str| format!("'{}':*", text.replace('\\', r"\\").replace('\'', "''"));
-    let part = |part: &str| match part.chars().next() {
-        Some(first) if first.is_numeric() => {
-            format!("({} | {})", begins(part), begins(&format!("-{part}")))
-        }
-        _ => begins(part),
-    };
-    let word = |word: &str| {
-        let parts: Vec<_> =
-            word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
-        let each = parts.iter().map(|text| part(text)).collect::<Vec<_>>().join(" & ");
-        if parts == [word] { each } else { format!("(({each}) | {})", begins(word)) }
-    };
-    let terms: Vec<_> = typed
-        .split_whitespace()
-        .filter(|word| word.contains(char::is_alphanumeric))
-        .map(word)
-        .collect();
-    (!terms.is_empty()).then(|| terms.join(" & "))
-}
 
 /// How many subscriptions the refusal names.
 const NAMED: usize = 5;
@@ -542,19 +515,6 @@ mod tests {
         assert_eq!(from(&Metadata::new(), &details).name, "Jane");
         let unknown = from(&Metadata::new(), &CustomerDetails::default());
         assert_eq!(unknown.name, "acme");
-    }
-
-    #[test]
-    fn nothing_that_is_typed_into_a_search_is_an_operator() {
-        assert_eq!(search_terms("Acme").as_deref(), Some("'Acme':*"));
-        assert_eq!(
-            search_terms("x demo-2").as_deref(),
-            Some("'x':* & (('demo':* & ('2':* | '-2':*)) | 'demo-2':*)")
-        );
-        assert_eq!(search_terms(r"o'b\:*!").as_deref(), Some(r"(('o':* & 'b':*) | 'o''b\\:*!':*)"));
-        for nothing in ["", "  ", "&", r"':* | !()\"] {
-            assert_eq!(search_terms(nothing), None, "{nothing}");
-        }
     }
 
     #[test]

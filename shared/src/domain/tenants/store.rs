@@ -81,16 +81,16 @@ pub(crate) async fn list(
     if let Some(typed) =
         filter.q.as_ref().map(Text::as_str).filter(|typed| !typed.trim().is_empty())
     {
-        let Some(terms) = model::search_terms(typed) else { return Ok(Vec::new()) };
-        // The expression of the index tenants_words.
-        let words = "to_tsvector('simple', t.tenant_id || ' ' || t.name || ' ' || \
+        // The expression of the index tenants_search. Nothing is found by what has no word.
+        let words = "search_words(t.tenant_id || ' ' || t.name || ' ' || \
                      coalesce(t.legal_name, ''))";
-        conditions.and(&format!("{words} @@ to_tsquery('simple', ?)"), terms);
+        conditions.and(&format!("{words} @@ search_query(?)"), typed.to_owned());
     }
     if let Some(email) = &filter.email {
         let email = email.as_str().to_owned();
         conditions.and_two(
-            "(lower(t.contact_email) = lower(?) OR lower(t.billing_email) = lower(?))",
+            "(lower(t.contact_email COLLATE pg_unicode_fast) = lower(? COLLATE pg_unicode_fast) OR
+              lower(t.billing_email COLLATE pg_unicode_fast) = lower(? COLLATE pg_unicode_fast))",
             email.clone(),
             email,
         );
