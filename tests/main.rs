@@ -18,6 +18,7 @@ mod api {
     mod keycloak;
     mod mails;
     mod migrate;
+    mod not_ours;
     mod operations;
     mod operator_plans;
     mod outbox;

@@ -176,15 +176,6 @@ impl Provisioning<'_> {
         if session.status.as_deref() == Some("expired") {
             return self.expired().await.map(Some);
         }
-        match session.payment_status.as_str() {
-            "paid" | "no_payment_required" => {}
-            "unpaid" => return self.unpaid().await.map(Some),
-            other => {
-                return Err(stripe::unreadable(format!(
-                    "checkout payment_status {other:?} is unknown"
-                )));
-            }
-        }
         let ignored = |reason| Ok(Some(Verdict::of(EventStatus::Ignored, reason)));
         if session.mode == "setup" {
             return ignored("a checkout in setup mode sells nothing");
@@ -195,7 +186,13 @@ impl Provisioning<'_> {
         if !ours && prices::store::find(self.tx, &self.prices()?).await?.is_empty() {
             return ignored("not ours: neither our metadata nor one of our prices");
         }
-        Ok(None)
+        match session.payment_status.as_str() {
+            "paid" | "no_payment_required" => Ok(None),
+            "unpaid" => self.unpaid().await.map(Some),
+            other => {
+                Err(stripe::unreadable(format!("checkout payment_status {other:?} is unknown")))
+            }
+        }
     }
 
     /// What was bought; or what becomes of the event where there is nothing to provision, because

@@ -46,8 +46,11 @@ impl Applier {
         }
         // A sign that the consumer lives. Where the database is what is away, nothing can be
         // recorded, and nothing was counted either.
-        if let Err(unnoted) =
-            self.db.bounded(RECORD_BUDGET, self.note_transient(event, &error)).await
+        // One of a connected account has no row before it is final: the row does not say whose it
+        // is.
+        if event.account.is_none()
+            && let Err(unnoted) =
+                self.db.bounded(RECORD_BUDGET, self.note_transient(event, &error)).await
         {
             tracing::warn!(stripe.event_id = %event.id, error = %unnoted,
             "a failed attempt could not be recorded");
@@ -61,6 +64,9 @@ impl Applier {
         receives: u32,
         snapshots: &mut SnapshotCache,
     ) -> Result<Outcome> {
+        if let Some(account) = &event.account {
+            return self.ignore(event, &format!("of the connected account {account}")).await;
+        }
         let subscription = match event.kind {
             EventKind::Subscription | EventKind::Invoice(_) => event.subscription(),
             EventKind::Checkout(_) | EventKind::Notice(_) | EventKind::Other => Ok(None),
@@ -108,7 +114,7 @@ impl Applier {
         }
     }
 
-    async fn ignore(&self, event: &Envelope, reason: &str) -> Result<Outcome> {
+    pub(super) async fn ignore(&self, event: &Envelope, reason: &str) -> Result<Outcome> {
         self.record(event, EventStatus::Ignored, reason, None).await
     }
 

@@ -53,6 +53,8 @@ pub struct Envelope {
     /// `data.object`, untouched; of a slim envelope only ids.
     pub object: Value,
     /// Whether the object was left out for its size.
+    /// The connected account that it happened in; none of our own events.
+    pub account: Option<String>,
     pub slim: bool,
 }
 
@@ -67,6 +69,7 @@ struct Raw {
     data: RawData,
     #[serde(default)]
     pulse_slim: bool,
+    account: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +100,7 @@ impl Envelope {
             })?,
             livemode: raw.livemode,
             api_version: raw.api_version,
+            account: raw.account,
             object: raw.data.object,
             slim: raw.pulse_slim,
         })
@@ -169,7 +173,7 @@ impl Envelope {
     fn whole(&self) -> Value {
         json!({
             "id": self.id.as_str(), "type": self.event_type, "created": self.created.as_second(),
-            "livemode": self.livemode,
+            "livemode": self.livemode, "account": self.account,
             "api_version": self.api_version, "data": {"object": self.object},
         })
     }

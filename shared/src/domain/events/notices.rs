@@ -47,22 +47,18 @@ pub(super) async fn apply(
     } else {
         let charge =
             event.object["charge"].as_str().or_else(|| event.object["charge"]["id"].as_str());
-        let charge = charge.ok_or_else(|| {
-            stripe::unreadable("the event's object has neither customer nor charge")
-        })?;
+        let Some(charge) = charge else {
+            // By null Stripe says that there is none; a field that is missing says nothing.
+            let is_null = |field| event.object.get(field).is_some_and(Value::is_null);
+            if is_null("customer") || is_null("charge") {
+                return applier.ignore(event, "not ours: it has no customer").await;
+            }
+            return Err(stripe::unreadable("the event's object has neither customer nor charge"));
+        };
         applier.pace().await?;
         match applier.stripe.customer_of_charge(&StripeChargeId::parse(charge)?).await? {
             Some(customer) => customer,
-            None => {
-                return applier
-                    .record(
-                        event,
-                        EventStatus::Ignored,
-                        "not ours: the charge has no customer",
-                        None,
-                    )
-                    .await;
-            }
+            None => return applier.ignore(event, "not ours: the charge has no customer").await,
         }
     };
     for _ in 0..READS {

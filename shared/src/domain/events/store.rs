@@ -298,6 +298,8 @@ fn envelope(row: &Row) -> Result<Envelope> {
         created: row.get("created_at"),
         livemode: row.get("livemode"),
         api_version: row.get("api_version"),
+        // One of a connected account is final at once, and never read back.
+        account: None,
         object: payload.unwrap_or_else(ids),
         slim,
     })
