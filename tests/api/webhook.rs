@@ -227,3 +227,102 @@ async fn a_clock_that_is_wrong_refuses_what_stripe_signs_now() {
     let answer = world.webhook.handle(request(Body::Text(event.to_string()), &header)).await;
     assert_eq!(body(&answer)["code"], "signature_stale");
 }
+
+/// Trap 82.
+#[tokio::test]
+async fn a_thin_event_is_refused_in_words_that_say_what_to_do_at_stripe() {
+    let world = World::new().await;
+    // As in Stripe's documentation of API v2.
+    let thin = json!({
+        "id": "evt_test_65R9Ijk8dKEYZcXeRWn16R9A7j1FSQ3w3TGDPLLGSM4CW0",
+        "object": "v2.core.event", "type": "v1.billing.meter.error_report_triggered",
+        "created": "2024-09-17T06:20:52.246Z", "livemode": false, "context": null, "reason": null,
+        "related_object": {"id": "mtr_1", "type": "billing.meter", "url": "/v1/billing/meters/mtr_1"},
+    });
+    let answer = world.post(&thin).await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    let problem = body(&answer);
+    assert_eq!(problem["code"], "thin_event");
+    assert!(text(&problem["detail"]).contains("payload style 'snapshot'"), "{problem}");
+    assert_eq!((world.queued().await, world.dead_letters().await.len()), (0, 0));
+}
+
+/// Trap 84: Stripe repeats it for three days, and then it would be gone.
+#[tokio::test]
+async fn a_signed_body_that_cannot_be_read_is_refused_and_kept_for_a_person_to_read() {
+    let mut world = World::new().await;
+    let (_, event) = world.paid_checkout("Acme", "jane@acme.example");
+    let with = |amount: &str| {
+        let mut event = event.clone();
+        event["data"]["object"]["amount_total"] = json!("HERE");
+        event.to_string().replace("\"HERE\"", amount)
+    };
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let bodies: [Vec<u8>; 6] = [
+        with("1e400").into_bytes(),
+        with(r#""\ud800""#).into_bytes(),
+        with(&deep).into_bytes(),
+        [event.to_string().as_bytes(), b"\xff\x00"].concat(),
+        "\u{1}x\u{FFFF}".repeat(100_000).into_bytes(),
+        Vec::new(),
+    ];
+    for body in &bodies {
+        for _ in 0..2 {
+            let header = sign(&world, body);
+            let answer = world.webhook.handle(request(Body::Binary(body.clone()), &header)).await;
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+            assert_eq!(self::body(&answer)["code"], "malformed_event");
+        }
+    }
+    let kept = world.dead_letters().await;
+    assert_eq!(kept.len(), bodies.len(), "each once");
+    for body in &bodies[..3] {
+        let body = std::str::from_utf8(body).expect("text");
+        assert!(kept.iter().any(|kept| kept == body), "as it came, for a later release: {body}");
+    }
+    assert_eq!(world.queued().await, 0);
+
+    // Where it cannot be kept, Stripe is to come again.
+    let nowhere = aws_sdk_sqs::config::Builder::from(&tests::aws())
+        .endpoint_url("http://127.0.0.1:1")
+        .build();
+    world.webhook.dead_letters =
+        Queue::with(aws_sdk_sqs::Client::from_conf(nowhere), "http://127.0.0.1:1/queue".to_owned());
+    let header = sign(&world, &bodies[0]);
+    let answer = world.webhook.handle(request(Body::Binary(bodies[0].clone()), &header)).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// Trap 83: a row that no index takes would keep its event on the queue for a day.
+#[tokio::test]
+async fn an_event_whose_type_no_index_holds_is_recorded_as_failed_at_once() {
+    let world = World::new().await;
+    let (_, paid) = world.paid_checkout("Acme", "jane@acme.example");
+    for (id, length) in [("evt_huge", 1024 * 1024), ("evt_long", 90_000), ("evt_more", 256)] {
+        let mut event = paid.clone();
+        event["id"] = json!(id);
+        event["type"] = json!("é".repeat(length));
+        event["api_version"] = json!("9".repeat(length));
+        for _ in 0..2 {
+            world.receive(&[&event]).await;
+            let (status, reason) = world.recorded(&event).await;
+            assert_eq!(status, "failed", "{id}");
+            assert_eq!(reason, "its type has more than 255 characters; it is cut here", "{id}");
+        }
+        let cut =
+            format!("SELECT length(event_type) AS n FROM stripe_events WHERE event_id = '{id}'");
+        assert_eq!(world.row(&cut).await["n"], 256);
+        assert_eq!(world.count(&format!("flags WHERE stripe_event_id = '{id}'")).await, 1);
+    }
+    // What only describes is cut, and hinders nothing.
+    let mut other = paid.clone();
+    other["id"] = json!("evt_other");
+    other["type"] = json!("charge.refunded");
+    other["api_version"] = json!("9".repeat(100_000));
+    other["data"]["object"] =
+        json!({"id": "x".repeat(1024 * 1024), "object": "charge", "customer": null});
+    world.receive(&[&other]).await;
+    assert_eq!(world.recorded(&other).await.0, "ignored");
+    world.receive(&[&paid]).await;
+    assert_eq!(world.count("tenants WHERE name = 'Acme'").await, 1);
+}

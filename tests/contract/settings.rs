@@ -54,6 +54,7 @@ async fn a_missing_or_malformed_setting_or_secret_is_named() {
     };
     let messages = [
         (webhook(&[("STRIPE_QUEUE_URL", "")]).await, "STRIPE_QUEUE_URL is empty"),
+        (webhook(&[("STRIPE_DLQ_URL", "")]).await, "STRIPE_DLQ_URL is empty"),
         (webhook(&[("SECRETS_PREFIX", &prefix("empty"))]).await, "STRIPE_WEBHOOK_SECRET is empty"),
         (webhook(&[("SECRETS_PREFIX", &prefix("none"))]).await, "STRIPE_WEBHOOK_SECRET is empty"),
         (

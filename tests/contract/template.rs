@@ -308,6 +308,7 @@ fn queue_actions(name: &str, setting: &str) -> (&'static str, &'static str) {
             ("StripeEventsQueue", "sqs:ChangeMessageVisibility")
         }
         (_, "STRIPE_QUEUE_URL") => ("StripeEventsQueue", "sqs:SendMessage"),
+        (_, "STRIPE_DLQ_URL") => ("StripeEventsDeadLetters", "sqs:SendMessage"),
         (_, "PROVISIONING_QUEUE_URL") => ("ProvisioningQueue", "sqs:SendMessage"),
         (_, "RENEWAL_QUEUE_URL") => ("RenewalQueue", "sqs:SendMessage"),
         other => panic!("{other:?}: what is it?"),
@@ -348,7 +349,9 @@ fn every_permission_that_a_function_uses_is_granted_and_no_other() {
                 json!({"Ref": secret}).to_string(),
             ));
         }
-        for setting in ["STRIPE_QUEUE_URL", "PROVISIONING_QUEUE_URL", "RENEWAL_QUEUE_URL"] {
+        for setting in
+            ["STRIPE_QUEUE_URL", "STRIPE_DLQ_URL", "PROVISIONING_QUEUE_URL", "RENEWAL_QUEUE_URL"]
+        {
             if !function["Environment"]["Variables"][setting].is_null() {
                 let (queue, action) = queue_actions(&name, setting);
                 assert_eq!(

@@ -271,6 +271,7 @@ async fn a_webhook_secret_is_rotated_and_no_event_is_lost() {
     let instance = async |rest| Webhook {
         secrets: Secrets::read_with(&aws, &env, Role::Webhook, rest).await.expect("the secret"),
         queue: world.webhook.queue.clone(),
+        dead_letters: world.webhook.dead_letters.clone(),
         clock: world.webhook.clock.clone(),
     };
     let old = instance(Duration::ZERO).await;

@@ -147,6 +147,23 @@ impl World {
         self.messages("STRIPE_QUEUE_URL").await
     }
 
+    /// The bodies on the dead-letter queue, which stay there.
+    ///
+    /// # Panics
+    /// Where the queue fails.
+    pub async fn dead_letters(&self) -> Vec<String> {
+        let mut bodies = Vec::new();
+        loop {
+            let receive = self.sqs.receive_message().queue_url(&self.settings["STRIPE_DLQ_URL"]);
+            let answer = receive.max_number_of_messages(10).send().await.expect("receive");
+            if answer.messages().is_empty() {
+                return bodies;
+            }
+            let new = answer.messages().iter().filter_map(|message| message.body());
+            bodies.extend(new.map(str::to_owned));
+        }
+    }
+
     /// How often the outbox was woken.
     ///
     /// # Panics

@@ -71,6 +71,8 @@ impl World {
             (QueueAttributeName::VisibilityTimeout, "30"),
         ];
         let events = queue(&sqs, &format!("{name}.fifo"), &fifo).await;
+        let dead = [(QueueAttributeName::FifoQueue, "true")];
+        let dead = queue(&sqs, &format!("{name}-dlq.fifo"), &dead).await;
         let wake = queue(&sqs, &name, &[]).await;
         let runs = queue(&sqs, &format!("{name}-runs"), &[]).await;
         let settings = [
@@ -85,6 +87,7 @@ impl World {
             ("STRIPE_PUBLISHABLE_KEY", "pk_test_tests".to_owned()),
             ("STRIPE_READS_PER_SECOND", "0".to_owned()),
             ("STRIPE_QUEUE_URL", events),
+            ("STRIPE_DLQ_URL", dead),
             ("PROVISIONING_QUEUE_URL", wake),
             ("RENEWAL_QUEUE_URL", runs),
             ("STAGE", "test".to_owned()),

@@ -12,7 +12,7 @@ use shared::base::clock::Clock;
 use shared::base::error::Refusal;
 use shared::base::fault;
 use shared::base::fault::Point;
-use shared::domain::events::model::Envelope;
+use shared::domain::events::model::{Envelope, unreadable_message};
 use shared::domain::events::signature;
 use shared::http::{PROBLEM_JSON, REQUEST_ID, problem_body, request_id};
 use shared::outside::aws;
@@ -31,6 +31,8 @@ pub struct Webhook {
     pub secrets: Arc<Secrets>,
     /// The FIFO queue.
     pub queue: Queue,
+    /// Its dead-letter queue, for what is signed and cannot be read.
+    pub dead_letters: Queue,
     /// The time.
     pub clock: Clock,
 }
@@ -42,10 +44,12 @@ impl Webhook {
     /// `Setting`, `Upstream`.
     pub async fn start(env: &Env, clock: Clock) -> Result<Self> {
         let url = config::queue_url(env, "STRIPE_QUEUE_URL")?;
+        let dead_letters = config::queue_url(env, "STRIPE_DLQ_URL")?;
         let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::Webhook).await?;
         secrets.stripe_webhook_secrets()?;
-        Ok(Self { secrets, queue: Queue::new(&aws, url), clock })
+        let (queue, dead_letters) = (Queue::new(&aws, url), Queue::new(&aws, dead_letters));
+        Ok(Self { secrets, queue, dead_letters, clock })
     }
 
     /// Answers one delivery: 200 once the event is durable, 400 if it can never be accepted, 503 if
@@ -91,13 +95,36 @@ impl Webhook {
             }
             self.verify(header, body)?;
         }
-        let text = std::str::from_utf8(body)
-            .map_err(|_| Error::malformed("malformed_event", "the body is not UTF-8"))?;
-        let envelope = Envelope::parse(body)?;
+        let (text, envelope) = match read(body) {
+            Ok(event) => event,
+            Err(error) => {
+                self.keep(body, &error).await?;
+                return Err(error);
+            }
+        };
         fault::point(Point::IngestVerified);
         self.queue.send(envelope.message(text)).await?;
         fault::point(Point::IngestQueued);
         Ok(envelope)
+    }
+
+    /// Keeps a body that Stripe has signed and that this release cannot read: else it would be gone
+    /// when Stripe stops repeating it. On the dead-letter queue and not in the log: that one has an
+    /// alarm and a redrive, and a body has no place in a log. A thin event is only counted: it has
+    /// nothing but ids, and its destination at Stripe must be made anew.
+    async fn keep(&self, body: &[u8], error: &Error) -> Result<()> {
+        metrics::put("UnreadableEvents", Unit::Count, 1);
+        if error.code() == "thin_event" {
+            return Ok(());
+        }
+        let message = unreadable_message(body);
+        tracing::error!(
+            code = error.code(),
+            body.bytes = body.len(),
+            message.deduplication_id = message.deduplication_id,
+            "a signed body cannot be read; it is kept on the dead-letter queue"
+        );
+        self.dead_letters.send(message).await
     }
 
     fn verify(&self, header: &str, body: &[u8]) -> Result<()> {
@@ -108,6 +135,12 @@ impl Webhook {
             self.clock.now().as_second(),
         )
     }
+}
+
+fn read(body: &[u8]) -> Result<(&str, Envelope)> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| Error::malformed("malformed_event", "the body is not UTF-8"))?;
+    Ok((text, Envelope::parse(body)?))
 }
 
 /// What an upstream says stays in the log.

@@ -247,7 +247,7 @@ pub(super) async fn ingest(bench: &Bench) -> Result<Vec<Measure>> {
         );
         Ok((request.to_string().into_bytes(), event))
     };
-    let settings = bench.settings(&[("STRIPE_QUEUE_URL", url)]);
+    let settings = bench.settings(&[("STRIPE_QUEUE_URL", url), ("STRIPE_DLQ_URL", url)]);
     let webhook =
         Instance::start(&bench.program("webhook"), &settings, delivery(0)?.0, &bench.log).await?;
     super::runtime::body(&webhook.first, 200)?;

@@ -117,6 +117,7 @@ fn given(reference: &str, env: &Env) -> Option<Value> {
         "StripePublishableKey" => stack("STRIPE_PUBLISHABLE_KEY"),
         "AllowedOrigins" => Some(json!([env.get("ALLOWED_ORIGINS").ok()?])),
         "StripeEventsQueue" => stack("STRIPE_QUEUE_URL"),
+        "StripeEventsDeadLetters" => stack("STRIPE_DLQ_URL"),
         "ProvisioningQueue" => stack("PROVISIONING_QUEUE_URL"),
         "RenewalQueue" => stack("RENEWAL_QUEUE_URL"),
         "SmtpHost" => stack("SMTP_HOST"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::kind::EventKind;
-use super::model::{Envelope, EventStatus, MAX_CRASHED_ATTEMPTS, MAX_RECEIVES};
+use super::model::{Envelope, EventStatus, MAX_CRASHED_ATTEMPTS, MAX_RECEIVES, TYPE_LENGTH};
 use super::snapshot::SnapshotCache;
 use super::subscription::Cause;
 use super::{Applier, Outcome, RECORD_BUDGET, checkout, notices, store};
@@ -66,6 +66,12 @@ impl Applier {
     ) -> Result<Outcome> {
         if let Some(account) = &event.account {
             return self.ignore(event, &format!("of the connected account {account}")).await;
+        }
+        if event.is_overlong() {
+            return Err(Error::conflict(
+                "overlong_event_type",
+                format!("its type has more than {TYPE_LENGTH} characters; it is cut here"),
+            ));
         }
         let subscription = match event.kind {
             EventKind::Subscription | EventKind::Invoice(_) => event.subscription(),

@@ -34,6 +34,9 @@ pub fn redelivery_delay(receives: u32) -> Duration {
     Duration::from_mins(1 << receives.saturating_sub(1).min(4)).min(Duration::from_mins(15))
 }
 
+/// The most characters of a type. Stripe's have fewer than 100.
+pub const TYPE_LENGTH: usize = 255;
+
 /// The parts of an event that every API version has; what its object means is for its handler to
 /// say.
 #[derive(Debug, Clone)]
@@ -50,11 +53,11 @@ pub struct Envelope {
     pub livemode: bool,
     /// In whose shape the object is.
     pub api_version: Option<String>,
+    /// The connected account that it happened in; none of our own events.
+    pub account: Option<String>,
     /// `data.object`, untouched; of a slim envelope only ids.
     pub object: Value,
     /// Whether the object was left out for its size.
-    /// The connected account that it happened in; none of our own events.
-    pub account: Option<String>,
     pub slim: bool,
 }
 
@@ -66,10 +69,10 @@ struct Raw {
     created: i64,
     livemode: bool,
     api_version: Option<String>,
+    account: Option<String>,
     data: RawData,
     #[serde(default)]
     pulse_slim: bool,
-    account: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -81,11 +84,16 @@ impl Envelope {
     /// Reads an event, as Stripe or our own queue holds it.
     ///
     /// # Errors
-    /// `Malformed` (`malformed_event`, `malformed_id`), naming the field.
+    /// `Malformed` (`malformed_event`, `malformed_id`), naming the field; `thin_event` of one that
+    /// Stripe sends without its object.
     pub fn parse(body: &[u8]) -> Result<Self> {
         let malformed = |detail: String| Error::malformed("malformed_event", detail);
-        let raw: Raw = serde_json::from_slice(body)
-            .map_err(|error| malformed(format!("the body is not a Stripe event: {error}")))?;
+        let raw: Raw = serde_json::from_slice(body).map_err(|error| {
+            if is_thin(body) {
+                return Error::malformed("thin_event", THIN);
+            }
+            malformed(format!("the body is not a Stripe event: {error}"))
+        })?;
         if !raw.data.object.is_object() {
             return Err(malformed(
                 "the body is not a Stripe event: data.object is not an object".to_owned(),
@@ -94,13 +102,13 @@ impl Envelope {
         Ok(Self {
             id: StripeEventId::parse(&raw.id)?,
             kind: EventKind::parse(&raw.event_type),
-            event_type: raw.event_type,
+            event_type: cut(&raw.event_type).to_owned(),
             created: Timestamp::from_second(raw.created).map_err(|_| {
                 malformed("the body is not a Stripe event: created is out of range".to_owned())
             })?,
             livemode: raw.livemode,
-            api_version: raw.api_version,
-            account: raw.account,
+            api_version: raw.api_version.as_deref().map(cut).map(str::to_owned),
+            account: raw.account.as_deref().map(cut).map(str::to_owned),
             object: raw.data.object,
             slim: raw.pulse_slim,
         })
@@ -154,16 +162,22 @@ impl Envelope {
     /// The id of its object.
     #[must_use]
     pub fn object_id(&self) -> Option<&str> {
-        self.object["id"].as_str()
+        self.object["id"].as_str().map(cut)
+    }
+
+    /// Whether its type is no type of Stripe's, and was cut.
+    #[must_use]
+    pub fn is_overlong(&self) -> bool {
+        self.event_type.chars().count() > TYPE_LENGTH
     }
 
     /// The event without what makes it large.
     fn slimmed(&self) -> Value {
         let object = json!({
-            "id": self.object["id"], "object": self.object["object"],
+            "id": self.object_id(), "object": self.object["object"].as_str().map(cut),
             "customer": self.customer().map(|id| id.to_string()),
             "subscription": self.subscription().ok().flatten().map(|id| id.to_string()),
-            "charge": self.object["charge"].as_str(),
+            "charge": self.object["charge"].as_str().map(cut),
         });
         let mut slim = Self { object, ..self.clone() }.whole();
         slim["pulse_slim"] = json!(true);
@@ -203,6 +217,44 @@ impl Envelope {
             ..self.message(&body.to_string())
         }
     }
+}
+
+/// What only describes an event, short enough for a row, its indexes and a message. One character
+/// more than a type may have, which says that it was cut.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(TYPE_LENGTH + 1).map_or(text, |(end, _)| &text[..end])
+}
+
+const THIN: &str = "this is a thin event (v2.core.event), which has no object; this endpoint takes \
+                    snapshot events: at Stripe, make an event destination with the payload style \
+                    'snapshot' in its place, and backfill what came meanwhile";
+
+fn is_thin(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Thin {
+        object: String,
+    }
+    serde_json::from_slice::<Thin>(body).is_ok_and(|thin| thin.object == "v2.core.event")
+}
+
+/// The message that keeps a signed body which is no event, for a person to read and for a redrive
+/// after a release that can read it. What SQS does not take is replaced, and what is over its limit
+/// is left out.
+#[must_use]
+pub fn unreadable_message(body: &[u8]) -> Message {
+    let text = String::from_utf8_lossy(&body[..body.len().min(QUEUE_LIMIT_BYTES)]);
+    let text: String = text
+        .chars()
+        .map(|c| match c {
+            '\t' | '\n' | '\r' => c,
+            c if c.is_ascii_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}') => '\u{FFFD}',
+            c => c,
+        })
+        .collect();
+    // SQS takes no empty message.
+    let text = if text.is_empty() { "(empty)".to_owned() } else { text };
+    let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body));
+    Message { group: format!("unreadable:{hash}"), deduplication_id: hash, body: text }
 }
 
 /// SQS refuses two characters that JSON allows (U+FFFE, U+FFFF); inside a JSON text they can only
