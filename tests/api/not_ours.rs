@@ -11,7 +11,7 @@ use tests::{World, payer};
 fn event(event_type: &str, object: &Value) -> Value {
     json!({
         "id": format!("evt_{}", event_type.replace('.', "_")), "object": "event",
-        "api_version": "2026-09-30.endive", "created": jiff::Timestamp::now().as_second(),
+        "api_version": "2026-09-30.endive", "created": shared::base::clock::Clock::system().now().as_second(),
         "data": {"object": object}, "livemode": false, "pending_webhooks": 1,
         "request": {"id": null, "idempotency_key": null}, "type": event_type,
     })

@@ -423,7 +423,8 @@ impl Provisioning<'_> {
                     "stripe_customer_id": tenant.stripe_customer_id,
                 });
                 let id = tenant.tenant_id;
-                let mut entry = self.entry(AuditEvent::TenantProvisioned, &id, None, Some(state), None);
+                let mut entry =
+                    self.entry(AuditEvent::TenantProvisioned, &id, None, Some(state), None);
                 if let (Some(Value::Object(details)), Some(Value::Object(lost))) =
                     (&mut entry.details, fit.details())
                 {
