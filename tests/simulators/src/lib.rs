@@ -8,6 +8,7 @@
 
 #![recursion_limit = "256"] // Stripe's objects are long json! literals
 
+pub mod browser;
 pub mod front;
 pub mod keycloak;
 pub mod lambda;

@@ -1,8 +1,6 @@
 //! `demo`: the main use case on the running stack, step by step with real ids. Everything that it
 //! prints has been checked.
 
-mod browser;
-
 use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
@@ -14,6 +12,10 @@ use anyhow::ensure;
 use reqwest::header::LOCATION;
 use serde_json::Value;
 use serde_json::json;
+use simulators::browser::Browser;
+use simulators::browser::decode_base64;
+use simulators::browser::find_link;
+use simulators::browser::find_mail;
 use tokio_postgres::Client;
 use tokio_postgres::Config;
 use tokio_postgres::NoTls;
@@ -24,11 +26,6 @@ use crate::stack::settings::random;
 use crate::token::keycloak;
 use crate::ui::Progress;
 use crate::ui::seconds;
-use browser::Browser;
-use browser::decode_base64;
-use browser::find_link;
-use browser::find_mail;
-
 const PLAN: &str = "pro";
 /// An origin that the stack accepts (`ALLOWED_ORIGINS`).
 const ORIGIN: &str = "http://localhost:3000";
@@ -368,7 +365,7 @@ impl Story<'_> {
     async fn welcome_mail(&self) -> Result<String> {
         println!("\n5. The welcome mail");
         let folder = self.env.get("MAIL_DIR")?;
-        let mail =
+        let (_, mail) =
             wait("the welcome mail", async || find_mail(Path::new(folder), &self.email)).await?;
         let link = find_link(&mail, self.env.get("KEYCLOAK_URL")?)
             .context("the welcome mail has no link")?;

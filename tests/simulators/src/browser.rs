@@ -13,9 +13,13 @@ use reqwest::Url;
 use reqwest::header::COOKIE;
 use reqwest::header::LOCATION;
 use reqwest::header::SET_COOKIE;
+use reqwest::redirect::Policy;
 
-/// The decoded text of the newest mail to this address.
-pub(super) fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {
+/// The newest mail to this address: its head, and its decoded text.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn find_mail(folder: &Path, to: &str) -> Result<Option<(String, String)>> {
     let mut found = None;
     for entry in
         std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
@@ -29,10 +33,10 @@ pub(super) fn find_mail(folder: &Path, to: &str) -> Result<Option<String>> {
         });
         let written = entry.metadata()?.modified()?;
         if addressed && found.as_ref().is_none_or(|(other, _)| *other < written) {
-            found = Some((written, decode_part(&raw)));
+            found = Some((written, (head.to_owned(), decode_part(&raw))));
         }
     }
-    Ok(found.map(|(_, text)| text))
+    Ok(found.map(|(_, mail)| mail))
 }
 
 /// Text of a MIME part, its own parts one after the other (RFC 2045, 2046).
@@ -84,7 +88,8 @@ fn decode_quoted(text: &str) -> String {
 }
 
 /// Decodes base64 of either alphabet; skips characters of neither.
-pub(super) fn decode_base64(text: &str) -> Vec<u8> {
+#[must_use]
+pub fn decode_base64(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let (mut bits, mut held) = (0_u32, 0_u32);
     for symbol in text.bytes() {
@@ -107,7 +112,8 @@ pub(super) fn decode_base64(text: &str) -> Vec<u8> {
 }
 
 /// The first link of a text that begins with `prefix`.
-pub(super) fn find_link(text: &str, prefix: &str) -> Option<String> {
+#[must_use]
+pub fn find_link(text: &str, prefix: &str) -> Option<String> {
     let found = &text[text.find(prefix)?..];
     let end = found
         .find(|c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>'))
@@ -116,7 +122,7 @@ pub(super) fn find_link(text: &str, prefix: &str) -> Option<String> {
 }
 
 /// A browser with the cookies of one host.
-pub(super) struct Browser {
+pub struct Browser {
     http: reqwest::Client,
     cookies: Vec<(String, String)>,
 }
@@ -129,12 +135,24 @@ struct Page {
 
 impl Browser {
     /// A browser without a history.
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self { http: crate::http_client(Duration::from_secs(30))?, cookies: Vec::new() })
+    ///
+    /// # Errors
+    /// When the client cannot be built.
+    pub fn new() -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(Duration::from_secs(30))
+            .build()?;
+        Ok(Self { http, cookies: Vec::new() })
     }
 
-    /// Follows the link of Keycloak's mail and fills in the form for a new password.
-    pub(super) async fn set_password(&mut self, link: &str, password: &str) -> Result<()> {
+    /// Follows the link of Keycloak's mail, fills in the form for a new password, and returns the
+    /// last page.
+    ///
+    /// # Errors
+    /// When a page is not as expected.
+    pub async fn set_password(&mut self, link: &str, password: &str) -> Result<String> {
         let mut page = self.open(Url::parse(link)?).await?;
         if attribute(&page.text, "action=\"", "").is_none() {
             // First "Click here to proceed".
@@ -147,7 +165,7 @@ impl Browser {
         let action = page.url.join(&action)?;
         let form = [("password-new", password), ("password-confirm", password)];
         let answer = self.send(self.http.post(action.clone()).form(&form)).await?;
-        self.follow(action, answer).await.map(drop)
+        Ok(self.follow(action, answer).await?.text)
     }
 
     async fn open(&mut self, url: Url) -> Result<Page> {
