@@ -1,7 +1,6 @@
 //! The same calls against the real Keycloak, with the realm of this repository (trap 39). Skipped
 //! by name where there is no JDK.
 
-use jiff::Timestamp;
 use shared::base::ids::TenantId;
 use shared::outside::keycloak::{AccountChange, Keycloak, NewAccount};
 use shared::outside::secrets::{Role, Secrets};
@@ -32,26 +31,17 @@ fn tenant(id: &str) -> TenantId {
 async fn real_keycloak_makes_a_user_once_with_tenant_and_role_and_keeps_it_from_others() {
     let keycloak = keycloak().await;
     let user = user("once");
-    let (id, ensured) =
-        keycloak.ensure_customer(&user, &tenant("acme"), Timestamp::MAX).await.expect("made");
-    assert_eq!(ensured, AccountChange::Created);
+    let (id, change) = keycloak.create_customer(&user, &tenant("acme")).await.expect("made");
+    assert_eq!(change, AccountChange::Created);
     assert_eq!(
-        keycloak.ensure_customer(&user, &tenant("acme"), Timestamp::MAX).await.expect("there"),
+        keycloak.create_customer(&user, &tenant("acme")).await.expect("there"),
         (id.clone(), AccountChange::Unchanged),
         "attribute and role were kept"
     );
-    let before: Timestamp = "2026-01-01T00:00:00Z".parse().expect("an instant");
-    assert_eq!(
-        keycloak.ensure_customer(&user, &tenant("acme"), before).await.expect("there").1,
-        AccountChange::Created,
-        "made since: by a lost try"
-    );
-    let error = keycloak
-        .ensure_customer(&user, &tenant("other"), Timestamp::MAX)
-        .await
-        .expect_err("another tenant's");
-    assert_eq!(error.code(), "user_of_another_tenant");
+    let error = keycloak.create_customer(&user, &tenant("other")).await.expect_err("another's");
+    assert_eq!(error.code(), "user_exists");
     assert!(!error.is_transient());
+    assert_eq!(keycloak.create(&user, &tenant("other")).await.expect("asked"), None);
     keycloak.send_welcome_mail(&id).await.expect("sent");
 }
 
@@ -60,16 +50,15 @@ async fn real_keycloak_asked_for_one_user_by_many_at_once_has_one() {
     let keycloak = keycloak().await;
     let user = user("many");
     let (id, _) = {
-        let made = futures::future::join_all(
-            (0..6).map(|_| keycloak.ensure_customer(&user, &TENANT, Timestamp::MAX)),
-        )
-        .await;
+        let made =
+            futures::future::join_all((0..6).map(|_| keycloak.create_customer(&user, &TENANT)))
+                .await;
         let ids: Vec<_> = made.into_iter().filter_map(Result::ok).collect();
         assert!(!ids.is_empty() && ids.iter().all(|(id, _)| *id == ids[0].0), "{ids:?}");
         ids.into_iter().next().expect("one")
     };
     assert_eq!(
-        keycloak.ensure_customer(&user, &TENANT, Timestamp::MAX).await.expect("complete by now"),
+        keycloak.create_customer(&user, &TENANT).await.expect("complete by now"),
         (id, AccountChange::Unchanged)
     );
 }

@@ -27,6 +27,7 @@ mod environment;
 mod luck;
 pub mod proxy;
 pub mod queue;
+pub mod realm;
 pub mod shop;
 pub mod smtp;
 mod world;

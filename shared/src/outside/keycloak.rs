@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use reqwest::header::LOCATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -18,7 +17,6 @@ use crate::base::error::{FieldFault, Service, UPSTREAM, with_causes};
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::TenantId;
-use crate::outside::keycloak;
 use crate::process::config::KeycloakSettings;
 use crate::process::tls;
 use crate::{Error, Result};
@@ -26,15 +24,15 @@ use crate::{Error, Result};
 /// How long the link of a welcome mail works.
 const WELCOME_LINK_SECONDS: u32 = 72 * 60 * 60;
 
-/// How far Keycloak's clock may be behind ours.
-const CLOCK_SKEW_MILLISECONDS: i64 = 60_000;
+/// How long a first or last name may be.
+const NAME_LENGTH: usize = 255;
 
-/// What `ensure_customer` found.
+/// What `create_customer` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountChange {
     /// No such user: made.
     Created,
-    /// One that lacked tenant or role: it got them.
+    /// One of the tenant that lacked the role: it got it.
     Completed,
     /// One that lacked nothing.
     Unchanged,
@@ -62,6 +60,12 @@ impl Account {
     #[must_use]
     pub fn tenant(&self) -> Option<TenantId> {
         self.attributes.get("tenant_id")?.first().and_then(|id| TenantId::parse(id).ok())
+    }
+
+    /// The id, if the user is of this tenant.
+    #[must_use]
+    pub fn id_of(self, tenant: &TenantId) -> Option<String> {
+        (self.tenant().as_ref() == Some(tenant)).then_some(self.id)
     }
 }
 
@@ -91,52 +95,8 @@ impl Keycloak {
         Ok(Self { http, settings, secrets, token: Mutex::new(None) })
     }
 
-    /// Makes sure that the user of this mail address exists, belongs to `tenant` and has the role
-    /// `customer`. An existing user gets what it lacks, so the next attempt completes one that died
-    /// half-way.
-    ///
-    /// A user of this tenant made after `since` was made by an earlier attempt that crashed or lost
-    /// its answer. It counts as created, so that the audit has it.
-    ///
-    /// # Errors
-    /// `Conflict` (`user_of_another_tenant`); `Upstream`.
-    pub async fn ensure_customer(
-        &self,
-        user: &NewAccount,
-        tenant: &TenantId,
-        since: Timestamp,
-    ) -> Result<(String, AccountChange)> {
-        let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
-        match found["attributes"]["tenant_id"][0].as_str() {
-            Some(theirs) if theirs != tenant.as_str() => {
-                return Err(Error::conflict(
-                    "user_of_another_tenant",
-                    format!("the admin's mail address is already a user of tenant {theirs}"),
-                ));
-            }
-            Some(_)
-                if found["createdTimestamp"].as_i64().is_some_and(|made| {
-                    made >= since.as_millisecond() - CLOCK_SKEW_MILLISECONDS
-                }) =>
-            {
-                ensured = AccountChange::Created;
-            }
-            Some(_) => {}
-            None => {
-                let mut whole = found;
-                whole["attributes"]["tenant_id"] = json!([tenant.as_str()]);
-                self.call(Method::PUT, &format!("/users/{id}"), |call| call.json(&whole)).await?;
-                ensured = AccountChange::Completed;
-            }
-        }
-        if self.grant_customer_role(&id).await? && ensured == AccountChange::Unchanged {
-            ensured = AccountChange::Completed;
-        }
-        Ok((id, ensured))
-    }
-
-    /// The same for an operator, who may not claim an existing user: one of another tenant, or of
-    /// no tenant, is left alone.
+    /// The customer of this tenant and mail address, made or completed for an operator, who may not
+    /// claim an existing user: one of another tenant, or of none, is left alone.
     ///
     /// # Errors
     /// `Conflict` (`user_exists`); `Invalid` where Keycloak does not take a field; `Upstream`.
@@ -145,14 +105,23 @@ impl Keycloak {
         user: &NewAccount,
         tenant: &TenantId,
     ) -> Result<(String, AccountChange)> {
-        let (found, id, mut ensured) = self.find_or_create(user, tenant).await?;
-        if found["attributes"]["tenant_id"][0] != tenant.as_str() {
-            return Err(keycloak::user_exists());
-        }
-        if self.grant_customer_role(&id).await? && ensured == AccountChange::Unchanged {
-            ensured = AccountChange::Completed;
-        }
-        Ok((id, ensured))
+        let email = user.email.to_lowercase();
+        let own = |account: Account| account.id_of(tenant).ok_or_else(user_exists);
+        let (id, change) = match self.find(&email).await? {
+            Some(account) => (own(account)?, AccountChange::Unchanged),
+            None => {
+                if let Some(id) = self.create(user, tenant).await? {
+                    (id, AccountChange::Created)
+                } else {
+                    // Made by another between the two calls.
+                    let account = self.find(&email).await?.ok_or_else(not_to_be_found)?;
+                    (own(account)?, AccountChange::Unchanged)
+                }
+            }
+        };
+        let granted = self.grant_customer_role(&id).await?;
+        let completed = granted && change == AccountChange::Unchanged;
+        Ok((id, if completed { AccountChange::Completed } else { change }))
     }
 
     /// The user of this id, which must be safe in a path.
@@ -167,7 +136,8 @@ impl Keycloak {
         accept("GET /users/{user_id}", answer).await?.json().await.map(Some).map_err(unreachable)
     }
 
-    /// The users of a tenant by user name, after the first so many.
+    /// The users by user name, after the first so many, that Keycloak finds for a tenant. The caller
+    /// checks the tenant of each: Keycloak compares without regard to case.
     ///
     /// # Errors
     /// `Upstream`.
@@ -176,7 +146,13 @@ impl Keycloak {
             (format!("tenant_id:{tenant}"), first.to_string(), max.to_string());
         self.read(
             "/users",
-            &[("q", &tenant), ("first", &first), ("max", &max), ("briefRepresentation", "false")],
+            &[
+                ("q", &tenant),
+                ("exact", "true"),
+                ("first", &first),
+                ("max", &max),
+                ("briefRepresentation", "false"),
+            ],
         )
         .await
     }
@@ -207,66 +183,48 @@ impl Keycloak {
         Ok(())
     }
 
-    /// The user of this mail address and its id, made for the tenant where there was none.
-    async fn find_or_create(
-        &self,
-        user: &NewAccount,
-        tenant: &TenantId,
-    ) -> Result<(Value, String, AccountChange)> {
-        let email = user.email.to_lowercase();
-        let (found, ensured) = match self.find(&email).await? {
-            Some(found) => (found, AccountChange::Unchanged),
-            None => match self.create(user, &email, tenant).await? {
-                Some(id) => (
-                    json!({"id": id, "attributes": {"tenant_id": [tenant.as_str()]}}),
-                    AccountChange::Created,
-                ),
-                // Made by another between the two calls.
-                None => (
-                    self.find(&email).await?.ok_or_else(|| {
-                        Error::unavailable(Service::Keycloak, "a user that exists cannot be found")
-                    })?,
-                    AccountChange::Unchanged,
-                ),
-            },
-        };
-        let id = found["id"]
-            .as_str()
-            .ok_or_else(|| Error::refused(Service::Keycloak, "a user without id"))?
-            .to_owned();
-        Ok((found, id, ensured))
-    }
-
-    async fn find(&self, email: &str) -> Result<Option<Value>> {
+    /// The user of this mail address, which must be in lower case: of any tenant, or of none.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn find(&self, email: &str) -> Result<Option<Account>> {
         // A user whose name is the address, but whose mail address was changed since, would make
         // every `create` a conflict.
         for field in ["email", "username"] {
-            let users: Vec<Value> =
-                self.read("/users", &[(field, email), ("exact", "true")]).await?;
-            if let Some(user) = users.into_iter().next() {
-                return Ok(Some(user));
+            let query = [(field, email), ("exact", "true"), ("briefRepresentation", "false")];
+            let users: Vec<Account> = self.read("/users", &query).await?;
+            let found = users
+                .into_iter()
+                .find(|user| user.email.as_deref() == Some(email) || user.username == email);
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
     }
 
-    /// The new user's id, or none where one of that address exists.
-    async fn create(
-        &self,
-        user: &NewAccount,
-        email: &str,
-        tenant: &TenantId,
-    ) -> Result<Option<String>> {
-        let body = json!({
+    /// Makes a user of the tenant, without a role, and returns its id; `None` where a user of that
+    /// address or name exists. The tenant is set by the same call: no user of ours is without one.
+    ///
+    /// # Errors
+    /// `Invalid` where Keycloak does not take a field; `Upstream`.
+    pub async fn create(&self, user: &NewAccount, tenant: &TenantId) -> Result<Option<String>> {
+        let email = user.email.to_lowercase();
+        let mut body = json!({
             "username": email, "email": email, "firstName": user.first_name,
             "lastName": user.last_name,
             "enabled": true, "emailVerified": false, "attributes": {"tenant_id": [tenant.as_str()]},
         });
-        let answer = self.try_call(Method::POST, "/users", |call| call.json(&body)).await?;
-        if answer.status() == StatusCode::CONFLICT {
-            return Ok(None);
+        let mut answer = self.post_user(&body).await;
+        if let Err(Error::Invalid(faults)) = &answer
+            && faults.iter().any(|fault| fault.field == "username")
+        {
+            // Not every mail address may be a user name: o'brien@, r&d@. Its owner logs in by the
+            // address all the same.
+            body["username"] = json!(spare_username(&email));
+            answer = self.post_user(&body).await;
         }
-        let answer = accept("POST /users", answer).await?;
+        let Some(answer) = answer? else { return Ok(None) };
         fault::point(Point::OutboxUserCreated);
         let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let id =
@@ -275,9 +233,38 @@ impl Keycloak {
             .ok_or_else(|| Error::unavailable(Service::Keycloak, "no Location for the new user"))
     }
 
+    /// `None` where such a user exists.
+    async fn post_user(&self, body: &Value) -> Result<Option<Response>> {
+        let answer = self.try_call(Method::POST, "/users", |call| call.json(body)).await?;
+        if answer.status() == StatusCode::CONFLICT {
+            return Ok(None);
+        }
+        accept("POST /users", answer).await.map(Some)
+    }
+
+    /// The user of this id, which was made for this tenant.
+    ///
+    /// # Errors
+    /// `Upstream`, also where the user is gone or the realm dropped its tenant.
+    pub async fn customer(&self, user_id: &str, tenant: &TenantId) -> Result<Account> {
+        let account = self.account(user_id).await?.ok_or_else(|| {
+            Error::unavailable(Service::Keycloak, "a user that was just made is gone")
+        })?;
+        if account.tenant().as_ref() != Some(tenant) {
+            return Err(Error::refused(
+                Service::Keycloak,
+                "the user was made without its tenant: declare the attribute tenant_id in the realm",
+            ));
+        }
+        Ok(account)
+    }
+
     /// Whether the role was missing. The service account may not read roles by name: it picks from
     /// those that the user could get.
-    async fn grant_customer_role(&self, user_id: &str) -> Result<bool> {
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn grant_customer_role(&self, user_id: &str) -> Result<bool> {
         let mappings = format!("/users/{user_id}/role-mappings/realm");
         let has_role = |roles: &[Value]| roles.iter().any(|role| role["name"] == "customer");
         let available: Vec<Value> = self.read(&format!("{mappings}/available"), &[]).await?;
@@ -395,8 +382,8 @@ impl ErrorBody {
         let all = if self.errors.is_empty() { std::slice::from_ref(self) } else { &self.errors };
         let fault = |refusal: &Self| {
             let field = match refusal.field.as_deref()? {
-                // The user name is the address.
-                "email" | "username" => "email",
+                "email" => "email",
+                "username" => "username",
                 "firstName" => "first_name",
                 "lastName" => "last_name",
                 _ => return None,
@@ -434,10 +421,10 @@ async fn accept(what: &str, answer: Response) -> Result<Response> {
     })
 }
 
-/// The user that a `keycloak_user` step makes.
+/// A user to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewAccount {
-    /// Mail address and user name.
+    /// Mail address, which is also the user name where Keycloak takes it for one.
     pub email: String,
     /// First name, if known.
     pub first_name: Option<String>,
@@ -445,7 +432,80 @@ pub struct NewAccount {
     pub last_name: Option<String>,
 }
 
+impl NewAccount {
+    /// Without what Keycloak refuses in names by default ("R&D", "Jane (CTO)"): nobody is there to
+    /// correct what a payer typed.
+    #[must_use]
+    pub fn with_clean_names(&self) -> Self {
+        let clean = |name: &Option<String>| clean_name(name.as_deref()?);
+        Self {
+            email: self.email.clone(),
+            first_name: clean(&self.first_name),
+            last_name: clean(&self.last_name),
+        }
+    }
+
+    /// Without names.
+    #[must_use]
+    pub fn nameless(&self) -> Self {
+        Self { email: self.email.clone(), first_name: None, last_name: None }
+    }
+}
+
+/// The name with a blank for each character that Keycloak's `person-name-prohibited-characters`
+/// refuses, cut to the length that its profile allows. `None` where nothing is left.
+fn clean_name(name: &str) -> Option<String> {
+    const REFUSED: &str = "<>&\"$%!#?§;*~/\\|^=[]{}()";
+    let blanked: String =
+        name.chars().map(|c| if c.is_control() || REFUSED.contains(c) { ' ' } else { c }).collect();
+    let words = blanked.split_whitespace().collect::<Vec<_>>().join(" ");
+    // In UTF-16, as Java counts.
+    let mut units = 0;
+    let short: String = words
+        .chars()
+        .take_while(|c| {
+            units += c.len_utf16();
+            units <= NAME_LENGTH
+        })
+        .collect();
+    let short = short.trim_end();
+    (!short.is_empty()).then(|| short.to_owned())
+}
+
+/// A user name for a mail address that cannot be one; always the same for an address.
+fn spare_username(email: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, email.as_bytes());
+    format!("user-{}", &hex::encode(digest)[..20])
+}
+
 /// Of whatever tenant, or none: that is not the caller's to know.
 pub(crate) fn user_exists() -> Error {
     Error::conflict("user_exists", "A user with this email exists already")
+}
+
+pub(crate) fn not_to_be_found() -> Error {
+    Error::unavailable(Service::Keycloak, "a user that exists cannot be found")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_what_keycloak_takes() {
+        for (name, clean) in [
+            ("Jane", Some("Jane")),
+            ("R&D", Some("R D")),
+            ("Jane (CTO)", Some("Jane CTO")),
+            ("Meier/Huber", Some("Meier Huber")),
+            ("  O'Neil-Smith,\tJr. ", Some("O'Neil-Smith, Jr.")),
+            ("Ünal 李", Some("Ünal 李")),
+            ("<&>", None),
+            ("", None),
+        ] {
+            assert_eq!(clean_name(name).as_deref(), clean, "{name:?}");
+        }
+        assert_eq!(clean_name(&"x".repeat(300)).map(|name| name.len()), Some(255));
+        assert_eq!(clean_name(&"😀".repeat(300)).map(|name| name.chars().count()), Some(127));
+    }
 }

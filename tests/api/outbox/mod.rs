@@ -6,6 +6,7 @@ use tests::World;
 
 mod cancellation;
 mod claims;
+mod real_keycloak;
 mod users;
 
 async fn provisioned(world: &World, company: &str, email: &str) {

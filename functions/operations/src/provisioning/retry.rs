@@ -7,8 +7,8 @@ use shared::domain::outbox::model::{Retry, StepRow};
 use shared::http::app::OperatorApp;
 use shared::http::{Admin, Body, Json, Path};
 
-/// Retries an unfinished step for another 72 hours, with another mail address if one is given; the
-/// outbox runs every minute
+/// Retries an unfinished step for another 72 hours, with other fields of a user if some are given;
+/// the outbox runs every minute
 #[utoipa::path(post, path = "/api/v1/operator/provisioning/{step_id}/retry", tag = "operations",
     operation_id = "retry_provisioning", request_body = Retry,
     responses((status = 200, description = "As it is now", body = StepRow),
@@ -20,5 +20,5 @@ pub(crate) async fn retry(
     Path(id): Path<i64>,
     Body(retry): Body<Retry>,
 ) -> Result<Json<StepRow>> {
-    outbox::operator::retry(app.db(), &by, id, retry.email, app.now()).await.map(Json)
+    outbox::operator::retry(app.db(), &by, id, retry, app.now()).await.map(Json)
 }

@@ -2,10 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::base::fields::{Email, Note, Param};
+use crate::base::fields::{Email, Name, Note, Param};
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::{request, words};
@@ -59,6 +59,19 @@ words! {
         Failed = "failed",
         /// Ended by an operator without being done.
         Dismissed = "dismissed",
+    }
+}
+
+impl Retry {
+    /// What is given, by the names of the payload.
+    pub(super) fn replaced(self) -> Map<String, Value> {
+        let given = [
+            ("email", self.email.map(Email::into_string)),
+            ("first_name", self.first_name.map(Name::into_string)),
+            ("last_name", self.last_name.map(Name::into_string)),
+        ];
+        let fields = given.into_iter();
+        fields.filter_map(|(field, text)| Some((field.to_owned(), text?.into()))).collect()
     }
 }
 
@@ -158,10 +171,12 @@ request! {
         cursor: Option<Cursor> = None,
     }
 
-    /// How to try a step again.
+    /// How to try a step again: what is given replaces that field of a `keycloak_user` step.
     pub struct Retry {
-        /// Another mail address for the user of a `keycloak_user` step.
+        /// The user's mail address.
         email: Option<Email> = None,
+        first_name: Option<Name> = None,
+        last_name: Option<Name> = None,
     }
 
     /// How a step ends without being done.
@@ -176,13 +191,6 @@ request! {
 pub fn backoff(attempts: i32) -> SignedDuration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(10);
     SignedDuration::from_secs((5_i64 << doublings).min(15 * 60))
-}
-
-/// How long a step yields to another for the same mail address. It differs by step, so of two that
-/// yielded to each other one comes back first.
-#[must_use]
-pub fn pause(step: i64) -> SignedDuration {
-    SignedDuration::from_secs(5 + step.rem_euclid(10))
 }
 
 #[cfg(test)]

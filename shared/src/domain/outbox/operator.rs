@@ -4,10 +4,11 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::model::{StepFilter, StepKind, StepRow};
+use super::model::{Retry, StepFilter, StepKind, StepRow};
 use super::store;
 use crate::base::caller::Person;
-use crate::base::fields::{Email, Note};
+use crate::base::error::FieldFault;
+use crate::base::fields::Note;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
 use crate::domain::audit;
@@ -23,30 +24,24 @@ pub async fn list(db: &Db, filter: &StepFilter, page: &Page<i64>) -> Result<Slic
     Ok(page.cut(rows, |row| row.step_id))
 }
 
-/// Has an unfinished step tried at the next run, and for another 72 hours, with another mail
-/// address if one is given.
+/// Has an unfinished step tried at the next run, and for another 72 hours, with other fields if some
+/// are given.
 ///
 /// # Errors
-/// `step_not_found`; `Conflict` (`step_final`); `Invalid` where a mail address is given that the
-/// step has no use for.
-pub async fn retry(
-    db: &Db,
-    by: &Person,
-    id: i64,
-    email: Option<Email>,
-    now: Timestamp,
-) -> Result<StepRow> {
+/// `step_not_found`; `Conflict` (`step_final`); `Invalid` for each field that the step has no use
+/// for.
+pub async fn retry(db: &Db, by: &Person, id: i64, retry: Retry, now: Timestamp) -> Result<StepRow> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     let before = lock_open(&tx, id).await?;
-    if email.is_some() && before.kind != StepKind::NewAccount {
-        return Err(Error::invalid(
-            "email",
-            format!("makes no sense for a step of kind {}", before.kind.as_str()),
-        ));
+    let fields = retry.replaced();
+    if !fields.is_empty() && before.kind != StepKind::NewAccount {
+        let message = format!("makes no sense for a step of kind {}", before.kind.as_str());
+        let fault = |field: &String| FieldFault { field: field.clone(), message: message.clone() };
+        return Err(Error::Invalid(fields.keys().map(fault).collect()));
     }
-    let details = json!({"step_id": id, "email_changed": email.is_some()});
-    let step = store::retry(&tx, id, email.map(Email::into_string).as_deref(), now).await?;
+    let details = json!({"step_id": id, "changed": fields.keys().collect::<Vec<_>>()});
+    let step = store::retry(&tx, id, &fields.into(), now).await?;
     record(&tx, AuditEvent::ProvisioningRetried, by, &before, details, now).await?;
     tx.commit().await?;
     Ok(step)

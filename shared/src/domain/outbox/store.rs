@@ -6,13 +6,14 @@ use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 
-use super::model;
 use super::model::{
     AddonQuantity, CustomerField, LEASE, MailLane, MailStep, StepFilter, StepKind, StepRow,
     StepStatus, StripeCancel, StripeCustomer, StripeSync,
 };
+use crate::base::error::Service;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query_one, query_opt};
@@ -37,6 +38,8 @@ pub(crate) struct Step {
     pub claim: i64,
     /// Attempts, this one included.
     pub attempts: i32,
+    /// The mail address whose user it began to make.
+    pub began_email: Option<String>,
     /// When its cause was committed, or an operator had it tried again.
     pub since: Timestamp,
 }
@@ -307,20 +310,7 @@ pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow
 /// Claims the step that has been due longest, and whose predecessor is done. A worker that dies
 /// holds it until the lease ends. Mails come after everything else: a login does not wait behind
 /// ten thousand of them.
-///
-/// Two steps never make the user of one mail address at once: the second would overwrite the user's
-/// tenant. A claim yields to another for the same address, and of two at the same instant at least
-/// one does.
 pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
-    while let Some(step) = claim_first(db, lane, now).await? {
-        if !yield_to_same_email(db, &step, now).await? {
-            return Ok(Some(step));
-        }
-    }
-    Ok(None)
-}
-
-async fn claim_first(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
     let row = db
         .query_opt(
             "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2,
@@ -334,7 +324,7 @@ async fn claim_first(db: &Client, lane: MailLane, now: Timestamp) -> Result<Opti
                  ORDER BY (due.kind = 'mail'), due.next_attempt_at
                  LIMIT 1
                  FOR UPDATE OF due SKIP LOCKED)
-             RETURNING step_id, kind, tenant_id, payload, claim, attempts,
+             RETURNING step_id, kind, tenant_id, payload, claim, attempts, began_email,
              coalesce(retried_at, created_at) AS since,
                        (SELECT result FROM outbox_steps before
                        WHERE before.step_id = outbox_steps.after_step_id) AS before",
@@ -350,31 +340,38 @@ async fn claim_first(db: &Client, lane: MailLane, now: Timestamp) -> Result<Opti
         before: row.get("before"),
         claim: row.get("claim"),
         attempts: row.get("attempts"),
+        began_email: row.get("began_email"),
         since: row.get("since"),
     }))
 }
 
-/// Gives a claimed step back for a few seconds if another claim holds its mail address. This is a
-/// statement of its own, because it must see what was committed since the claim's statement began:
-/// of two claims, the one that committed last sees the other.
-async fn yield_to_same_email(db: &Client, step: &Step, now: Timestamp) -> Result<bool> {
-    if step.kind != StepKind::NewAccount {
-        return Ok(false);
-    }
-    let yielded = db
+/// Records that a claimed step is about to make the user of this mail address, which has none yet.
+/// Of two unfinished steps for one address one may.
+///
+/// # Errors
+/// `Upstream`, transient, where another step began it and is not finished, or the claim is void.
+pub(crate) async fn begin_account(
+    db: &Client,
+    step: &Step,
+    email: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let begun = db
         .execute(
-            "UPDATE outbox_steps mine SET claimed_until = NULL, next_attempt_at = $3,
-             attempts = attempts - 1, updated_at = $4
-             WHERE step_id = $1 AND claim = $2 AND EXISTS (
-                 SELECT FROM outbox_steps held
-                 WHERE held.kind = 'keycloak_user' AND held.status = 'pending'
-                 AND held.next_attempt_at > $4 AND held.claimed_until > $4
-                   AND held.step_id <> mine.step_id
-                   AND lower(held.payload->>'email') = lower(mine.payload->>'email'))",
-            &[&step.id, &step.claim, &(now + model::pause(step.id)), &now],
+            "UPDATE outbox_steps SET began_email = $3, updated_at = $4
+             WHERE step_id = $1 AND claim = $2 AND status = 'pending'",
+            &[&step.id, &step.claim, &email, &now],
         )
-        .await?;
-    Ok(yielded == 1)
+        .await;
+    let refuse = |why| Err(Error::unavailable(Service::Database, why));
+    match begun {
+        Ok(1) => Ok(()),
+        Ok(_) => refuse("the claim is void"),
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            refuse("another step is making the user of this address")
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Records that a step is done. False where the claim is void: another worker's result counts.
@@ -416,21 +413,25 @@ pub(crate) async fn fail(
     Ok(updated == 1)
 }
 
-/// Makes a locked step due now, with a new mail address if one is given, and restarts its 72 hours.
-/// A running attempt's claim is void.
+/// Makes a locked step due now, with these fields of its payload replaced, and restarts its 72 hours.
+/// A running attempt's claim is void. If another step has begun to make the user of its address
+/// meanwhile, that user is the other one's.
 pub(crate) async fn retry(
     tx: &Transaction<'_>,
     id: i64,
-    email: Option<&str>,
+    fields: &Value,
     now: Timestamp,
 ) -> Result<StepRow> {
     let sql = format!(
-        "UPDATE outbox_steps SET status = 'pending', next_attempt_at = $3, claimed_until = NULL,
-         claim = claim + 1, retried_at = $3, updated_at = $3, payload = CASE WHEN $2::text IS NULL
-         THEN payload ELSE jsonb_set(payload, '{{email}}', to_jsonb($2)) END
+        "UPDATE outbox_steps mine SET status = 'pending', next_attempt_at = $3, claimed_until = NULL,
+         claim = claim + 1, retried_at = $3, updated_at = $3, payload = payload || $2,
+         began_email = CASE WHEN EXISTS (
+             SELECT FROM outbox_steps other WHERE other.began_email = mine.began_email
+             AND other.status = 'pending' AND other.step_id <> mine.step_id)
+         THEN NULL ELSE began_email END
          WHERE step_id = $1 RETURNING {STEP}"
     );
-    step(&query_one(tx, &sql, &[&id, &email, &now]).await?)
+    step(&query_one(tx, &sql, &[&id, &fields, &now]).await?)
 }
 
 /// Dismisses a locked step, and those that wait for it.

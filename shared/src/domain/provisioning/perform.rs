@@ -1,18 +1,18 @@
 //! What each kind of step does outside the database.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Outbox;
 use super::payload::Payload;
+use super::{Outbox, RECORD_BUDGET};
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::mails::MailOutcome;
 use crate::domain::mails::model::{Mail, MailKind};
 use crate::domain::outbox::model::{AddonQuantity, CustomerField, StripeCancel, StripeSync};
+use crate::domain::outbox::store;
 use crate::domain::outbox::store::Step;
 use crate::domain::{addons, mails, tenants};
-use crate::outside::keycloak::{AccountChange, NewAccount};
+use crate::outside::keycloak::{Account, NewAccount, not_to_be_found, user_exists};
 use crate::{Error, Result};
 
 /// What a step did, for its row and the audit.
@@ -35,9 +35,7 @@ impl Effect {
 impl Outbox {
     pub(super) async fn perform(&self, step: &Step) -> Result<Effect> {
         match Payload::decode(step)? {
-            Payload::NewAccount { user, tenant } => {
-                self.create_account(&user, &tenant, step.since).await
-            }
+            Payload::NewAccount { user, tenant } => self.create_account(step, &user, &tenant).await,
             Payload::WelcomeMail { user_id } => self.send_welcome_mail(&user_id).await,
             Payload::StripeCancel(cancel) => self.cancel_at_stripe(cancel).await,
             Payload::StripeCustomer { change, tenant } => {
@@ -49,19 +47,51 @@ impl Outbox {
         }
     }
 
+    /// Makes the user. One that exists is taken over only if this step began to make it: no such
+    /// user was there when it began, and Keycloak has it with this tenant.
     async fn create_account(
         &self,
+        step: &Step,
         user: &NewAccount,
         tenant: &TenantId,
-        since: Timestamp,
     ) -> Result<Effect> {
-        let (id, change) = self.keycloak.ensure_customer(user, tenant, since).await?;
-        let audit = match change {
-            AccountChange::Created => Some(AuditEvent::UserCreated),
-            AccountChange::Completed => Some(AuditEvent::UserUpdated),
-            AccountChange::Unchanged => None,
+        let email = user.email.to_lowercase();
+        let began = step.began_email.as_deref() == Some(&email);
+        let own = |account: Account| account.id_of(tenant).ok_or_else(user_exists);
+        let id = match self.keycloak.find(&email).await? {
+            Some(account) if began => own(account)?,
+            Some(_) => return Err(user_exists()),
+            None => {
+                self.begin_account(step, &email).await?;
+                match self.create_named(user, tenant).await? {
+                    Some(id) => id,
+                    None => own(self.keycloak.find(&email).await?.ok_or_else(not_to_be_found)?)?,
+                }
+            }
         };
-        Ok(Effect { audit, ..Effect::quiet(json!({"user_id": id})) })
+        self.keycloak.customer(&id, tenant).await?;
+        self.keycloak.grant_customer_role(&id).await?;
+        Ok(Effect { audit: Some(AuditEvent::UserCreated), ..Effect::quiet(json!({"user_id": id})) })
+    }
+
+    async fn begin_account(&self, step: &Step, email: &str) -> Result<()> {
+        let begin = async {
+            let db = self.applier.db.connection().await?;
+            store::begin_account(&db, step, email, self.applier.clock.now()).await
+        };
+        self.applier.db.bounded(RECORD_BUDGET, begin).await
+    }
+
+    /// A name that Keycloak refuses costs the name, and not the login.
+    async fn create_named(&self, user: &NewAccount, tenant: &TenantId) -> Result<Option<String>> {
+        match self.keycloak.create(&user.with_clean_names(), tenant).await {
+            Err(Error::Invalid(faults))
+                if faults.iter().all(|fault| fault.field.ends_with("_name")) =>
+            {
+                self.keycloak.create(&user.nameless(), tenant).await
+            }
+            made => made,
+        }
     }
 
     async fn send_welcome_mail(&self, user_id: &str) -> Result<Effect> {

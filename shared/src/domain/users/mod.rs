@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use self::model::{NewUser, User};
 use crate::base::caller::Person;
-use crate::base::error::{Error, Result, Service};
+use crate::base::error::{Error, Result};
 use crate::base::ids::{TenantId, UserId};
 use crate::base::paging::{Offset, Page, Slice};
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency, tenants};
-use crate::outside::keycloak::{AccountChange, Keycloak, user_exists};
+use crate::outside::keycloak::{Account, AccountChange, Keycloak, user_exists};
 
 /// A page of a tenant's users, by user name.
 ///
@@ -38,8 +38,15 @@ pub async fn list(
         .ok_or_else(|| Error::invalid("cursor", "is not a cursor of this list"))?
         .get();
     let accounts = keycloak.accounts(tenant, first, page.fetch()).await?;
-    let users = accounts.into_iter().map(|account| User::of(account, tenant.clone())).collect();
-    Ok(page.cut(users, |_| first + page.limit))
+    // Keycloak counts what it found, so the page is cut first.
+    let Slice { items, next_cursor } = page.cut(accounts, |_| first + page.limit);
+    let is_theirs = |account: &Account| account.tenant().as_ref() == Some(tenant);
+    let items = items
+        .into_iter()
+        .filter(is_theirs)
+        .map(|account| User::of(account, tenant.clone()))
+        .collect();
+    Ok(Slice { items, next_cursor })
 }
 
 /// Creates a user with the role `customer`, who can log in once a password is set
@@ -64,10 +71,7 @@ pub async fn create(
         return Ok(user);
     }
     let (id, ensured) = keycloak.create_customer(&new.into(), &tenant).await?;
-    let account = keycloak.account(&id).await?.ok_or_else(|| {
-        Error::unavailable(Service::Keycloak, "a user that was just made is gone")
-    })?;
-    let user = User::of(account, tenant);
+    let user = User::of(keycloak.customer(&id, &tenant).await?, tenant);
 
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;

@@ -15,7 +15,8 @@ use crate::request;
 pub struct User {
     /// Keycloak's id, which is the `sub` of the user's tokens.
     pub id: String,
-    /// The login name: the mail address.
+    /// The user name: the mail address, or a made-up name if Keycloak refuses the address as one.
+    /// The user logs in by the mail address.
     pub username: String,
     /// The mail address.
     pub email: Option<String>,
@@ -54,8 +55,7 @@ request! {
     /// A user to add.
     pub struct NewUser {
         tenant_id: TenantId,
-        /// The mail address, which is also the login name. Only one user of all tenants may have
-        /// it.
+        /// The mail address, by which the user logs in. Only one user of all tenants may have it.
         email: Email,
         first_name: Option<Name> = None,
         last_name: Option<Name> = None,

@@ -308,13 +308,7 @@ fn apply_representation(user: &mut User, input: &Value) -> Result<()> {
     if whole || input["lastName"].is_string() {
         user.last_name = text("lastName");
     }
-    if let Some(email) =
-        user.email.as_ref().filter(|email| email.parse::<lettre::Address>().is_err())
-    {
-        let body = json!({ "field": "email", "errorMessage": "error-invalid-email",
-            "params": ["email", email] });
-        return Err((StatusCode::BAD_REQUEST, body));
-    }
+    check_profile(user)?;
     if let Some(attributes) = input["attributes"].as_object() {
         let texts = |value: &Value| match value {
             Value::Array(values) => {
@@ -342,6 +336,36 @@ fn apply_representation(user: &mut User, input: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what the realm's user profile does: all faults at once, one in the body itself.
+fn check_profile(user: &User) -> Result<()> {
+    const NAMES: &str = "<>&\"$%!#?§;*~/\\|^=[]{}()";
+    let username = |c: char| c.is_whitespace() || "',:`".contains(c) || NAMES.contains(c);
+    let mut faults = Vec::new();
+    let mut fault = |field: &str, message: &str| {
+        faults.push(json!({ "field": field, "errorMessage": message, "params": [field] }));
+    };
+    let email = user.email.as_deref().unwrap_or("x@x");
+    if email.parse::<lettre::Address>().is_err() {
+        fault("email", "error-invalid-email");
+    }
+    if user.username.contains(username) || user.username.chars().any(|c| c > '\u{24f}') {
+        fault("username", "error-username-invalid-character");
+    }
+    for (field, name) in [("firstName", &user.first_name), ("lastName", &user.last_name)] {
+        let name = name.as_deref().unwrap_or_default();
+        if name.chars().any(|c| c.is_control() || NAMES.contains(c)) {
+            fault(field, "error-person-name-invalid-character");
+        } else if name.chars().count() > 255 {
+            fault(field, "error-invalid-length-too-long");
+        }
+    }
+    match faults.len() {
+        0 => Ok(()),
+        1 => Err((StatusCode::BAD_REQUEST, faults.remove(0))),
+        _ => Err((StatusCode::BAD_REQUEST, json!({ "errors": faults }))),
+    }
+}
+
 fn check_unique(realm: &Realm, user: &User) -> Result<()> {
     let mut others = realm.users.iter().filter(|other| other.id != user.id);
     let same = others.find_map(|other| match other {
@@ -361,6 +385,10 @@ fn create_user(core: &Core, input: &Value) -> Result<Response> {
         return Err(admin_error(StatusCode::BAD_REQUEST, "User name is missing"));
     }
     let mut realm = lock(&core.realm);
+    if realm.refuses_names && user.first_name.is_some() {
+        let body = json!({ "field": "firstName", "errorMessage": "error-pattern-no-match" });
+        return Err((StatusCode::BAD_REQUEST, body));
+    }
     check_unique(&realm, &user)?;
     let location =
         format!("{}/admin/realms/{}/users/{}", core.base_url, core.options.realm, user.id);

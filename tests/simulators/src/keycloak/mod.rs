@@ -103,6 +103,7 @@ struct Realm {
     /// out.
     failures: HashMap<String, u32>,
     links: HashMap<String, Link>,
+    refuses_names: bool,
 }
 
 /// State shared by the handle and the server.
@@ -219,6 +220,11 @@ impl Fake {
                 .find(|user| user.id == id)
                 .expect("a user of this id"),
         );
+    }
+
+    /// Refuses every name from now on, as a realm with a profile of its own may.
+    pub fn refuse_names(&self) {
+        lock(&self.core.realm).refuses_names = true;
     }
 
     /// Generates a new signing key. Earlier keys stay in the key set, so that their tokens stay
