@@ -79,6 +79,11 @@ async fn a_missing_or_malformed_setting_or_secret_is_named() {
         ),
         (provisioning(&[("KEYCLOAK_REALM", " ")]).await, "KEYCLOAK_REALM is empty"),
         (
+            provisioning(&[("WELCOME_REDIRECT_URI", "app.pulse.example")]).await,
+            "WELCOME_REDIRECT_URI is not an http(s) URL",
+        ),
+        (provisioning(&[("WELCOME_CLIENT_ID", " ")]).await, "WELCOME_CLIENT_ID is empty"),
+        (
             provisioning(&[("SECRETS_PREFIX", &prefix("publishable"))]).await,
             "KEYCLOAK_CLIENT_SECRET is empty",
         ),

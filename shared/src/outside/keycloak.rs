@@ -17,7 +17,7 @@ use crate::base::error::{FieldFault, Service, UPSTREAM, with_causes};
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::TenantId;
-use crate::process::config::KeycloakSettings;
+use crate::process::config::{KeycloakSettings, Landing};
 use crate::process::tls;
 use crate::{Error, Result};
 
@@ -169,16 +169,37 @@ impl Keycloak {
         .map(drop)
     }
 
-    /// Sends the mail that lets the user set a password.
+    /// Sends the mail that lets the user set a password. Its last page leads to the product, if a
+    /// deployment says where that is.
     ///
     /// # Errors
     /// `Upstream`, permanent where there is no such user or it is disabled.
     pub async fn send_welcome_mail(&self, user_id: &str) -> Result<()> {
         let path = format!("/users/{user_id}/execute-actions-email");
-        self.call(Method::PUT, &path, |call| {
-            call.query(&[("lifespan", WELCOME_LINK_SECONDS)]).json(&["UPDATE_PASSWORD"])
-        })
-        .await?;
+        let send = async |landing: Option<&Landing>| {
+            let landing = landing.map(|landing| {
+                [("client_id", &landing.client_id), ("redirect_uri", &landing.redirect_uri)]
+            });
+            self.try_call(Method::PUT, &path, |call| {
+                call.query(&[("lifespan", WELCOME_LINK_SECONDS)])
+                    .query(landing.as_slice().as_flattened())
+                    .json(&["UPDATE_PASSWORD"])
+            })
+            .await
+        };
+        let landing = self.settings.landing.as_ref();
+        let mut answer = send(landing).await?;
+        if answer.status() == StatusCode::BAD_REQUEST && landing.is_some() {
+            // A wrong setting costs the way back to the product, and not the mail.
+            answer = send(None).await?;
+            if answer.status().is_success() {
+                tracing::error!(
+                    "Keycloak refuses WELCOME_REDIRECT_URI for the client WELCOME_CLIENT_ID: a \
+                     welcome mail was sent without a way to the product"
+                );
+            }
+        }
+        accept("PUT /users/{user_id}/execute-actions-email", answer).await?;
         fault::point(Point::OutboxMailSent);
         Ok(())
     }

@@ -140,10 +140,34 @@ pub struct KeycloakSettings {
     pub realm: String,
     /// `KEYCLOAK_CLIENT_ID`: the service account's client.
     pub client_id: String,
+    /// Where the last page of a welcome mail leads, if anywhere.
+    pub landing: Option<Landing>,
+}
+
+/// The product, as the last page of a welcome mail leads to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landing {
+    /// `WELCOME_REDIRECT_URI`: one that the client allows.
+    pub redirect_uri: String,
+    /// `WELCOME_CLIENT_ID`: the product's client, `pulse-web` by default.
+    pub client_id: String,
+}
+
+impl Landing {
+    fn from_env(env: &Env) -> Result<Option<Self>> {
+        let client_id = env.optional("WELCOME_CLIENT_ID")?;
+        if env.optional("WELCOME_REDIRECT_URI")?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            redirect_uri: env.url("WELCOME_REDIRECT_URI")?,
+            client_id: client_id.unwrap_or_else(|| "pulse-web".to_owned()),
+        }))
+    }
 }
 
 impl KeycloakSettings {
-    /// Reads `KEYCLOAK_*`.
+    /// Reads `KEYCLOAK_*` and `WELCOME_*`.
     ///
     /// # Errors
     /// `Setting`.
@@ -152,6 +176,7 @@ impl KeycloakSettings {
             url: env.url("KEYCLOAK_URL")?.trim_end_matches('/').to_owned(),
             realm: env.required("KEYCLOAK_REALM")?,
             client_id: env.required("KEYCLOAK_CLIENT_ID")?,
+            landing: Landing::from_env(env)?,
         })
     }
 }

@@ -108,6 +108,7 @@ async fn real_keycloak_refuses_no_login_for_a_name_or_an_address() {
         ("plain", "R&D", "[<>]", ["R D", ""]),
         ("o'brien", "Jane (CTO)", "Meier/Huber", ["Jane CTO", "Meier Huber"]),
         ("r&d", &long, "O'Neil-Smith, Jr.", [&long[..255], "O'Neil-Smith, Jr."]),
+        ("müller", "Jürgen", "李", ["Jürgen", "李"]),
     ];
     let buyers = buyers.map(|(local, first, last, names)| (address(local), first, last, names));
     for (email, first, last, _) in &buyers {
@@ -125,7 +126,7 @@ async fn real_keycloak_refuses_no_login_for_a_name_or_an_address() {
     let done = world.outbox().await;
     assert_eq!(
         done,
-        summary(6, 0, 0),
+        summary(8, 0, 0),
         "{:?}",
         world.rows("SELECT status, payload, last_error FROM outbox_steps").await
     );
@@ -139,6 +140,58 @@ async fn real_keycloak_refuses_no_login_for_a_name_or_an_address() {
         browser.set_password(&link, "new pass word").await.expect("set");
         let claims = realm.log_in(email, "new pass word").await;
         assert!(claims.contains("\"tenant_id\":"), "{email}: {claims}");
+    }
+}
+
+/// Trap 73: the mail says who writes and what to do, in text and HTML, and its last page leads to
+/// the product.
+#[tokio::test]
+async fn real_keycloak_welcomes_and_leads_to_the_product() {
+    let realm = Realm::new().await;
+    let mut world = realm.world().await;
+    let product = "http://localhost:3000/welcome".to_owned();
+    world.settings.insert("WELCOME_REDIRECT_URI".to_owned(), product.clone());
+    world.restart().await;
+    let email = address("jane");
+    provisioned(&world, "Acme", &email).await;
+    assert_eq!(world.outbox().await, summary(2, 0, 0));
+    let (head, mail) = realm.mail(&email).await;
+    assert!(head.contains("Subject: Welcome to Pulse: choose your password"), "{head}");
+    let (plain, html) = mail.split_once("<html").expect("text, then HTML");
+    for part in [plain, html] {
+        let part = part.split_whitespace().collect::<Vec<_>>().join(" ").replace("&#39;", "'");
+        for said in ["Welcome to Pulse.", "Your company manages its devices", "works for 3 days"] {
+            assert!(part.contains(said), "{said}: {part}");
+        }
+        for said in ["dministrator", "pulse account", "Update", "{", "''"] {
+            assert!(!part.contains(said), "{said}: {part}");
+        }
+        assert!(part.contains(&stack("KEYCLOAK_URL")), "a link: {part}");
+    }
+    let link = find_link(&mail, &stack("KEYCLOAK_URL")).expect("a link");
+    let mut browser = Browser::new().expect("a browser");
+    let last = browser.set_password(&link, "new pass word").await.expect("set");
+    assert!(last.contains(&format!("href=\"{product}\"")), "{last}");
+}
+
+/// Trap 73: a wrong setting costs the way to the product, and not the mail.
+#[tokio::test]
+async fn real_keycloak_sends_the_welcome_mail_also_where_it_refuses_the_way_to_the_product() {
+    let realm = Realm::new().await;
+    let mut world = realm.world().await;
+    for (number, (setting, value)) in [
+        ("WELCOME_REDIRECT_URI", "https://elsewhere.example/"),
+        ("WELCOME_CLIENT_ID", "no-such-client"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.settings.insert(setting.to_owned(), value.to_owned());
+        world.restart().await;
+        let email = address("jane");
+        provisioned(&world, &format!("Acme {number}"), &email).await;
+        assert_eq!(world.outbox().await, summary(2, 0, 0), "{setting}");
+        realm.mail(&email).await;
     }
 }
 

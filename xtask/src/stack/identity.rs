@@ -20,6 +20,8 @@ use super::Starting;
 use crate::tools::JavaTools;
 use crate::tools::Tools;
 
+const REALM_FILE: &str = "xtask/stack/pulse-realm.json";
+
 /// Starts one of them. The embedded issuer lives as long as the returned value.
 pub(super) async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Option<Fake>> {
     if let Some(java) = &tools.java {
@@ -69,7 +71,7 @@ async fn start_keycloak(stack: &Starting<'_>, java: &JavaTools) -> Result<()> {
         http.get(&discovery).send().await.is_ok_and(|answer| answer.status().is_success())
     };
     stack.supervisor.ready("keycloak", Duration::from_mins(4), probe).await?;
-    point_mail_at_sink(stack, &http, &url).await.context("Keycloak's mail settings")?;
+    update_realm(stack, &http, &url).await.context("Keycloak's mail settings and texts")?;
     step.done();
     Ok(())
 }
@@ -85,15 +87,15 @@ fn home(stack: &Starting<'_>, program: &Path) -> Result<PathBuf> {
         super::remove(&link)?;
         std::os::unix::fs::symlink(program.join(part), &link)?;
     }
-    let realm = stack.root.join("xtask/stack/pulse-realm.json");
+    let realm = stack.root.join(REALM_FILE);
     fs::copy(&realm, import.join("pulse-realm.json"))
         .with_context(|| format!("cannot copy {}", realm.display()))?;
     Ok(home)
 }
 
-/// Sets the mail sink's port in the realm: a realm from an earlier start is not imported again, and
-/// the sink may have another port now.
-async fn point_mail_at_sink(stack: &Starting<'_>, http: &reqwest::Client, url: &str) -> Result<()> {
+/// Sets the mail settings and texts of the realm: a realm from an earlier start is not imported
+/// again, the sink may have another port now, and the file other texts.
+async fn update_realm(stack: &Starting<'_>, http: &reqwest::Client, url: &str) -> Result<()> {
     let form = [
         ("grant_type", "password"),
         ("client_id", "admin-cli"),
@@ -108,17 +110,14 @@ async fn point_mail_at_sink(stack: &Starting<'_>, http: &reqwest::Client, url: &
     let token: Value = token.error_for_status()?.json().await?;
     let token = token["access_token"].as_str().context("no access token")?;
     let realm = format!("{url}/admin/realms/{REALM}");
-    let current: Value =
-        http.get(&realm).bearer_auth(token).send().await?.error_for_status()?.json().await?;
-    let mut smtp = current["smtpServer"].clone();
-    if smtp["port"] != json!(stack.ports.smtp.to_string()) {
-        smtp["port"] = json!(stack.ports.smtp.to_string());
-        http.put(&realm)
-            .bearer_auth(token)
-            .json(&json!({ "smtpServer": smtp }))
-            .send()
-            .await?
-            .error_for_status()?;
+    let mut file: Value = serde_json::from_slice(&fs::read(stack.root.join(REALM_FILE))?)?;
+    let mut smtp = file["smtpServer"].take();
+    smtp["port"] = json!(stack.ports.smtp.to_string());
+    let put = http.put(&realm).bearer_auth(token).json(&json!({ "smtpServer": smtp }));
+    put.send().await?.error_for_status()?;
+    for (locale, texts) in file["localizationTexts"].as_object().into_iter().flatten() {
+        let post = http.post(format!("{realm}/localization/{locale}")).bearer_auth(token);
+        post.json(texts).send().await?.error_for_status()?;
     }
     Ok(())
 }
