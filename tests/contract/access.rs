@@ -7,7 +7,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use shared::http::app::{App, AppState as _, warm};
 use tests::World;
-use tests::api::{Api, SOURCE_IP, Who};
+use tests::api::{Api, SOURCE_IP, Who, other_tokens};
 
 const PLANS: &str = "/api/v1/operator/plans";
 
@@ -87,6 +87,40 @@ async fn only_a_token_of_this_issuer_for_this_audience_and_of_this_time_counts()
     api.raw(Who::Nobody, "GET", PLANS, &[("authorization", "Basic b3BlcmF0b3I6eA==")], "")
         .await
         .problem(401, "missing_token");
+}
+
+/// The realm signs ID tokens and other clients' tokens with the same keys, and they may carry our
+/// audience.
+#[tokio::test]
+async fn only_an_access_token_of_a_known_client_counts() {
+    let world = World::new().await;
+    let good = world.keycloak.claims(&["operator_admin"], None);
+    let sign = |claims: &Value| world.keycloak.sign(claims).expect("signed");
+    let api = world.api().await;
+    for (typ, status) in [
+        (json!("Bearer"), 200),
+        (json!("ID"), 401),
+        (json!("Refresh"), 401),
+        (json!("Logout"), 401),
+        (json!("bearer "), 401),
+        (Value::Null, 401),
+    ] {
+        let token = sign(&with(&good, "typ", typ.clone()));
+        assert_eq!(api.get(Who::Token(&token), PLANS).await.status, status, "{typ}");
+    }
+    let other = sign(&with(&good, "azp", json!("another-client")));
+    assert_eq!(api.get(Who::Token(&other), PLANS).await.status, 200, "none is configured");
+
+    let client = good["azp"].as_str().expect("a client");
+    let clients = format!("console, {client}");
+    let env = world.env(&[("JWT_CLIENTS", &clients)]);
+    let app = App::new(&env, world.clock.reader()).expect("an app");
+    assert!(app.verifier().verify(&sign(&good)).await.is_ok());
+    for azp in [json!("another-client"), json!(""), Value::Null] {
+        let token = sign(&with(&good, "azp", azp.clone()));
+        let refused = app.verifier().verify(&token).await.expect_err("refused");
+        assert_eq!(refused.code(), "invalid_token", "{azp}");
+    }
 }
 
 fn jsonwebtoken_header(token: &str) -> Value {
@@ -338,4 +372,7 @@ async fn real_keycloak_tokens_open_what_their_role_may() {
     api.send(Who::Admin, "POST", PLANS, &[], Some(json!({}))).await.problem(422, "invalid");
     api.get(Who::Customer("demo-greenhouses"), PLANS).await.problem(403, "operator_required");
     api.get(Who::Service, PLANS).await.problem(403, "operator_required");
+    for token in other_tokens().await {
+        api.get(Who::Token(&token), PLANS).await.problem(401, "invalid_token");
+    }
 }

@@ -109,6 +109,31 @@ const CATALOGUE: [&str; 9] = [
 
 const ROLES: [&str; 3] = ["pulse_app", "pulse_operator", "pulse_system"];
 
+/// Customers' role writes the audit in a customer's name alone, and takes nothing that others need.
+#[tokio::test]
+async fn customers_role_speaks_for_customers_only_and_uses_up_nothing() {
+    let world = World::new().await;
+    let tenant = "INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')";
+    world.db.execute(tenant, &[]).await.expect("a tenant");
+    let app = as_role(&world, Role::Customer).await;
+    app.batch_execute("SET app.tenant_id = 'acme'").await.expect("a tenant's session");
+    for (actor, allowed) in [("customer", true), ("system", false), ("admin", false)] {
+        let sql = "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id,
+                   actor_type, actor_id) VALUES (now(), 'UPDATED', 'acme', $1, 'stripe')";
+        assert_eq!(app.execute(sql, &[&actor]).await.is_ok(), allowed, "{actor}");
+    }
+    for sql in ["SELECT book_stripe_read(1)", "SELECT * FROM stripe_pace"] {
+        assert!(app.query(sql, &[]).await.is_err(), "{sql}");
+    }
+    // A copy has no privileges of its template's, so the template is looked at.
+    let temporary = "SELECT bool_or(has_database_privilege(role, datname, 'TEMP')) AS may
+                     FROM pg_database, unnest(ARRAY['pulse_app', 'pulse_operator', 'pulse_system'])
+                     AS role WHERE datname LIKE 'template^_t' || $1 || '^_%' ESCAPE '^'";
+    let id = std::process::id().to_string();
+    let row = world.db.query_one(temporary, &[&id]).await.expect("a privilege");
+    assert!(!row.get::<_, Option<bool>>(0).expect("the template"), "temporary tables");
+}
+
 /// Trap 35: a new table without a tenant, a forced policy for each role, or a true foreign key
 /// fails here.
 #[tokio::test]

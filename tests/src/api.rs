@@ -183,6 +183,25 @@ impl World {
     }
 }
 
+const KEYCLOAK: [&str; 4] =
+    ["KEYCLOAK_URL", "KEYCLOAK_REALM", "KEYCLOAK_CLIENT_ID", "KEYCLOAK_CLIENT_SECRET"];
+
+fn keycloak_of([base_url, realm, client_id, client_secret]: &[String; 4]) -> tokens::Keycloak<'_> {
+    tokens::Keycloak { base_url, realm, client_id, client_secret }
+}
+
+/// The stack's Keycloak's ID token and refresh token of an operator, who gets an access token
+/// first.
+///
+/// # Panics
+/// Where there are none.
+pub async fn other_tokens() -> [String; 2] {
+    let settings = KEYCLOAK.map(stack);
+    let keycloak = keycloak_of(&settings);
+    keycloak.token(tokens::Role::Operator).await.expect("an access token");
+    keycloak.other_tokens(tokens::Role::Operator).await.expect("the others")
+}
+
 impl Api {
     /// The running stack's functions, with its Keycloak's tokens.
     ///
@@ -240,16 +259,7 @@ impl Api {
                     Who::Customer(tenant) => tokens::Role::Customer(tenant),
                     _ => tokens::Role::OperatorAdmin,
                 };
-                let (base_url, realm) = (stack("KEYCLOAK_URL"), stack("KEYCLOAK_REALM"));
-                let (client_id, client_secret) =
-                    (stack("KEYCLOAK_CLIENT_ID"), stack("KEYCLOAK_CLIENT_SECRET"));
-                let keycloak = tokens::Keycloak {
-                    base_url: &base_url,
-                    realm: &realm,
-                    client_id: &client_id,
-                    client_secret: &client_secret,
-                };
-                let text = keycloak.token(role).await.expect("a token");
+                let text = keycloak_of(&KEYCLOAK.map(stack)).token(role).await.expect("a token");
                 Token { text, valid: 0..i64::MAX }
             }
         };

@@ -68,6 +68,8 @@ struct Keys {
 #[derive(Deserialize)]
 struct Payload {
     sub: String,
+    typ: Option<String>,
+    azp: Option<String>,
     exp: i64,
     nbf: Option<i64>,
     tenant_id: Option<String>,
@@ -139,7 +141,15 @@ impl Verifier {
         {
             return Err(invalid());
         }
-        if payload.sub.is_empty() {
+        // The realm signs ID tokens and others with the same keys. Keycloak writes `Bearer` into an
+        // access token; RFC 9068 has it in the header.
+        let is_access_token = payload.typ.as_deref() == Some("Bearer")
+            || payload.typ.is_none()
+                && header.typ.is_some_and(|typ| typ.eq_ignore_ascii_case("at+jwt"));
+        let clients = &self.settings.clients;
+        let is_of_client =
+            clients.is_empty() || payload.azp.is_some_and(|azp| clients.contains(&azp));
+        if payload.sub.is_empty() || !is_access_token || !is_of_client {
             return Err(invalid());
         }
         // A malformed tenant id counts as none: the caller is then no tenant's customer.

@@ -253,6 +253,9 @@ pub struct AuthSettings {
     pub issuer: String,
     /// `JWT_AUDIENCE`: must be among a token's `aud`.
     pub audience: String,
+    /// `JWT_CLIENTS`, separated by commas: one must be a token's `azp`; where there are none, any
+    /// client's tokens count.
+    pub clients: Vec<String>,
     /// `JWT_JWKS_URL`: where the issuer's keys are, by default where Keycloak has them.
     pub jwks_url: String,
 }
@@ -268,7 +271,14 @@ impl AuthSettings {
             Some(_) => env.url("JWT_JWKS_URL")?,
             None => format!("{issuer}/protocol/openid-connect/certs"),
         };
-        Ok(Self { issuer, audience: env.required("JWT_AUDIENCE")?, jwks_url })
+        let clients = env.optional("JWT_CLIENTS")?.unwrap_or_default();
+        let clients = clients.split(',').map(|client| client.trim().to_owned());
+        Ok(Self {
+            issuer,
+            audience: env.required("JWT_AUDIENCE")?,
+            clients: clients.filter(|client| !client.is_empty()).collect(),
+            jwks_url,
+        })
     }
 }
 

@@ -110,6 +110,26 @@ impl Keycloak<'_> {
         outcome
     }
 
+    /// Returns the ID token and the refresh token of a log-in as the user with this role, which must
+    /// have one already.
+    ///
+    /// # Errors
+    /// When Keycloak cannot be reached or refuses.
+    pub async fn other_tokens(&self, role: Role<'_>) -> Result<[String; 2]> {
+        let (username, password) = (role.username(), self.password(role));
+        let answer = self
+            .answer(&[
+                ("grant_type", "password"),
+                ("scope", "openid"),
+                ("client_id", PUBLIC_CLIENT),
+                ("username", &username),
+                ("password", &password),
+            ])
+            .await?;
+        let token = |name: &str| answer[name].as_str().map(str::to_owned).context("no such token");
+        Ok([token("id_token")?, token("refresh_token")?])
+    }
+
     /// Returns an access token for the client's service account.
     ///
     /// # Errors
@@ -137,10 +157,13 @@ impl Keycloak<'_> {
         .await
     }
 
-    async fn grant(&self, form: &[(&str, &str)]) -> Result<String> {
+    async fn answer(&self, form: &[(&str, &str)]) -> Result<Value> {
         let url = format!("{}/realms/{}/protocol/openid-connect/token", self.base_url, self.realm);
-        let answer: Value = send_checked(http_client()?.post(url).form(form)).await?.json().await?;
-        answer["access_token"]
+        Ok(send_checked(http_client()?.post(url).form(form)).await?.json().await?)
+    }
+
+    async fn grant(&self, form: &[(&str, &str)]) -> Result<String> {
+        self.answer(form).await?["access_token"]
             .as_str()
             .map(str::to_owned)
             .context("Keycloak returned no access token")
