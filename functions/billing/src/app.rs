@@ -21,6 +21,8 @@ pub struct BillingApp {
     pub stripe: Arc<Stripe>,
     /// The key that pages show Stripe's forms with.
     pub publishable_key: Arc<str>,
+    /// Where Stripe's pages lead back to where a request does not say.
+    pub return_url: Arc<str>,
 }
 
 impl BillingApp {
@@ -37,7 +39,13 @@ impl BillingApp {
                     .to_owned(),
             ));
         }
-        Ok(Self { customer, stripe: Arc::new(stripe), publishable_key: publishable_key.into() })
+        let return_url = config::billing_return_url(env)?;
+        Ok(Self {
+            customer,
+            stripe: Arc::new(stripe),
+            publishable_key: publishable_key.into(),
+            return_url: return_url.into(),
+        })
     }
 
     /// What selling needs, now.
@@ -47,6 +55,7 @@ impl BillingApp {
             db: self.customer.db(),
             stripe: &self.stripe,
             origins: self.app().origins(),
+            return_url: &self.return_url,
             now: self.customer.now(),
         }
     }

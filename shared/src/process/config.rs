@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use lettre::Address;
 use lettre::message::Mailbox;
 
+use crate::base::fields::is_on;
 use crate::{Error, Result};
 
 /// Where settings come from.
@@ -218,12 +219,12 @@ impl SmtpSettings {
     /// `Setting`.
     pub fn from_env(env: &Env) -> Result<Self> {
         let tls = match env.optional("SMTP_TLS")?.as_deref() {
-            None | Some("starttls") => SmtpTls::StartTls,
+            None | Some("starttls" | "true") => SmtpTls::StartTls,
             Some("tls") => SmtpTls::Wrapped,
-            Some("disable") => SmtpTls::Disabled,
+            Some("disable" | "false") => SmtpTls::Disabled,
             Some(other) => {
                 return Err(Error::Setting(format!(
-                    "SMTP_TLS is not starttls, tls or disable: {other:?}"
+                    "SMTP_TLS is not starttls (or true), tls, or disable (or false): {other:?}"
                 )));
             }
         };
@@ -300,6 +301,24 @@ pub fn allowed_origins(env: &Env) -> Result<Vec<axum::http::HeaderValue>> {
         })
     };
     env.required("ALLOWED_ORIGINS")?.split(',').map(|text| origin(text.trim())).collect()
+}
+
+/// `BILLING_RETURN_URL`: where Stripe's pages lead back to where a request does not say; by default
+/// the first of `ALLOWED_ORIGINS`.
+///
+/// # Errors
+/// `Setting` if it is on none of the allowed origins.
+pub fn billing_return_url(env: &Env) -> Result<String> {
+    let origins = allowed_origins(env)?;
+    let mut origins = origins.iter().filter_map(|origin| origin.to_str().ok());
+    if env.optional("BILLING_RETURN_URL")?.is_none() {
+        return Ok(format!("{}/", origins.next().unwrap_or_default()));
+    }
+    let url = env.url("BILLING_RETURN_URL")?;
+    if origins.any(|origin| is_on(origin, &url)) {
+        return Ok(url);
+    }
+    Err(Error::Setting(format!("BILLING_RETURN_URL is on none of ALLOWED_ORIGINS: {url:?}")))
 }
 
 /// `STRIPE_API_BASE` if set (the local simulator), else Stripe's own address. Without a trailing
@@ -412,10 +431,17 @@ mod tests {
             (SmtpTls::StartTls, 587, "pulse.example")
         );
         assert_eq!((settings.user, settings.digest_to), (None, None));
-        assert_eq!(with(&[("SMTP_TLS", "disable")]).expect("read").tls, SmtpTls::Disabled);
+        for (text, tls) in [
+            ("disable", SmtpTls::Disabled),
+            ("false", SmtpTls::Disabled),
+            ("true", SmtpTls::StartTls),
+            ("tls", SmtpTls::Wrapped),
+        ] {
+            assert_eq!(with(&[("SMTP_TLS", text)]).expect("read").tls, tls, "{text}");
+        }
         assert_eq!(
             message(with(&[("SMTP_TLS", "none")])),
-            "SMTP_TLS is not starttls, tls or disable: \"none\""
+            "SMTP_TLS is not starttls (or true), tls, or disable (or false): \"none\""
         );
         assert_eq!(
             message(with(&[("OPERATOR_DIGEST_TO", "ops")])),

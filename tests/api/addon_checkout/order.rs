@@ -278,14 +278,6 @@ async fn an_order_is_refused_in_words_that_say_what_to_do_and_leaves_nothing() {
     let words = "must be a whole URL on one of the origins whose pages may call";
     assert_eq!(elsewhere, [format!("success_url {words}"), format!("cancel_url {words}")]);
     assert_eq!(
-        shop.order("acme", body(json!({"success_url": null}))).await.faults(),
-        ["success_url is required"]
-    );
-    assert_eq!(
-        shop.order("acme", body(json!({"cancel_url": null}))).await.faults(),
-        ["cancel_url is required"]
-    );
-    assert_eq!(
         (
             shop.world.count("addon_orders").await,
             shop.world.count("subscription_audit WHERE event_type = 'ADDON_ORDERED'").await
@@ -316,4 +308,20 @@ async fn one_idempotency_key_is_one_order_and_one_session() {
     assert_eq!(other.faults(), ["idempotency-key was used for another request"]);
     shop.order("acme", body).await.expect(200);
     assert_eq!(shop.world.count("addon_orders").await, 2, "without a key each is its own");
+}
+
+/// A page that names no address gets its customer back all the same.
+#[tokio::test]
+async fn an_order_without_addresses_leads_back_to_the_product() {
+    let shop = Shop::at_noon().await;
+    let (parent, _) = shop.paid_main("acme", "month").await;
+    let mut body = Shop::wanted(&parent, &[(2, 1)]);
+    for url in ["success_url", "cancel_url"] {
+        body.as_object_mut().expect("an object").remove(url);
+    }
+    let session = text(&shop.order("acme", body).await.expect(200)["session_id"]);
+    let session = shop.world.stripe.object(&session).expect("a session");
+    for url in ["success_url", "cancel_url"] {
+        assert_eq!(session[url], "https://app.pulse.example/", "{url}");
+    }
 }

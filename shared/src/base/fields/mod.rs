@@ -27,6 +27,7 @@ pub use self::json::{JsonObject, NamedLimits};
 pub use self::numbers::{Cents, Count, Int, SortOrder, TierId};
 pub use self::requests::*;
 pub use self::text::{Description, Name, Note, Text, TierName, filled, text};
+pub(crate) use self::urls::is_on;
 pub use self::urls::{ReturnUrl, check_urls};
 use super::error::FieldFault;
 use crate::{Error, Result};

@@ -58,9 +58,12 @@ pub async fn checkout(
     key: Option<&Key>,
     wanted: NewAddonCheckout,
 ) -> Result<AddonCheckout> {
-    let success_url = required("success_url", wanted.success_url.as_ref())?;
-    let cancel_url = required("cancel_url", wanted.cancel_url.as_ref())?;
-    fields::check_urls(till.origins, &[("success_url", success_url), ("cancel_url", cancel_url)])?;
+    let urls = [("success_url", &wanted.success_url), ("cancel_url", &wanted.cancel_url)];
+    let given: Vec<_> =
+        urls.iter().filter_map(|(name, url)| Some((*name, url.as_ref()?))).collect();
+    fields::check_urls(till.origins, &given)?;
+    let [success_url, cancel_url] =
+        urls.map(|(_, url)| url.as_ref().map_or(till.return_url, ReturnUrl::as_str));
     model::each_tier_once(&wanted.additions.0)?;
     let Till { db, now, .. } = *till;
     let (tenant, order) = match order(db, caller, key, &wanted, now).await? {
@@ -81,8 +84,8 @@ pub async fn checkout(
         order: &order.order_id,
         lines: &lines,
         expires_at: order.expires_at,
-        success_url: success_url.as_str(),
-        cancel_url: cancel_url.as_str(),
+        success_url,
+        cancel_url,
     };
     // The order's own key: a repeated request has the same order, and so the same session.
     let opened =
@@ -101,10 +104,6 @@ pub async fn checkout(
         quote: order.quote.clone(),
     };
     keep(db, caller, key, &order, answer, now).await
-}
-
-fn required<'a>(field: &str, url: Option<&'a ReturnUrl>) -> Result<&'a ReturnUrl> {
-    url.ok_or_else(|| Error::invalid(field, "is required"))
 }
 
 /// What a checkout begins with.

@@ -37,10 +37,10 @@ request! {
         parent_subscription_id: SubscriptionId,
         /// Each tier once.
         additions: List<Addition, 20>,
-        /// Where Stripe sends the payer after, on one of the allowed origins. Not needed for a dry
-        /// run.
+        /// Where Stripe sends the payer after, on one of the allowed origins; a page of the product
+        /// where it is absent.
         success_url: Option<ReturnUrl> = None,
-        /// And where without a payment.
+        /// And where without a payment; as absent.
         cancel_url: Option<ReturnUrl> = None,
     }
 }

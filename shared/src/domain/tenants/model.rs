@@ -157,11 +157,13 @@ request! {
     }
 }
 
-/// Makes an update of a tenant: the profile, and what else its caller may change, each with the
-/// function that makes the column's value.
+/// Makes an update of a tenant: the profile, and what else its caller may change, of the tenant
+/// with the function that makes the column's value, and of the profile.
 macro_rules! profile_update {
     ($(#[doc = $doc:expr])* pub struct $name:ident {
         $($field:ident : $ty:ty => $convert:expr),* $(,)?
+    } and profile {
+        $($own:ident),*
     }) => {
         update! {
             $(#[doc = $doc])*
@@ -180,7 +182,7 @@ macro_rules! profile_update {
                 state_province: Option<Line>,
                 postal_code: Option<Line>,
                 country: Option<Line>,
-                data_residency_region: Option<Line>,
+                $($own: Option<Line>,)*
                 $($field: $ty,)*
             }
         }
@@ -206,7 +208,7 @@ macro_rules! profile_update {
                 self.state_province.apply(&mut profile.state_province, line);
                 self.postal_code.apply(&mut profile.postal_code, line);
                 self.country.apply(&mut profile.country, line);
-                self.data_residency_region.apply(&mut profile.data_residency_region, line);
+                $(self.$own.apply(&mut profile.$own, line);)*
                 $(self.$field.apply(&mut tenant.$field, $convert);)*
                 tenant
             }
@@ -220,13 +222,15 @@ profile_update! {
         support_tier: SupportTier => SupportTier::into_string,
         stripe_customer_id: Option<StripeCustomerId> => |id| id,
         metadata: JsonObject => JsonObject::into_map,
+    } and profile {
+        data_residency_region
     }
 }
 
 profile_update! {
     /// Changes of the own company's profile. An absent field stays as it is; `null` clears an
     /// optional one.
-    pub struct OrganizationUpdate {}
+    pub struct OrganizationUpdate {} and profile {}
 }
 
 impl Tenant {

@@ -25,6 +25,8 @@ pub struct Till<'a> {
     pub stripe: &'a Stripe,
     /// The origins whose pages may call.
     pub origins: &'a [HeaderValue],
+    /// Where Stripe leads back to where a request does not say.
+    pub return_url: &'a str,
     /// The time of the request, UTC.
     pub now: Timestamp,
 }
