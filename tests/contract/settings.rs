@@ -89,7 +89,10 @@ async fn a_missing_or_malformed_setting_or_secret_is_named() {
         ),
         (provisioning(&[("SMTP_HOST", "")]).await, "SMTP_HOST is empty"),
         (provisioning(&[("SMTP_FROM", "Pulse")]).await, "SMTP_FROM is not a sender"),
-        (provisioning(&[("SMTP_TLS", "ssl")]).await, "SMTP_TLS is not starttls (or true), tls, or disable (or false)"),
+        (
+            provisioning(&[("SMTP_TLS", "ssl")]).await,
+            "SMTP_TLS is not starttls (or true), tls, or disable (or false)",
+        ),
         (provisioning(&[("SMTP_CA_FILE", "/nowhere.pem")]).await, "SMTP_CA_FILE \"/nowhere.pem\""),
         (
             provisioning(&[("OPERATOR_DIGEST_TO", "operators")]).await,

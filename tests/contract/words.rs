@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 use shared::domain::audit::model::AuditEvent;
+use shared::domain::events::kind::endpoint_types;
 use shared::domain::flags::model::FlagKind;
 
 /// The sections that docs/operations.md, "Audit", names.
@@ -55,4 +56,12 @@ fn the_documentation_names_every_kind_of_flag_and_no_other() {
         .collect();
     let known: BTreeSet<_> = FlagKind::ALL.iter().map(|known| known.as_str().to_owned()).collect();
     assert_eq!(found(r"`([a-z_]+)`", &table.join("\n")), known);
+}
+
+#[test]
+fn the_documentation_names_every_type_of_the_endpoint_and_no_other() {
+    let named =
+        found(r"`([a-z_]+\.[a-z_.]+)`", &section("stripe-setup", r"2\. The webhook endpoint"));
+    let known: BTreeSet<_> = endpoint_types().iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(named, known);
 }
