@@ -34,6 +34,7 @@ fn about(plan: Option<&str>, addons: &Value, differs: &Value) -> Subject {
         address: Some("billing@acme.example".to_owned()),
         plan: plan.map(str::to_owned),
         addons: serde_json::from_value(addons.clone()).expect("ADDONs"),
+        has_main: true,
     }
 }
 

@@ -148,6 +148,25 @@ async fn a_mail_that_no_longer_holds_or_has_no_address_is_skipped_and_says_so() 
     );
 }
 
+/// Trap 90: a trial's end is no news to who pays.
+#[tokio::test]
+async fn a_company_that_pays_for_a_main_gets_no_mail_about_its_trial() {
+    let (world, smtp) = mailing(2).await;
+    change(
+        &world,
+        "UPDATE subscriptions SET subscription_type = 'TRIAL' WHERE created_by = 'x';
+         INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status,
+         device_limit, term_start, term_end, created_by)
+         VALUES ('SUB-2026-81', 'acme-1', 'MAIN', 'ACTIVE', 0, '2026-01-01', '2099-01-01', 'y'),
+                ('SUB-2026-82', 'acme-2', 'MAIN', 'EXPIRED', 0, '2026-01-01', '2099-01-01', 'y')",
+    )
+    .await;
+    assert_eq!(world.outbox().await, summary(2, 0, 0));
+    assert_eq!(results(&world).await[0], json!({"sent": false, "skipped": "overtaken"}));
+    let to: Vec<_> = smtp.taken().into_iter().map(|mail| mail.to).collect();
+    assert_eq!(to, ["c2@acme.example"]);
+}
+
 #[tokio::test]
 async fn the_digest_counts_what_an_operator_should_see_and_is_no_tenants_step() {
     let mut world = World::new().await;

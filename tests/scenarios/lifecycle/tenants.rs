@@ -4,7 +4,7 @@ use serde_json::json;
 use simulators::stripe::CheckoutParams;
 use tests::api::Who;
 use tests::company::Company;
-use tests::{payer, text};
+use tests::{World, payer, text};
 
 #[tokio::test]
 async fn a_customers_event_fills_only_what_is_empty_and_its_deletion_is_flagged() {
@@ -104,6 +104,107 @@ async fn a_main_that_is_bought_again_adopts_the_devices_of_the_dead_one_with_the
         );
     }
     assert_eq!(company.status().await, "EXPIRED");
+}
+
+/// Trap 90: who pays is not told that the trial has ended, and loses nothing with it.
+#[tokio::test]
+async fn a_given_trial_ends_with_the_purchase_of_a_main_and_what_stripe_pays_for_stays() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let trial = async |days: i64| {
+        let new = json!({"tenant_id": "demo-cold-chain", "subscription_type": "TRIAL",
+            "device_limit": 5, "term_days": days});
+        text(&api.create_subscription(new).await["subscription_id"])
+    };
+    world
+        .db
+        .batch_execute(
+            "DELETE FROM devices; DELETE FROM subscription_tier_allocations;
+                            DELETE FROM subscriptions",
+        )
+        .await
+        .expect("nothing of the seed's");
+    let (used, unused, of_stripe, held) =
+        (trial(3).await, trial(20).await, trial(20).await, trial(20).await);
+    for (id, columns) in [
+        (&of_stripe, "stripe_subscription_id = 'sub_other'"),
+        (
+            &held,
+            "stripe_subscription_id = 'sub_held', hold_reason = 'x', held_by = 'x',
+                 held_at = now()",
+        ),
+    ] {
+        let sql = format!("UPDATE subscriptions SET {columns} WHERE subscription_id = '{id}'");
+        world.db.batch_execute(&sql).await.expect("set up");
+    }
+    let device = json!({"tenant_id": "demo-cold-chain", "device_id": "DEV-T",
+        "subscription_id": used});
+    api.write("POST", "/api/v1/operator/devices", device).await.expect(201);
+
+    let session = world.checkout("price_pro_month", &[("tenant_id", "demo-cold-chain")]);
+    world.stripe.pay(&session, payer("ops@coldchain.example")).expect("paid");
+    let event = world.event("checkout.session.completed");
+    world.receive(&[&event]).await;
+    let main = "SELECT subscription_id FROM subscriptions WHERE subscription_type = 'MAIN'";
+    let main = world.row(main).await["subscription_id"].clone();
+
+    let trials = "SELECT subscription_id, status, active_device_count FROM subscriptions
+                  WHERE subscription_type = 'TRIAL' ORDER BY subscription_id";
+    let is = |id: &str, status: &str| json!({"subscription_id": id, "status": status, "active_device_count": 0});
+    assert_eq!(
+        world.rows(trials).await,
+        [
+            is(&used, "EXPIRED"),
+            is(&unused, "EXPIRED"),
+            is(&of_stripe, "ACTIVE"),
+            is(&held, "ACTIVE")
+        ]
+    );
+    let on = "SELECT subscription_id FROM devices WHERE device_id = 'DEV-T'";
+    assert_eq!(world.row(on).await["subscription_id"], main);
+    let audit = "SELECT subscription_id, actor_id, stripe_event_id, details,
+                 previous_state->>'status' AS before, new_state->>'status' AS after
+                 FROM subscription_audit WHERE event_type = 'STATUS_EXPIRED'
+                 ORDER BY subscription_id";
+    let ended = |id: &str| {
+        json!({"subscription_id": id, "actor_id": "stripe", "stripe_event_id": event["id"],
+            "details": {"replaced_by": main}, "before": "ACTIVE", "after": "EXPIRED"})
+    };
+    assert_eq!(world.rows(audit).await, [ended(&used), ended(&unused)]);
+
+    // Its end has passed: nobody is told of it.
+    world.clock.pass(5 * 86_400);
+    world.renewals.handle(json!({})).await.expect("a run");
+    let told = format!(
+        "outbox_steps WHERE kind = 'mail' AND payload->>'subscription_id' IN
+                       ('{used}', '{unused}')"
+    );
+    assert_eq!(world.count(&told).await, 0);
+}
+
+/// A trial next to a MAIN that runs was given on purpose.
+#[tokio::test]
+async fn a_trial_next_to_another_live_main_stays_with_its_devices() {
+    let mut company = Company::new().await;
+    let api = company.world.api().await;
+    let new = json!({"tenant_id": "acme", "subscription_type": "TRIAL", "device_limit": 5,
+        "term_days": 60});
+    let trial = text(&api.create_subscription(new).await["subscription_id"]);
+    company.device("DEV-T", &trial, None).await;
+    let again = CheckoutParams {
+        customer: Some(company.customer.clone()),
+        ..CheckoutParams::subscription("price_starter_month")
+    };
+    let session = company.world.stripe.create_checkout(again).expect("a checkout");
+    company.world.stripe.pay(&session, payer("jane@acme.example")).expect("paid");
+    company.deliver().await;
+    let sql = format!(
+        "SELECT status, active_device_count FROM subscriptions WHERE subscription_id = '{trial}'"
+    );
+    assert_eq!(
+        company.world.row(&sql).await,
+        json!({"status": "ACTIVE", "active_device_count": 1})
+    );
 }
 
 /// A tenant that was deleted stays so: a payment for it is flagged.

@@ -1,5 +1,5 @@
-//! Orphaned devices: a MAIN that a company buys while it has no other live one adopts them
-//! (docs/subscriptions.md, "Devices").
+//! A MAIN that a company buys while it has no other live one takes the place of what was before it:
+//! it ends the company's trials and adopts orphaned devices (docs/subscriptions.md, "Devices").
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
@@ -9,22 +9,24 @@ use super::store;
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
-use crate::domain::families::subscription::SubscriptionType;
+use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::{audit, families};
 
 /// Moves to the new MAIN, whose row is this transaction's own, every device of the tenant's dead
 /// subscriptions and trials, with its slot, whatever the limits: nothing is taken away from who has
-/// just paid. Nothing where the tenant has another live MAIN.
+/// just paid. Ends the trials that an operator gave. Nothing where the tenant has another live
+/// MAIN.
 pub(crate) async fn adopt(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     to: &SubscriptionId,
-    event: &StripeEventId,
+    event: Option<&StripeEventId>,
     now: Timestamp,
 ) -> Result<()> {
     // Devices before families, as everywhere: those that may be orphaned are locked, and then the
-    // subscriptions that they are on.
-    let candidates = store::lock_orphaned(tx, tenant).await?;
+    // subscriptions that they are on. The tenant's row is locked, so no trial is added meanwhile.
+    let mut candidates = store::lock_orphaned(tx, tenant).await?;
+    candidates.extend(families::rows::live_trials(tx, tenant).await?);
     if candidates.is_empty() {
         return Ok(());
     }
@@ -47,20 +49,54 @@ pub(crate) async fn adopt(
         .collect();
     let roots: Vec<&SubscriptionId> =
         orphaned.iter().map(|family| &family.root.subscription_id).collect();
+    let entry = |event_type, subscription, previous_state, new_state, details| Entry {
+        tenant: Some(tenant),
+        subscription: Some(subscription),
+        stripe_event: event,
+        previous_state: Some(previous_state),
+        new_state: Some(new_state),
+        details: Some(details),
+        ..Entry::new(event_type, Actor::Stripe, now)
+    };
     let moved = store::move_all(tx, &members, to, now).await?;
-    let entries: Vec<Entry<'_>> = moved
+    let mut entries: Vec<Entry<'_>> = moved
         .iter()
         .map(|device| Entry {
-            tenant: Some(tenant),
-            subscription: Some(to),
             device: Some(&device.device_id),
-            stripe_event: Some(event),
-            previous_state: Some(json!({"subscription_id": device.previous})),
-            new_state: Some(json!({"subscription_id": to})),
-            details: Some(json!({"tier_id": device.tier_id, "reason": "taken over by a new MAIN"})),
-            ..Entry::new(AuditEvent::DeviceReassigned, Actor::Stripe, now)
+            ..entry(
+                AuditEvent::DeviceReassigned,
+                to,
+                json!({"subscription_id": device.previous}),
+                json!({"subscription_id": to}),
+                json!({"tier_id": device.tier_id, "reason": "taken over by a new MAIN"}),
+            )
         })
         .collect();
+    for trial in orphaned.iter().map(|family| &family.root).filter(|root| is_given_trial(root)) {
+        let after = Subscription {
+            status: Status::Expired,
+            grace_end: None,
+            version: trial.version + 1,
+            updated_at: now,
+            ..trial.clone()
+        };
+        families::rows::save(tx, &after).await?;
+        let details = json!({"replaced_by": to});
+        entries.push(entry(
+            AuditEvent::StatusExpired,
+            &trial.subscription_id,
+            json!(trial),
+            json!(after),
+            details,
+        ));
+    }
     audit::store::insert_all(tx, &entries, now).await?;
     families::locks::recount(tx, &members, &roots, to, now).await
+}
+
+/// A live trial that nobody pays for. One that Stripe pays for follows Stripe.
+fn is_given_trial(root: &Subscription) -> bool {
+    root.subscription_type == SubscriptionType::Trial
+        && root.status.is_live()
+        && root.stripe.is_none()
 }

@@ -249,7 +249,7 @@ impl Provisioning<'_> {
         self.slots(&tenant, id, plan).await?;
         fault::point(Point::ApplySlotsInserted);
         if status.is_live() && !is_new {
-            devices::adoption::adopt(self.tx, &tenant, id, &self.event.id, self.now).await?;
+            devices::adoption::adopt(self.tx, &tenant, id, Some(&self.event.id), self.now).await?;
         }
         self.warn_of_vain_payment(&subscription, state.invoice_paid, None).await?;
         if let Some(twin) = twin {

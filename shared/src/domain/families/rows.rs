@@ -229,6 +229,17 @@ pub(crate) async fn live_subscriptions(
     rows.iter().map(|row| Ok((row.try_get("subscription_id")?, row.try_get("status")?))).collect()
 }
 
+/// The tenant's live trials, by id.
+pub(crate) async fn live_trials(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+) -> Result<Vec<SubscriptionId>> {
+    let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
+               AND subscription_type = 'TRIAL' AND status = ANY($2) ORDER BY subscription_id";
+    let rows = query(tx, sql, &[&tenant, &LIVE.as_slice()]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 /// Saves the status and the end of grace of locked subscriptions.
 pub(crate) async fn save_statuses(
     tx: &Transaction<'_>,

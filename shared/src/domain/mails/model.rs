@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::ids::SubscriptionId;
-use crate::domain::families::subscription::{Status, Subscription};
+use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::tenants::model::TenantStatus;
 use crate::{Error, Result, words};
 
@@ -143,6 +143,8 @@ pub struct Subject {
     pub plan: Option<String>,
     /// ADDONs that have not expired.
     pub addons: Vec<Addon>,
+    /// Whether the company has a live MAIN.
+    pub has_main: bool,
 }
 
 /// A line of its root's mail.
@@ -164,12 +166,15 @@ pub struct Slots {
     pub slot_limit: i32,
 }
 
-/// Whether a mail is still true. One that announces an instant that has passed is not.
+/// Whether a mail is still true. One that announces an instant that has passed is not, and who pays
+/// for a MAIN is told nothing about a trial.
 #[must_use]
 pub fn holds(notice: &Notice, about: &Subject, now: Timestamp) -> bool {
     let root = &about.root;
     let ahead = notice.at > now;
+    let is_past_trial = root.subscription_type == SubscriptionType::Trial && about.has_main;
     about.tenant_status == TenantStatus::Active
+        && !is_past_trial
         && match notice.mail {
             MailKind::Renewal90
             | MailKind::Renewal60

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::model::{Digest, DigestPart, Subject};
 use crate::base::ids::SubscriptionId;
 use crate::domain::families::rows::{COLUMNS, subscription};
+use crate::domain::families::subscription::LIVE;
 use crate::{Error, Result};
 
 /// How many lines a part of the digest has.
@@ -28,12 +29,14 @@ pub(crate) async fn find(
                              WHERE held.subscription_id = a.subscription_id
                              AND held.slot_limit > 0) AS slots
                      FROM subscriptions a WHERE a.parent_subscription_id = s.subscription_id
-                     AND a.status <> 'EXPIRED') addon) AS addons
+                     AND a.status <> 'EXPIRED') addon) AS addons,
+                EXISTS (SELECT FROM subscriptions m WHERE m.tenant_id = s.tenant_id
+                        AND m.subscription_type = 'MAIN' AND m.status = ANY($2)) AS has_main
          FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id LEFT
          JOIN subscription_plans p ON p.plan_id = s.plan_id
          WHERE s.subscription_id = $1"
     );
-    let Some(row) = db.query_opt(&sql, &[&root]).await? else { return Ok(None) };
+    let Some(row) = db.query_opt(&sql, &[&root, &LIVE.as_slice()]).await? else { return Ok(None) };
     Ok(Some(Subject {
         root: subscription(&row)?,
         company: row.get("company"),
@@ -42,6 +45,7 @@ pub(crate) async fn find(
         plan: row.get("plan"),
         addons: serde_json::from_value(row.get::<_, Value>("addons"))
             .map_err(|error| Error::Internal(format!("addons: {error}")))?,
+        has_main: row.get("has_main"),
     }))
 }
 
