@@ -239,3 +239,45 @@ async fn flags_are_listed_newest_first_by_any_filter_and_page() {
         ["cursor is not a cursor of this list"]
     );
 }
+
+/// Trap 92: a flag about a step that is done, or need not be done, is no work for anybody.
+#[tokio::test]
+async fn the_flag_of_a_failed_step_ends_when_the_step_is_done_or_dismissed() {
+    let world = World::new().await;
+    let api = world.api().await;
+    for (company, email) in [("One", "jane@one.example"), ("Two", "jane@two.example")] {
+        world.receive(&[&world.paid_checkout(company, email).1]).await;
+    }
+    world.keycloak.fail_next_on("/users", 2, 400);
+    assert_eq!(world.outbox().await, json!({"done": 0, "retried": 0, "failed": 2}));
+    assert_eq!(kinds(&api, "").await, ["step_failed", "step_failed"]);
+    let of = |company: &str| {
+        format!(
+            "SELECT step_id FROM outbox_steps WHERE kind = 'keycloak_user'
+             AND tenant_id = '{company}'"
+        )
+    };
+    let step = async |company: &str, verb: &str, body: Value| {
+        let id = world.row(&of(company)).await["step_id"].clone();
+        let path = format!("/api/v1/operator/provisioning/{id}/{verb}");
+        api.write("POST", &path, body).await.expect(200);
+    };
+    step("one", "retry", json!({})).await;
+    assert_eq!(kinds(&api, "").await.len(), 2, "it is not done yet");
+    world.outbox().await;
+    assert_eq!(kinds(&api, "?tenant_id=one").await, [""; 0]);
+    step("two", "dismiss", json!({"note": "They do not want it"})).await;
+    assert_eq!(kinds(&api, "").await, [""; 0]);
+    let ended = "SELECT f.tenant_id, f.resolution_note, a.actor_type FROM flags f
+                 JOIN subscription_audit a ON a.event_type = 'FLAG_RESOLVED'
+                 AND a.tenant_id = f.tenant_id ORDER BY 1";
+    assert_eq!(
+        world.rows(ended).await,
+        [
+            json!({"tenant_id": "one", "resolution_note": "The step is done",
+                "actor_type": "system"}),
+            json!({"tenant_id": "two", "resolution_note": "The step was dismissed",
+                "actor_type": "admin"}),
+        ]
+    );
+}

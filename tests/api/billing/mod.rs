@@ -7,6 +7,7 @@ use tests::{World, stack};
 mod checkout;
 mod customer_link;
 mod overview;
+mod status;
 mod stripe_failures;
 
 const BILLING: &str = "/api/v1/customer/billing";

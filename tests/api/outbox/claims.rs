@@ -119,7 +119,7 @@ async fn a_step_is_given_up_after_72_hours_and_an_operator_retries_or_dismisses_
     let audit = world
         .rows(
             "SELECT event_type, tenant_id, previous_state->>'status' AS before
-                    FROM subscription_audit WHERE actor_type = 'admin' ORDER BY id",
+                    FROM subscription_audit WHERE event_type LIKE 'PROVISIONING%' ORDER BY id",
         )
         .await;
     let row = |event_type: &str, tenant: &str| {

@@ -142,6 +142,19 @@ pub enum Actor<'a> {
     Customer(&'a Person),
 }
 
+impl<'a> Actor<'a> {
+    /// The `sub` of a person, or the name of the part of the system.
+    #[must_use]
+    pub fn id(self) -> &'a str {
+        match self {
+            Self::Stripe => "stripe",
+            Self::Outbox => "outbox",
+            Self::Renewal => "renewal",
+            Self::Operator(person) | Self::Customer(person) => &person.id,
+        }
+    }
+}
+
 /// One change.
 #[derive(Debug, Clone)]
 pub struct Entry<'a> {

@@ -15,13 +15,12 @@ const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_typ
                       previous_state, new_state, details)";
 
 fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
-    match entry.actor {
-        Actor::Stripe => ("system", "stripe", None),
-        Actor::Outbox => ("system", "outbox", None),
-        Actor::Renewal => ("system", "renewal", None),
-        Actor::Operator(person) => ("admin", person.id.as_str(), person.ip),
-        Actor::Customer(person) => ("customer", person.id.as_str(), person.ip),
-    }
+    let (kind, ip) = match entry.actor {
+        Actor::Stripe | Actor::Outbox | Actor::Renewal => ("system", None),
+        Actor::Operator(person) => ("admin", person.ip),
+        Actor::Customer(person) => ("customer", person.ip),
+    };
+    (kind, entry.actor.id(), ip)
 }
 
 /// Adds one row.

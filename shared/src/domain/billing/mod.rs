@@ -190,7 +190,8 @@ async fn keep(
     Ok(opened)
 }
 
-/// The status of a checkout: the subscription here if there is one, else Stripe's state.
+/// The status of a checkout: the subscription here if there is one; else whether its event failed
+/// here; else Stripe's state.
 ///
 /// # Errors
 /// `session_not_found`, also for another tenant's; `Upstream`.
@@ -200,12 +201,13 @@ pub async fn checkout_status(
     id: &StripeSessionId,
 ) -> Result<CheckoutStatus> {
     let Till { db, stripe: client, .. } = *till;
-    let made = {
+    let (made, failed) = {
         let mut db = db.connection().await?;
         let tx = begin(&mut db, &caller.tenant).await?;
         let made = store::made_by(&tx, &caller.tenant, id).await?;
+        let failed = made.is_none() && store::has_failed(&tx, id).await?;
         tx.commit().await?;
-        made
+        (made, failed)
     };
     if made.is_some() {
         return Ok(CheckoutStatus { status: CheckoutState::Provisioned, subscription_id: made });
@@ -218,10 +220,12 @@ pub async fn checkout_status(
         return Err(not_found());
     }
     let subscription = match session.subscription()? {
-        Some(id) if session.payment_status == "unpaid" => Some(client.subscription(&id).await?),
+        Some(id) if !failed && session.payment_status == "unpaid" => {
+            Some(client.subscription(&id).await?)
+        }
         _ => None,
     };
-    let failed = model::has_failed(&session, subscription.as_ref());
+    let failed = failed || model::has_failed(&session, subscription.as_ref());
     Ok(CheckoutStatus {
         status: if failed { CheckoutState::Failed } else { CheckoutState::Pending },
         subscription_id: None,

@@ -140,7 +140,7 @@ words! {
         Pending = "pending",
         /// Its subscription is there.
         Provisioned = "provisioned",
-        /// It expired, or its payment failed.
+        /// It expired, its payment failed, or it could not be applied: an operator looks.
         Failed = "failed",
     }
 }

@@ -5,7 +5,12 @@ use deadpool_postgres::Transaction;
 
 use crate::Result;
 use crate::base::ids::{StripeSessionId, SubscriptionId, TenantId};
-use crate::db::query_opt;
+use crate::db::{query_one, query_opt};
+
+/// Whether the checkout was completed and could not be applied.
+pub(crate) async fn has_failed(tx: &Transaction<'_>, session: &StripeSessionId) -> Result<bool> {
+    Ok(query_one(tx, "SELECT checkout_failed($1)", &[&session]).await?.get(0))
+}
 
 /// The tenant's subscription that this checkout made.
 pub(crate) async fn made_by(

@@ -565,6 +565,7 @@ impl Provisioning<'_> {
             tenant: Some(tenant),
             subscription,
             stripe_event: Some(&self.event.id),
+            subject: None,
             detail,
         };
         flags::store::raise(self.tx, &flag, self.now).await

@@ -123,6 +123,7 @@ impl Applier {
                 tenant: None,
                 subscription: None,
                 stripe_event: None,
+                subject: Some(id.to_string()),
                 detail,
             };
             flags::store::raise_while_open(&tx, &flag, now).await?;

@@ -88,6 +88,7 @@ impl Applier {
             tenant: None,
             subscription: None,
             stripe_event: Some(&event.id),
+            subject: None,
             detail: reason.clone(),
         };
         self.record(event, EventStatus::Failed, &reason, Some(flag)).await

@@ -174,6 +174,7 @@ impl Notice<'_> {
             tenant: Some(self.tenant),
             subscription: None,
             stripe_event: Some(&self.event.id),
+            subject: None,
             detail,
         };
         flags::store::raise(self.tx, &flag, self.now).await

@@ -47,7 +47,14 @@ pub(crate) async fn resolve<'a>(
         )));
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
-    let known = prices::store::find(tx, &prices).await?;
+    let mut known = prices::store::find(tx, &prices).await?;
+    let mut plan = plans::model::plan_item(&prices, &known)?;
+    if plan.is_none() && known.len() < prices.len() {
+        // One that is being mapped now counts; one that is mapped later finds what is made of this.
+        prices::store::lock_shared(tx).await?;
+        known = prices::store::find(tx, &prices).await?;
+        plan = plans::model::plan_item(&prices, &known)?;
+    }
     let mut slots: Vec<SlotLimit> = Vec::new();
     for (item, price) in items.iter().zip(&prices) {
         let Some(tier) = prices::model::tier_of(price, &known) else { continue };
@@ -58,7 +65,7 @@ pub(crate) async fn resolve<'a>(
         }
     }
     slots.sort_unstable_by_key(|slots| slots.tier_id);
-    if let Some((index, price, plan)) = plans::model::plan_item(&prices, &known)? {
+    if let Some((index, price, plan)) = plan {
         let plan = plans::store::find(tx, &plan).await?;
         return Ok(Resolved {
             plan,

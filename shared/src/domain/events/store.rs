@@ -354,6 +354,8 @@ pub(super) struct EndedWait {
     pub id: StripeEventId,
     /// As Stripe spells it.
     pub event_type: String,
+    /// Which Stripe subscription it is about.
+    pub stripe_subscription_id: Option<StripeSubscriptionId>,
     /// Whether one of our prices is in it.
     pub names_our_price: bool,
 }
@@ -372,7 +374,7 @@ pub(super) async fn end_waiting(
              WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting'
              AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
                                 ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-             RETURNING event_id, event_type, EXISTS (SELECT FROM stripe_prices p
+             RETURNING event_id, event_type, stripe_subscription_id, EXISTS (SELECT FROM stripe_prices p
                  WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0) AS ours",
             &[&since, &now, &limit],
         )
@@ -382,6 +384,7 @@ pub(super) async fn end_waiting(
             Ok(EndedWait {
                 id: row.try_get("event_id")?,
                 event_type: row.get("event_type"),
+                stripe_subscription_id: row.try_get("stripe_subscription_id")?,
                 names_our_price: row.get("ours"),
             })
         })

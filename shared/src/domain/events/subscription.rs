@@ -19,7 +19,7 @@ use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
-use crate::domain::flags::model::{Flag, FlagKind};
+use crate::domain::flags::model::{About, Flag, FlagKind};
 use crate::domain::{allocations, audit, families, flags, outbox, tenants};
 use crate::{Error, Result};
 
@@ -206,6 +206,10 @@ impl SubscriptionSync<'_> {
                 .await?;
             }
         }
+        let is_other = after.plan_id != before.plan_id
+            || price(&after) != price(before)
+            || !tier_slots.is_null();
+        self.settle_unresolved(resolved, slots.is_some(), is_other).await?;
         if after == *before && tier_slots.is_null() {
             let reason =
                 if before.hold.is_some() { "held: kept beside ours" } else { "nothing new" };
@@ -289,6 +293,26 @@ impl SubscriptionSync<'_> {
             .await?;
         }
         Ok(())
+    }
+
+    /// Ends the flags which say that its price is no plan's, now that it is one's. Only where
+    /// what it pays for is another thing, or the sync was asked for: any other sync finds what the
+    /// one before it found.
+    async fn settle_unresolved(
+        &self,
+        resolved: &Resolved<'_>,
+        brings_slots: bool,
+        is_other: bool,
+    ) -> Result<()> {
+        let is_known = resolved.by_price || brings_slots;
+        let may_be_news = is_other || matches!(self.cause, Cause::Requested);
+        if !is_known || !may_be_news || self.before.hold.is_some() {
+            return Ok(());
+        }
+        let about = About::Subscription(&self.before.subscription_id);
+        let note = "Its price is mapped by now";
+        flags::settle(self.tx, &[FlagKind::PlanUnresolved], about, note, Actor::Stripe, self.now)
+            .await
     }
 
     /// Flags money that buys nothing: an operator must refund it, or give access.
@@ -433,6 +457,7 @@ impl SubscriptionSync<'_> {
             tenant: Some(&self.before.tenant_id),
             subscription: Some(&self.before.subscription_id),
             stripe_event: self.event(),
+            subject: None,
             detail,
         };
         flags::store::raise(self.tx, &flag, self.now).await

@@ -46,6 +46,7 @@ impl Applier {
                 tenant: None,
                 subscription: None,
                 stripe_event: Some(&ended.id),
+                subject: ended.stripe_subscription_id.as_ref().map(ToString::to_string),
                 detail: format!(
                     "{} names a price of ours, and no checkout of it came within 72 hours",
                     ended.event_type

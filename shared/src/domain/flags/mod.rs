@@ -1,13 +1,15 @@
 //! Flags: what an operator should look at. An event flags one thing once, however often it is
-//! tried; a flag ends with a note, and is never deleted.
+//! tried; a flag ends with a note, by an operator or by what mended its cause, and is never
+//! deleted.
 
 pub mod model;
 pub(crate) mod store;
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::model::{FlagFilter, FlagRow};
+use self::model::{About, FlagFilter, FlagKind, FlagRow};
 use crate::base::caller::Person;
 use crate::base::fields::Note;
 use crate::base::paging::{Page, Slice};
@@ -53,15 +55,42 @@ pub async fn resolve(db: &Db, by: &Person, id: i64, note: Note, now: Timestamp) 
         ..before.clone()
     };
     store::save_resolution(&tx, &flag).await?;
+    record(&tx, &before, &flag, Actor::Operator(by), now).await?;
+    tx.commit().await?;
+    Ok(flag)
+}
+
+/// Ends the open flags of these kinds that are about this: what they complained of is mended.
+pub(crate) async fn settle(
+    tx: &Transaction<'_>,
+    kinds: &[FlagKind],
+    about: About<'_>,
+    note: &str,
+    by: Actor<'_>,
+    now: Timestamp,
+) -> Result<()> {
+    for flag in store::resolve_open(tx, kinds, about, by.id(), note, now).await? {
+        let before =
+            FlagRow { resolved_at: None, resolved_by: None, resolution_note: None, ..flag.clone() };
+        record(tx, &before, &flag, by, now).await?;
+    }
+    Ok(())
+}
+
+async fn record(
+    tx: &Transaction<'_>,
+    before: &FlagRow,
+    flag: &FlagRow,
+    by: Actor<'_>,
+    now: Timestamp,
+) -> Result<()> {
     let entry = Entry {
         tenant: flag.tenant_id.as_ref(),
         subscription: flag.subscription_id.as_ref(),
         stripe_event: flag.stripe_event_id.as_ref(),
         previous_state: Some(json!(before)),
         new_state: Some(json!(flag)),
-        ..Entry::new(AuditEvent::FlagResolved, Actor::Operator(by), now)
+        ..Entry::new(AuditEvent::FlagResolved, by, now)
     };
-    audit::store::insert(&tx, &entry).await?;
-    tx.commit().await?;
-    Ok(flag)
+    audit::store::insert(tx, &entry).await
 }

@@ -139,6 +139,18 @@ pub struct Flag<'a> {
     pub subscription: Option<&'a SubscriptionId>,
     /// What showed it.
     pub stripe_event: Option<&'a StripeEventId>,
+    /// What it is about that no row of the tenant is: the number of an outbox step, or the id of a
+    /// Stripe subscription.
+    pub subject: Option<String>,
     /// What happened, for an operator.
     pub detail: String,
+}
+
+/// What flags are about that end together.
+#[derive(Debug, Clone, Copy)]
+pub enum About<'a> {
+    /// One of our subscriptions.
+    Subscription(&'a SubscriptionId),
+    /// What `Flag::subject` names.
+    Subject(&'a str),
 }

@@ -4,14 +4,14 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::model::{Flag, FlagFilter, FlagRow};
+use super::model::{About, Flag, FlagFilter, FlagKind, FlagRow};
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query_opt};
+use crate::db::{Conditions, Planner, execute, query, query_opt};
 
-const FLAG: &str = "SELECT flag_id, kind, tenant_id, subscription_id, stripe_event_id, detail,
-                    created_at, resolved_at, resolved_by, resolution_note FROM flags";
+const COLUMNS: &str = "flag_id, kind, tenant_id, subscription_id, stripe_event_id, detail,
+                       created_at, resolved_at, resolved_by, resolution_note";
 
 fn flag(row: &Row) -> Result<FlagRow> {
     let text = |column| row.get::<_, Option<&str>>(column);
@@ -33,8 +33,8 @@ fn flag(row: &Row) -> Result<FlagRow> {
 pub(crate) async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
     execute(
         tx,
-        "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at,
+         subject) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
         &[
             &flag.kind.as_str(),
@@ -43,6 +43,7 @@ pub(crate) async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp)
             &flag.stripe_event,
             &flag.detail,
             &now,
+            &flag.subject,
         ],
     )
     .await?;
@@ -57,11 +58,11 @@ pub(crate) async fn raise_while_open(
 ) -> Result<()> {
     execute(
         tx,
-        "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at)
-         SELECT $1, $2, $3, $4, $5
+        "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at, subject)
+         SELECT $1, $2, $3, $4, $5, $6
          WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1
          AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
-        &[&flag.kind.as_str(), &flag.tenant, &flag.subscription, &flag.detail, &now],
+        &[&flag.kind.as_str(), &flag.tenant, &flag.subscription, &flag.detail, &now, &flag.subject],
     )
     .await?;
     Ok(())
@@ -84,7 +85,7 @@ pub(crate) async fn list(
         conditions.and_two("(created_at, flag_id) < (?, ?)", at, id);
     }
     conditions
-        .page(db, FLAG, "created_at DESC, flag_id DESC", page)
+        .page(db, &format!("SELECT {COLUMNS} FROM flags"), "created_at DESC, flag_id DESC", page)
         .await?
         .iter()
         .map(flag)
@@ -93,7 +94,8 @@ pub(crate) async fn list(
 
 /// The flag of this number, locked.
 pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
-    let row = query_opt(tx, &format!("{FLAG} WHERE flag_id = $1 FOR UPDATE"), &[&id]).await?;
+    let sql = format!("SELECT {COLUMNS} FROM flags WHERE flag_id = $1 FOR UPDATE");
+    let row = query_opt(tx, &sql, &[&id]).await?;
     row.as_ref().map(flag).transpose()
 }
 
@@ -107,4 +109,24 @@ pub(crate) async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Res
     )
     .await?;
     Ok(())
+}
+
+/// Ends the open flags of these kinds that are about this, and returns them as they are now.
+pub(crate) async fn resolve_open(
+    tx: &Transaction<'_>,
+    kinds: &[FlagKind],
+    about: About<'_>,
+    by: &str,
+    note: &str,
+    now: Timestamp,
+) -> Result<Vec<FlagRow>> {
+    let (column, id) = match about {
+        About::Subscription(id) => ("subscription_id", id.as_str()),
+        About::Subject(id) => ("subject", id),
+    };
+    let sql = format!(
+        "UPDATE flags SET resolved_at = $3, resolved_by = $4, resolution_note = $5
+         WHERE resolved_at IS NULL AND kind = ANY($1) AND {column} = $2 RETURNING {COLUMNS}"
+    );
+    query(tx, &sql, &[&kinds, &id, &now, &by, &note]).await?.iter().map(flag).collect()
 }

@@ -13,7 +13,29 @@ use jiff::Timestamp;
 
 pub use self::store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 use crate::Result;
+use crate::base::ids::StripePriceId;
 use crate::domain::families::family::Family;
+use crate::domain::prices;
+use crate::domain::prices::model::{Interval, PriceOf};
+
+/// Maps a price, if there is one, as `prices::assign` does, and has the subscriptions that pay by it
+/// read again if it was another thing's before, or nothing's.
+///
+/// # Errors
+/// As `prices::assign`.
+pub(crate) async fn map_price(
+    tx: &Transaction<'_>,
+    of: &PriceOf,
+    interval: Interval,
+    price: Option<&StripePriceId>,
+    now: Timestamp,
+) -> Result<()> {
+    let is_new = prices::assign(tx, of, interval, price, now).await?;
+    if let Some(price) = price.filter(|_| is_new) {
+        store::insert_stripe_syncs(tx, price, now).await?;
+    }
+    Ok(())
+}
 
 /// Has Stripe charge for the slots of the ADDONs that are live from now on.
 pub(crate) async fn charge_for_slots(

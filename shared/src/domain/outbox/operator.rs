@@ -11,8 +11,9 @@ use crate::base::error::FieldFault;
 use crate::base::fields::Note;
 use crate::base::paging::{Page, Slice};
 use crate::db::Db;
-use crate::domain::audit;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
+use crate::domain::flags::model::{About, FlagKind};
+use crate::domain::{audit, flags};
 use crate::{Error, Result};
 
 /// A page of steps, newest first.
@@ -68,6 +69,16 @@ pub async fn dismiss(
         by,
         &before,
         json!({"step_id": id, "note": note.as_str()}),
+        now,
+    )
+    .await?;
+    let subject = id.to_string();
+    flags::settle(
+        &tx,
+        &[FlagKind::StepFailed],
+        About::Subject(&subject),
+        "The step was dismissed",
+        Actor::Operator(by),
         now,
     )
     .await?;

@@ -14,7 +14,7 @@ use super::model::{
     StepStatus, StripeCancel, StripeCustomer, StripeSync,
 };
 use crate::base::error::Service;
-use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::ids::{StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 use crate::domain::families::subscription::Subscription;
@@ -42,6 +42,8 @@ pub(crate) struct Step {
     pub began_email: Option<String>,
     /// When its cause was committed, or an operator had it tried again.
     pub since: Timestamp,
+    /// Whether it was made due again: only then may it have been given up, and flagged.
+    pub is_again: bool,
 }
 
 /// Inserts the two steps of a new tenant's first login: the user, then the mail. A repeated `cause`
@@ -157,6 +159,35 @@ pub async fn insert_stripe_sync(
     let payload = StripeSync { stripe_subscription_id: stripe.clone() };
     upsert(tx, StepKind::StripeSync, tenant, stripe.as_str(), &payload, StepStatus::ALL, now)
         .await?;
+    Ok(())
+}
+
+/// Leaves the step that syncs it for each subscription that pays by this price and goes on at
+/// Stripe, ten a second: a login does not wait behind thousands of them. A step that exists is due
+/// again, whatever its state.
+pub(crate) async fn insert_stripe_syncs(
+    tx: &Transaction<'_>,
+    price: &StripePriceId,
+    now: Timestamp,
+) -> Result<()> {
+    execute(
+        tx,
+        "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
+         created_at, updated_at)
+         SELECT 'stripe_sync', tenant_id, 'stripe_sync:' || stripe_subscription_id,
+                jsonb_build_object('stripe_subscription_id', stripe_subscription_id),
+                $2::timestamptz
+                + (row_number() OVER (ORDER BY subscription_id) - 1) / 10 * interval '1 second',
+                $2, $2
+         FROM subscriptions WHERE stripe_price_id = $1 AND stripe_subscription_id IS NOT NULL
+         AND coalesce(stripe_status, '') NOT IN ('canceled', 'incomplete_expired')
+         ORDER BY subscription_id
+         ON CONFLICT (dedup_key) DO UPDATE
+         SET status = 'pending', next_attempt_at = excluded.next_attempt_at,
+         claimed_until = NULL, claim = step.claim + 1, retried_at = $2, updated_at = $2",
+        &[&price, &now],
+    )
+    .await?;
     Ok(())
 }
 
@@ -325,7 +356,7 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
                  LIMIT 1
                  FOR UPDATE OF due SKIP LOCKED)
              RETURNING step_id, kind, tenant_id, payload, claim, attempts, began_email,
-             coalesce(retried_at, created_at) AS since,
+             coalesce(retried_at, created_at) AS since, retried_at IS NOT NULL AS is_again,
                        (SELECT result FROM outbox_steps before
                        WHERE before.step_id = outbox_steps.after_step_id) AS before",
             &[&now, &(now + LEASE), &(lane == MailLane::Open)],
@@ -342,6 +373,7 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
         attempts: row.get("attempts"),
         began_email: row.get("began_email"),
         since: row.get("since"),
+        is_again: row.get("is_again"),
     }))
 }
 

@@ -22,7 +22,7 @@ use crate::db::Db;
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Interval, PriceOf};
-use crate::domain::{audit, idempotency, prices};
+use crate::domain::{audit, idempotency, outbox};
 
 /// A page of all plans, also retired ones, in the order of the catalogue.
 ///
@@ -112,8 +112,8 @@ pub async fn update(
 
 async fn assign_prices(tx: &Transaction<'_>, plan: &Plan, now: Timestamp) -> Result<()> {
     let of = PriceOf::Plan(plan.plan_id.clone());
-    prices::assign(tx, &of, Interval::Month, plan.stripe_price_id.as_ref(), now).await?;
-    prices::assign(tx, &of, Interval::Year, plan.stripe_annual_price_id.as_ref(), now).await
+    outbox::map_price(tx, &of, Interval::Month, plan.stripe_price_id.as_ref(), now).await?;
+    outbox::map_price(tx, &of, Interval::Year, plan.stripe_annual_price_id.as_ref(), now).await
 }
 
 /// How many slots of which tier a plan includes.

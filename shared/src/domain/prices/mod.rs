@@ -12,7 +12,7 @@ use crate::base::ids::StripePriceId;
 use crate::{Error, Result};
 
 /// Makes a price the present one of a plan or tier; the previous one becomes a former one. `None`:
-/// it is no longer sold at Stripe.
+/// it is no longer sold at Stripe. True if the price was not mapped before.
 ///
 /// # Errors
 /// `Conflict` (`price_taken`) if the price is another plan's or tier's, or of another interval.
@@ -22,18 +22,17 @@ pub async fn assign(
     interval: Interval,
     price: Option<&StripePriceId>,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<bool> {
     store::lock(tx).await?;
     store::retire_others(tx, of, interval, price).await?;
-    let Some(price) = price else { return Ok(()) };
-    if store::make_current(tx, of, interval, price, now).await? {
-        return Ok(());
-    }
-    Err(Error::conflict(
-        "price_taken",
-        format!(
-            "Stripe price '{price}' already belongs to something else, \
-             or is paid by another interval"
-        ),
-    ))
+    let Some(price) = price else { return Ok(false) };
+    store::make_current(tx, of, interval, price, now).await?.ok_or_else(|| {
+        Error::conflict(
+            "price_taken",
+            format!(
+                "Stripe price '{price}' already belongs to something else, \
+                 or is paid by another interval"
+            ),
+        )
+    })
 }

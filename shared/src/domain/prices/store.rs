@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::model::{Interval, PriceOf};
 use crate::Result;
 use crate::base::ids::StripePriceId;
-use crate::db::{execute, query_keys};
+use crate::db::{execute, query_keys, query_opt};
 
 /// The advisory lock of the mapping. The number is arbitrary, but nothing else may use it.
 const LOCK: i64 = 0x7075_6c73_6501;
@@ -15,6 +15,13 @@ const LOCK: i64 = 0x7075_6c73_6501;
 /// deadlock.
 pub(crate) async fn lock(tx: &Transaction<'_>) -> Result<()> {
     execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    Ok(())
+}
+
+/// Lets no transaction change the mapping before this one ends: what it makes by a price that is
+/// not mapped is there when the price is mapped.
+pub(crate) async fn lock_shared(tx: &Transaction<'_>) -> Result<()> {
+    execute(tx, "SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK]).await?;
     Ok(())
 }
 
@@ -68,26 +75,27 @@ pub(crate) async fn retire_others(
     Ok(())
 }
 
-/// Maps a price that is new or a former one of the same plan or tier. False if it is mapped to
-/// another one.
+/// Maps a price that is new or a former one of the same plan or tier. Returns whether it is new;
+/// none if it is mapped to another one.
 pub(crate) async fn make_current(
     tx: &Transaction<'_>,
     of: &PriceOf,
     interval: Interval,
     price: &StripePriceId,
     now: Timestamp,
-) -> Result<bool> {
+) -> Result<Option<bool>> {
     let (plan, tier) = columns(of);
-    let mapped = execute(
+    let row = query_opt(
         tx,
         "INSERT INTO stripe_prices (stripe_price_id, plan_id, tier_id, interval, created_at)
          VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (stripe_price_id) DO UPDATE SET is_current = true
              WHERE stripe_prices.plan_id IS NOT DISTINCT FROM excluded.plan_id
              AND stripe_prices.tier_id IS NOT DISTINCT FROM excluded.tier_id
-               AND stripe_prices.interval = excluded.interval",
+               AND stripe_prices.interval = excluded.interval
+             RETURNING xmax = 0",
         &[&price, &plan, &tier, &interval, &now],
     )
     .await?;
-    Ok(mapped == 1)
+    Ok(row.map(|row| row.get(0)))
 }

@@ -20,7 +20,7 @@ use crate::domain::audit;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::events::Applier;
 use crate::domain::flags;
-use crate::domain::flags::model::{Flag, FlagKind};
+use crate::domain::flags::model::{About, Flag, FlagKind};
 use crate::domain::outbox::model::{MailLane, StepKind};
 use crate::domain::outbox::store::Step;
 use crate::domain::outbox::{model, store};
@@ -124,6 +124,11 @@ impl Outbox {
         if !store::finish(&tx, step, &effect.result, now).await? {
             return Ok(());
         }
+        if step.is_again {
+            let (subject, failed) = (step.id.to_string(), [FlagKind::StepFailed]);
+            let note = "The step is done";
+            flags::settle(&tx, &failed, About::Subject(&subject), note, Actor::Outbox, now).await?;
+        }
         if let Some(event_type) = effect.audit {
             let mut details = effect.result;
             details.as_object_mut().and_then(|details| details.remove("to"));
@@ -161,6 +166,7 @@ impl Outbox {
                     tenant: step.tenant.as_ref(),
                     subscription: None,
                     stripe_event: None,
+                    subject: Some(step.id.to_string()),
                     detail,
                 },
                 now,

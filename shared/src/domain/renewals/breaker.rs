@@ -57,6 +57,7 @@ impl Renewal {
                 tenant: None,
                 subscription: None,
                 stripe_event: None,
+                subject: None,
                 detail,
             },
             now,

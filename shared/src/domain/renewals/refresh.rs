@@ -78,6 +78,7 @@ impl Renewal {
                 tenant: Some(tenant),
                 subscription: Some(id),
                 stripe_event: None,
+                subject: None,
                 detail,
             };
             flags::store::raise_while_open(&tx, &flag, now).await?;

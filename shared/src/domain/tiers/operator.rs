@@ -14,7 +14,7 @@ use crate::db::Db;
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Interval, PriceOf};
-use crate::domain::{audit, idempotency, prices};
+use crate::domain::{audit, idempotency, outbox};
 
 /// A page of all tiers, also retired ones, in their order.
 ///
@@ -102,6 +102,7 @@ pub async fn update(
 
 pub(crate) async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Result<()> {
     let of = PriceOf::Tier(tier.tier_id);
-    prices::assign(tx, &of, Interval::Month, tier.addon_stripe_price_id.as_ref(), now).await?;
-    prices::assign(tx, &of, Interval::Year, tier.addon_stripe_annual_price_id.as_ref(), now).await
+    outbox::map_price(tx, &of, Interval::Month, tier.addon_stripe_price_id.as_ref(), now).await?;
+    outbox::map_price(tx, &of, Interval::Year, tier.addon_stripe_annual_price_id.as_ref(), now)
+        .await
 }
