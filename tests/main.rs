@@ -8,6 +8,7 @@ mod api {
     mod addon_checkout;
     mod addon_events;
     mod addon_quantity;
+    mod adoption;
     mod allocations;
     mod billing;
     mod customer_devices;

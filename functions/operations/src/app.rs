@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use shared::Result;
 use shared::base::clock::Clock;
 use shared::db::Db;
+use shared::domain::events::Applier;
 use shared::domain::events::backfill::Backfiller;
 use shared::http::app::{App, AppState, OperatorApp};
 use shared::outside::queue::Queue;
@@ -13,7 +14,7 @@ use shared::outside::stripe::Stripe;
 use shared::process::config;
 use shared::process::config::Env;
 
-/// Operators' routes, Stripe to list events, and the queues of events and of hourly runs.
+/// Operators' routes, Stripe to list events and to adopt subscriptions, and the queues of events and of hourly runs.
 #[derive(Clone)]
 pub struct OperationsApp {
     /// The database.
@@ -22,8 +23,7 @@ pub struct OperationsApp {
 }
 
 struct Outside {
-    stripe: Stripe,
-    reads_per_second: i32,
+    applier: Applier,
     event_queue_url: String,
     renewal_queue_url: String,
     /// Made at its first use: most requests need none.
@@ -36,9 +36,14 @@ impl OperationsApp {
     /// # Errors
     /// `Setting`.
     pub fn new(operator: OperatorApp, env: &Env) -> Result<Self> {
-        let outside = Outside {
+        let applier = Applier {
+            db: operator.db().clone(),
             stripe: Stripe::new(config::stripe_api_base(env)?, operator.secrets().clone())?,
             reads_per_second: config::stripe_reads_per_second(env)?,
+            clock: operator.app().clock().clone(),
+        };
+        let outside = Outside {
+            applier,
             event_queue_url: config::queue_url(env, "STRIPE_QUEUE_URL")?,
             renewal_queue_url: config::queue_url(env, "RENEWAL_QUEUE_URL")?,
             event_queue: OnceLock::new(),
@@ -62,12 +67,14 @@ impl OperationsApp {
     /// What queues the events that Stripe lists.
     #[must_use]
     pub fn backfiller(&self) -> Backfiller<'_> {
-        Backfiller {
-            db: self.operator.db(),
-            queue: self.event_queue(),
-            stripe: &self.outside.stripe,
-            reads_per_second: self.outside.reads_per_second,
-        }
+        let Applier { db, stripe, reads_per_second, .. } = self.applier();
+        Backfiller { db, queue: self.event_queue(), stripe, reads_per_second: *reads_per_second }
+    }
+
+    /// What adopts Stripe subscriptions.
+    #[must_use]
+    pub fn applier(&self) -> &Applier {
+        &self.outside.applier
     }
 }
 

@@ -1,6 +1,7 @@
 //! What operators look at and act on when something is wrong (docs/operations.md), and the routes
 //! for monitors and tools.
 
+mod adopt;
 mod app;
 mod audit;
 mod flags;
@@ -36,6 +37,7 @@ pub fn routes() -> Router<OperationsApp> {
         .route("/api/v1/operator/renewals/run", post(renewals::run::run))
         .route("/api/v1/operator/renewals/runs", get(renewals::runs::runs))
         .route("/api/v1/operator/renewals/breaker", post(renewals::breaker::approve))
+        .route("/api/v1/operator/subscriptions/adopt", post(adopt::adopt))
         .route("/api/v1/operator/stripe-events", get(stripe_events::list::list))
         .route("/api/v1/operator/stripe-events/backfill", post(stripe_events::backfill::backfill))
         .route("/api/v1/operator/stripe-events/{event_id}", get(stripe_events::get::get))
@@ -65,6 +67,7 @@ pub fn routes() -> Router<OperationsApp> {
     renewals::run::run,
     renewals::runs::runs,
     renewals::breaker::approve,
+    adopt::adopt,
     stripe_events::list::list,
     stripe_events::backfill::backfill,
     stripe_events::get::get,

@@ -73,6 +73,12 @@ impl App {
         self.0.clock.now()
     }
 
+    /// What shows the time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     /// The origins whose pages may call.
     #[must_use]
     pub fn origins(&self) -> &[HeaderValue] {
@@ -111,7 +117,7 @@ macro_rules! role_app {
 
             /// The database as this role.
             #[must_use]
-            pub fn db(&self) -> &Db {
+            pub fn db(&self) -> &Arc<Db> {
                 &self.db
             }
 

@@ -2,6 +2,7 @@
 //! "Subscriptions").
 
 mod addons;
+mod adoption;
 mod payments;
 mod pending;
 mod plans;

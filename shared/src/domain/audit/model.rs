@@ -91,6 +91,7 @@ words! {
         StripeDisputeCreated = "STRIPE_DISPUTE_CREATED",
         StripeDisputeClosed = "STRIPE_DISPUTE_CLOSED",
         StripeCustomerDeleted = "STRIPE_CUSTOMER_DELETED",
+        StripeSubscriptionAdopted = "STRIPE_SUBSCRIPTION_ADOPTED",
         StripeDriftRepaired = "STRIPE_DRIFT_REPAIRED",
         StripeBackfill = "STRIPE_BACKFILL",
         StripeEventReplayed = "STRIPE_EVENT_REPLAYED",

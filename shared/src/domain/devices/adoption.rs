@@ -20,7 +20,7 @@ pub(crate) async fn adopt(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     to: &SubscriptionId,
-    event: Option<&StripeEventId>,
+    (actor, event): (Actor<'_>, Option<&StripeEventId>),
     now: Timestamp,
 ) -> Result<()> {
     // Devices before families, as everywhere: those that may be orphaned are locked, and then the
@@ -56,7 +56,7 @@ pub(crate) async fn adopt(
         previous_state: Some(previous_state),
         new_state: Some(new_state),
         details: Some(details),
-        ..Entry::new(event_type, Actor::Stripe, now)
+        ..Entry::new(event_type, actor, now)
     };
     let moved = store::move_all(tx, &members, to, now).await?;
     let mut entries: Vec<Entry<'_>> = moved

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::checkout::{Provisioning, Verdict};
+use super::checkout::{BOUGHT, Provisioning, Verdict};
 use super::model::EventStatus;
 use super::snapshot::Snapshot;
 use super::stripe_state::grace_end;
@@ -69,23 +69,24 @@ impl Provisioning<'_> {
         let new = Subscription {
             parent_subscription_id: Some(parent),
             device_limit: order.slots(),
-            ..self.bought(id, &tenant, SubscriptionType::Addon, term)
+            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, BOUGHT)
         };
         self.insert_addon(&family, &new, &slots).await?;
-        self.warn_of_vain_payment(&new, None, Some(&family.root)).await?;
+        self.sale().warn_of_vain_payment(&new, None, Some(&family.root)).await?;
         let addon = new.subscription_id;
         let before = json!(order);
         (order.status, order.subscription_id, order.stripe_checkout_session_id) =
             (OrderStatus::Paid, Some(addon.clone()), Some(self.checkout.id.clone()));
         addons::store::close(self.tx, &order, self.now).await?;
-        self.audit(
-            AuditEvent::AddonOrderPaid,
-            &tenant,
-            Some(&addon),
-            Some(json!(order)),
-            Some(before),
-        )
-        .await?;
+        self.sale()
+            .audit(
+                AuditEvent::AddonOrderPaid,
+                &tenant,
+                Some(&addon),
+                Some(json!(order)),
+                Some(before),
+            )
+            .await?;
         let wake_outbox = outbox::insert_addon_quantity(self.tx, &family.root, self.now).await?;
         fault::point(Point::ApplyStepsInserted);
         Ok(Verdict {
@@ -125,17 +126,17 @@ impl Provisioning<'_> {
             plan_id: of_plan.map(|plan| plan.plan_id.clone()),
             device_limit: of_plan.map_or_else(|| bought.devices(), |plan| plan.device_limit),
             stripe: Some(state.link(&purchase.stripe_id, None)),
-            ..self.bought(id, &tenant, SubscriptionType::Addon, term)
+            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, BOUGHT)
         };
         let slots = match of_plan {
             Some(plan) => allocations::store::plan_defaults(self.tx, &plan.plan_id).await?,
             None => bought.slots.clone(),
         };
         self.insert_addon(&family, &new, &slots).await?;
-        self.warn_of_vain_payment(&new, state.invoice_paid, Some(&family.root)).await?;
+        self.sale().warn_of_vain_payment(&new, state.invoice_paid, Some(&family.root)).await?;
         let addon = new.subscription_id;
         if of_plan.is_none() && bought.slots.is_empty() {
-            self.unresolved(&tenant, &addon).await?;
+            self.sale().unresolved(&tenant, &addon).await?;
         }
         fault::point(Point::ApplyStepsInserted);
         Ok(Verdict { status: EventStatus::Applied, tenant: Some(tenant), ..Verdict::default() })
@@ -165,14 +166,15 @@ impl Provisioning<'_> {
             (order.status, order.stripe_checkout_session_id) =
                 (OrderStatus::Expired, Some(self.checkout.id.clone()));
             addons::store::close(self.tx, &order, self.now).await?;
-            self.audit(
-                AuditEvent::AddonOrderExpired,
-                &tenant,
-                Some(&order.quote.parent_subscription_id),
-                Some(json!(order)),
-                Some(before),
-            )
-            .await?;
+            self.sale()
+                .audit(
+                    AuditEvent::AddonOrderExpired,
+                    &tenant,
+                    Some(&order.quote.parent_subscription_id),
+                    Some(json!(order)),
+                    Some(before),
+                )
+                .await?;
         }
         Ok(Verdict { tenant: Some(tenant), ..over })
     }
@@ -256,20 +258,21 @@ impl Provisioning<'_> {
         new: &Subscription,
         slots: &[SlotLimit],
     ) -> Result<()> {
-        self.insert(new).await?;
+        self.sale().insert(new, AuditEvent::StripeCheckoutCompleted).await?;
         fault::point(Point::ApplySubscriptionInserted);
         if !slots.is_empty() {
             let addon = &new.subscription_id;
             let (_, after) =
                 allocations::set_slots(self.tx, family, addon, slots, self.now).await?;
-            self.audit(
-                AuditEvent::TierAllocationsSynced,
-                &new.tenant_id,
-                Some(addon),
-                Some(json!(after)),
-                None,
-            )
-            .await?;
+            self.sale()
+                .audit(
+                    AuditEvent::TierAllocationsSynced,
+                    &new.tenant_id,
+                    Some(addon),
+                    Some(json!(after)),
+                    None,
+                )
+                .await?;
         }
         fault::point(Point::ApplySlotsInserted);
         Ok(())

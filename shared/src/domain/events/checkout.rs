@@ -1,34 +1,32 @@
 //! A checkout at Stripe: who paid becomes a customer (docs/events.md, "Checkout").
 
 use deadpool_postgres::Transaction;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::kind::{CheckoutEvent, EventKind};
 use super::model::{Envelope, EventStatus};
-use super::resolve::{Resolved, resolve};
+use super::resolve::resolve;
+use super::sale::{Purchase, Sale, first_status};
 use super::snapshot::Snapshot;
-use super::stripe_state::{StatusMapping, StripeState, grace_end, map_status};
 use super::{Applier, Outcome, store};
 use crate::base::fault::Point;
 use crate::base::ids::{
-    StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
-    TenantId,
+    StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId,
 };
 use crate::base::{fault, fields};
-use crate::domain::audit::model::{Actor, AuditEvent, Entry};
-use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
-use crate::domain::flags::model::{Flag, FlagKind};
-use crate::domain::plans::model::Plan;
+use crate::domain::audit::model::{Actor, AuditEvent};
+use crate::domain::families::subscription::Status;
+use crate::domain::flags::model::FlagKind;
 use crate::domain::tenants::model::Tenant;
-use crate::domain::{audit, devices, families, flags, outbox, prices, tenants};
+use crate::domain::{families, outbox, prices, tenants};
 use crate::outside::keycloak;
 use crate::outside::stripe;
 use crate::outside::stripe::{CheckoutSession, Item, Metadata};
 use crate::{Error, Result};
 
-/// A second live MAIN of one plan within this time was probably not meant.
-const TWIN_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+/// What operators read of a subscription that a checkout made.
+pub(super) const BOUGHT: &str = "Bought at Stripe Checkout";
 
 /// What Stripe says of the checkout now, all read before the transaction begins.
 pub(super) struct Checkout {
@@ -124,23 +122,6 @@ impl Verdict {
     }
 }
 
-/// A Stripe subscription that was paid for, and that nothing here was made of yet.
-pub(super) struct Purchase<'a> {
-    snapshot: &'a Snapshot,
-    pub(super) stripe_id: StripeSubscriptionId,
-    /// The status that it begins with.
-    pub(super) status: Status,
-    pub(super) resolved: Resolved<'a>,
-}
-
-impl Purchase<'_> {
-    /// Its state at Stripe.
-    pub(super) fn state(&self) -> Result<StripeState<'_>> {
-        let Resolved { item, price, plan, .. } = &self.resolved;
-        self.snapshot.state(item, price.as_ref(), plan.as_ref())
-    }
-}
-
 /// One checkout in its transaction.
 pub(super) struct Provisioning<'a> {
     pub(super) tx: &'a Transaction<'a>,
@@ -150,6 +131,19 @@ pub(super) struct Provisioning<'a> {
 }
 
 impl Provisioning<'_> {
+    pub(super) fn sale(&self) -> Sale<'_> {
+        Sale {
+            tx: self.tx,
+            now: self.now,
+            actor: Actor::Stripe,
+            event: Some(&self.event.id),
+            session: Some(&self.checkout.id),
+            metadata: &self.checkout.metadata,
+            is_paid: self.checkout.session.payment_status == "paid",
+            details: json!({"checkout_session_id": self.checkout.id.as_str()}),
+        }
+    }
+
     async fn decide(&self) -> Result<Verdict> {
         if let Some(verdict) = self.without_purchase().await? {
             return Ok(verdict);
@@ -209,6 +203,8 @@ impl Provisioning<'_> {
         if let Some(tenant) =
             families::rows::find_made_by(self.tx, &self.checkout.id, &stripe_id).await?
         {
+            // One that was adopted while its checkout was late is the checkout's after all.
+            families::rows::set_session(self.tx, &stripe_id, &self.checkout.id).await?;
             return Ok(Err(Verdict {
                 tenant: Some(tenant),
                 ..Verdict::of(EventStatus::Applied, "already provisioned")
@@ -221,44 +217,11 @@ impl Provisioning<'_> {
 
     /// Makes a MAIN of it, with all that belongs to one.
     async fn provision(&self, purchase: Purchase<'_>) -> Result<Verdict> {
-        let Purchase { ref resolved, status, .. } = purchase;
-        let state = purchase.state()?;
         let (tenant, is_new) = self.tenant().await?;
         fault::point(Point::ApplyTenantInserted);
-        let plan = resolved.plan.as_ref();
-        let (id, twin) = families::rows::next_id_and_twin(
-            self.tx,
-            &tenant,
-            plan.filter(|_| status.is_live()).map(|plan| &plan.plan_id),
-            self.now - TWIN_WINDOW,
-            self.now,
-        )
-        .await?;
-        let term = state.paid_term.unwrap_or(state.period);
-        let subscription = Subscription {
-            status,
-            grace_end: grace_end(status, state.unpaid_since),
-            plan_id: plan.map(|plan| plan.plan_id.clone()),
-            device_limit: plan.map_or(0, |plan| plan.device_limit),
-            stripe: Some(state.link(&purchase.stripe_id, None)),
-            ..self.bought(id, &tenant, SubscriptionType::Main, term)
-        };
-        let id = &subscription.subscription_id;
-        self.insert(&subscription).await?;
-        fault::point(Point::ApplySubscriptionInserted);
-        self.slots(&tenant, id, plan).await?;
-        fault::point(Point::ApplySlotsInserted);
-        if status.is_live() && !is_new {
-            devices::adoption::adopt(self.tx, &tenant, id, Some(&self.event.id), self.now).await?;
-        }
-        self.warn_of_vain_payment(&subscription, state.invoice_paid, None).await?;
-        if let Some(twin) = twin {
-            let detail =
-                format!("{id} is a second live MAIN of one plan within a day; the first is {twin}");
-            self.flag(FlagKind::BoughtTwice, &tenant, Some(id), detail).await?;
-        } else if !is_new {
-            self.warn_of_two(&tenant, id).await?;
-        }
+        let completed = AuditEvent::StripeCheckoutCompleted;
+        self.sale().make_main(&purchase, (&tenant, is_new), BOUGHT, completed).await?;
+        let status = purchase.status;
         // What ended before it was paid welcomes nobody.
         let wake_outbox = status != Status::Expired
             && (is_new || outbox::store::has_no_login(self.tx, &tenant).await?)
@@ -270,28 +233,6 @@ impl Provisioning<'_> {
             wake_outbox,
             ..Verdict::default()
         })
-    }
-
-    /// A subscription as this checkout makes it.
-    pub(super) fn bought(
-        &self,
-        id: SubscriptionId,
-        tenant: &TenantId,
-        subscription_type: SubscriptionType,
-        term: (Timestamp, Timestamp),
-    ) -> Subscription {
-        Subscription {
-            description: Some("Bought at Stripe Checkout".to_owned()),
-            stripe_checkout_session_id: Some(self.checkout.id.clone()),
-            ..Subscription::new(id, tenant.clone(), subscription_type, term, "stripe", self.now)
-        }
-    }
-
-    /// Inserts it, and audits that.
-    pub(super) async fn insert(&self, new: &Subscription) -> Result<()> {
-        let (tenant, id) = (&new.tenant_id, Some(&new.subscription_id));
-        families::rows::insert(self.tx, new).await?;
-        self.audit(AuditEvent::StripeCheckoutCompleted, tenant, id, Some(json!(new)), None).await
     }
 
     /// Completed, but the money has not come: a bank debit takes days, and then succeeds or fails.
@@ -362,45 +303,9 @@ impl Provisioning<'_> {
             ));
         }
         if let Some(customer) = &self.checkout.customer {
-            self.link(&id, &tenant, customer).await?;
+            self.sale().link(&tenant, customer).await?;
         }
         Ok((id, false))
-    }
-
-    async fn link(
-        &self,
-        id: &TenantId,
-        tenant: &Tenant,
-        customer: &StripeCustomerId,
-    ) -> Result<()> {
-        match &tenant.stripe_customer_id {
-            Some(linked) if linked == customer => {}
-            Some(linked) => {
-                if tenants::store::insert_alias(self.tx, id, customer, self.now).await? {
-                    self.flag(
-                        FlagKind::SecondCustomer,
-                        id,
-                        None,
-                        format!(
-                            "Stripe customer {customer} paid for the tenant, whose own is {linked}"
-                        ),
-                    )
-                    .await?;
-                }
-            }
-            None => {
-                tenants::store::link_customer(self.tx, id, customer, self.now).await?;
-                self.audit(
-                    AuditEvent::TenantUpdated,
-                    id,
-                    None,
-                    Some(json!({"stripe_customer_id": customer.as_str()})),
-                    Some(json!({"stripe_customer_id": null})),
-                )
-                .await?;
-            }
-        }
-        Ok(())
     }
 
     async fn new_tenant(&self) -> Result<TenantId> {
@@ -423,87 +328,31 @@ impl Provisioning<'_> {
                     "stripe_customer_id": tenant.stripe_customer_id,
                 });
                 let id = tenant.tenant_id;
-                let mut entry =
-                    self.entry(AuditEvent::TenantProvisioned, &id, None, Some(state), None);
-                if let (Some(Value::Object(details)), Some(Value::Object(lost))) =
-                    (&mut entry.details, fit.details())
+                let mut sale = self.sale();
+                if let (Value::Object(details), Some(Value::Object(lost))) =
+                    (&mut sale.details, fit.details())
                 {
                     details.extend(lost);
                 }
-                audit::store::insert(self.tx, &entry).await?;
+                sale.audit(AuditEvent::TenantProvisioned, &id, None, Some(state), None).await?;
                 return Ok(id);
             }
         }
         Err(Error::Internal(format!("no tenant id is free for checkout {}", self.checkout.id)))
     }
 
-    /// The slots that the plan brings, or word that no plan was found: what was paid for is never
-    /// taken for the smallest plan.
-    async fn slots(
-        &self,
-        tenant: &TenantId,
-        subscription: &SubscriptionId,
-        plan: Option<&Plan>,
-    ) -> Result<()> {
-        if let Some(plan) = plan {
-            let slots = families::rows::insert_plan_defaults(
-                self.tx,
-                tenant,
-                subscription,
-                &plan.plan_id,
-                self.now,
-            )
-            .await?;
-            if slots != json!([]) {
-                self.audit(
-                    AuditEvent::TierAllocationsSynced,
-                    tenant,
-                    Some(subscription),
-                    Some(slots),
-                    None,
-                )
-                .await?;
-            }
-            return Ok(());
-        }
-        self.unresolved(tenant, subscription).await
-    }
-
-    /// Says that no plan was found.
-    pub(super) async fn unresolved(
-        &self,
-        tenant: &TenantId,
-        subscription: &SubscriptionId,
-    ) -> Result<()> {
-        let named = self.metadata("plan_id");
-        self.audit(
-            AuditEvent::PlanUnresolved,
-            tenant,
-            Some(subscription),
-            Some(json!({"plan_id": null, "device_limit": 0, "metadata_plan_id": named})),
-            None,
-        )
-        .await?;
-        self.flag(
-            FlagKind::PlanUnresolved,
-            tenant,
-            Some(subscription),
-            format!("{subscription} was paid, but no plan has its price or the name {named:?}"),
-        )
-        .await
-    }
-
     /// Leaves the steps that make the admin's login. False where no mail address is known.
     async fn first_login(&self, tenant: &TenantId) -> Result<bool> {
         let typed = fields::filled(self.checkout.session.customer_details.email.as_deref());
         let Some(email) = self.metadata("admin_email").or(typed) else {
-            self.flag(
-                FlagKind::NoAdminEmail,
-                tenant,
-                None,
-                "the checkout names no mail address, so there is no login yet".to_owned(),
-            )
-            .await?;
+            self.sale()
+                .flag(
+                    FlagKind::NoAdminEmail,
+                    tenant,
+                    None,
+                    "the checkout names no mail address, so there is no login yet".to_owned(),
+                )
+                .await?;
             return Ok(false);
         };
         let user = keycloak::NewAccount {
@@ -520,67 +369,6 @@ impl Provisioning<'_> {
         )
         .await?;
         Ok(true)
-    }
-
-    pub(super) async fn audit(
-        &self,
-        event_type: AuditEvent,
-        tenant: &TenantId,
-        subscription: Option<&SubscriptionId>,
-        new_state: Option<Value>,
-        previous_state: Option<Value>,
-    ) -> Result<()> {
-        let entry = self.entry(event_type, tenant, subscription, new_state, previous_state);
-        audit::store::insert(self.tx, &entry).await
-    }
-
-    fn entry<'a>(
-        &'a self,
-        event_type: AuditEvent,
-        tenant: &'a TenantId,
-        subscription: Option<&'a SubscriptionId>,
-        new_state: Option<Value>,
-        previous_state: Option<Value>,
-    ) -> Entry<'a> {
-        Entry {
-            tenant: Some(tenant),
-            subscription,
-            stripe_event: Some(&self.event.id),
-            previous_state,
-            new_state,
-            details: Some(json!({"checkout_session_id": self.checkout.id.as_str()})),
-            ..Entry::new(event_type, Actor::Stripe, self.now)
-        }
-    }
-
-    pub(super) async fn flag(
-        &self,
-        kind: FlagKind,
-        tenant: &TenantId,
-        subscription: Option<&SubscriptionId>,
-        detail: String,
-    ) -> Result<()> {
-        let flag = Flag {
-            kind: kind.into(),
-            tenant: Some(tenant),
-            subscription,
-            stripe_event: Some(&self.event.id),
-            subject: None,
-            detail,
-        };
-        flags::store::raise(self.tx, &flag, self.now).await
-    }
-}
-
-/// The status of a first row; none while there is to be no row.
-fn first_status(stripe: &str) -> Result<Option<Status>> {
-    match map_status(stripe, None) {
-        StatusMapping::Status(status) => Ok(Some(status)),
-        StatusMapping::Keep => Ok(None),
-        StatusMapping::Unknown => Err(Error::conflict(
-            "unknown_stripe_status",
-            format!("Stripe subscription status {stripe:?} is unknown"),
-        )),
     }
 }
 

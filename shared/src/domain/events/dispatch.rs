@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::adoption::{ARRIVAL, Payer};
 use super::kind::EventKind;
 use super::model::{Envelope, EventStatus, MAX_CRASHED_ATTEMPTS, MAX_RECEIVES, TYPE_LENGTH};
 use super::snapshot::SnapshotCache;
@@ -154,7 +155,32 @@ impl Applier {
         {
             return Ok(Outcome { status, wake_outbox: true });
         }
+        if self.adopt_by_itself(id, &payer(event), Some(&event.id)).await?
+            && let Some((status, _)) = self.sync_with_stripe(id, cause, snapshots).await?
+        {
+            return Ok(Outcome::quiet(status));
+        }
         let reason = "its Stripe subscription is not known here yet";
         self.record(event, EventStatus::Waiting, reason, None).await
     }
+}
+
+/// Who pays for the subscription that an event is about. Nobody while it is younger than its
+/// checkout may take, as far as the event says: that is not worth a read.
+fn payer(event: &Envelope) -> Payer<'_> {
+    let object = &event.object;
+    let is_young = object["created"]
+        .as_i64()
+        .filter(|_| event.kind == EventKind::Subscription)
+        .is_some_and(|created| created > (event.created - ARRIVAL).as_second());
+    if is_young {
+        return Payer { customer: None, named: None };
+    }
+    let metadata = [
+        &object["metadata"],
+        &object["subscription_details"]["metadata"],
+        &object["parent"]["subscription_details"]["metadata"],
+    ];
+    let named = metadata.into_iter().find_map(|metadata| metadata["tenant_id"].as_str());
+    Payer { customer: event.customer(), named }
 }

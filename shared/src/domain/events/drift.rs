@@ -1,10 +1,11 @@
 //! What Stripe lists against what was applied last: changes whose event never came are found
 //! (docs/renewals.md, "Drift").
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::adoption::{ARRIVAL, Payer};
 use super::subscription::Cause;
 use super::{Applier, SnapshotCache, store};
 use crate::Result;
@@ -14,9 +15,6 @@ use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::{families, flags, prices};
 use crate::outside::stripe::Subscription;
 
-/// How long the events of a checkout may take before its subscription is missed.
-const ARRIVAL: SignedDuration = SignedDuration::from_hours(1);
-
 /// A page that was compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DriftPage {
@@ -24,9 +22,11 @@ pub struct DriftPage {
     pub compared: u32,
     /// Those that differed, and were repaired.
     pub repaired: u32,
-    /// Those that could not be.
+    /// Those that could not be repaired or adopted.
     pub failed: u32,
-    /// Those that pay one of our prices, and are not known here.
+    /// Those that were not known here, and were adopted.
+    pub adopted: u32,
+    /// Those that pay one of our prices, and are still not known here.
     pub unknown: u32,
     /// Where the next page begins; none after the last.
     #[serde(skip)]
@@ -76,7 +76,7 @@ impl Applier {
                 }
             }
         }
-        compared.unknown = self.tell_unknown(&unknown).await?;
+        self.take_in(&unknown, &mut compared).await?;
         compared.next = page
             .data
             .last()
@@ -86,37 +86,46 @@ impl Applier {
         Ok(compared)
     }
 
-    /// Flags running subscriptions of our prices that no checkout made subscriptions of: somebody
-    /// pays for nothing. Not one that waits for its checkout. Returns how many.
-    async fn tell_unknown(&self, listed: &[&Subscription]) -> Result<u32> {
+    /// Adopts running subscriptions of our prices that no checkout made subscriptions of, or flags
+    /// them: somebody pays for nothing. Not one that waits for its checkout.
+    async fn take_in(&self, listed: &[&Subscription], page: &mut DriftPage) -> Result<()> {
         let now = self.clock.now();
-        let missed = |listed: &Subscription| {
-            matches!(listed.status.as_str(), "active" | "trialing" | "past_due")
-                && listed.created().is_some_and(|created| created <= now - ARRIVAL)
-        };
-        let mut pays = Vec::new();
-        for listed in listed.iter().filter(|listed| missed(listed)) {
-            for item in &listed.items.data {
-                pays.push((StripeSubscriptionId::parse(&listed.id)?, item.price()?));
+        let missed: Vec<&Subscription> = listed
+            .iter()
+            .copied()
+            .filter(|listed| {
+                matches!(listed.status.as_str(), "active" | "trialing" | "past_due")
+                    && listed.created().is_some_and(|created| created <= now - ARRIVAL)
+            })
+            .collect();
+        let mut unknown = Vec::new();
+        for listed in self.paying_us(&missed).await? {
+            let id = StripeSubscriptionId::parse(&listed.id)?;
+            let named = listed.metadata.get("tenant_id").map(String::as_str);
+            let payer = Payer { customer: listed.customer()?, named };
+            match self.adopt_by_itself(&id, &payer, None).await {
+                Ok(true) => page.adopted += 1,
+                Ok(false) => unknown.push(id),
+                Err(error) => {
+                    page.failed += 1;
+                    tracing::warn!(code = error.code(), %error,
+                        "a Stripe subscription could not be adopted");
+                }
             }
         }
-        if pays.is_empty() {
-            return Ok(0);
+        if unknown.is_empty() {
+            return Ok(());
         }
         let mut db = self.db.connection().await?;
         let tx = db.transaction().await?;
-        let prices: Vec<StripePriceId> = pays.iter().map(|(_, price)| price.clone()).collect();
-        let ours = prices::store::find(&tx, &prices).await?;
-        pays.retain(|(_, price)| ours.iter().any(|(our, _)| our == price));
-        pays.dedup_by(|one, other| one.0 == other.0);
-        let mut told = 0;
-        for (id, _) in &pays {
+        for id in &unknown {
             if store::has_open_event(&tx, id).await? {
                 continue;
             }
             let detail = format!(
                 "Stripe subscription {id} pays for one of our prices, and no subscription here is \
-                 its: was its checkout lost?"
+                 its: was its checkout lost? Backfill, or adopt it (POST \
+                 /api/v1/operator/subscriptions/adopt)"
             );
             let flag = Flag {
                 kind: FlagKind::StripeSubscriptionUnknown.into(),
@@ -127,10 +136,33 @@ impl Applier {
                 detail,
             };
             flags::store::raise_while_open(&tx, &flag, now).await?;
-            told += 1;
+            page.unknown += 1;
         }
         tx.commit().await?;
-        Ok(told)
+        Ok(())
+    }
+
+    /// Those of which a price is ours.
+    async fn paying_us<'a>(&self, listed: &[&'a Subscription]) -> Result<Vec<&'a Subscription>> {
+        let mut paid = Vec::new();
+        for (index, listed) in listed.iter().enumerate() {
+            for item in &listed.items.data {
+                paid.push((index, item.price()?));
+            }
+        }
+        if paid.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prices: Vec<StripePriceId> = paid.iter().map(|(_, price)| price.clone()).collect();
+        let mut db = self.db.connection().await?;
+        let ours = prices::store::find(&db.transaction().await?, &prices).await?;
+        let mut paying: Vec<usize> = paid
+            .into_iter()
+            .filter(|(_, price)| ours.iter().any(|(our, _)| our == price))
+            .map(|(index, _)| index)
+            .collect();
+        paying.dedup();
+        Ok(paying.into_iter().map(|index| listed[index]).collect())
     }
 }
 

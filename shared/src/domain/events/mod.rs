@@ -5,6 +5,7 @@
 //! calls `apply`.
 
 mod addon;
+pub mod adoption;
 pub mod backfill;
 mod checkout;
 mod dispatch;
@@ -15,6 +16,7 @@ mod notices;
 pub mod operator;
 mod pace;
 mod resolve;
+mod sale;
 pub mod signature;
 mod snapshot;
 mod store;
@@ -42,7 +44,7 @@ const RECORD_BUDGET: Duration = Duration::from_secs(5);
 
 /// What applying needs.
 pub struct Applier {
-    /// As `pulse_system`.
+    /// As `pulse_system`; to adopt for an operator, as `pulse_operator`.
     pub db: Arc<Db>,
     /// Where present state is read.
     pub stripe: Stripe,

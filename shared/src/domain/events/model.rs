@@ -366,6 +366,14 @@ request! {
         note: Note,
     }
 
+    /// A Stripe subscription to adopt.
+    pub struct Adoption {
+        /// Whose it becomes.
+        tenant_id: TenantId,
+        /// Its id at Stripe.
+        stripe_subscription_id: StripeSubscriptionId,
+    }
+
     /// Which events to ask Stripe for.
     pub struct Backfill {
         /// Those that happened from this instant on, by Stripe's clock: at most 30 days ago.

@@ -348,6 +348,16 @@ pub(super) async fn has_open_event(
     Ok(query_one(tx, sql, &[&id]).await?.get(0))
 }
 
+/// Whether a checkout of this Stripe subscription is waiting or failed.
+pub(super) async fn has_open_checkout(
+    tx: &Transaction<'_>,
+    id: &StripeSubscriptionId,
+) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
+               AND event_type LIKE 'checkout.session.%' AND status IN ('waiting', 'failed'))";
+    Ok(query_one(tx, sql, &[&id]).await?.get(0))
+}
+
 /// An event that has waited for too long.
 pub(super) struct EndedWait {
     /// Its id.

@@ -1,14 +1,14 @@
 //! A checkout that was paid and gives nothing, or something a second time: it is made, because it
 //! is paid, and an operator must look (docs/events.md, "First status").
 
-use super::checkout::Provisioning;
+use super::sale::Sale;
 use crate::Result;
 use crate::base::ids::{SubscriptionId, TenantId};
 use crate::domain::families;
 use crate::domain::families::subscription::Subscription;
 use crate::domain::flags::model::FlagKind;
 
-impl Provisioning<'_> {
+impl Sale<'_> {
     /// Flags money that buys nothing: the session's, or `invoice_paid` of an invoice that followed
     /// a trial. `parent` is an ADDON's.
     pub(super) async fn warn_of_vain_payment(
@@ -19,7 +19,7 @@ impl Provisioning<'_> {
     ) -> Result<()> {
         let dead = |it: &&Subscription| !it.status.is_live();
         let blocked = Some(bought).filter(dead).or(parent.filter(dead));
-        let is_paid = self.checkout.session.payment_status == "paid" || invoice_paid > Some(0);
+        let is_paid = self.is_paid || invoice_paid > Some(0);
         let Some(blocked) = blocked.filter(|_| is_paid) else { return Ok(()) };
         let id = &bought.subscription_id;
         let detail = format!(
@@ -33,7 +33,7 @@ impl Provisioning<'_> {
     /// Flags a MAIN that is bought while Stripe goes on charging for another one, unless the
     /// company said that it wants both.
     pub(super) async fn warn_of_two(&self, tenant: &TenantId, id: &SubscriptionId) -> Result<()> {
-        if self.metadata("additional").as_deref() == Some("true") {
+        if self.named("additional").as_deref() == Some("true") {
             return Ok(());
         }
         let others = families::rows::mains_at_stripe(self.tx, tenant).await?;

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use super::{Applier, SnapshotCache, store};
 use crate::Result;
-use crate::base::ids::StripeCustomerId;
+use crate::base::ids::{StripeCustomerId, StripeSubscriptionId};
 use crate::domain::flags;
 use crate::domain::flags::model::{Flag, FlagKind};
 
@@ -48,8 +48,10 @@ impl Applier {
                 stripe_event: Some(&ended.id),
                 subject: ended.stripe_subscription_id.as_ref().map(ToString::to_string),
                 detail: format!(
-                    "{} names a price of ours, and no checkout of it came within 72 hours",
-                    ended.event_type
+                    "{} names a price of ours, and no checkout of it came within 72 hours: adopt \
+                     its subscription {} (POST /api/v1/operator/subscriptions/adopt)",
+                    ended.event_type,
+                    ended.stripe_subscription_id.as_ref().map_or("", StripeSubscriptionId::as_str)
                 ),
             };
             flags::store::raise(&tx, &flag, now).await?;

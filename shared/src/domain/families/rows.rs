@@ -168,6 +168,22 @@ pub(crate) async fn find_made_by(
     row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
+/// Names the checkout of a subscription that was made without it.
+pub(crate) async fn set_session(
+    tx: &Transaction<'_>,
+    stripe: &StripeSubscriptionId,
+    session: &StripeSessionId,
+) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE subscriptions SET stripe_checkout_session_id = $2
+         WHERE stripe_subscription_id = $1 AND stripe_checkout_session_id IS NULL",
+        &[&stripe, &session],
+    )
+    .await?;
+    Ok(())
+}
+
 /// The next id, and a live MAIN of this plan that the tenant has since `since`: probably bought
 /// twice. In one round trip.
 pub(crate) async fn next_id_and_twin(

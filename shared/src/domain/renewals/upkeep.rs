@@ -92,6 +92,7 @@ impl Renewal {
                 compared: slice.compared + page.compared,
                 repaired: slice.repaired + page.repaired,
                 failed: slice.failed + page.failed,
+                adopted: slice.adopted + page.adopted,
                 unknown: slice.unknown + page.unknown,
                 next: page.next,
             };

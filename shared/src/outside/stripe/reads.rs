@@ -52,6 +52,22 @@ impl Stripe {
         .await
     }
 
+    /// As `subscription`, for an id that a caller named: `None` where Stripe does not know it.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn find_subscription(
+        &self,
+        id: &StripeSubscriptionId,
+    ) -> Result<Option<Subscription>> {
+        let request = RetrieveSubscription::new(id.as_str()).build();
+        match self.send(Method::GET, &request, None).await {
+            Ok(answer) => parse(&request, &answer).map(Some),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
     /// Reads a hundred subscriptions, ended ones too, the newest first: those that the list has
     /// after `after`.
     ///
