@@ -230,3 +230,71 @@ async fn a_checkout_waits_for_the_mapping_of_its_price_that_is_being_written() {
         json!({"plan_id": "team"})
     );
 }
+
+/// Trap 97: a price that was mapped to the wrong plan is not lost to the right one.
+#[tokio::test]
+async fn a_price_of_the_wrong_plan_is_moved_with_those_who_pay_by_it_and_audited() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let mut team = team(&api).await;
+    paid_by(&world, "price_pro_month", &[("company_name", "Acme")]).await;
+    world.outbox().await;
+    let pro = api.get(Who::Operator, &format!("{PLANS}/pro")).await.expect(200);
+    let path = format!("{PLANS}/team");
+    let body = json!({"stripe_annual_price_id": "price_pro_month"});
+    api.write("PUT", &path, body).await.problem(409, "price_taken");
+    // A tier's is not moved, nor one that the same plan sells by the other interval.
+    for price in ["price_basic_slot_month", "price_team_month"] {
+        let body = json!({"stripe_annual_price_id": price, "move_prices": true});
+        api.write("PUT", &path, body).await.problem(409, "price_taken");
+    }
+    let body = json!({"stripe_annual_price_id": "price_pro_month", "move_prices": true});
+    let moved = api.write("PUT", &path, body.clone()).await.expect(200);
+    team["stripe_annual_price_id"] = json!("price_pro_month");
+    for field in ["stripe_price_id", "stripe_annual_price_id", "device_limit"] {
+        assert_eq!(moved[field], team[field], "{field}");
+    }
+    let old = api.get(Who::Operator, &format!("{PLANS}/pro")).await.expect(200);
+    assert_eq!(old["stripe_price_id"], Value::Null);
+    assert_eq!(old["version"], json!(pro["version"].as_i64().expect("a version") + 1));
+    let audit = "SELECT event_type, previous_state->>'plan_id' AS before,
+                 new_state->>'plan_id' AS after, previous_state->>'interval' AS interval
+                 FROM subscription_audit WHERE tenant_id IS NULL ORDER BY id DESC LIMIT 3";
+    let row = |event: &str, before: &str, after: &str, interval: Value| json!({"event_type": event, "before": before, "after": after, "interval": interval});
+    assert_eq!(
+        world.rows(audit).await,
+        [
+            row("PLAN_UPDATED", "pro", "pro", Value::Null),
+            row("PRICE_MOVED", "pro", "team", json!("month")),
+            row("PLAN_UPDATED", "team", "team", Value::Null),
+        ]
+    );
+    assert_eq!(world.outbox().await, json!({"done": 1, "retried": 0, "failed": 0}));
+    assert_eq!(
+        world.row("SELECT plan_id, device_limit FROM subscriptions WHERE tenant_id = 'acme'").await,
+        json!({"plan_id": "team", "device_limit": 50})
+    );
+    // Again: it is so already.
+    api.write("PUT", &path, body).await.expect(200);
+    assert_eq!(world.count(&format!("{SYNCS} AND status = 'pending'")).await, 0);
+    assert_eq!(world.count("subscription_audit WHERE event_type = 'PRICE_MOVED'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_that_take_each_others_prices_at_once_wait_for_each_other() {
+    let world = World::new().await;
+    let api = world.api().await;
+    for id in ["a", "b"] {
+        let body = json!({"plan_id": id, "name": id, "stripe_price_id": format!("price_{id}")});
+        api.write("POST", PLANS, body).await.expect(201);
+    }
+    let replies = join_all((0..24).map(|n| {
+        let plan = if n % 2 == 0 { "a" } else { "b" };
+        let price = if n % 4 < 2 { "price_a" } else { "price_b" };
+        let body = json!({"stripe_price_id": price, "move_prices": true});
+        let api = &api;
+        async move { api.write("PUT", &format!("{PLANS}/{plan}"), body).await.status }
+    }))
+    .await;
+    assert_eq!(replies, [200; 24]);
+}

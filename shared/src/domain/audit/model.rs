@@ -41,6 +41,7 @@ words! {
         PlanCreated = "PLAN_CREATED",
         PlanUpdated = "PLAN_UPDATED",
         PlanTierDefaultsSet = "PLAN_TIER_DEFAULTS_SET",
+        PriceMoved = "PRICE_MOVED",
         DeviceTierCreated = "DEVICE_TIER_CREATED",
         DeviceTierUpdated = "DEVICE_TIER_UPDATED",
         TenantProvisioned = "TENANT_PROVISIONED",

@@ -16,7 +16,7 @@ use crate::Result;
 use crate::base::ids::StripePriceId;
 use crate::domain::families::family::Family;
 use crate::domain::prices;
-use crate::domain::prices::model::{Interval, PriceOf};
+use crate::domain::prices::model::{Assignment, Interval, PriceOf};
 
 /// Maps a price, if there is one, as `prices::assign` does, and has the subscriptions that pay by it
 /// read again if it was another thing's before, or nothing's.
@@ -28,13 +28,14 @@ pub(crate) async fn map_price(
     of: &PriceOf,
     interval: Interval,
     price: Option<&StripePriceId>,
+    moves: bool,
     now: Timestamp,
-) -> Result<()> {
-    let is_new = prices::assign(tx, of, interval, price, now).await?;
-    if let Some(price) = price.filter(|_| is_new) {
+) -> Result<Assignment> {
+    let assigned = prices::assign(tx, of, interval, price, moves, now).await?;
+    if let Some(price) = price.filter(|_| assigned != Assignment::Kept) {
         store::insert_stripe_syncs(tx, price, now).await?;
     }
-    Ok(())
+    Ok(assigned)
 }
 
 /// Has Stripe charge for the slots of the ADDONs that are live from now on.

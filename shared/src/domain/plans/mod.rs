@@ -7,6 +7,8 @@
 pub mod model;
 pub(crate) mod store;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
@@ -15,14 +17,14 @@ use self::model::{NewPlan, Plan, PlanUpdate, TierDefault, TierDefaults, not_foun
 use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::List;
-use crate::base::ids::PlanId;
+use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::Db;
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
-use crate::domain::prices::model::{Interval, PriceOf};
-use crate::domain::{audit, idempotency, outbox};
+use crate::domain::prices::model::{Assignment, Interval, Mapping, PriceOf};
+use crate::domain::{audit, idempotency, outbox, prices};
 
 /// A page of all plans, also retired ones, in the order of the catalogue.
 ///
@@ -64,7 +66,7 @@ pub async fn create(
             format!("Plan '{}' already exists", plan.plan_id),
         ));
     }
-    assign_prices(&tx, &plan, now).await?;
+    assign_prices(&tx, &plan, false, now).await?;
     audit::record_catalogue(&tx, AuditEvent::PlanCreated, by, None, json!(plan), now).await?;
     idempotency::keep(&tx, key, &plan, now).await?;
     tx.commit().await?;
@@ -85,7 +87,9 @@ pub async fn update(
 ) -> Result<Plan> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
-    let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
+    let wanted = update.moved_prices();
+    let owners = lock_with_owners(&tx, id, &wanted).await?;
+    let before = owners.get(id).cloned().ok_or_else(not_found)?;
     if_match.check(before.version)?;
     if update.is_empty() {
         return Err(Error::malformed("no_fields", "No fields to update"));
@@ -96,7 +100,7 @@ pub async fn update(
     }
     (plan.version, plan.updated_at) = (before.version + 1, now);
     store::save(&tx, &plan).await?;
-    assign_prices(&tx, &plan, now).await?;
+    let taken = assign_prices(&tx, &plan, !wanted.is_empty(), now).await?;
     audit::record_catalogue(
         &tx,
         AuditEvent::PlanUpdated,
@@ -106,14 +110,79 @@ pub async fn update(
         now,
     )
     .await?;
+    for mapping in &taken {
+        record_move(&tx, by, &plan, mapping, &owners, now).await?;
+    }
     tx.commit().await?;
     Ok(plan)
 }
 
-async fn assign_prices(tx: &Transaction<'_>, plan: &Plan, now: Timestamp) -> Result<()> {
+/// Locks a plan and those that have these prices, in one order: two updates that take each other's
+/// prices wait for each other.
+async fn lock_with_owners(
+    tx: &Transaction<'_>,
+    id: &PlanId,
+    prices: &[StripePriceId],
+) -> Result<BTreeMap<PlanId, Plan>> {
+    let mut ids = BTreeSet::from([id.clone()]);
+    if !prices.is_empty() {
+        let owners = prices::store::find(tx, prices).await?;
+        ids.extend(owners.into_iter().filter_map(|(_, of)| match of {
+            PriceOf::Plan(plan) => Some(plan),
+            PriceOf::Tier(_) => None,
+        }));
+    }
+    let mut locked = BTreeMap::new();
+    for id in ids {
+        if let Some(plan) = store::lock(tx, &id).await? {
+            locked.insert(id, plan);
+        }
+    }
+    Ok(locked)
+}
+
+/// Maps the plan's prices, and returns what those stood for that it took from elsewhere.
+async fn assign_prices(
+    tx: &Transaction<'_>,
+    plan: &Plan,
+    moves: bool,
+    now: Timestamp,
+) -> Result<Vec<Mapping>> {
     let of = PriceOf::Plan(plan.plan_id.clone());
-    outbox::map_price(tx, &of, Interval::Month, plan.stripe_price_id.as_ref(), now).await?;
-    outbox::map_price(tx, &of, Interval::Year, plan.stripe_annual_price_id.as_ref(), now).await
+    let mut taken = Vec::new();
+    for (interval, price) in
+        [(Interval::Month, &plan.stripe_price_id), (Interval::Year, &plan.stripe_annual_price_id)]
+    {
+        let assigned = outbox::map_price(tx, &of, interval, price.as_ref(), moves, now).await?;
+        if let Assignment::Moved(before) = assigned {
+            taken.push(before);
+        }
+    }
+    Ok(taken)
+}
+
+/// Audits that a price was taken from another plan, which is at its next version if it sold by it.
+async fn record_move(
+    tx: &Transaction<'_>,
+    by: &Person,
+    to: &Plan,
+    before: &Mapping,
+    owners: &BTreeMap<PlanId, Plan>,
+    now: Timestamp,
+) -> Result<()> {
+    let PriceOf::Plan(from) = &before.of else { return Ok(()) };
+    let state = |plan: &PlanId| json!({"stripe_price_id": before.price, "plan_id": plan});
+    let previous = json!({"stripe_price_id": before.price, "plan_id": from,
+        "interval": before.interval, "is_current": before.is_current});
+    let moved = AuditEvent::PriceMoved;
+    audit::record_catalogue(tx, moved, by, Some(previous), state(&to.plan_id), now).await?;
+    let Some(old) = owners.get(from).filter(|_| before.is_current && *from != to.plan_id) else {
+        return Ok(());
+    };
+    store::save(tx, &Plan { version: old.version + 1, updated_at: now, ..old.clone() }).await?;
+    let new = store::find(tx, from).await?.ok_or_else(not_found)?;
+    let updated = AuditEvent::PlanUpdated;
+    audit::record_catalogue(tx, updated, by, Some(json!(old)), json!(new), now).await
 }
 
 /// How many slots of which tier a plan includes.

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::base::error::FieldFault;
-use crate::base::fields::{Cents, Count, Description, Name, NamedLimits, SortOrder, TierId};
+use crate::base::fields::{
+    Cents, Change, Count, Description, Name, NamedLimits, SortOrder, TierId,
+};
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::version::Versioned;
 use crate::domain::prices::model::PriceOf;
@@ -88,6 +90,8 @@ update! {
         annual_price_cents: Option<Cents>,
         is_active: bool,
         sort_order: SortOrder,
+        /// Whether a price that is another plan's, or of the other interval, is taken from there.
+        move_prices: bool,
     }
 }
 
@@ -115,6 +119,22 @@ impl Plan {
 }
 
 impl PlanUpdate {
+    /// The prices that it takes from whichever plan has them.
+    #[must_use]
+    pub fn moved_prices(&self) -> Vec<StripePriceId> {
+        if self.move_prices != Change::Set(true) {
+            return Vec::new();
+        }
+        let named = |price: &Change<Option<StripePriceId>>| match price {
+            Change::Set(price) => price.clone(),
+            Change::Keep => None,
+        };
+        [&self.stripe_price_id, &self.stripe_annual_price_id]
+            .into_iter()
+            .filter_map(named)
+            .collect()
+    }
+
     /// The plan with the update applied.
     #[must_use]
     pub fn applied_to(self, mut plan: Plan) -> Plan {

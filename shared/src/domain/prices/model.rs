@@ -12,6 +12,30 @@ pub enum PriceOf {
     Tier(i32),
 }
 
+/// A price, and what it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// Its id at Stripe.
+    pub price: StripePriceId,
+    /// What is paid by it.
+    pub of: PriceOf,
+    /// How often.
+    pub interval: Interval,
+    /// Whether it is sold, and no former price.
+    pub is_current: bool,
+}
+
+/// What became of a price that was assigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assignment {
+    /// It was mapped so before, or there is none.
+    Kept,
+    /// It was not mapped before.
+    New,
+    /// It was another plan's, or paid by another interval.
+    Moved(Mapping),
+}
+
 words! {
     /// How often a price is paid.
     pub enum Interval {

@@ -3,9 +3,9 @@
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
-use super::model::{Interval, PriceOf};
+use super::model::{Interval, Mapping, PriceOf};
 use crate::Result;
-use crate::base::ids::StripePriceId;
+use crate::base::ids::{PlanId, StripePriceId};
 use crate::db::{execute, query_keys, query_opt};
 
 /// The advisory lock of the mapping. The number is arbitrary, but nothing else may use it.
@@ -98,4 +98,46 @@ pub(crate) async fn make_current(
     )
     .await?;
     Ok(row.map(|row| row.get(0)))
+}
+
+/// What the price stands for, if that is a plan: another one, or this one by an interval in which it
+/// is sold no more.
+pub(crate) async fn find_movable(
+    tx: &Transaction<'_>,
+    price: &StripePriceId,
+    to: &PlanId,
+) -> Result<Option<Mapping>> {
+    let row = query_opt(
+        tx,
+        "SELECT plan_id, interval, is_current FROM stripe_prices
+         WHERE stripe_price_id = $1 AND plan_id IS NOT NULL AND (plan_id <> $2 OR NOT is_current)",
+        &[&price, &to],
+    )
+    .await?;
+    row.map(|row| {
+        Ok(Mapping {
+            price: price.clone(),
+            of: PriceOf::Plan(row.try_get("plan_id")?),
+            interval: row.try_get("interval")?,
+            is_current: row.get("is_current"),
+        })
+    })
+    .transpose()
+}
+
+/// Has a mapped price stand for another plan or interval, as the present one.
+pub(crate) async fn reassign(
+    tx: &Transaction<'_>,
+    price: &StripePriceId,
+    to: &PlanId,
+    interval: Interval,
+) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE stripe_prices SET plan_id = $2, interval = $3, is_current = true
+         WHERE stripe_price_id = $1",
+        &[&price, &to, &interval],
+    )
+    .await?;
+    Ok(())
 }

@@ -102,7 +102,11 @@ pub async fn update(
 
 pub(crate) async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Result<()> {
     let of = PriceOf::Tier(tier.tier_id);
-    outbox::map_price(tx, &of, Interval::Month, tier.addon_stripe_price_id.as_ref(), now).await?;
-    outbox::map_price(tx, &of, Interval::Year, tier.addon_stripe_annual_price_id.as_ref(), now)
-        .await
+    for (interval, price) in [
+        (Interval::Month, &tier.addon_stripe_price_id),
+        (Interval::Year, &tier.addon_stripe_annual_price_id),
+    ] {
+        outbox::map_price(tx, &of, interval, price.as_ref(), false, now).await?;
+    }
+    Ok(())
 }
