@@ -91,8 +91,8 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
     let reviewed = [
         ("tier assignment", 12),
         ("the tier that it has", 6),
-        ("entitlements", 8),
-        ("entitlement check", 8),
+        ("entitlements", 7),
+        ("entitlement check", 7),
         ("plan list", 1),
         ("subscription page", 1),
         ("a checkout applied", 20),

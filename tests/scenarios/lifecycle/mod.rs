@@ -6,5 +6,6 @@ mod adoption;
 mod payments;
 mod pending;
 mod plans;
+mod quantities;
 mod syncs;
 mod tenants;

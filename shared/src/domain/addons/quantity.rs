@@ -139,7 +139,7 @@ fn edits(items: &[Item], slots: &[RenewingSlots], known: &Known, held: bool) -> 
         let mut of_tier = items.iter().filter(|item| tier_of(item, known) == Some(*tier));
         match of_tier.next() {
             Some(item) => {
-                let now = u64::from(item.quantity.unwrap_or(1));
+                let now = u64::try_from(item.quantity()).unwrap_or(0);
                 let quantity = if held { wanted.min(now) } else { wanted };
                 if quantity == 0 {
                     edits.push(Edit::Remove(id(item)?));

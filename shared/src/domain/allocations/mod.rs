@@ -25,7 +25,7 @@ use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::{Allocation, Family};
 use crate::domain::families::subscription::Subscription;
 use crate::domain::idempotency::model::Key;
-use crate::domain::{audit, families, idempotency, outbox, tiers};
+use crate::domain::{audit, families, idempotency, outbox, plans, tiers};
 use crate::{Error, Result};
 
 /// A subscription's allocations, with what its family has and uses of each tier.
@@ -301,8 +301,8 @@ async fn charge_for_slots(
     Ok(())
 }
 
-/// Gives a subscription the slots that its plan brings now: what Stripe's automation does by
-/// itself. Uses stay as they are.
+/// Gives a subscription the slots and the named limits that its plan brings now, as many times as
+/// it pays for: what Stripe's automation does by itself. Uses stay as they are.
 ///
 /// # Errors
 /// `subscription_not_found`, `no_plan`, `no_tier_defaults`.
@@ -321,8 +321,15 @@ pub async fn sync(
         Error::malformed("no_plan", "Subscription has no plan_id set. Set plan_id first via PATCH.")
     };
     let plan_id = subscription.plan_id.clone().ok_or_else(no_plan)?;
-    let defaults = store::plan_defaults(&tx, &plan_id).await?;
-    if defaults.is_empty() {
+    let plan = plans::store::find(&tx, &plan_id).await?.ok_or_else(plans::model::not_found)?;
+    let defaults = store::plan_defaults(&tx, &plan_id, subscription.quantity).await?;
+    let limits = plan.limits_of(subscription.quantity);
+    let had = subscription.limits.clone().unwrap_or_else(|| limits.clone());
+    let mut changes = Map::new();
+    if had != limits {
+        changes.insert("limits".to_owned(), json!({"old": had, "new": limits}));
+    }
+    if defaults.is_empty() && changes.is_empty() {
         return Err(Error::not_found(
             "no_tier_defaults",
             format!("No tier defaults found for plan '{plan_id}'"),
@@ -333,15 +340,25 @@ pub async fn sync(
         status: "ok",
         allocations_synced: defaults,
         plan_id: plan_id.clone(),
-        changed: before != after,
+        changed: before != after || !changes.is_empty(),
+        changes,
         dry_run,
     };
     if dry_run {
         return Ok(synced);
     }
+    if !synced.changes.is_empty() {
+        let after_sync = Subscription {
+            limits: Some(limits),
+            version: subscription.version + 1,
+            updated_at: now,
+            ..subscription.clone()
+        };
+        families::rows::save(&tx, &after_sync).await?;
+    }
     if synced.changed {
         let details = json!({"subscription_id": id, "plan_id": plan_id,
-            "allocations_synced": synced.allocations_synced});
+            "allocations_synced": synced.allocations_synced, "changes": synced.changes});
         record(
             &tx,
             AuditEvent::TierAllocationsSynced,
@@ -368,11 +385,11 @@ pub(crate) async fn take_plan(
     now: Timestamp,
 ) -> Result<Value> {
     let mut wanted = match &after.plan_id {
-        Some(plan) => store::plan_defaults(tx, plan).await?,
+        Some(plan) => store::plan_defaults(tx, plan, after.quantity).await?,
         None => Vec::new(),
     };
     if let Some(old) = old {
-        for SlotLimit { tier_id, .. } in store::plan_defaults(tx, old).await? {
+        for SlotLimit { tier_id, .. } in store::plan_defaults(tx, old, 1).await? {
             if family.allocation(&after.subscription_id, tier_id).is_some()
                 && wanted.iter().all(|brought| brought.tier_id != tier_id)
             {

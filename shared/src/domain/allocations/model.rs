@@ -124,8 +124,10 @@ pub struct AllocationsSynced {
     pub status: &'static str,
     /// The plan that they come from.
     pub plan_id: PlanId,
-    /// What the plan brings.
+    /// What the plan brings, as many times as the subscription pays for it.
     pub allocations_synced: Vec<SlotLimit>,
+    /// What changed beside slots: `limits`, old and new.
+    pub changes: Map<String, Value>,
     /// Whether anything changed.
     pub changed: bool,
     /// Whether nothing was done.

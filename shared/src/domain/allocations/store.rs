@@ -74,15 +74,22 @@ pub(crate) async fn count_members(
     query(db, sql, &[&root]).await?.iter().map(|row| Ok((row.try_get(0)?, row.get(1)))).collect()
 }
 
-/// What a plan brings, by tier.
-pub(crate) async fn plan_defaults(tx: &Transaction<'_>, plan: &PlanId) -> Result<Vec<SlotLimit>> {
+/// What so many of a plan bring, by tier.
+pub(crate) async fn plan_defaults(
+    tx: &Transaction<'_>,
+    plan: &PlanId,
+    quantity: i32,
+) -> Result<Vec<SlotLimit>> {
     let rows = query(
         tx,
         "SELECT tier_id, slot_limit FROM plan_tier_defaults WHERE plan_id = $1 ORDER BY tier_id",
         &[&plan],
     )
     .await?;
-    let limit = |row: &Row| SlotLimit { tier_id: row.get(0), slot_limit: row.get(1) };
+    let limit = |row: &Row| SlotLimit {
+        tier_id: row.get(0),
+        slot_limit: row.get::<_, i32>(1).saturating_mul(quantity),
+    };
     Ok(rows.iter().map(limit).collect())
 }
 

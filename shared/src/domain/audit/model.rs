@@ -84,6 +84,7 @@ words! {
         StripeSubscriptionDeleted = "STRIPE_SUBSCRIPTION_DELETED",
         StripePaymentFailed = "STRIPE_PAYMENT_FAILED",
         StripePlanChanged = "STRIPE_PLAN_CHANGED",
+        PlanQuantityChanged = "PLAN_QUANTITY_CHANGED",
         StripeInvoicePaid = "STRIPE_INVOICE_PAID",
         StripeSubscriptionUpdated = "STRIPE_SUBSCRIPTION_UPDATED",
         StripePaymentActionRequired = "STRIPE_PAYMENT_ACTION_REQUIRED",

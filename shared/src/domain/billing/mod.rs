@@ -74,6 +74,7 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
                 subscription_type: member.subscription_type,
                 status: member.status,
                 plan_id: member.plan_id.clone(),
+                quantity: member.quantity,
                 term_start: member.term_start,
                 term_end: member.term_end,
                 grace_end: member.grace_end,

@@ -80,6 +80,8 @@ pub struct BillingSubscription {
     /// The worse of its own and its MAIN's.
     pub effective_status: Status,
     pub plan_id: Option<PlanId>,
+    /// How many of its plan it pays for.
+    pub quantity: i32,
     pub term_start: Timestamp,
     pub term_end: Timestamp,
     pub grace_end: Option<Timestamp>,

@@ -42,9 +42,18 @@ async fn compute(
     families: &[Family],
     tiers: &[Tier],
 ) -> Result<Entitlements> {
-    let held =
-        families.iter().flat_map(Family::members).filter_map(|member| member.plan_id.as_ref());
-    let limits: BTreeMap<PlanId, BTreeMap<String, i64>> = plans::store::limits(tx, held).await?;
+    // What the release before bought has no copy yet.
+    let uncopied: Vec<&PlanId> = families
+        .iter()
+        .flat_map(Family::members)
+        .filter(|member| member.limits.is_none())
+        .filter_map(|member| member.plan_id.as_ref())
+        .collect();
+    let limits: BTreeMap<PlanId, BTreeMap<String, i64>> = if uncopied.is_empty() {
+        BTreeMap::new()
+    } else {
+        plans::store::limits(tx, uncopied.into_iter()).await?
+    };
     let families = families.iter().map(|family| model::of_family(family, tiers, &limits)).collect();
     Ok(model::of_all(tenant.clone(), families))
 }

@@ -62,6 +62,8 @@ pub struct FamilyEntitlements {
     pub status: Status,
     /// The root's plan.
     pub plan_id: Option<PlanId>,
+    /// How many of it are paid for.
+    pub quantity: i32,
     /// Whether it gives access.
     pub live: bool,
     /// The subscriptions that count.
@@ -117,7 +119,7 @@ pub struct Allowed {
     pub slots: Use,
 }
 
-/// What a family gives. `limits` are those of the plans.
+/// What a family gives. `limits` are those of plans whose limits a member has no copy of.
 #[must_use]
 pub fn of_family(
     family: &Family,
@@ -128,10 +130,15 @@ pub fn of_family(
     let counting: Vec<_> =
         family.members().filter(|member| family.counts(&member.subscription_id)).collect();
     let mut named = BTreeMap::new();
-    for (name, limit) in
-        counting.iter().filter_map(|member| limits.get(member.plan_id.as_ref()?)).flatten()
-    {
-        *named.entry(name.clone()).or_default() += limit;
+    for member in &counting {
+        let as_the_plan_says = || limits.get(member.plan_id.as_ref()?);
+        let (limits, times) = match &member.limits {
+            Some(limits) => (Some(limits), 1),
+            None => (as_the_plan_says(), i64::from(member.quantity)),
+        };
+        for (name, limit) in limits.into_iter().flatten() {
+            add(&mut named, name, limit.saturating_mul(times));
+        }
     }
     let held =
         tiers.iter().filter(|tier| family.allocations.iter().any(|held| held.tier == tier.tier_id));
@@ -150,12 +157,18 @@ pub fn of_family(
         subscription_type: root.subscription_type,
         status: root.status,
         plan_id: root.plan_id.clone(),
+        quantity: root.quantity,
         live: root.status.is_live(),
         counting: counting.iter().map(|member| member.subscription_id.clone()).collect(),
         devices: Use::of(family.devices(), family.device_capacity()),
         tiers: tiers.collect(),
         limits: named,
     }
+}
+
+fn add(limits: &mut BTreeMap<String, i64>, name: &str, limit: i64) {
+    let sum = limits.entry(name.to_owned()).or_default();
+    *sum = sum.saturating_add(limit);
 }
 
 /// All families of a tenant together.
@@ -173,7 +186,7 @@ pub fn of_all(tenant_id: TenantId, families: Vec<FamilyEntitlements>) -> Entitle
             total.over_limit = total.slots.used > total.slots.limit;
         }
         for (name, limit) in &family.limits {
-            *limits.entry(name.clone()).or_default() += limit;
+            add(&mut limits, name, *limit);
         }
     }
     Entitlements { tenant_id, families, devices, tiers: tiers.into_values().collect(), limits }

@@ -119,17 +119,19 @@ impl Provisioning<'_> {
         // not count twice.
         let of_plan = bought.plan.as_ref().filter(|_| bought.slots.is_empty());
         let id = families::rows::next_id(self.tx, self.now).await?;
-        let new = Subscription {
+        let mut new = Subscription {
             parent_subscription_id: Some(parent),
             status,
             grace_end: grace_end(status, state.unpaid_since),
-            plan_id: of_plan.map(|plan| plan.plan_id.clone()),
-            device_limit: of_plan.map_or_else(|| bought.devices(), |plan| plan.device_limit),
+            device_limit: bought.devices(),
             stripe: Some(state.link(&purchase.stripe_id, None)),
             ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, BOUGHT)
         };
         let slots = match of_plan {
-            Some(plan) => allocations::store::plan_defaults(self.tx, &plan.plan_id).await?,
+            Some(plan) => {
+                plan.give(&mut new, bought.quantity);
+                allocations::store::plan_defaults(self.tx, &plan.plan_id, new.quantity).await?
+            }
             None => bought.slots.clone(),
         };
         self.insert_addon(&family, &new, &slots).await?;

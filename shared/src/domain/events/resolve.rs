@@ -6,6 +6,7 @@ use crate::Result;
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::domain::allocations::model::SlotLimit;
 use crate::domain::plans::model::Plan;
+use crate::domain::prices::model::PriceOf;
 use crate::domain::{plans, prices};
 use crate::outside::stripe;
 use crate::outside::stripe::Item;
@@ -19,6 +20,9 @@ pub(crate) struct Resolved<'a> {
     pub by_price: bool,
     /// The plan's item, else the first: its period is the term.
     pub item: &'a Item,
+    /// How many of the plan are paid for: those of all items of its prices, else of the item that is
+    /// not for slots; at least 1.
+    pub quantity: i32,
     /// Slots by tier.
     pub slots: Vec<SlotLimit>,
 }
@@ -58,20 +62,28 @@ pub(crate) async fn resolve<'a>(
     let mut slots: Vec<SlotLimit> = Vec::new();
     for (item, price) in items.iter().zip(&prices) {
         let Some(tier) = prices::model::tier_of(price, &known) else { continue };
-        let quantity = i32::try_from(item.quantity.unwrap_or(1)).unwrap_or(i32::MAX);
+        let quantity = item.quantity();
         match slots.iter_mut().find(|slots| slots.tier_id == tier) {
             Some(slots) => slots.slot_limit = slots.slot_limit.saturating_add(quantity),
             None => slots.push(SlotLimit { tier_id: tier, slot_limit: quantity }),
         }
     }
     slots.sort_unstable_by_key(|slots| slots.tier_id);
+    let quantity_of = |counts: &dyn Fn(&StripePriceId) -> bool| {
+        let counted = items.iter().zip(&prices).filter(|(_, price)| counts(price));
+        counted.fold(0, |sum: i32, (item, _)| sum.saturating_add(item.quantity())).max(1)
+    };
     if let Some((index, price, plan)) = plan {
+        let is_plans = |price: &StripePriceId| {
+            known.iter().any(|(id, of)| id == price && matches!(of, PriceOf::Plan(_)))
+        };
         let plan = plans::store::find(tx, &plan).await?;
         return Ok(Resolved {
             plan,
             price: Some(price.clone()),
             by_price: true,
             item: &items[index],
+            quantity: quantity_of(&is_plans),
             slots,
         });
     }
@@ -81,5 +93,6 @@ pub(crate) async fn resolve<'a>(
     };
     let price =
         prices.iter().find(|price| prices::model::tier_of(price, &known).is_none()).cloned();
-    Ok(Resolved { plan, price, by_price: false, item: first, slots })
+    let quantity = quantity_of(&|other| Some(other) == price.as_ref());
+    Ok(Resolved { plan, price, by_price: false, item: first, quantity, slots })
 }

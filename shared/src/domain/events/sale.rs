@@ -17,7 +17,6 @@ use crate::base::{fault, fields};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::{Flag, FlagKind};
-use crate::domain::plans::model::Plan;
 use crate::domain::tenants::model::Tenant;
 use crate::domain::{audit, devices, families, flags, tenants};
 use crate::outside::stripe::Metadata;
@@ -38,8 +37,8 @@ pub(super) struct Purchase<'a> {
 impl Purchase<'_> {
     /// Its state at Stripe.
     pub(super) fn state(&self) -> Result<StripeState<'_>> {
-        let Resolved { item, price, plan, .. } = &self.resolved;
-        self.snapshot.state(item, price.as_ref(), plan.as_ref())
+        let Resolved { item, price, plan, quantity, .. } = &self.resolved;
+        self.snapshot.state(item, price.as_ref(), (plan.as_ref(), *quantity))
     }
 }
 
@@ -99,18 +98,19 @@ impl Sale<'_> {
         )
         .await?;
         let term = state.paid_term.unwrap_or(state.period);
-        let subscription = Subscription {
+        let mut subscription = Subscription {
             status,
             grace_end: grace_end(status, state.unpaid_since),
-            plan_id: plan.map(|plan| plan.plan_id.clone()),
-            device_limit: plan.map_or(0, |plan| plan.device_limit),
             stripe: Some(state.link(&purchase.stripe_id, None)),
             ..self.bought(id, tenant, SubscriptionType::Main, term, description)
         };
+        if let Some(plan) = plan {
+            plan.give(&mut subscription, resolved.quantity);
+        }
         let id = &subscription.subscription_id;
         self.insert(&subscription, event_type).await?;
         fault::point(Point::ApplySubscriptionInserted);
-        self.slots(tenant, id, plan).await?;
+        self.slots(&subscription).await?;
         fault::point(Point::ApplySlotsInserted);
         if status.is_live() && !is_new {
             devices::adoption::adopt(self.tx, tenant, id, (self.actor, self.event), self.now)
@@ -187,18 +187,14 @@ impl Sale<'_> {
 
     /// The slots that the plan brings, or word that no plan was found: what was paid for is never
     /// taken for the smallest plan.
-    async fn slots(
-        &self,
-        tenant: &TenantId,
-        subscription: &SubscriptionId,
-        plan: Option<&Plan>,
-    ) -> Result<()> {
-        if let Some(plan) = plan {
+    async fn slots(&self, new: &Subscription) -> Result<()> {
+        let (tenant, subscription) = (&new.tenant_id, &new.subscription_id);
+        if let Some(plan) = &new.plan_id {
             let slots = families::rows::insert_plan_defaults(
                 self.tx,
                 tenant,
                 subscription,
-                &plan.plan_id,
+                (plan, new.quantity),
                 self.now,
             )
             .await?;

@@ -51,7 +51,7 @@ impl Snapshot {
         &'a self,
         item: &Item,
         price: Option<&'a StripePriceId>,
-        plan: Option<&'a Plan>,
+        (plan, quantity): (Option<&'a Plan>, i32),
     ) -> Result<StripeState<'a>> {
         let period = self.subscription.period(item)?;
         let (paid_term, invoice_paid, unpaid_since, pending_since) = match self.payment {
@@ -74,6 +74,7 @@ impl Snapshot {
             is_collection_paused: self.subscription.is_collection_paused(),
             price,
             plan,
+            quantity,
             slots: None,
         })
     }

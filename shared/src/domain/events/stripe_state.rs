@@ -77,6 +77,8 @@ pub struct StripeState<'a> {
     pub price: Option<&'a StripePriceId>,
     /// What that item, or else the metadata, stands for; none where nothing resolves.
     pub plan: Option<&'a Plan>,
+    /// How many of the plan are paid for.
+    pub quantity: i32,
     /// Of an ADDON with items of its own: all of its slots.
     pub slots: Option<i32>,
 }
@@ -143,9 +145,11 @@ impl StripeState<'_> {
         }
         match (self.plan, self.slots) {
             (_, Some(slots)) => after.device_limit = slots,
-            (Some(plan), None) if before.plan_id.as_ref() != Some(&plan.plan_id) => {
-                (after.plan_id, after.device_limit) =
-                    (Some(plan.plan_id.clone()), plan.device_limit);
+            (Some(plan), None)
+                if before.plan_id.as_ref() != Some(&plan.plan_id)
+                    || before.quantity != self.quantity =>
+            {
+                plan.give(&mut after, self.quantity);
             }
             _ => {}
         }
@@ -163,6 +167,7 @@ pub fn event_type(before: &Subscription, after: &Subscription, is_paid: bool) ->
         }
         Status::Grace if before.status != Status::Grace => AuditEvent::StripePaymentFailed,
         _ if after.plan_id != before.plan_id => AuditEvent::StripePlanChanged,
+        _ if after.quantity != before.quantity => AuditEvent::PlanQuantityChanged,
         _ if is_paid => AuditEvent::StripeInvoicePaid,
         _ => AuditEvent::StripeSubscriptionUpdated,
     }

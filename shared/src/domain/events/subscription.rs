@@ -177,16 +177,24 @@ impl SubscriptionSync<'_> {
         let is_addon = before.subscription_type == SubscriptionType::Addon;
         let slots = (is_addon && !resolved.slots.is_empty()).then_some(&resolved.slots);
         // The metadata is the checkout's, and may name a plan that was left since: it counts only
-        // where there is no plan yet.
-        let plan = resolved.plan.as_ref().filter(|_| resolved.by_price || before.plan_id.is_none());
-        let mut state = snapshot.state(resolved.item, resolved.price.as_ref(), plan)?;
+        // where there is no plan yet, or where it is that plan and is paid by the same price.
+        let plan = resolved.plan.as_ref().filter(|plan| {
+            resolved.by_price
+                || before.plan_id.is_none()
+                || (before.plan_id.as_ref() == Some(&plan.plan_id)
+                    && resolved.price.as_ref() == price(before))
+        });
+        let mut state =
+            snapshot.state(resolved.item, resolved.price.as_ref(), (plan, resolved.quantity))?;
         state.slots = slots.map(|_| resolved.devices());
         let root_end = is_addon.then_some(self.family.root.term_end);
         let after = state.applied_to(before, root_end);
         self.warn(&state, resolved, slots.is_some(), before).await?;
         let mut tier_slots = Value::Null;
         if before.hold.is_none() {
-            if after.plan_id != before.plan_id && slots.is_none() {
+            if (&after.plan_id, after.quantity) != (&before.plan_id, before.quantity)
+                && slots.is_none()
+            {
                 tier_slots = allocations::take_plan(
                     self.tx,
                     self.family,

@@ -4,6 +4,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
+use tokio_postgres::types::Json;
 
 use super::family::Allocation;
 use super::subscription::{Hold, LIVE, Status, StripeLink, Subscription};
@@ -25,7 +26,9 @@ crate::row! {
     changes {
         status,
         plan_id,
+        quantity,
         device_limit,
+        limits = subscription.limits.as_ref().map(Json),
         term_start,
         term_end,
         grace_end,
@@ -83,7 +86,9 @@ pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
         parent_subscription_id: row.try_get("parent_subscription_id")?,
         status: row.try_get("status")?,
         plan_id: row.try_get("plan_id")?,
+        quantity: row.get("quantity"),
         device_limit: row.get("device_limit"),
+        limits: row.get::<_, Option<Json<_>>>("limits").map(|Json(limits)| limits),
         active_device_count: row.get("active_device_count"),
         term_start: row.get("term_start"),
         term_end: row.get("term_end"),
@@ -289,13 +294,13 @@ pub(crate) async fn save_notice_times(
     Ok(())
 }
 
-/// Gives a new subscription the slots that its plan brings, and returns them as `[{tier_id,
-/// slot_limit}]`, by tier.
+/// Gives a new subscription the slots that so many of its plan bring, and returns them as
+/// `[{tier_id, slot_limit}]`, by tier.
 pub(crate) async fn insert_plan_defaults(
     tx: &Transaction<'_>,
     tenant: &TenantId,
     subscription: &SubscriptionId,
-    plan: &PlanId,
+    (plan, quantity): (&PlanId, i32),
     now: Timestamp,
 ) -> Result<Value> {
     let row = query_one(
@@ -303,13 +308,13 @@ pub(crate) async fn insert_plan_defaults(
         "WITH added AS (
                  INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id,
                  slot_limit, created_at, updated_at)
-                 SELECT $1, $2, tier_id, slot_limit, $4, $4 FROM plan_tier_defaults
-                 WHERE plan_id = $3
+                 SELECT $1, $2, tier_id, least(slot_limit * $5::bigint, 2147483647)::integer, $4, $4
+                 FROM plan_tier_defaults WHERE plan_id = $3
                  RETURNING tier_id, slot_limit
              )
              SELECT coalesce(jsonb_agg(jsonb_build_object('tier_id', tier_id, 'slot_limit',
              slot_limit) ORDER BY tier_id), '[]') FROM added",
-        &[&tenant, &subscription, &plan, &now],
+        &[&tenant, &subscription, &plan, &now, &i64::from(quantity)],
     )
     .await?;
     Ok(row.get(0))

@@ -1,5 +1,7 @@
 //! A subscription: the row, its states, and what a change of it is called.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
@@ -83,8 +85,16 @@ pub struct Subscription {
     pub parent_subscription_id: Option<SubscriptionId>,
     pub status: Status,
     pub plan_id: Option<PlanId>,
+    /// How many of its plan it pays for: what the plan brings, it brings so many times.
+    // Answers that the release before kept have neither this nor `limits`.
+    #[serde(default = "one")]
+    #[schema(required = true)]
+    pub quantity: i32,
     /// Devices that it brings to its family.
     pub device_limit: i32,
+    /// Its named limits, as they were copied from its plan; `null`: as the plan says.
+    #[serde(default)]
+    pub limits: Option<BTreeMap<String, i64>>,
     /// Devices that are on it.
     pub active_device_count: i32,
     pub term_start: Timestamp,
@@ -108,6 +118,10 @@ pub struct Subscription {
     pub version: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+fn one() -> i32 {
+    1
 }
 
 /// What we know of the Stripe subscription that pays for one of ours (docs/events.md, "Sync").
@@ -233,7 +247,9 @@ impl Subscription {
             parent_subscription_id: None,
             status: Status::Active,
             plan_id: None,
+            quantity: 1,
             device_limit: 0,
+            limits: None,
             active_device_count: 0,
             term_start,
             term_end,

@@ -12,6 +12,7 @@ use crate::base::fields::{
 };
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::version::Versioned;
+use crate::domain::families::subscription::Subscription;
 use crate::domain::prices::model::PriceOf;
 use crate::{Error, Result, request, update};
 
@@ -115,6 +116,25 @@ impl Plan {
             created_at: now,
             updated_at: now,
         }
+    }
+}
+
+impl Plan {
+    /// The named limits of so many of it.
+    #[must_use]
+    pub fn limits_of(&self, quantity: i32) -> BTreeMap<String, i64> {
+        self.limits
+            .iter()
+            .map(|(name, limit)| (name.clone(), limit.saturating_mul(quantity.into())))
+            .collect()
+    }
+
+    /// Gives a subscription so many of it: what they bring is copied, but for slots.
+    pub fn give(&self, subscription: &mut Subscription, quantity: i32) {
+        subscription.plan_id = Some(self.plan_id.clone());
+        subscription.quantity = quantity;
+        subscription.device_limit = self.device_limit.saturating_mul(quantity);
+        subscription.limits = Some(self.limits_of(quantity));
     }
 }
 

@@ -105,9 +105,12 @@ pub async fn create(
         return Ok(made);
     }
     let tenant_name = tenants::store::share(&tx, &new.tenant_id).await?;
-    if let Some(plan) = &new.plan_id {
-        plans::store::find(&tx, plan).await?.ok_or_else(plans::model::not_found)?;
-    }
+    let plan = match &new.plan_id {
+        Some(plan) => {
+            Some(plans::store::find(&tx, plan).await?.ok_or_else(plans::model::not_found)?)
+        }
+        None => None,
+    };
     let (term, root) = if is_addon {
         let parent = new.parent_subscription_id.as_ref();
         let parent = parent.ok_or_else(|| {
@@ -127,6 +130,7 @@ pub async fn create(
         parent_subscription_id: new.parent_subscription_id,
         plan_id: new.plan_id,
         device_limit: new.device_limit.get_i32(),
+        limits: plan.map(|plan| plan.limits),
         description: new.description.map(Description::into_string),
         ..Subscription::new(id, new.tenant_id, new.subscription_type, term, &by.id, now)
     };

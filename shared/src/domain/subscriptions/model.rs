@@ -192,7 +192,7 @@ impl SubscriptionUpdate {
         if let (Some(plan), true) = (plan, self.plan_id.is_set())
             && before.plan_id.as_ref() != Some(&plan.plan_id)
         {
-            (after.plan_id, after.device_limit) = (Some(plan.plan_id.clone()), plan.device_limit);
+            plan.give(&mut after, before.quantity);
         }
         self.device_limit.apply(&mut after.device_limit, Count::get_i32);
         self.term_end.apply(&mut after.term_end, DateTime::get);

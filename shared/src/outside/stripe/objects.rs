@@ -286,8 +286,7 @@ pub struct Item {
     /// Its id, to change it by.
     pub id: Option<String>,
     price: Price,
-    /// How many; a plan's is 1.
-    pub quantity: Option<u32>,
+    quantity: Option<i64>,
     current_period_start: Option<i64>,
     current_period_end: Option<i64>,
 }
@@ -310,6 +309,12 @@ impl Item {
     /// `Upstream` where its id is malformed.
     pub fn price(&self) -> Result<StripePriceId> {
         id(StripePriceId::parse(&self.price.id))
+    }
+
+    /// How many of it are paid for; 1 where Stripe does not count.
+    #[must_use]
+    pub fn quantity(&self) -> i32 {
+        self.quantity.map_or(1, |quantity| i32::try_from(quantity.max(0)).unwrap_or(i32::MAX))
     }
 
     /// How often it is paid, in Stripe's spelling: `month`, `year`, and others that we do not sell

@@ -201,8 +201,8 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         // Portal sessions can be created, but not read.
         ("GET", "billing_portal.session", _) => return Err(unrecognized()),
         ("GET", "subscription_item", []) => {
-            only(params, "", &["expand", "subscription"])?;
-            objects::list(path, &store.items(text(params, "subscription"))?, false)
+            only(params, "", &["expand", "limit", "starting_after", "subscription"])?;
+            list_items(path, &store.items(text(params, "subscription"))?, params)?
         }
         ("GET", "subscription_item", [id]) => store.item(id)?,
         ("GET", _, []) => list(store, path, kind, filters, params)?,
@@ -256,10 +256,45 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         }
         _ => return Err(unrecognized()),
     };
+    match answer["data"].as_array_mut() {
+        Some(listed) => listed.iter_mut().for_each(page_items),
+        None => page_items(&mut answer),
+    }
     for path in params["expand"].as_object().into_iter().flatten() {
         expand(store, &mut answer, path.1.as_str().unwrap_or_default())?;
     }
     Ok(answer)
+}
+
+/// How many items a subscription shows. The list of items has the others.
+const SHOWN_ITEMS: usize = 10;
+
+fn page_items(answer: &mut Value) {
+    if answer["object"] == "subscription"
+        && let Some(items) = answer["items"]["data"].as_array_mut()
+    {
+        let more = items.len() > SHOWN_ITEMS;
+        items.truncate(SHOWN_ITEMS);
+        answer["items"]["has_more"] = json!(more);
+    }
+}
+
+fn list_items(path: &str, items: &[Value], params: &Value) -> Result<Value> {
+    let Ok(limit @ 1..=100) = params["limit"].as_str().map_or(Ok(10), str::parse) else {
+        let message = "Invalid limit: must be an integer from 1 to 100.";
+        return Err(ApiError::invalid(message).param("limit"));
+    };
+    let start = match params["starting_after"].as_str() {
+        None => 0,
+        Some(after) => {
+            1 + items
+                .iter()
+                .position(|item| item["id"] == after)
+                .ok_or_else(|| ApiError::missing("subscription_item", after, "starting_after"))?
+        }
+    };
+    let rest = &items[start..];
+    Ok(objects::list(path, &rest[..rest.len().min(limit)], rest.len() > limit))
 }
 
 /// Returns whether the API still returns an event: it does so for 30 days.

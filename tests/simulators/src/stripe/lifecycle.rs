@@ -104,6 +104,20 @@ impl Simulator {
         Ok(self.state(|state| state.change_plan(subscription, price))?)
     }
 
+    /// Sets how many units of a price a subscription has, as the Dashboard does without proration:
+    /// adds its item, changes it, or removes it with `None`.
+    ///
+    /// # Errors
+    /// When the subscription or price does not exist, or the price does not fit the other items.
+    pub fn set_quantity(
+        &self,
+        subscription: &str,
+        price: &str,
+        quantity: Option<u64>,
+    ) -> anyhow::Result<Value> {
+        Ok(self.state(|state| state.set_quantity(subscription, price, quantity))?)
+    }
+
     /// Schedules a subscription to end with its period, or undoes that, as the API and the
     /// Dashboard do.
     ///

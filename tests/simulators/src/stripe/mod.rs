@@ -127,6 +127,8 @@ pub struct CheckoutParams {
     pub price: String,
     /// The number of units.
     pub quantity: u64,
+    /// Other prices in the same cart, and how many of each.
+    pub also: Vec<(String, u64)>,
     /// Metadata of the session.
     pub metadata: BTreeMap<String, String>,
     /// Metadata of the subscription that the session creates.
@@ -148,6 +150,7 @@ impl CheckoutParams {
         Self {
             price: price.to_owned(),
             quantity: 1,
+            also: Vec::new(),
             metadata: BTreeMap::new(),
             subscription_metadata: BTreeMap::new(),
             customer: None,
@@ -237,16 +240,21 @@ impl Simulator {
     /// # Errors
     /// When Stripe would reject the parameters.
     pub fn create_checkout(&self, params: CheckoutParams) -> anyhow::Result<String> {
+        let cart = [(params.price, params.quantity)].into_iter().chain(params.also);
+        let lines: Map<String, Value> = cart
+            .enumerate()
+            .map(|(index, (price, quantity))| {
+                let line = json!({ "price": price, "quantity": quantity.to_string() });
+                (index.to_string(), line)
+            })
+            .collect();
         let mut form = Map::from_iter([
             ("mode".to_owned(), json!(params.mode)),
             (
                 "success_url".to_owned(),
                 json!("https://example.com/done?session_id={CHECKOUT_SESSION_ID}"),
             ),
-            (
-                "line_items".to_owned(),
-                json!({ "0": { "price": params.price, "quantity": params.quantity.to_string() } }),
-            ),
+            ("line_items".to_owned(), Value::Object(lines)),
             ("metadata".to_owned(), json!(params.metadata)),
         ]);
         let mut subscription_data = Map::new();

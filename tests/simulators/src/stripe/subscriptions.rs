@@ -290,6 +290,26 @@ impl State {
         )
     }
 
+    /// Adds, changes or removes the item of a price, without proration.
+    pub(super) fn set_quantity(
+        &mut self,
+        id: &str,
+        price: &str,
+        quantity: Option<u64>,
+    ) -> Result<Value> {
+        let subscription = self.ongoing(id)?;
+        let item = items(&subscription).find(|item| item["price"]["id"] == price);
+        let count = quantity.map(|quantity| quantity.to_string());
+        let change = match (item, count) {
+            (Some(item), Some(count)) => json!({ "id": item["id"], "quantity": count }),
+            (Some(item), None) => json!({ "id": item["id"], "deleted": "true" }),
+            (None, Some(count)) => json!({ "price": price, "quantity": count }),
+            (None, None) => return Ok(subscription),
+        };
+        let params = json!({ "items": { "0": change }, "proration_behavior": "none" });
+        self.update_subscription(id, &params)
+    }
+
     /// Sets or clears `cancel_at`, as the portal does under flexible billing.
     pub(super) fn cancel_in_portal(&mut self, id: &str, cancel: bool) -> Result<Value> {
         let end = ledger::period(&self.ongoing(id)?).1.to_string();
