@@ -74,6 +74,8 @@ fn stripe_link(luck: &mut Luck, number: usize, term_end: Timestamp, now: Timesta
         pending_until: optional(luck),
         cancel_at: optional(luck),
         collection_paused: false,
+        items: Vec::new(),
+        slots: None,
         sync: 0,
     }
 }

@@ -141,6 +141,7 @@ pub async fn stripe() -> Simulator {
         "price_pro_month",
         "price_pro_year",
         "price_enterprise_month",
+        "price_basic_slot_month",
         "price_standard_slot_month",
         "price_unmapped",
     ] {

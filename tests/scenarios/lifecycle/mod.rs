@@ -3,6 +3,7 @@
 
 mod addons;
 mod adoption;
+mod items;
 mod payments;
 mod pending;
 mod plans;

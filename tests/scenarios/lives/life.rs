@@ -1,6 +1,7 @@
 //! One customer: what it does at Stripe.
 
 use jiff::SignedDuration;
+use serde_json::Value;
 use shared::base::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
 use shared::outside::stripe::NewPayment;
 use simulators::stripe::{Card, CheckoutParams, Simulator};
@@ -8,6 +9,9 @@ use stripe_events::StripeEvents;
 use tests::{Luck, TestClock, payer, text};
 
 use super::side::Side;
+
+/// The price of a standard slot.
+pub(super) const SLOT: &str = "price_standard_slot_month";
 
 pub(super) const PLANS: [(&str, &str, i32); 3] = [
     ("price_starter_month", "starter", 30),
@@ -45,6 +49,12 @@ impl Life<'_> {
         subscription.map_or_else(String::new, |subscription| text(&subscription["status"]))
     }
 
+    fn plan_price(&self) -> String {
+        let subscription = self.subscription.as_ref().and_then(|id| self.stripe.object(id));
+        let price = |subscription: Value| text(&subscription["items"]["data"][0]["price"]["id"]);
+        subscription.map_or_else(String::new, price)
+    }
+
     /// Checks out, for the first time or again.
     pub(super) fn subscribe(&mut self) {
         let price = PLANS[self.luck.below(3)].0;
@@ -61,6 +71,12 @@ impl Life<'_> {
             params.metadata = metadata;
         } else {
             params.subscription_metadata = metadata;
+        }
+        if self.luck.percent(20) {
+            params.quantity = 1 + self.luck.below(4) as u64;
+        }
+        if self.luck.percent(15) {
+            params.also = vec![(SLOT.to_owned(), 1 + self.luck.below(5) as u64)];
         }
         params.trial_period_days = self.luck.percent(30).then_some(14);
         let session = self.stripe.create_checkout(params).expect("a checkout");
@@ -82,7 +98,7 @@ impl Life<'_> {
     pub(super) fn step(&mut self) -> &'static str {
         let (stripe, subscription) = (self.stripe, self.subscription.clone().unwrap_or_default());
         let customer = self.customer.clone().unwrap_or_default();
-        match self.luck.below(22) {
+        match self.luck.below(26) {
             0 => {
                 stripe.set_card(&customer, Card::Declines);
                 "the card declines"
@@ -93,6 +109,17 @@ impl Life<'_> {
                 stripe.set_card(&customer, Card::Debit { days, succeeds });
                 self.debits = true;
                 "by bank debit from now on"
+            }
+            22 | 23 => {
+                let price = self.plan_price();
+                let quantity = Some(1 + self.luck.below(4) as u64);
+                drop(stripe.set_quantity(&subscription, &price, quantity));
+                "another quantity"
+            }
+            24 | 25 => {
+                let quantity = self.luck.percent(70).then(|| 1 + self.luck.below(6) as u64);
+                drop(stripe.set_quantity(&subscription, SLOT, quantity));
+                "slots are changed at Stripe"
             }
             1 | 2 => {
                 stripe.set_card(&customer, Card::Works);

@@ -23,7 +23,7 @@ use stripe_events::StripeEvents;
 use tests::proxy::Proxy;
 use tests::{Luck, TestClock, stack, text};
 
-use self::life::{Life, PLANS};
+use self::life::{Life, PLANS, SLOT};
 use self::side::{Side, env};
 
 mod life;
@@ -83,7 +83,13 @@ fn expected(stripe: &Simulator, id: &str, had: &Value) -> Value {
     let price = text(&subscription["items"]["data"][0]["price"]["id"]);
     let (_, plan, devices) =
         PLANS.into_iter().find(|(id, ..)| *id == price).expect("a plan's price");
-    json!({"status": ours, "plan_id": plan, "device_limit": devices, "stripe_status": status})
+    let count = |item: &Value| item["quantity"].as_i64().expect("a quantity");
+    let items = subscription["items"]["data"].as_array().expect("items");
+    let slots: i64 = items.iter().filter(|item| item["price"]["id"] == SLOT).map(count).sum();
+    let quantity = count(&items[0]);
+    json!({"status": ours, "plan_id": plan, "quantity": quantity,
+        "device_limit": quantity * i64::from(devices), "stripe_status": status,
+        "slots_at_stripe": if ours == "EXPIRED" { 0 } else { slots }})
 }
 
 /// Leads one life; what differs, if anything.
@@ -164,7 +170,17 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
             json!(wild)
         ));
     }
-    for had in calm.iter().filter(|had| had["subscription_type"] == "MAIN") {
+    for main in calm.iter().filter(|had| had["subscription_type"] == "MAIN") {
+        // Bought beside the plan: no order, and no Stripe subscription of its own.
+        let extra: i64 = calm
+            .iter()
+            .filter(|addon| addon["parent_subscription_id"] == main["subscription_id"])
+            .filter(|addon| addon["stripe_checkout_session_id"].is_null())
+            .filter_map(|addon| addon["device_limit"].as_i64())
+            .sum();
+        let mut had = main.clone();
+        had["slots_at_stripe"] = json!(extra);
+        let had = &had;
         let expected = expected(&stripe, &text(&had["stripe_subscription_id"]), had);
         for (field, value) in expected.as_object().into_iter().flatten() {
             if had[field] != *value {

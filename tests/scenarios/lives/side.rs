@@ -68,8 +68,12 @@ impl Side {
         // ordered for it name it. It is made of the checkout that this transaction has claimed.
         let same_id = "CREATE OR REPLACE FUNCTION generate_subscription_id(at timestamptz
                 DEFAULT now()) RETURNS text LANGUAGE sql VOLATILE AS $$
-                SELECT 'SUB-9999-' || ('x' || substr(md5(object_id), 1, 12))::bit(48)::bigint
-                FROM stripe_events WHERE pg_current_xact_id()::xid IN (xmin, xmax) $$";
+                SELECT coalesce((
+                    SELECT 'SUB-9999-' || ('x' || substr(md5(object_id), 1, 12))::bit(48)::bigint
+                    FROM stripe_events WHERE pg_current_xact_id()::xid IN (xmin, xmax)
+                    AND NOT EXISTS (SELECT FROM subscriptions
+                                    WHERE xmin = pg_current_xact_id()::xid)
+                ), 'SUB-9998-' || nextval('subscription_number')) $$";
         owner.batch_execute(same_id).await.expect("a function");
         let env = env(&settings, &[]);
         let aws = tests::aws();
@@ -94,24 +98,29 @@ impl Side {
 
     /// What it has of these Stripe subscriptions. Tiers that a former plan brought stay with no
     /// slots; who came late never had them. Slots that were paid for a MAIN which has ended are
-    /// an ADDON that ended, or, heard of late, a flag.
+    /// an ADDON that ended, or, heard of late, a flag. Items that are gone left an ADDON with
+    /// nothing; who came late never had it.
     pub(super) async fn state(&self, ids: &[String]) -> Vec<Value> {
         let sql = "SELECT to_jsonb(row) FROM (
                 SELECT s.stripe_subscription_id, s.stripe_checkout_session_id, s.tenant_id,
                 s.subscription_type, s.parent_subscription_id, s.stripe_paid_until, s.status,
-                s.plan_id, s.device_limit, s.term_end, s.grace_end,
+                s.plan_id, s.quantity, s.limits, s.stripe_items, s.device_limit, s.term_end, s.grace_end,
                               -- An ADDON that was heard of late starts with the period that it
                               -- was found in.
                        CASE WHEN r.subscription_id IS NULL THEN s.term_start END AS term_start,
                        s.stripe_status, s.stripe_price_id, s.stripe_period_end, s.stripe_cancel_at,
                        s.stripe_collection_paused,
+                       CASE WHEN s.subscription_type = 'MAIN' THEN s.subscription_id END
+                       AS subscription_id,
                        (SELECT jsonb_object_agg(a.tier_id, a.slot_limit)
                        FROM subscription_tier_allocations a
                         WHERE a.subscription_id = s.subscription_id AND a.slot_limit > 0) AS slots
                 FROM subscriptions s LEFT JOIN subscriptions r
                 ON r.subscription_id = s.parent_subscription_id
                 WHERE coalesce(r.stripe_subscription_id, s.stripe_subscription_id) = ANY($1)
-                AND r.status IS DISTINCT FROM 'EXPIRED' ORDER BY 2) AS row";
+                AND r.status IS DISTINCT FROM 'EXPIRED'
+                AND NOT (s.subscription_type = 'ADDON' AND s.device_limit = 0)
+                ORDER BY 2, 5) AS row";
         self.owner
             .query(sql, &[&ids])
             .await
@@ -141,6 +150,9 @@ impl Side {
                    AND NOT EXISTS (
                        SELECT FROM flags f WHERE f.tenant_id = s.tenant_id
                        AND f.kind IN ('paid_without_access', 'plan_unresolved'))
+                   AND NOT EXISTS (
+                       SELECT FROM flags f JOIN stripe_events e ON e.event_id = f.stripe_event_id
+                       WHERE e.stripe_subscription_id = c.stripe AND f.kind = 'never_matched')
                    AND NOT EXISTS (
                        SELECT FROM stripe_events e WHERE e.stripe_subscription_id = c.stripe
                        AND e.status IN ('failed', 'waiting'))";

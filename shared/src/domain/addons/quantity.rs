@@ -1,5 +1,5 @@
-//! What Stripe charges for slots at a renewal: as many as the family's renewing ADDONs have
-//! (docs/events.md, "Outbox").
+//! What Stripe charges for slots at a renewal: as many as the family's ordered ADDONs have, beside
+//! those that were bought at Stripe (docs/events.md, "Slots at Stripe").
 //!
 //! Read, compare, set: a repetition, however late, sets the same quantities. The data is read when
 //! the step runs, so one step serves all changes before it. A change while it runs makes it due
@@ -12,6 +12,7 @@ use super::model::RenewingSlots;
 use super::store;
 use crate::base::ids::{StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::db::Db;
+use crate::domain::families::stripe_slots::{StripeSlots, Target, TierRead};
 use crate::domain::prices::model::{Interval, PriceOf};
 use crate::domain::{families, prices};
 use crate::outside::stripe;
@@ -38,19 +39,16 @@ pub(crate) async fn set(
     root: &SubscriptionId,
     key: &str,
 ) -> Result<Option<Value>> {
-    let Some((id, held)) = paid_at(db, root).await? else { return Ok(None) };
-    let at_stripe = stripe.subscription(&id).await?;
+    let Some(id) = paid_at(db, root).await? else { return Ok(None) };
+    let mut at_stripe = stripe.subscription(&id).await?;
+    while at_stripe.items.has_more {
+        stripe.read_more_items(&mut at_stripe).await?;
+    }
     if matches!(at_stripe.status.as_str(), "canceled" | "incomplete_expired") {
         // It no longer charges for anything.
         return Ok(None);
     }
-    if at_stripe.items.has_more {
-        return Err(stripe::unreadable(format!(
-            "subscription {id} has more than one page of items"
-        )));
-    }
-    let (slots, known) = wanted(db, root, &at_stripe).await?;
-    let edits = edits(&at_stripe.items.data, &slots, &known, held)?;
+    let Some((edits, targets)) = begin(db, root, &at_stripe).await? else { return Ok(None) };
     for edit in &edits {
         match edit {
             Edit::Add(price, quantity) => {
@@ -62,6 +60,7 @@ pub(crate) async fn set(
             Edit::Remove(item) => stripe.remove_item(item).await?,
         }
     }
+    finish(db, root, &targets).await?;
     let done: Vec<Value> = edits
         .into_iter()
         .map(|edit| match edit {
@@ -70,31 +69,75 @@ pub(crate) async fn set(
             Edit::Remove(item) => json!({"item": item, "quantity": 0}),
         })
         .collect();
-    Ok((!done.is_empty()).then(|| json!({"stripe_subscription_id": id, "items": done})))
+    Ok(Some(json!({"stripe_subscription_id": id, "items": done})))
 }
 
-/// The Stripe subscription of a root, and whether an operator holds the root.
-async fn paid_at(db: &Db, root: &SubscriptionId) -> Result<Option<(StripeSubscriptionId, bool)>> {
+/// The Stripe subscription of a root.
+async fn paid_at(db: &Db, root: &SubscriptionId) -> Result<Option<StripeSubscriptionId>> {
     let family = families::locks::find(&db.connection().await?, root).await?;
-    Ok(family.and_then(|family| Some((family.root.stripe?.id, family.root.hold.is_some()))))
+    Ok(family.and_then(|family| Some(family.root.stripe?.id)))
 }
 
-type Known = Vec<(StripePriceId, PriceOf)>;
+type Targets = Vec<(TierRead, Target)>;
 
-/// How many slots renew, and what the prices at Stripe are for.
-async fn wanted(
+/// Decides what to set, and notes it before it is set: a sync that reads Stripe meanwhile, or after
+/// this worker has died, knows whose quantity it sees. None where nothing is to be set.
+async fn begin(
     db: &Db,
     root: &SubscriptionId,
     at_stripe: &Subscription,
-) -> Result<(Vec<RenewingSlots>, Known)> {
+) -> Result<Option<(Vec<Edit>, Targets)>> {
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
+    let family = families::locks::lock(&tx, root).await?.ok_or_else(families::not_found)?;
     let prices: Vec<_> = at_stripe.items.data.iter().map(Item::price).collect::<Result<_>>()?;
     let known = prices::store::find(&tx, &prices).await?;
     let interval = interval(&tx, root, at_stripe, &known).await?;
     let slots = store::renewing_slots(&tx, root, interval).await?;
-    Ok((slots, known))
+    let link = family.root.stripe.as_ref().and_then(|link| link.slots.as_ref());
+    let (mut edits, mut targets) = (Vec::new(), Vec::new());
+    for renewing in &slots {
+        let of_tier: Vec<&Item> = at_stripe
+            .items
+            .data
+            .iter()
+            .filter(|item| tier_of(item, &known) == Some(renewing.tier))
+            .collect();
+        let read = TierRead {
+            tier: renewing.tier,
+            quantity: quantity(&of_tier),
+            ordered: i32::try_from(renewing.slots).unwrap_or(i32::MAX),
+            extra: family.slots_of_stripe_items(renewing.tier),
+        };
+        let target = StripeSlots::target(link, &read, family.root.hold.is_some());
+        edits.extend(self::edits(&of_tier, target.quantity, renewing)?);
+        targets.push((read, target));
+    }
+    let noted = StripeSlots::begin(link, &targets);
+    if link != Some(&noted) && !targets.is_empty() {
+        families::rows::save_stripe_slots(&tx, root, &noted).await?;
+        tx.commit().await?;
+    }
+    Ok((!edits.is_empty()).then_some((edits, targets)))
 }
+
+/// Notes that it was set.
+async fn finish(db: &Db, root: &SubscriptionId, targets: &Targets) -> Result<()> {
+    let mut db = db.connection().await?;
+    let tx = db.transaction().await?;
+    let family = families::locks::lock(&tx, root).await?.ok_or_else(families::not_found)?;
+    let mut slots = family.root.stripe.and_then(|link| link.slots).unwrap_or_default();
+    slots.finish(targets);
+    families::rows::save_stripe_slots(&tx, root, &slots).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn quantity(items: &[&Item]) -> i32 {
+    items.iter().fold(0, |sum: i32, item| sum.saturating_add(item.quantity()))
+}
+
+type Known = Vec<(StripePriceId, PriceOf)>;
 
 /// How often the parent is paid: the interval of the item that is not for slots.
 async fn interval(
@@ -126,40 +169,35 @@ fn tier_of(item: &Item, known: &Known) -> Option<i32> {
     prices::model::tier_of(&item.price().ok()?, known)
 }
 
-/// What makes the items what is wanted. An item keeps the price that it has, a former one too; a
-/// tier that was never ordered here is left alone. Under a hold Stripe's subscription may be behind
-/// ours: quantities only fall then.
-fn edits(items: &[Item], slots: &[RenewingSlots], known: &Known, held: bool) -> Result<Vec<Edit>> {
+/// What makes the items of a tier so many. More is added to the first, which keeps the price that
+/// it has, a former one too; fewer are taken from the last.
+fn edits(items: &[&Item], wanted: i32, slots: &RenewingSlots) -> Result<Vec<Edit>> {
     let id = |item: &Item| {
         item.id.clone().ok_or_else(|| stripe::unreadable("a subscription item has no id"))
     };
-    let mut edits = Vec::new();
-    for RenewingSlots { tier, slots, price } in slots {
-        let wanted = u64::try_from(*slots).unwrap_or(0);
-        let mut of_tier = items.iter().filter(|item| tier_of(item, known) == Some(*tier));
-        match of_tier.next() {
-            Some(item) => {
-                let now = u64::try_from(item.quantity()).unwrap_or(0);
-                let quantity = if held { wanted.min(now) } else { wanted };
-                if quantity == 0 {
-                    edits.push(Edit::Remove(id(item)?));
-                } else if quantity != now {
-                    edits.push(Edit::Set(id(item)?, quantity));
-                }
-            }
-            None if wanted == 0 || held => {}
-            None => {
-                let price = price.clone().ok_or_else(|| {
-                    Error::conflict(
-                        "tier_not_sold",
-                        format!("slots of tier {tier} have no Stripe price to renew by"),
-                    )
-                })?;
-                edits.push(Edit::Add(price, wanted));
-            }
-        }
-        for twin in of_tier {
-            edits.push(Edit::Remove(id(twin)?));
+    let count = |quantity: i32| u64::try_from(quantity).unwrap_or(0);
+    let now = quantity(items);
+    if wanted > now {
+        let Some(first) = items.first() else {
+            let price = slots.price.clone().ok_or_else(|| {
+                Error::conflict(
+                    "tier_not_sold",
+                    format!("slots of tier {} have no Stripe price to renew by", slots.tier),
+                )
+            })?;
+            return Ok(vec![Edit::Add(price, count(wanted))]);
+        };
+        let more = first.quantity().saturating_add(wanted - now);
+        return Ok(vec![Edit::Set(id(first)?, count(more))]);
+    }
+    let (mut edits, mut fewer) = (Vec::new(), now - wanted);
+    for item in items.iter().rev() {
+        let taken = item.quantity().min(fewer);
+        fewer -= taken;
+        match item.quantity() - taken {
+            _ if taken == 0 => {}
+            0 => edits.push(Edit::Remove(id(item)?)),
+            left => edits.push(Edit::Set(id(item)?, count(left))),
         }
     }
     Ok(edits)
@@ -169,85 +207,40 @@ fn edits(items: &[Item], slots: &[RenewingSlots], known: &Known, held: bool) -> 
 mod tests {
     use super::*;
 
-    fn items(list: &[(&str, &str, u32)]) -> Vec<Item> {
-        let item = |(id, price, quantity): &(&str, &str, u32)| {
-            json!({
-                "id": id, "price": {"id": price}, "quantity": quantity,
-            })
-        };
-        serde_json::from_value(list.iter().map(item).collect()).expect("items")
-    }
-
-    fn price(id: &str) -> StripePriceId {
-        StripePriceId::parse(id).expect("an id")
-    }
-
-    fn known() -> Known {
-        vec![
-            (price("slot_1"), PriceOf::Tier(1)),
-            (price("slot_2"), PriceOf::Tier(2)),
-            (price("slot_2_old"), PriceOf::Tier(2)),
-        ]
-    }
-
-    fn slots(tier: i32, slots: i64) -> RenewingSlots {
-        RenewingSlots { tier, slots, price: Some(price(&format!("slot_{tier}"))) }
+    fn edits(at_stripe: &[(&str, u32)], wanted: i32) -> Result<Vec<Edit>> {
+        let item = |(id, quantity): &(&str, u32)| json!({"id": id, "price": {"id": "slot"}, "quantity": quantity});
+        let items: Vec<Item> =
+            serde_json::from_value(at_stripe.iter().map(item).collect()).expect("items");
+        let price = StripePriceId::parse("slot").ok();
+        let slots = RenewingSlots { tier: 2, slots: 0, price };
+        super::edits(&items.iter().collect::<Vec<_>>(), wanted, &slots)
     }
 
     #[test]
     fn items_become_what_is_wanted_and_then_there_is_nothing_left_to_do() {
-        let edits = |at_stripe: &[(&str, &str, u32)], wanted: &[RenewingSlots]| {
-            edits(&items(at_stripe), wanted, &known(), false).expect("edits")
-        };
-        let plan = ("si_plan", "plan", 1);
-        assert_eq!(edits(&[plan], &[slots(2, 5)]), [Edit::Add(price("slot_2"), 5)]);
-        assert_eq!(edits(&[plan, ("si_2", "slot_2", 5)], &[slots(2, 5)]), []);
-        assert_eq!(
-            edits(&[plan, ("si_2", "slot_2", 5)], &[slots(2, 7)]),
-            [Edit::Set("si_2".to_owned(), 7)]
+        let (set, remove) = (
+            |id: &str, quantity| Edit::Set(id.to_owned(), quantity),
+            |id: &str| Edit::Remove(id.to_owned()),
         );
-        assert_eq!(
-            edits(&[plan, ("si_2", "slot_2", 5)], &[slots(2, 0)]),
-            [Edit::Remove("si_2".to_owned())]
-        );
-        assert_eq!(edits(&[plan], &[slots(2, 0)]), []);
-        assert_eq!(
-            edits(&[plan, ("si_2", "slot_2_old", 5)], &[slots(2, 6)]),
-            [Edit::Set("si_2".to_owned(), 6)],
-            "its payers keep a former price"
-        );
-        let twins =
-            edits(&[plan, ("si_2", "slot_2_old", 5), ("si_3", "slot_2", 5)], &[slots(2, 5)]);
-        assert_eq!(twins, [Edit::Remove("si_3".to_owned())], "a tier is charged once");
-        assert_eq!(
-            edits(&[plan, ("si_1", "slot_1", 3)], &[slots(2, 1)]),
-            [Edit::Add(price("slot_2"), 1)],
-            "what was not ordered here stays"
-        );
-        assert_eq!(edits(&[plan, ("si_1", "slot_1", 3)], &[]), []);
-    }
-
-    #[test]
-    fn under_a_hold_quantities_only_fall() {
-        let held = |at_stripe: &[(&str, &str, u32)], wanted: i64| {
-            edits(&items(at_stripe), &[slots(2, wanted)], &known(), true).expect("edits")
-        };
-        assert_eq!(held(&[], 5), []);
-        assert_eq!(held(&[("si_2", "slot_2", 5)], 7), []);
-        assert_eq!(held(&[("si_2", "slot_2", 5)], 3), [Edit::Set("si_2".to_owned(), 3)]);
-        assert_eq!(held(&[("si_2", "slot_2", 5)], 0), [Edit::Remove("si_2".to_owned())]);
+        let price = StripePriceId::parse("slot").expect("an id");
+        for (at_stripe, wanted, expected) in [
+            (&[][..], 5, vec![Edit::Add(price, 5)]),
+            (&[("a", 5)], 5, vec![]),
+            (&[("a", 5)], 7, vec![set("a", 7)]),
+            (&[("a", 5)], 0, vec![remove("a")]),
+            (&[], 0, vec![]),
+            (&[("a", 5), ("b", 2)], 9, vec![set("a", 7)]),
+            (&[("a", 5), ("b", 2)], 6, vec![set("b", 1)]),
+            (&[("a", 5), ("b", 2)], 4, vec![remove("b"), set("a", 4)]),
+        ] {
+            assert_eq!(edits(at_stripe, wanted).expect("edits"), expected, "{at_stripe:?}");
+        }
     }
 
     #[test]
     fn slots_that_cannot_be_charged_are_for_an_operator() {
-        let unsold = RenewingSlots { price: None, ..slots(2, 1) };
-        assert_eq!(
-            edits(&[], std::slice::from_ref(&unsold), &known(), false).expect_err("refused").code(),
-            "tier_not_sold"
-        );
-        assert_eq!(
-            edits(&[], &[RenewingSlots { slots: 0, ..unsold }], &known(), false).expect("edits"),
-            []
-        );
+        let unsold = RenewingSlots { tier: 2, slots: 1, price: None };
+        assert_eq!(super::edits(&[], 1, &unsold).expect_err("refused").code(), "tier_not_sold");
+        assert_eq!(super::edits(&[], 0, &unsold).expect("edits"), []);
     }
 }

@@ -184,6 +184,37 @@ pub(crate) async fn renewing_slots(
         .collect()
 }
 
+/// Slots of one ADDON that renew.
+pub(crate) struct OrderedSlots {
+    pub addon: SubscriptionId,
+    pub tier: i32,
+    pub slots: i32,
+}
+
+/// The same for each live ADDON, those that were ordered last first.
+pub(crate) async fn ordered_slots(
+    db: &impl GenericClient,
+    parent: &SubscriptionId,
+) -> Result<Vec<OrderedSlots>> {
+    let sql = "SELECT o.subscription_id, line.tier_id,
+                      least(line.additional_slots, a.slot_limit) AS slots
+               FROM addon_orders o
+               JOIN subscriptions s ON s.subscription_id = o.subscription_id
+               CROSS JOIN LATERAL jsonb_to_recordset(o.lines) AS line (tier_id integer,
+               additional_slots integer)
+               JOIN subscription_tier_allocations a ON a.subscription_id = o.subscription_id
+               AND a.tier_id = line.tier_id
+               WHERE o.parent_subscription_id = $1 AND o.status = 'paid' AND s.status = ANY($2)
+               AND s.stripe_subscription_id IS NULL ORDER BY o.created_at DESC, o.order_id";
+    let rows = query(db, sql, &[&parent, &LIVE.as_slice()]).await?;
+    rows.iter()
+        .map(|row| {
+            let addon = row.try_get("subscription_id")?;
+            Ok(OrderedSlots { addon, tier: row.get("tier_id"), slots: row.get("slots") })
+        })
+        .collect()
+}
+
 /// Whether any slot of a family renews.
 pub(crate) async fn renews_slots(db: &impl GenericClient, parent: &SubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM addon_orders o JOIN subscriptions s

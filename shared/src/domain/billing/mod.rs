@@ -55,8 +55,9 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
         let root = &family.root;
         let at_portal =
             root.subscription_type == SubscriptionType::Main && root.is_stripe_managed();
-        let one_product =
-            at_portal && !addons::store::renews_slots(&tx, &root.subscription_id).await?;
+        let one_product = at_portal
+            && !family.of_stripe_items().is_some_and(|addon| addon.status.is_live())
+            && !addons::store::renews_slots(&tx, &root.subscription_id).await?;
         let counted = allocations::store::count_devices(&tx, &root.subscription_id).await?;
         for member in family.members().filter(|member| member.status != Status::Expired) {
             subscriptions.push(BillingSubscription {

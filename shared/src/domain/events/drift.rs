@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::adoption::{ARRIVAL, Payer};
+use super::snapshot::items_of;
 use super::subscription::Cause;
 use super::{Applier, SnapshotCache, store};
 use crate::Result;
@@ -40,7 +41,10 @@ impl Applier {
     /// `Upstream`, `Database`.
     pub async fn compare(&self, after: Option<&StripeSubscriptionId>) -> Result<DriftPage> {
         self.pace().await?;
-        let page = self.stripe.subscriptions(after).await?;
+        let mut page = self.stripe.subscriptions(after).await?;
+        for listed in &mut page.data {
+            self.read_all_items(listed).await?;
+        }
         let ids: Vec<&str> = page.data.iter().map(|listed| listed.id.as_str()).collect();
         let ours = families::rows::find_paid_by(&self.db.connection().await?, &ids).await?;
         let (mut compared, mut unknown) = (DriftPage::default(), Vec::new());
@@ -180,7 +184,8 @@ fn differs(
     }
     let same = link.status.as_deref() == Some(listed.status.as_str())
         && link.cancel_at == listed.cancel_at()
-        && link.collection_paused == listed.is_collection_paused();
+        && link.collection_paused == listed.is_collection_paused()
+        && link.items == items_of(listed)?;
     // An invoice that was paid changes nothing in the list.
     let is_late = matches!(own.status, Status::Active | Status::Trial) && own.term_end <= now;
     Ok(!same || !same_item || is_late)

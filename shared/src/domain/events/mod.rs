@@ -10,6 +10,7 @@ pub mod backfill;
 mod checkout;
 mod dispatch;
 mod drift;
+mod items;
 pub mod kind;
 pub mod model;
 mod notices;

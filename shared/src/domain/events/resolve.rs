@@ -44,11 +44,8 @@ pub(crate) async fn resolve<'a>(
     named: Option<&str>,
 ) -> Result<Resolved<'a>> {
     let items = &subscription.items.data;
-    let Some(first) = items.first().filter(|_| !subscription.items.has_more) else {
-        return Err(stripe::unreadable(format!(
-            "subscription {} has no items, or more than one page of them",
-            subscription.id
-        )));
+    let Some(first) = items.first() else {
+        return Err(stripe::unreadable(format!("subscription {} has no items", subscription.id)));
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
     let mut known = prices::store::find(tx, &prices).await?;

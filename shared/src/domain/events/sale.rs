@@ -5,6 +5,7 @@ use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::items;
 use super::resolve::Resolved;
 use super::snapshot::Snapshot;
 use super::stripe_state::{StatusMapping, StripeState, grace_end, map_status};
@@ -15,6 +16,7 @@ use crate::base::ids::{
 };
 use crate::base::{fault, fields};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
+use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::tenants::model::Tenant;
@@ -111,6 +113,13 @@ impl Sale<'_> {
         self.insert(&subscription, event_type).await?;
         fault::point(Point::ApplySubscriptionInserted);
         self.slots(&subscription).await?;
+        if !resolved.slots.is_empty() && status != Status::Expired {
+            let family =
+                Family { root: subscription.clone(), addons: Vec::new(), allocations: Vec::new() };
+            let slots = &resolved.slots;
+            items::insert_addon(self.tx, &family, &subscription, slots, self.event, self.now)
+                .await?;
+        }
         fault::point(Point::ApplySlotsInserted);
         if status.is_live() && !is_new {
             devices::adoption::adopt(self.tx, tenant, id, (self.actor, self.event), self.now)

@@ -9,6 +9,7 @@ use super::stripe_state::StripeState;
 use super::{Applier, pace};
 use crate::Result;
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
+use crate::domain::families::subscription::StripeItem;
 use crate::domain::plans::model::Plan;
 use crate::outside::stripe::{Invoice, Item, Subscription};
 
@@ -73,11 +74,21 @@ impl Snapshot {
             cancel_at: self.subscription.cancel_at(),
             is_collection_paused: self.subscription.is_collection_paused(),
             price,
+            items: items_of(&self.subscription)?,
             plan,
             quantity,
             slots: None,
         })
     }
+}
+
+/// What a subscription pays for, in one order.
+pub(super) fn items_of(subscription: &Subscription) -> Result<Vec<StripeItem>> {
+    let item = |item: &Item| Ok(StripeItem { price_id: item.price()?, quantity: item.quantity() });
+    let mut items: Vec<StripeItem> =
+        subscription.items.data.iter().map(item).collect::<Result<_>>()?;
+    items.sort_unstable();
+    Ok(items)
 }
 
 /// What a batch has read of Stripe. All of its events happened before their delivery, and so before
@@ -103,10 +114,20 @@ impl Applier {
         pace::wait(&self.db, self.reads_per_second).await
     }
 
+    /// Reads the items that a subscription was answered without.
+    pub(super) async fn read_all_items(&self, subscription: &mut Subscription) -> Result<()> {
+        while subscription.items.has_more {
+            self.pace().await?;
+            self.stripe.read_more_items(subscription).await?;
+        }
+        Ok(())
+    }
+
     /// Reads a subscription; and its invoices, where the present period is not what was paid for.
     pub(super) async fn read_snapshot(&self, id: &StripeSubscriptionId) -> Result<Snapshot> {
         self.pace().await?;
-        let subscription = self.stripe.subscription(id).await?;
+        let mut subscription = self.stripe.subscription(id).await?;
+        self.read_all_items(&mut subscription).await?;
         let read_at = self.clock.now();
         let runs = matches!(subscription.status.as_str(), "active" | "trialing");
         let latest = if runs { subscription.latest_invoice()? } else { None };

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 
 use crate::base::ids::{StripePriceId, StripeSubscriptionId};
 use crate::domain::audit::model::AuditEvent;
+use crate::domain::families::stripe_slots::StripeSlots;
 use crate::domain::families::subscription::{
-    GRACE, SHORTEST_GRACE, Status, StripeLink, Subscription,
+    GRACE, SHORTEST_GRACE, Status, StripeItem, StripeLink, Subscription,
 };
 use crate::domain::plans::model::Plan;
 
@@ -75,6 +76,8 @@ pub struct StripeState<'a> {
     pub is_collection_paused: bool,
     /// The item that decides the plan.
     pub price: Option<&'a StripePriceId>,
+    /// All items, by price.
+    pub items: Vec<StripeItem>,
     /// What that item, or else the metadata, stands for; none where nothing resolves.
     pub plan: Option<&'a Plan>,
     /// How many of the plan are paid for.
@@ -112,6 +115,8 @@ impl StripeState<'_> {
             pending_until: self.pending_until,
             cancel_at: self.cancel_at,
             collection_paused: self.is_collection_paused,
+            items: self.items.clone(),
+            slots: before.map_or_else(|| Some(StripeSlots::default()), |link| link.slots.clone()),
             sync: before.map_or(1, |before| before.sync),
         }
     }

@@ -161,12 +161,12 @@ fn price(subscription: &Subscription) -> Option<&StripePriceId> {
 }
 
 /// One snapshot in its transaction, its family locked.
-struct SubscriptionSync<'a> {
-    tx: &'a Transaction<'a>,
-    family: &'a Family,
-    before: &'a Subscription,
+pub(super) struct SubscriptionSync<'a> {
+    pub(super) tx: &'a Transaction<'a>,
+    pub(super) family: &'a Family,
+    pub(super) before: &'a Subscription,
     cause: Cause<'a>,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl SubscriptionSync<'_> {
@@ -188,7 +188,7 @@ impl SubscriptionSync<'_> {
             snapshot.state(resolved.item, resolved.price.as_ref(), (plan, resolved.quantity))?;
         state.slots = slots.map(|_| resolved.devices());
         let root_end = is_addon.then_some(self.family.root.term_end);
-        let after = state.applied_to(before, root_end);
+        let mut after = state.applied_to(before, root_end);
         self.warn(&state, resolved, slots.is_some(), before).await?;
         let mut tier_slots = Value::Null;
         if before.hold.is_none() {
@@ -218,7 +218,8 @@ impl SubscriptionSync<'_> {
             || price(&after) != price(before)
             || !tier_slots.is_null();
         self.settle_unresolved(resolved, slots.is_some(), is_other).await?;
-        if after == *before && tier_slots.is_null() {
+        let of_items = self.follow_items(&resolved.slots, &mut after).await?;
+        if after == *before && tier_slots.is_null() && of_items.is_empty() {
             let reason =
                 if before.hold.is_some() { "held: kept beside ours" } else { "nothing new" };
             futures::try_join!(
@@ -244,7 +245,7 @@ impl SubscriptionSync<'_> {
         let change = stripe_state::event_type(before, &counted, is_paid);
         futures::try_join!(self.save(before, counted, change, details), self.finish(None))?;
         if before.subscription_type == SubscriptionType::Main {
-            self.carry_addons(&after, is_paid).await?;
+            self.carry_addons(&after, &of_items, is_paid).await?;
             if price(&after) != price(before) {
                 // By another interval, slots have another price.
                 outbox::charge_for_slots(self.tx, self.family, self.now).await?;
@@ -341,11 +342,25 @@ impl SubscriptionSync<'_> {
     }
 
     /// What a MAIN's sync does to its ADDONs: they end with it, and when it does.
-    /// `is_paid`: an invoice of both was paid.
-    async fn carry_addons(&self, root: &Subscription, is_paid: bool) -> Result<()> {
+    /// `of_items` are those that the items have just changed. `is_paid`: an invoice of both was paid.
+    async fn carry_addons(
+        &self,
+        root: &Subscription,
+        of_items: &[Subscription],
+        is_paid: bool,
+    ) -> Result<()> {
         let details = || Some(json!({"with_parent": root.subscription_id}));
         let mut charged = Vec::new();
-        for addon in self.family.addons.iter().filter(|addon| addon.status != Status::Expired) {
+        for held in &self.family.addons {
+            let is_it = |it: &&Subscription| it.subscription_id == held.subscription_id;
+            let addon = of_items.iter().find(is_it).unwrap_or(held);
+            if addon.status == Status::Expired {
+                continue;
+            }
+            // Of items at Stripe: `follow_items` has done it.
+            if addon.is_of_stripe_items() && root.status != Status::Expired {
+                continue;
+            }
             let own = addon.stripe.is_some();
             let mut after = addon.clone();
             if root.status == Status::Expired {
@@ -403,7 +418,7 @@ impl SubscriptionSync<'_> {
         Err(Error::conflict("event_final", format!("another delivery of {} was faster", event.id)))
     }
 
-    async fn save(
+    pub(super) async fn save(
         &self,
         before: &Subscription,
         changed: Subscription,
@@ -445,7 +460,7 @@ impl SubscriptionSync<'_> {
             .await
     }
 
-    fn event(&self) -> Option<&StripeEventId> {
+    pub(super) fn event(&self) -> Option<&StripeEventId> {
         self.cause.event().map(|event| &event.id)
     }
 
@@ -459,7 +474,7 @@ impl SubscriptionSync<'_> {
         }
     }
 
-    async fn flag(&self, kind: FlagKind, detail: String) -> Result<()> {
+    pub(super) async fn flag(&self, kind: FlagKind, detail: String) -> Result<()> {
         let flag = Flag {
             kind: kind.into(),
             tenant: Some(&self.before.tenant_id),

@@ -97,6 +97,21 @@ impl Family {
         counting.map(|held| i64::from(held.slot_limit)).sum()
     }
 
+    /// The ADDON of what was bought at Stripe beside the root's plan.
+    #[must_use]
+    pub fn of_stripe_items(&self) -> Option<&Subscription> {
+        self.addons.iter().find(|addon| addon.is_of_stripe_items())
+    }
+
+    /// How many slots of a tier that one has.
+    #[must_use]
+    pub fn slots_of_stripe_items(&self, tier: i32) -> i32 {
+        self.of_stripe_items()
+            .filter(|addon| addon.status.is_live())
+            .and_then(|addon| self.allocation(&addon.subscription_id, tier))
+            .map_or(0, |held| held.slot_limit)
+    }
+
     /// How many slots of a tier it uses.
     #[must_use]
     pub fn slots_used(&self, tier: i32) -> i64 {

@@ -8,6 +8,7 @@
 pub mod family;
 pub(crate) mod locks;
 pub(crate) mod rows;
+pub mod stripe_slots;
 pub mod subscription;
 
 use crate::Error;

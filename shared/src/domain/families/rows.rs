@@ -7,9 +7,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
 use super::family::Allocation;
-use super::subscription::{Hold, LIVE, Status, StripeLink, Subscription};
+use super::stripe_slots::StripeSlots;
+use super::subscription::{Hold, LIVE, Status, StripeItem, StripeLink, Subscription};
 use crate::Result;
-use crate::base::ids::{PlanId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::ids::{
+    PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
+};
 use crate::db::{execute, query, query_one, query_opt};
 
 crate::row! {
@@ -41,6 +44,8 @@ crate::row! {
         stripe_cancel_at = stripe(subscription, |link| &link.cancel_at),
         stripe_collection_paused =
             stripe(subscription, |link| &link.collection_paused).unwrap_or(&false),
+        stripe_items = stripe(subscription, |link| &link.items).map(Json),
+        stripe_slots = subscription.stripe.as_ref().and_then(|link| link.slots.as_ref()).map(Json),
         stripe_sync = stripe(subscription, |link| &link.sync).unwrap_or(&0),
         hold_reason = hold(subscription, |hold| &hold.reason),
         held_by = hold(subscription, |hold| &hold.by),
@@ -63,20 +68,27 @@ fn hold<T>(subscription: &Subscription, field: impl Fn(&Hold) -> &T) -> Option<&
 
 /// Reads the row of a query for `COLUMNS`.
 pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
-    let stripe = match row.try_get("stripe_subscription_id")? {
-        Some(id) => Some(StripeLink {
-            id,
-            status: row.get("stripe_status"),
-            price_id: row.try_get("stripe_price_id")?,
-            period_end: row.get("stripe_period_end"),
-            paid_until: row.get("stripe_paid_until"),
-            pending_until: row.get("stripe_pending_until"),
-            cancel_at: row.get("stripe_cancel_at"),
-            collection_paused: row.get("stripe_collection_paused"),
-            sync: row.get("stripe_sync"),
-        }),
-        None => None,
+    let items = |price: Option<&StripePriceId>| {
+        // The release before kept the price alone.
+        let one = price.map(|price| StripeItem { price_id: price.clone(), quantity: 1 });
+        row.get::<_, Option<Json<Vec<StripeItem>>>>("stripe_items")
+            .map_or_else(|| one.into_iter().collect(), |Json(items)| items)
     };
+    let price_id: Option<StripePriceId> = row.try_get("stripe_price_id")?;
+    let id: Option<StripeSubscriptionId> = row.try_get("stripe_subscription_id")?;
+    let stripe = id.map(|id| StripeLink {
+        items: items(price_id.as_ref()),
+        slots: row.get::<_, Option<Json<_>>>("stripe_slots").map(|Json(slots)| slots),
+        id,
+        status: row.get("stripe_status"),
+        price_id,
+        period_end: row.get("stripe_period_end"),
+        paid_until: row.get("stripe_paid_until"),
+        pending_until: row.get("stripe_pending_until"),
+        cancel_at: row.get("stripe_cancel_at"),
+        collection_paused: row.get("stripe_collection_paused"),
+        sync: row.get("stripe_sync"),
+    });
     let reason: Option<String> = row.get("hold_reason");
     let hold = reason.map(|reason| Hold { reason, by: row.get("held_by"), at: row.get("held_at") });
     Ok(Subscription {
@@ -144,6 +156,19 @@ pub(crate) async fn find_paid_by(
     let sql =
         format!("SELECT {COLUMNS} FROM subscriptions s WHERE s.stripe_subscription_id = ANY($1)");
     query(db, &sql, &[&ids]).await?.iter().map(subscription).collect()
+}
+
+/// Saves what is known of the slots at Stripe of a locked MAIN. A snapshot that was read before
+/// must be read again: it counts as one more that was applied.
+pub(crate) async fn save_stripe_slots(
+    tx: &Transaction<'_>,
+    root: &SubscriptionId,
+    slots: &StripeSlots,
+) -> Result<()> {
+    let sql = "UPDATE subscriptions SET stripe_slots = $2, stripe_sync = stripe_sync + 1
+               WHERE subscription_id = $1";
+    execute(tx, sql, &[&root, &Json(slots)]).await?;
+    Ok(())
 }
 
 /// Counts a snapshot that was applied and changed nothing else.

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::stripe_slots::StripeSlots;
 use crate::base::ids::{
     PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
@@ -151,9 +152,25 @@ pub struct StripeLink {
     /// Whether Stripe makes invoices without collecting them.
     #[serde(rename = "stripe_collection_paused")]
     pub collection_paused: bool,
+    /// Its items, also where a hold keeps them from being applied. By price.
+    #[serde(rename = "stripe_items", default)]
+    pub items: Vec<StripeItem>,
+    /// Of a MAIN: what is known of the slots among them; none where nothing was written yet. Not
+    /// part of the API.
+    #[serde(skip)]
+    pub slots: Option<StripeSlots>,
     /// How many snapshots were applied: an optimistic lock of the sync, not part of the API.
     #[serde(skip)]
     pub sync: i64,
+}
+
+/// An item of a Stripe subscription.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct StripeItem {
+    /// What is paid.
+    pub price_id: StripePriceId,
+    /// How many of it.
+    pub quantity: i32,
 }
 
 /// An operator's hold: what Stripe says is kept beside ours, and not applied.
@@ -189,6 +206,8 @@ pub struct StripeFields {
     pub stripe_cancel_at: Option<Timestamp>,
     /// Whether Stripe makes invoices without collecting them.
     pub stripe_collection_paused: bool,
+    /// What it pays for: its plan, and slots beside it.
+    pub stripe_items: Vec<StripeItem>,
 }
 
 /// The fields of a `Hold`, as JSON has them.
@@ -281,6 +300,16 @@ impl Subscription {
     #[must_use]
     pub fn stripe_id(&self) -> Option<&StripeSubscriptionId> {
         self.stripe.as_ref().map(|stripe| &stripe.id)
+    }
+
+    /// Whether it is the ADDON of what was bought at Stripe beside its MAIN's plan: a sync keeps it
+    /// as Stripe says.
+    #[must_use]
+    pub fn is_of_stripe_items(&self) -> bool {
+        self.subscription_type == SubscriptionType::Addon
+            && self.created_by == "stripe"
+            && self.stripe.is_none()
+            && self.stripe_checkout_session_id.is_none()
     }
 
     /// Up to when nothing is due at Stripe.

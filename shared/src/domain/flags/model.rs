@@ -55,6 +55,7 @@ words! {
         NoAdminEmail = "no_admin_email",
         UnknownStripeStatus = "unknown_stripe_status",
         CollectionPaused = "collection_paused",
+        SlotsReducedAtStripe = "slots_reduced_at_stripe",
         AddonStillCharged = "addon_still_charged",
         PaymentActionRequired = "payment_action_required",
         FinalizationFailed = "finalization_failed",

@@ -11,7 +11,8 @@ use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest as _};
 use super::client::{Stripe, parse};
 use super::errors;
 use super::objects::{
-    Charge, CheckoutSession, CustomerDetails, Invoice, ListOf, Subscription, SubscriptionPage,
+    Charge, CheckoutSession, CustomerDetails, Invoice, Items, ListOf, Subscription,
+    SubscriptionPage,
 };
 use crate::Result;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, StripeSessionId, StripeSubscriptionId};
@@ -68,6 +69,24 @@ impl Stripe {
         }
     }
 
+    /// Reads the next page of a subscription's items, and adds it to those that it has.
+    ///
+    /// # Errors
+    /// As `checkout_session`.
+    pub async fn read_more_items(&self, subscription: &mut Subscription) -> Result<()> {
+        let last = subscription.items.data.last().and_then(|item| item.id.as_deref());
+        let starting_after = last.ok_or_else(|| {
+            errors::unreadable(format!("subscription {} has more items than none", subscription.id))
+        })?;
+        let query = ItemQuery { subscription: &subscription.id, limit: 100, starting_after };
+        let request = RequestBuilder::new(StripeMethod::Get, "/subscription_items").query(&query);
+        let page: Items = self.read(request).await?;
+        let is_last = !page.has_more || page.data.is_empty();
+        subscription.items.data.extend(page.data);
+        subscription.items.has_more = !is_last;
+        Ok(())
+    }
+
     /// Reads a hundred subscriptions, ended ones too, the newest first: those that the list has
     /// after `after`.
     ///
@@ -119,6 +138,13 @@ impl Stripe {
             .map(|customer| errors::id(StripeCustomerId::parse(customer.id())))
             .transpose()
     }
+}
+
+#[derive(Serialize)]
+struct ItemQuery<'a> {
+    subscription: &'a str,
+    limit: u32,
+    starting_after: &'a str,
 }
 
 #[derive(Serialize)]
