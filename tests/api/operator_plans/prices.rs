@@ -1,5 +1,7 @@
 //! The Stripe prices of plans.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::api::Who;
@@ -220,7 +222,8 @@ async fn a_checkout_waits_for_the_mapping_of_its_price_that_is_being_written() {
         .await
         .expect("mapped");
     let commit = async {
-        world.a_lock_is_waited_for().await;
+        let waits = world.a_lock_is_waited_for();
+        tokio::time::timeout(Duration::from_secs(20), waits).await.expect("it waits");
         mapping.commit().await.expect("committed");
     };
     let events = [&event];
