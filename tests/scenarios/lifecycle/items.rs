@@ -202,6 +202,18 @@ async fn the_comparison_finds_a_quantity_and_every_item_that_differ() {
     assert_eq!(addons(&company).await, Vec::<Value>::new());
 }
 
+#[tokio::test]
+async fn slots_beside_a_plan_whose_price_is_mapped_after_it_was_paid_are_given_then() {
+    let mut company = Company::new().await;
+    set(&mut company, "price_unmapped", Some(3)).await;
+    assert_eq!(addons(&company).await, Vec::<Value>::new());
+    let api = company.world.api().await;
+    let mapped = json!({"addon_stripe_price_id": "price_unmapped"});
+    api.write("PUT", "/api/v1/operator/device-tiers/3", mapped).await.expect(200);
+    company.world.outbox().await;
+    assert_eq!(addons(&company).await, [addon("3", 3)]);
+}
+
 /// Trap 67.
 #[tokio::test]
 async fn a_subscription_with_more_than_one_page_of_items_is_read_whole() {

@@ -104,7 +104,8 @@ impl Side {
         let sql = "SELECT to_jsonb(row) FROM (
                 SELECT s.stripe_subscription_id, s.stripe_checkout_session_id, s.tenant_id,
                 s.subscription_type, s.parent_subscription_id, s.stripe_paid_until, s.status,
-                s.plan_id, s.quantity, s.limits, s.stripe_items, s.device_limit, s.term_end, s.grace_end,
+                s.plan_id, s.quantity, s.limits, s.stripe_items, s.device_limit, s.term_end,
+                s.grace_end,
                               -- An ADDON that was heard of late starts with the period that it
                               -- was found in.
                        CASE WHEN r.subscription_id IS NULL THEN s.term_start END AS term_start,

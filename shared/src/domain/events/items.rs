@@ -32,7 +32,7 @@ pub(super) async fn insert_addon(
     family: &Family,
     root: &Subscription,
     slots: &[SlotLimit],
-    event: Option<&StripeEventId>,
+    (actor, event): (Actor<'_>, Option<&StripeEventId>),
     now: Timestamp,
 ) -> Result<Subscription> {
     let id = families::rows::next_id(tx, now).await?;
@@ -58,7 +58,7 @@ pub(super) async fn insert_addon(
         stripe_event: event,
         new_state: Some(json!(new)),
         details: Some(json!({"with_parent": root.subscription_id, "tier_slots": slots})),
-        ..Entry::new(AuditEvent::SubscriptionCreated, Actor::Stripe, now)
+        ..Entry::new(AuditEvent::SubscriptionCreated, actor, now)
     };
     audit::store::insert(tx, &entry).await?;
     Ok(new)
@@ -191,8 +191,8 @@ impl SubscriptionSync<'_> {
             if brought.is_empty() {
                 return Ok(None);
             }
-            let (tx, event) = (self.tx, self.event());
-            let new = insert_addon(tx, self.family, root, &brought, event, self.now).await?;
+            let by = (Actor::Stripe, self.event());
+            let new = insert_addon(self.tx, self.family, root, &brought, by, self.now).await?;
             return Ok(Some(new));
         };
         let mut after = addon.clone();

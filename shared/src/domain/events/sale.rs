@@ -114,10 +114,10 @@ impl Sale<'_> {
         fault::point(Point::ApplySubscriptionInserted);
         self.slots(&subscription).await?;
         if !resolved.slots.is_empty() && status != Status::Expired {
-            let family =
-                Family { root: subscription.clone(), addons: Vec::new(), allocations: Vec::new() };
-            let slots = &resolved.slots;
-            items::insert_addon(self.tx, &family, &subscription, slots, self.event, self.now)
+            let root = subscription.clone();
+            let family = Family { root, addons: Vec::new(), allocations: Vec::new() };
+            let by = (self.actor, self.event);
+            items::insert_addon(self.tx, &family, &subscription, &resolved.slots, by, self.now)
                 .await?;
         }
         fault::point(Point::ApplySlotsInserted);

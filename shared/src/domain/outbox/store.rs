@@ -162,8 +162,8 @@ pub async fn insert_stripe_sync(
     Ok(())
 }
 
-/// Leaves the step that syncs it for each subscription that pays by this price and goes on at
-/// Stripe, ten a second: a login does not wait behind thousands of them. A step that exists is due
+/// Leaves the step that syncs it for each subscription that pays by this price, its plan or slots
+/// beside that, and goes on at Stripe, ten a second: a login does not wait behind thousands of them. A step that exists is due
 /// again, whatever its state.
 pub(crate) async fn insert_stripe_syncs(
     tx: &Transaction<'_>,
@@ -179,13 +179,14 @@ pub(crate) async fn insert_stripe_syncs(
                 $2::timestamptz
                 + (row_number() OVER (ORDER BY subscription_id) - 1) / 10 * interval '1 second',
                 $2, $2
-         FROM subscriptions WHERE stripe_price_id = $1 AND stripe_subscription_id IS NOT NULL
+         FROM subscriptions WHERE (stripe_price_id = $1 OR stripe_items @> $3)
+         AND stripe_subscription_id IS NOT NULL
          AND coalesce(stripe_status, '') NOT IN ('canceled', 'incomplete_expired')
          ORDER BY subscription_id
          ON CONFLICT (dedup_key) DO UPDATE
          SET status = 'pending', next_attempt_at = excluded.next_attempt_at,
          claimed_until = NULL, claim = step.claim + 1, retried_at = $2, updated_at = $2",
-        &[&price, &now],
+        &[&price, &now, &json!([{"price_id": price}])],
     )
     .await?;
     Ok(())
