@@ -174,7 +174,7 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
         // Bought beside the plan: no order, and no Stripe subscription of its own.
         let extra: i64 = calm
             .iter()
-            .filter(|addon| addon["parent_subscription_id"] == main["subscription_id"])
+            .filter(|addon| addon["parent"] == main["stripe_subscription_id"])
             .filter(|addon| addon["stripe_checkout_session_id"].is_null())
             .filter_map(|addon| addon["device_limit"].as_i64())
             .sum();

@@ -98,12 +98,14 @@ impl Side {
 
     /// What it has of these Stripe subscriptions. Tiers that a former plan brought stay with no
     /// slots; who came late never had them. Slots that were paid for a MAIN which has ended are
-    /// an ADDON that ended, or, heard of late, a flag. Items that are gone left an ADDON with
+    /// an ADDON that ended, or, heard of late, a flag. Whether a checkout or its adoption made a MAIN depends on what came
+    /// first. Items that are gone left an ADDON with
     /// nothing; who came late never had it.
     pub(super) async fn state(&self, ids: &[String]) -> Vec<Value> {
         let sql = "SELECT to_jsonb(row) FROM (
-                SELECT s.stripe_subscription_id, s.stripe_checkout_session_id, s.tenant_id,
-                s.subscription_type, s.parent_subscription_id, s.stripe_paid_until, s.status,
+                SELECT s.stripe_subscription_id, CASE WHEN r.subscription_id IS NOT NULL THEN
+                s.stripe_checkout_session_id END AS stripe_checkout_session_id, s.tenant_id,
+                s.subscription_type, r.stripe_subscription_id AS parent, s.stripe_paid_until, s.status,
                 s.plan_id, s.quantity, s.limits, s.stripe_items, s.device_limit, s.term_end,
                 s.grace_end,
                               -- An ADDON that was heard of late starts with the period that it
@@ -111,8 +113,6 @@ impl Side {
                        CASE WHEN r.subscription_id IS NULL THEN s.term_start END AS term_start,
                        s.stripe_status, s.stripe_price_id, s.stripe_period_end, s.stripe_cancel_at,
                        s.stripe_collection_paused,
-                       CASE WHEN s.subscription_type = 'MAIN' THEN s.subscription_id END
-                       AS subscription_id,
                        (SELECT jsonb_object_agg(a.tier_id, a.slot_limit)
                        FROM subscription_tier_allocations a
                         WHERE a.subscription_id = s.subscription_id AND a.slot_limit > 0) AS slots
@@ -121,7 +121,7 @@ impl Side {
                 WHERE coalesce(r.stripe_subscription_id, s.stripe_subscription_id) = ANY($1)
                 AND r.status IS DISTINCT FROM 'EXPIRED'
                 AND NOT (s.subscription_type = 'ADDON' AND s.device_limit = 0)
-                ORDER BY 2, 5) AS row";
+                ORDER BY 5 NULLS FIRST, 1, 2) AS row";
         self.owner
             .query(sql, &[&ids])
             .await
