@@ -163,8 +163,8 @@ pub async fn insert_stripe_sync(
 }
 
 /// Leaves the step that syncs it for each subscription that pays by this price, its plan or slots
-/// beside that, and goes on at Stripe, ten a second: a login does not wait behind thousands of them. A step that exists is due
-/// again, whatever its state.
+/// beside that, and goes on at Stripe, ten a second: a login does not wait behind thousands of
+/// them. A step that exists is due again, whatever its state.
 pub(crate) async fn insert_stripe_syncs(
     tx: &Transaction<'_>,
     price: &StripePriceId,
