@@ -256,7 +256,7 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         }
         _ => return Err(unrecognized()),
     };
-    match answer["data"].as_array_mut() {
+    match answer.get_mut("data").and_then(Value::as_array_mut) {
         Some(listed) => listed.iter_mut().for_each(page_items),
         None => page_items(&mut answer),
     }
@@ -421,7 +421,9 @@ fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value)
 /// Replaces an id with its object, along a path such as `data.customer`.
 fn expand(store: &Store, value: &mut Value, path: &str) -> Result<()> {
     let (head, rest) = path.split_once('.').unwrap_or((path, ""));
-    if let Some(data) = value["data"].as_array_mut().filter(|_| head == "data") {
+    if let Some(data) =
+        value.get_mut("data").and_then(Value::as_array_mut).filter(|_| head == "data")
+    {
         return data.iter_mut().try_for_each(|item| expand(store, item, rest));
     }
     if head == "line_items" && value["object"] == "checkout.session" {
