@@ -231,7 +231,8 @@ async fn real_stripe_mock_takes_every_call_and_one_only_without_a_parameter_newe
 
     taken!(mock.checkout_session(&session)).expect("read");
     taken!(mock.find_checkout_session(&session)).expect("read").expect("found");
-    taken!(mock.subscription(&subscription)).expect("read");
+    let mut found = taken!(mock.subscription(&subscription)).expect("read");
+    taken!(mock.read_more_items(&mut found)).expect("read");
     taken!(mock.find_subscription(&subscription)).expect("read").expect("found");
     for after in [None, Some(&subscription)] {
         taken!(mock.subscriptions(after)).expect("read");
