@@ -9,7 +9,7 @@ use super::store;
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
-use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
+use crate::domain::families::subscription::{Subscription, SubscriptionType};
 use crate::domain::{audit, families};
 
 /// Moves to the new MAIN, whose row is this transaction's own, every device of the tenant's dead
@@ -73,13 +73,7 @@ pub(crate) async fn adopt(
         })
         .collect();
     for trial in orphaned.iter().map(|family| &family.root).filter(|root| is_given_trial(root)) {
-        let after = Subscription {
-            status: Status::Expired,
-            grace_end: None,
-            version: trial.version + 1,
-            updated_at: now,
-            ..trial.clone()
-        };
+        let after = trial.expired(now);
         families::rows::save(tx, &after).await?;
         let details = json!({"replaced_by": to});
         entries.push(entry(

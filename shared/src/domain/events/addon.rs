@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::checkout::{BOUGHT, Provisioning, Verdict};
+use super::items;
 use super::model::EventStatus;
 use super::snapshot::Snapshot;
 use super::stripe_state::grace_end;
@@ -123,7 +124,7 @@ impl Provisioning<'_> {
             parent_subscription_id: Some(parent),
             status,
             grace_end: grace_end(status, state.unpaid_since),
-            device_limit: bought.devices(),
+            device_limit: items::devices(&bought.slots),
             stripe: Some(state.link(&purchase.stripe_id, None)),
             ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, BOUGHT)
         };

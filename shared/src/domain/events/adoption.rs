@@ -66,11 +66,11 @@ impl Applier {
             }
         }
         self.pace().await?;
-        if self.stripe.find_subscription(id).await?.is_none() {
+        let found = self.stripe.find_subscription(id).await?.ok_or_else(|| {
             let detail = format!("Stripe knows no subscription '{id}'");
-            return Err(Error::not_found("stripe_subscription_not_found", detail));
-        }
-        let snapshot = self.read_snapshot(id).await?;
+            Error::not_found("stripe_subscription_not_found", detail)
+        })?;
+        let snapshot = self.complete_snapshot(id, found).await?;
         self.adopt(id, &snapshot, &new.tenant_id, &Cause::Operator(by, key)).await
     }
 

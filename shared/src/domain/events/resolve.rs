@@ -27,13 +27,6 @@ pub(crate) struct Resolved<'a> {
     pub slots: Vec<SlotLimit>,
 }
 
-impl Resolved<'_> {
-    /// As many devices as slots of all tiers.
-    pub(super) fn devices(&self) -> i32 {
-        self.slots.iter().fold(0, |sum, slots| sum.saturating_add(slots.slot_limit))
-    }
-}
-
 /// By price first, whichever item's it is, by metadata second (docs/events.md, "Which plan").
 ///
 /// # Errors

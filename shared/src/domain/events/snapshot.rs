@@ -126,7 +126,16 @@ impl Applier {
     /// Reads a subscription; and its invoices, where the present period is not what was paid for.
     pub(super) async fn read_snapshot(&self, id: &StripeSubscriptionId) -> Result<Snapshot> {
         self.pace().await?;
-        let mut subscription = self.stripe.subscription(id).await?;
+        let subscription = self.stripe.subscription(id).await?;
+        self.complete_snapshot(id, subscription).await
+    }
+
+    /// The same, of a subscription that was read.
+    pub(super) async fn complete_snapshot(
+        &self,
+        id: &StripeSubscriptionId,
+        mut subscription: Subscription,
+    ) -> Result<Snapshot> {
         self.read_all_items(&mut subscription).await?;
         let read_at = self.clock.now();
         let runs = matches!(subscription.status.as_str(), "active" | "trialing");

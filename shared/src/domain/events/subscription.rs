@@ -10,7 +10,8 @@ use super::model::{Envelope, EventStatus};
 use super::resolve::{Resolved, resolve};
 use super::snapshot::{Snapshot, SnapshotCache};
 use super::stripe_state::{StatusMapping, StripeState, map_status};
-use super::{Applier, store, stripe_state};
+use super::vain::without_access;
+use super::{Applier, items, store, stripe_state};
 use crate::base::error::Service;
 use crate::base::fault::Point;
 use crate::base::ids::{StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
@@ -186,7 +187,7 @@ impl SubscriptionSync<'_> {
         });
         let mut state =
             snapshot.state(resolved.item, resolved.price.as_ref(), (plan, resolved.quantity))?;
-        state.slots = slots.map(|_| resolved.devices());
+        state.slots = slots.map(|_| items::devices(&resolved.slots));
         let root_end = is_addon.then_some(self.family.root.term_end);
         let mut after = state.applied_to(before, root_end);
         self.warn(&state, resolved, slots.is_some(), before).await?;
@@ -327,12 +328,8 @@ impl SubscriptionSync<'_> {
     /// Flags money that buys nothing: an operator must refund it, or give access.
     async fn warn_of_vain_payment(&self, after: &Subscription) -> Result<()> {
         let id = &after.subscription_id;
-        let root = &self.family.root;
-        let blocked =
-            if after.status.is_live() && *id != root.subscription_id { root } else { after };
-        if blocked.status.is_live() {
-            return Ok(());
-        }
+        let parent = Some(&self.family.root).filter(|root| *id != root.subscription_id);
+        let Some(blocked) = without_access(after, parent) else { return Ok(()) };
         let detail = format!(
             "an invoice of {id} was paid, and {} is {}: it gives no access",
             blocked.subscription_id,

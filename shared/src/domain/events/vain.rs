@@ -8,6 +8,14 @@ use crate::domain::families;
 use crate::domain::families::subscription::Subscription;
 use crate::domain::flags::model::FlagKind;
 
+/// The one that keeps what was bought from giving access, if any: itself, or an ADDON's parent.
+pub(super) fn without_access<'a>(
+    bought: &'a Subscription,
+    parent: Option<&'a Subscription>,
+) -> Option<&'a Subscription> {
+    [Some(bought), parent].into_iter().flatten().find(|it| !it.status.is_live())
+}
+
 impl Sale<'_> {
     /// Flags money that buys nothing: the session's, or `invoice_paid` of an invoice that followed
     /// a trial. `parent` is an ADDON's.
@@ -17,10 +25,10 @@ impl Sale<'_> {
         invoice_paid: Option<i64>,
         parent: Option<&Subscription>,
     ) -> Result<()> {
-        let dead = |it: &&Subscription| !it.status.is_live();
-        let blocked = Some(bought).filter(dead).or(parent.filter(dead));
         let is_paid = self.is_paid || invoice_paid > Some(0);
-        let Some(blocked) = blocked.filter(|_| is_paid) else { return Ok(()) };
+        let Some(blocked) = without_access(bought, parent).filter(|_| is_paid) else {
+            return Ok(());
+        };
         let id = &bought.subscription_id;
         let detail = format!(
             "{id} was paid, and {} is {}: it gives no access",

@@ -290,6 +290,18 @@ impl Subscription {
         self.parent_subscription_id.as_ref().unwrap_or(&self.subscription_id)
     }
 
+    /// The next version of it, ended.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> Self {
+        Self {
+            status: Status::Expired,
+            grace_end: None,
+            version: self.version + 1,
+            updated_at: now,
+            ..self.clone()
+        }
+    }
+
     /// Whether only a sync with Stripe may change its status, term and plan.
     #[must_use]
     pub fn is_stripe_managed(&self) -> bool {

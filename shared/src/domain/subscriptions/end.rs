@@ -41,13 +41,7 @@ pub(crate) async fn expire(
     details: Option<Value>,
     now: Timestamp,
 ) -> Result<()> {
-    let after = Subscription {
-        status: Status::Expired,
-        grace_end: None,
-        version: before.version + 1,
-        updated_at: now,
-        ..before.clone()
-    };
+    let after = before.expired(now);
     families::rows::save(tx, &after).await?;
     record(tx, AuditEvent::StatusExpired, by, Some(before), &after, details, now).await
 }

@@ -64,6 +64,18 @@ impl Stripe {
         parse(&request, &answer)
     }
 
+    /// As `read`; none where Stripe does not know it.
+    pub(super) async fn find<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Option<T>> {
+        match self.send(Method::GET, &request, None).await {
+            Ok(answer) => parse(&request, &answer).map(Some),
+            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
+            Err(failure) => Err(failure.error),
+        }
+    }
+
     pub(super) async fn write<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,

@@ -1,6 +1,5 @@
 //! Reads of what is at Stripe: nothing there changes by them.
 
-use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use stripe_billing::subscription::{
     ListSubscription, ListSubscriptionStatus, RetrieveSubscription,
@@ -8,7 +7,7 @@ use stripe_billing::subscription::{
 use stripe_checkout::checkout_session::RetrieveCheckoutSession;
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest as _};
 
-use super::client::{Stripe, parse};
+use super::client::Stripe;
 use super::errors;
 use super::objects::{
     Charge, CheckoutSession, CustomerDetails, Invoice, Items, ListOf, Subscription,
@@ -16,6 +15,10 @@ use super::objects::{
 };
 use crate::Result;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, StripeSessionId, StripeSubscriptionId};
+
+fn with_invoice(id: &StripeSubscriptionId) -> RequestBuilder {
+    RetrieveSubscription::new(id.as_str()).expand(["latest_invoice".to_owned()]).build()
+}
 
 impl Stripe {
     /// Reads a Checkout Session.
@@ -34,12 +37,7 @@ impl Stripe {
         &self,
         id: &StripeSessionId,
     ) -> Result<Option<CheckoutSession>> {
-        let request = RetrieveCheckoutSession::new(id.as_str()).build();
-        match self.send(Method::GET, &request, None).await {
-            Ok(answer) => parse(&request, &answer).map(Some),
-            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
-            Err(failure) => Err(failure.error),
-        }
+        self.find(RetrieveCheckoutSession::new(id.as_str()).build()).await
     }
 
     /// Reads a subscription, with its latest invoice.
@@ -47,10 +45,7 @@ impl Stripe {
     /// # Errors
     /// As `checkout_session`.
     pub async fn subscription(&self, id: &StripeSubscriptionId) -> Result<Subscription> {
-        self.read(
-            RetrieveSubscription::new(id.as_str()).expand(["latest_invoice".to_owned()]).build(),
-        )
-        .await
+        self.read(with_invoice(id)).await
     }
 
     /// As `subscription`, for an id that a caller named: `None` where Stripe does not know it.
@@ -61,12 +56,7 @@ impl Stripe {
         &self,
         id: &StripeSubscriptionId,
     ) -> Result<Option<Subscription>> {
-        let request = RetrieveSubscription::new(id.as_str()).build();
-        match self.send(Method::GET, &request, None).await {
-            Ok(answer) => parse(&request, &answer).map(Some),
-            Err(failure) if failure.is(StatusCode::NOT_FOUND) => Ok(None),
-            Err(failure) => Err(failure.error),
-        }
+        self.find(with_invoice(id)).await
     }
 
     /// Reads the next page of a subscription's items, and adds it to those that it has.
