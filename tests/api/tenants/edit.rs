@@ -5,23 +5,7 @@ use serde_json::{Value, json};
 use tests::World;
 use tests::api::{SOURCE_IP, Who};
 
-use super::{TENANTS, add, audit};
-
-/// The fields that may be empty, mail addresses and the Stripe customer besides.
-const LINES: [&str; 12] = [
-    "legal_name",
-    "contact_name",
-    "phone",
-    "industry",
-    "company_size",
-    "address_line1",
-    "address_line2",
-    "city",
-    "state_province",
-    "postal_code",
-    "country",
-    "data_residency_region",
-];
+use super::{LINES, TENANTS, add, audit};
 
 #[tokio::test]
 async fn a_tenant_is_added_read_and_changed_and_each_change_is_audited() {

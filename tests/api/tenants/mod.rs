@@ -12,6 +12,22 @@ mod stripe_customer;
 
 const TENANTS: &str = "/api/v1/operator/tenants";
 
+/// The fields that may be empty, mail addresses and the Stripe customer besides.
+const LINES: [&str; 12] = [
+    "legal_name",
+    "contact_name",
+    "phone",
+    "industry",
+    "company_size",
+    "address_line1",
+    "address_line2",
+    "city",
+    "state_province",
+    "postal_code",
+    "country",
+    "data_residency_region",
+];
+
 async fn add(api: &Api, id: &str) -> Value {
     api.write("POST", TENANTS, json!({"tenant_id": id, "name": "Acme"})).await.expect(201)
 }

@@ -5,29 +5,11 @@ use simulators::stripe::{Address, Payer};
 use tests::api::{Api, Who};
 use tests::{World, text};
 
-use super::TENANTS;
-
-/// The fields of a profile.
-const PROFILE: [&str; 15] = [
-    "name",
-    "legal_name",
-    "contact_email",
-    "contact_name",
-    "billing_email",
-    "phone",
-    "industry",
-    "company_size",
-    "address_line1",
-    "address_line2",
-    "city",
-    "state_province",
-    "postal_code",
-    "country",
-    "data_residency_region",
-];
+use super::{LINES, TENANTS};
 
 fn profile_of(answer: &Value) -> Value {
-    PROFILE.iter().map(|field| ((*field).to_owned(), answer[field].clone())).collect()
+    let fields = LINES.into_iter().chain(["name", "contact_email", "billing_email"]);
+    fields.map(|field| (field.to_owned(), answer[field].clone())).collect()
 }
 
 /// Reads the profile and writes the same back, as the operator and as the customer.
