@@ -4,6 +4,10 @@
 
 #![expect(clippy::too_many_lines, reason = "a scenario is one piece")]
 
+// Every `assert_eq!` shows where two values differ, line by line.
+#[macro_use]
+extern crate pretty_assertions;
+
 mod api {
     mod addon_checkout;
     mod addon_events;

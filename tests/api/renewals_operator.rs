@@ -44,15 +44,8 @@ async fn runs_are_listed_newest_first_and_paged() {
         (&whole["runs"][1]["requested_by"], &whole["runs"][1]["as_of"]),
         (&json!("operator-1"), &json!("2027-11-01T00:00:00Z"))
     );
-    let (mut seen, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = api.get(Who::Operator, &format!("{RUNS}?limit=1{cursor}")).await.expect(200);
-        seen.extend(
-            page["runs"].as_array().expect("a list").iter().map(|run| run["run_id"].clone()),
-        );
-        let Some(next) = page["next_cursor"].as_str() else { break };
-        cursor = format!("&cursor={next}");
-    }
+    let seen = api.pages(Who::Operator, &format!("{RUNS}?limit=1"), "runs").await;
+    let seen: Vec<_> = seen.iter().map(|run| &run["run_id"]).collect();
     assert_eq!(seen, [4, 2, 3, 1]);
     assert_eq!(
         api.get(Who::Operator, &format!("{RUNS}?limit=0&status=done")).await.faults(),
@@ -244,13 +237,7 @@ async fn what_is_to_come_is_listed_with_when_why_and_which_mails_before() {
         api.get(Who::Operator, &format!("{AHEAD}?within_days=31")).await.expect(200)["count"],
         8
     );
-    let (mut seen, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = api.get(Who::Operator, &format!("{AHEAD}?limit=2{cursor}")).await.expect(200);
-        seen.extend(page["renewals"].as_array().expect("a list").clone());
-        let Some(next) = page["next_cursor"].as_str() else { break };
-        cursor = format!("&cursor={next}");
-    }
+    let seen = api.pages(Who::Operator, &format!("{AHEAD}?limit=2"), "renewals").await;
     assert_eq!(json!(seen), ahead["renewals"]);
     assert_eq!(api.get(Who::Customer("acme"), AHEAD).await.status, 403);
 }

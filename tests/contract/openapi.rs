@@ -61,7 +61,7 @@ async fn every_body_has_an_example_that_its_route_takes() {
         .expect("a tenant");
     let api = world.api().await;
     let document = tests::api::openapi();
-    let (mut bodies, mut examples) = (0, std::collections::BTreeSet::new());
+    let mut examples = std::collections::BTreeSet::new();
     for (method, path, operation) in operations() {
         if operation["requestBody"].is_null() {
             continue;
@@ -85,12 +85,11 @@ async fn every_body_has_an_example_that_its_route_takes() {
             .iter()
             .any(|code| reply.body["code"] == *code);
         assert!(!refused && reply.status < 500, "{method} {path}: {}", reply.body);
-        bodies += 1;
         examples.insert(name);
     }
-    let known: serde_json::Map<String, Value> =
+    let known: std::collections::BTreeMap<String, Value> =
         serde_json::from_str(include_str!("../../shared/src/http/examples.json")).expect("JSON");
-    assert_eq!((bodies, examples.len()), (33, known.len()), "every example is of some body");
+    assert!(examples.iter().eq(known.keys()), "every example is of some body");
 }
 
 #[tokio::test]

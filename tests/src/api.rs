@@ -273,6 +273,22 @@ impl Api {
         self.send(who, "GET", path, &[], None).await
     }
 
+    /// Everything that a list has, read page by page: the path says what a page's size is.
+    ///
+    /// # Panics
+    /// Where a page is none, or its `count` is not its length.
+    pub async fn pages(&self, who: Who<'_>, path: &str, list: &str) -> Vec<Value> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(who, &format!("{path}{cursor}")).await.expect(200);
+            let rows = page[list].as_array().expect("a list");
+            assert_eq!(page["count"], rows.len());
+            all.extend(rows.iter().cloned());
+            let Some(next) = page["next_cursor"].as_str() else { return all };
+            cursor = format!("&cursor={next}");
+        }
+    }
+
     /// A write, as `operator_admin`.
     pub async fn write(&self, method: &str, path: &str, body: Value) -> Reply {
         self.send(Who::Admin, method, path, &[], Some(body)).await
