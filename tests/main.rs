@@ -63,6 +63,7 @@ mod scenarios {
     mod redelivery;
     mod renewals;
     mod renewals_together;
+    mod restore;
     mod running_functions;
     mod upkeep;
     mod walkthroughs;

@@ -22,7 +22,7 @@ async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
         .expect("a database");
     let env = world.env(&[("DATABASE_NAME", &empty)]);
     let runs = join_all((0..4).map(|_| async {
-        Migrate::start(&env).await.expect("started").handle().await.expect("a run")
+        Migrate::start(&env).await.expect("started").handle(0).await.expect("a run")
     }))
     .await;
     let applied: Vec<_> = runs

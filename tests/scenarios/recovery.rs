@@ -18,7 +18,7 @@ const OUTAGE: i64 = 27;
 
 /// What stands in the database of a customer's business, without what tells one run from another:
 /// ids, and the times of our own clock.
-async fn business(world: &World) -> Value {
+pub(super) async fn business(world: &World) -> Value {
     let rows = async |sql: &str| json!(world.rows(sql).await);
     json!({
         "tenants": rows("SELECT tenant_id, name, status, billing_email, contact_email,
@@ -115,7 +115,7 @@ async fn story(world: &World, endpoint: &mut Endpoint, began: Timestamp, outage:
     endpoint.is_up = true;
 }
 
-async fn backfill_all(api: &Api, from: &str, to: &str) -> Value {
+pub(super) async fn backfill_all(api: &Api, from: &str, to: &str) -> Value {
     let (mut cursor, mut sum) = (Value::Null, [0, 0, 0]);
     loop {
         let body = json!({"from": from, "to": to, "cursor": cursor});

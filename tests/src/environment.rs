@@ -105,8 +105,13 @@ pub(crate) async fn database_on(locale: &str) -> String {
 /// # Panics
 /// Where it cannot be made.
 pub async fn database() -> String {
+    copy_of(template().await).await
+}
+
+/// A copy of a database as it is at this moment, once nobody is connected to it.
+pub(crate) async fn copy_of(database: &str) -> String {
     let name = unique();
-    let sql = format!("CREATE DATABASE {name} TEMPLATE {}", template().await);
+    let sql = format!("CREATE DATABASE {name} TEMPLATE {database}");
     let owner = connect("postgres").await;
     for attempt in 0.. {
         match owner.batch_execute(&sql).await {

@@ -19,7 +19,7 @@ use webhook::Webhook;
 
 use crate::clock::TestClock;
 use crate::environment::{
-    SURROUNDINGS, aws, connect, database, database_on, keycloak, queue, stack, stripe,
+    SURROUNDINGS, aws, connect, copy_of, database, database_on, keycloak, queue, stack, stripe,
 };
 use crate::proxy::Proxy;
 use crate::smtp::{Smtp, Tls};
@@ -141,6 +141,34 @@ impl World {
         self.events = StripeEvents::start(&env, clock.reader()).await.expect("stripe-events");
         self.provisioning = Provisioning::start(&env, clock.reader()).await.expect("provisioning");
         self.renewals = Renewals::start(&env, clock.reader()).await.expect("renewal");
+    }
+
+    /// A copy of its database as it is at this moment, on which no `Api` works.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub async fn backup(&mut self) -> String {
+        let database = self.settings["DATABASE_NAME"].clone();
+        self.db = connect("postgres").await;
+        self.restart().await;
+        let copy = copy_of(&database).await;
+        self.db = connect(&database).await;
+        copy
+    }
+
+    /// Starts the functions on another database, and on a fresh queue of events: the queue forgets
+    /// which ids it has seen after five minutes, and a restore takes longer.
+    ///
+    /// # Panics
+    /// Where one does not start.
+    pub async fn restore(&mut self, database: String) {
+        let fifo = [(QueueAttributeName::FifoQueue, "true")];
+        let events = queue(&self.sqs, &format!("{database}.fifo"), &fifo).await;
+        self.db = connect(&database).await;
+        self.settings.insert("DATABASE_NAME".to_owned(), database);
+        self.settings.insert("STRIPE_QUEUE_URL".to_owned(), events);
+        self.webhook = Webhook::start(&self.env(&[]), self.clock.reader()).await.expect("webhook");
+        self.restart().await;
     }
 
     /// Gives this world a mail server of its own.

@@ -26,12 +26,14 @@ use self::cloudformation::{ANSWER_LIMIT, Change, Deployment};
 /// # Errors
 /// Those of `Migrate` if no deployment waits; `Internal` if the deployment could not be answered.
 pub async fn invoked(env: &Env, event: &Value, left: Duration) -> Result<Value> {
-    let Some(deployment) = Deployment::of(event)? else { return migrate(env).await };
+    let skipped = skipped_ids(event)?;
+    let Some(deployment) = Deployment::of(event)? else { return migrate(env, skipped).await };
     let limit = left.saturating_sub(ANSWER_LIMIT);
     let outcome = match deployment.change {
         // The data stays when the stack is deleted.
         Change::Delete => Ok(json!({"applied": 0})),
-        Change::Create | Change::Update => match tokio::time::timeout(limit, migrate(env)).await {
+        Change::Create | Change::Update => match tokio::time::timeout(limit, migrate(env, 0)).await
+        {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::unavailable(
                 Service::Database,
@@ -47,10 +49,24 @@ pub async fn invoked(env: &Env, event: &Value, left: Duration) -> Result<Value> 
     Ok(json!({"answered": outcome.is_ok()}))
 }
 
-async fn migrate(env: &Env) -> Result<Value> {
+async fn migrate(env: &Env, skipped: u32) -> Result<Value> {
     // Not at the function's start: a setting that is missing must be answered too. Boxed: the
     // compiler gives up on the nested future.
-    Box::pin(async { Migrate::start(env).await?.handle().await }).await
+    Box::pin(async { Migrate::start(env).await?.handle(skipped).await }).await
+}
+
+/// How many subscription ids are never to be given: those that a restored database does not know,
+/// and that customers have seen (docs/operations.md, "Restoring the database").
+fn skipped_ids(event: &Value) -> Result<u32> {
+    const FIELD: &str = "skip_subscription_ids";
+    match &event[FIELD] {
+        Value::Null => Ok(0),
+        count => count
+            .as_u64()
+            .and_then(|count| u32::try_from(count).ok())
+            .filter(|count| *count <= 1_000_000)
+            .ok_or_else(|| Error::invalid(FIELD, "must be a whole number, at most 1000000")),
+    }
 }
 
 /// One run.
@@ -78,17 +94,18 @@ impl Migrate {
         Ok(Self { db: Db::new(settings, owner, secrets)?, roles })
     }
 
-    /// Applies what is missing. Repeating it is harmless.
+    /// Applies what is missing, and leaves out so many subscription ids. Repeating it is harmless.
     ///
     /// # Errors
     /// As `migrations::run`.
-    pub async fn handle(&self) -> Result<Value> {
+    pub async fn handle(&self, skipped_ids: u32) -> Result<Value> {
         let mut db = self.db.connection().await?;
         let applied = migrations::run(&mut db).await?;
         for (user, secrets) in &self.roles {
             migrations::set_password(&db, user, &secrets.database_password()?).await?;
         }
-        tracing::info!(applied, "migrated");
+        migrations::skip_subscription_ids(&db, skipped_ids).await?;
+        tracing::info!(applied, skipped_ids, "migrated");
         Ok(json!({"applied": applied}))
     }
 }

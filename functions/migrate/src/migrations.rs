@@ -72,6 +72,18 @@ async fn last_applied(client: &Client) -> Result<Option<i64>> {
         .get(0))
 }
 
+/// Leaves out so many subscription ids: the next one is past them.
+///
+/// # Errors
+/// `Database`.
+pub async fn skip_subscription_ids(client: &Client, count: u32) -> Result<()> {
+    if count > 0 {
+        let sql = "SELECT setval('subscription_number', last_value + $1) FROM subscription_number";
+        client.execute(sql, &[&i64::from(count)]).await?;
+    }
+    Ok(())
+}
+
 /// Lets a role of ours log in with this password. Only its SCRAM verifier is sent, so no log of the
 /// server can hold it.
 ///
