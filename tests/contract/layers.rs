@@ -20,7 +20,7 @@ const NOUNS: [&[&str]; 10] = [
     &["mails", "tiers", "users"],
     &["addons", "allocations", "devices", "entitlements"],
     &["billing", "events", "invariants", "subscriptions"],
-    &["provisioning", "renewals"],
+    &["erasure", "provisioning", "renewals"],
 ];
 
 /// Where SQL may be: the stores of the nouns, and what makes statements of a list of columns.

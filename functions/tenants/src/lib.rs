@@ -20,6 +20,7 @@ pub fn routes() -> Router<TenantsApp> {
             "/api/v1/operator/tenants/{tenant_id}",
             get(tenants::get::get).patch(tenants::update::update).delete(tenants::delete::delete),
         )
+        .route("/api/v1/operator/tenants/{tenant_id}/erase", post(tenants::erase::erase))
         .route("/api/v1/operator/users", get(users::list::list).post(users::create::create))
         .route("/api/v1/operator/users/{user_id}", patch(users::update::update))
         .route(
@@ -36,6 +37,7 @@ pub fn routes() -> Router<TenantsApp> {
     tenants::get::get,
     tenants::update::update,
     tenants::delete::delete,
+    tenants::erase::erase,
     users::list::list,
     users::create::create,
     users::update::update,

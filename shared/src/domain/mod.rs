@@ -30,5 +30,6 @@ pub mod events;
 pub mod invariants;
 pub mod subscriptions;
 
+pub mod erasure;
 pub mod provisioning;
 pub mod renewals;

@@ -169,6 +169,19 @@ impl Keycloak {
         .map(drop)
     }
 
+    /// Deletes the user. False where there is none.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn delete_account(&self, user_id: &str) -> Result<bool> {
+        let path = format!("/users/{user_id}");
+        let answer = self.try_call(Method::DELETE, &path, |call| call).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        accept("DELETE /users/{user_id}", answer).await.map(|_| true)
+    }
+
     /// Sends the mail that lets the user set a password. Its last page leads to the product, if a
     /// deployment says where that is.
     ///

@@ -6,6 +6,7 @@ use tests::{World, text};
 
 mod deletion;
 mod edit;
+mod erasure;
 mod profile;
 mod search;
 mod stripe_customer;

@@ -48,6 +48,7 @@ words! {
         TenantCreated = "TENANT_CREATED",
         TenantUpdated = "TENANT_UPDATED",
         TenantDeleted = "TENANT_DELETED",
+        TenantErased = "TENANT_ERASED",
         OrganizationUpdated = "ORGANIZATION_UPDATED",
         UserCreated = "USER_CREATED",
         UserUpdated = "USER_UPDATED",

@@ -31,7 +31,7 @@ words! {
 }
 
 /// What a company is and how to reach it: what its own customers may change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the columns of the same names")]
 pub struct Profile {
     pub name: String,
@@ -64,6 +64,8 @@ pub struct Tenant {
     pub stripe_customer_id: Option<StripeCustomerId>,
     /// Free JSON of the operators.
     pub metadata: Map<String, Value>,
+    /// When what is personal was taken out of its rows (docs/privacy.md, "Erasure").
+    pub erased_at: Option<Timestamp>,
     /// The number in its `ETag`.
     pub version: i64,
     pub created_at: Timestamp,
@@ -289,6 +291,7 @@ impl Tenant {
             support_tier: STANDARD.to_owned(),
             stripe_customer_id,
             metadata: Map::new(),
+            erased_at: None,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -299,6 +302,24 @@ impl Tenant {
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         self.status == TenantStatus::Deleted
+    }
+
+    /// The same without what is personal. It is then named by its id.
+    #[must_use]
+    pub fn erased(self, now: Timestamp) -> Self {
+        let profile = Profile {
+            name: self.tenant_id.to_string(),
+            data_residency_region: self.profile.data_residency_region,
+            ..Profile::default()
+        };
+        Self {
+            profile,
+            metadata: Map::new(),
+            erased_at: Some(now),
+            version: self.version + 1,
+            updated_at: now,
+            ..self
+        }
     }
 }
 

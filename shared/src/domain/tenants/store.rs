@@ -17,7 +17,13 @@ use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 crate::row! {
     mod columns: tenant: Tenant, "tenants" as "t", key tenant_id,
     once { created_at }
-    changes { status, support_tier, stripe_customer_id, metadata = Json(&tenant.metadata) }
+    changes {
+        status,
+        support_tier,
+        stripe_customer_id,
+        metadata = Json(&tenant.metadata),
+        erased_at,
+    }
     part save_profile of profile: Profile {
         name,
         legal_name,
@@ -51,6 +57,7 @@ fn tenant(row: &Row) -> Result<Tenant> {
         support_tier: row.get("support_tier"),
         stripe_customer_id: row.try_get("stripe_customer_id")?,
         metadata,
+        erased_at: row.get("erased_at"),
         version: row.get("version"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),

@@ -248,6 +248,12 @@ async fn admin_endpoint(
         ("GET", ["users"]) => Ok(ok(&search(&lock(&core.realm), query))),
         ("GET", ["users", id]) => Ok(ok(&representation(find(&mut lock(&core.realm), id)?))),
         ("PUT", ["users", id]) => update_user(core, id, &body()?),
+        ("DELETE", ["users", id]) => {
+            let mut realm = lock(&core.realm);
+            find(&mut realm, id)?;
+            realm.users.retain(|user| user.id != *id);
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
         ("PUT", ["users", id, "reset-password"]) => reset_password(core, id, &body()?),
         ("GET", ["attack-detection", "brute-force", "users", id]) => {
             Ok(ok(&json!({ "numFailures": lock(&core.realm).failures.get(*id).unwrap_or(&0),
