@@ -16,7 +16,7 @@ const COMPANIES: usize = 200;
 /// Those that come in the ten minutes that are lost.
 const LATE: usize = 5;
 
-async fn pay(world: &World, company: &str) {
+fn pay(world: &World, company: &str) {
     let email = format!("jane@{}.example", company.to_lowercase().replace(' ', "-"));
     let _ = world.paid_checkout(company, &email);
 }
@@ -52,12 +52,12 @@ async fn a_database_that_lost_ten_minutes_is_equal_to_stripe_after_its_backfill(
     });
     let mut seen = 0;
     for n in 0..COMPANIES {
-        pay(&world, &format!("Company {n}")).await;
+        pay(&world, &format!("Company {n}"));
     }
     hear(&world, &mut seen).await;
     run_outbox(&world).await;
     // In flight: a company whose events are on the queue and not applied.
-    pay(&world, "In Flight").await;
+    pay(&world, "In Flight");
     for event in new_events(&world.stripe, &mut seen) {
         assert_eq!(world.post(&event).await.status(), 200);
     }
@@ -67,7 +67,7 @@ async fn a_database_that_lost_ten_minutes_is_equal_to_stripe_after_its_backfill(
     world.clock.pass(60);
     assert_eq!(world.drain().await, 0);
     for n in 0..LATE {
-        pay(&world, &format!("Late {n}")).await;
+        pay(&world, &format!("Late {n}"));
     }
     let stripe = &world.stripe;
     stripe.change_plan(&at_stripe(&world, 0).await, "price_enterprise_month").expect("upgraded");

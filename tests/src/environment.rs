@@ -1,6 +1,7 @@
 //! What tests run on: the stack's settings, and databases, queues, and simulators of Stripe and
 //! Keycloak of a test's own.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ async fn template() -> &'static str {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     TEMPLATE
         .get_or_init(|| async {
+            drop_left_over().await;
             let name = format!("template_{}", unique());
             make(&name, "").await;
             // The copy needs a template without connections.
@@ -79,6 +81,24 @@ async fn template() -> &'static str {
             name
         })
         .await
+}
+
+/// Drops the databases of runs that are over: each leaves some hundred on a stack that stays up.
+async fn drop_left_over() {
+    let is_over = |process: &str| !Path::new("/proc").join(process).exists();
+    if is_over("self") {
+        return;
+    }
+    let owner = connect("postgres").await;
+    let names = "SELECT datname, substring(datname FROM '^(?:template_)?t([0-9]+)_') AS process
+                 FROM pg_database WHERE datname ~ '^(template_)?t[0-9]+_'";
+    for row in owner.query(names, &[]).await.expect("the databases") {
+        if is_over(row.get("process")) {
+            let drop = format!("DROP DATABASE IF EXISTS {}", row.get::<_, &str>("datname"));
+            // Another run may be dropping the same.
+            let _ = owner.batch_execute(&drop).await;
+        }
+    }
 }
 
 /// Makes a database of these options, with the schema and the development seed.
