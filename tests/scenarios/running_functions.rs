@@ -221,23 +221,9 @@ async fn what_alarms_count_is_a_line_of_its_own_in_the_log() {
     wait_for(&db, &format!("stripe_events WHERE event_id = '{id}' AND status = 'failed'"), 1).await;
     for (function, metric) in [("webhook", "SignatureFailures"), ("stripe-events", "EventsFailed")]
     {
-        let log = std::path::PathBuf::from(stack("MAIL_DIR"))
-            .join("../../logs")
-            .join(format!("{function}.log"));
         let began = Instant::now();
         loop {
-            let text = std::fs::read_to_string(&log).expect("the function's log");
-            // Whole lines only: one may be being written.
-            let lines = text
-                .rsplit_once('\n')
-                .map_or("", |(lines, _)| lines)
-                .lines()
-                .filter(|line| !line.starts_with("xtask: "));
-            let all: Vec<Value> = lines
-                .map(|line| {
-                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
-                })
-                .collect();
+            let all = log(function);
             if let Some(line) = all.iter().find(|line| line[metric].as_u64() > Some(0)) {
                 assert_eq!(
                     (&line["_aws"]["CloudWatchMetrics"][0]["Namespace"], &line["Stage"]),
@@ -246,7 +232,7 @@ async fn what_alarms_count_is_a_line_of_its_own_in_the_log() {
                 );
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(30), "no {metric} in {}", log.display());
+            assert!(began.elapsed() < Duration::from_secs(30), "no {metric} of {function}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -271,4 +257,85 @@ async fn a_long_poll_of_an_empty_queue_ends_by_its_answer() {
     let poll =
         sqs.receive_message().set_queue_url(queue.queue_url).wait_time_seconds(10).send().await;
     assert_eq!(poll.expect("an answer").messages(), []);
+}
+
+/// What a function of the stack has written, whole lines only: one may be being written.
+fn log(function: &str) -> Vec<Value> {
+    let log = std::path::PathBuf::from(stack("MAIL_DIR"))
+        .join("../../logs")
+        .join(format!("{function}.log"));
+    let text = std::fs::read_to_string(&log).expect("the function's log");
+    let lines = text
+        .rsplit_once('\n')
+        .map_or("", |(lines, _)| lines)
+        .lines()
+        .filter(|line| !line.starts_with("xtask: "));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+/// The query that template.yaml saves, on the lines that the functions really write.
+#[tokio::test]
+async fn one_query_follows_an_event_from_the_webhook_to_the_mail() {
+    let template = include_str!("../../template.yaml");
+    let query = template.split("QueryString: |").nth(1).expect("a saved query");
+    let query: Vec<&str> = query.lines().skip(1).map(str::trim).take(3).collect();
+    let named = |line: &str, word: &str| {
+        let line = line.trim_start_matches("| ").strip_prefix(word).expect("that command");
+        let fields = line.split(',').map(|field| field.trim().trim_matches('`').to_owned());
+        fields.collect::<Vec<_>>()
+    };
+    let fields = named(query[0], "fields");
+    assert_eq!(query[1], "| filter `stripe.event_id` = \"evt_\"");
+
+    let (http, db) = (http(), connect(&stack("DATABASE_NAME")).await);
+    let run = std::process::id();
+    let company =
+        checkout(&http, &format!("Followed {run}"), &format!("followed.{run}@x.example")).await;
+    pay(&http, &company).await;
+    let steps =
+        format!("outbox_steps WHERE dedup_key LIKE '%:{}' AND status = 'done'", company.session);
+    wait_for(&db, &steps, 2).await;
+    let sql = "SELECT event_id FROM stripe_events WHERE object_id = $1
+               AND event_type = 'checkout.session.completed'";
+    let event: String = db.query_one(sql, &[&company.session]).await.expect("its event").get(0);
+    let tenant = format!("followed-{run}");
+
+    let began = Instant::now();
+    let lines = loop {
+        let lines: Vec<Value> = ["webhook", "stripe-events", "provisioning"]
+            .into_iter()
+            .flat_map(log)
+            .filter(|line| line["stripe.event_id"] == event.as_str())
+            .collect();
+        if lines.len() >= 4 {
+            break lines;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{lines:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    let stations: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let shown = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+            assert!(!shown("request.id").is_empty(), "{line}");
+            ["message", "status", "step.kind", "tenant.id"].map(shown)
+        })
+        .collect();
+    assert_eq!(
+        stations,
+        [
+            ["queued", "", "", ""],
+            ["Stripe event recorded", "applied", "", &tenant],
+            ["outbox step done", "", "keycloak_user", &tenant],
+            ["outbox step done", "", "welcome_mail", &tenant],
+        ]
+    );
+    // Every field of the query is one that some line has, but for those of failures.
+    for field in
+        fields.iter().filter(|field| !["@timestamp", "code", "error"].contains(&field.as_str()))
+    {
+        assert!(lines.iter().any(|line| !line[field.as_str()].is_null()), "{field}");
+    }
 }

@@ -20,7 +20,11 @@ async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::init(&env)?;
     let worker = &Renewals::start(&env, Clock::system()).await?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        let span = tracing::info_span!("renewal", request.id = event.context.request_id);
+        let span = tracing::info_span!(
+            "renewal",
+            request.id = event.context.request_id,
+            trace.id = event.context.xray_trace_id
+        );
         worker.handle(event.payload).instrument(span).await.map_err(lambda_runtime::Error::from)
     }))
     .await

@@ -68,18 +68,12 @@ impl StripeEvents {
             let mut rest = redelivery_delay(receives(message));
             if !stopped_groups.contains(group) {
                 if began.elapsed() < BATCH_BUDGET {
-                    match self.apply(message, &mut reads).await {
-                        Ok(outcome) => {
-                            wake |= outcome.wake_outbox;
-                            applied_count += i64::from(outcome.status == EventStatus::Applied);
-                            failed_count += i64::from(outcome.status == EventStatus::Failed);
-                            continue;
-                        }
-                        Err(error) => {
-                            tracing::warn!(message.id = message.message_id,
-                                receives = receives(message), code = error.code(), %error,
-                                "the message stays on the queue");
-                        }
+                    // An error is in the log already, with its event.
+                    if let Ok(outcome) = self.apply(message, &mut reads).await {
+                        wake |= outcome.wake_outbox;
+                        applied_count += i64::from(outcome.status == EventStatus::Applied);
+                        failed_count += i64::from(outcome.status == EventStatus::Failed);
+                        continue;
                     }
                 } else {
                     rest = Duration::ZERO;
@@ -112,8 +106,16 @@ impl StripeEvents {
         let body = message
             .body
             .as_deref()
-            .ok_or_else(|| Error::malformed("malformed_event", "a message without body"))?;
-        self.applier.apply(&Envelope::parse(body.as_bytes())?, receives(message), reads).await
+            .ok_or_else(|| Error::malformed("malformed_event", "a message without body"));
+        let event = match body.and_then(|body| Envelope::parse(body.as_bytes())) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(message.id = message.message_id, code = error.code(), %error,
+                    "the message is no event, and stays on the queue");
+                return Err(error);
+            }
+        };
+        self.applier.apply(&event, receives(message), reads).await
     }
 
     /// If that fails, the queue's own visibility time-out is the delay.

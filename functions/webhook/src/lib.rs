@@ -14,7 +14,7 @@ use shared::base::fault;
 use shared::base::fault::Point;
 use shared::domain::events::model::{Envelope, unreadable_message};
 use shared::domain::events::signature;
-use shared::http::{PROBLEM_JSON, REQUEST_ID, problem_body, request_id};
+use shared::http::{PROBLEM_JSON, REQUEST_ID, problem_body, request_id, trace_id};
 use shared::outside::aws;
 use shared::outside::queue::Queue;
 use shared::outside::secrets::{Role, Secrets};
@@ -55,7 +55,7 @@ impl Webhook {
     /// Answers one delivery: 200 once the event is durable, 400 if it can never be accepted, 503 if
     /// Stripe should repeat it.
     #[tracing::instrument(name = "webhook.stripe", skip_all,
-        fields(request.id = request_id(&request)))]
+        fields(request.id = request_id(&request), trace.id = trace_id(&request)))]
     pub async fn handle(&self, request: Request) -> Response<Body> {
         let request_id = request_id(&request).to_owned();
         match self.ingest(&request).await {

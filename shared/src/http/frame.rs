@@ -65,8 +65,8 @@ async fn frame(mut request: Request, next: Next) -> Response {
     // The extractor that checks the token puts the caller here.
     let caller = extract::Caller::default();
     request.extensions_mut().insert(caller.clone());
-    let span = tracing::info_span!("request", request.id = id);
-    let mut answer = next.run(request).instrument(span).await;
+    let span = tracing::info_span!("request", request.id = id, trace.id = trace_id(&request));
+    let mut answer = next.run(request).instrument(span.clone()).await;
     if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
         let problem = Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -95,11 +95,12 @@ async fn frame(mut request: Request, next: Next) -> Response {
     // A level is fixed where its event is written, so there are two events with the same fields.
     macro_rules! log {
         ($level:ident) => {
-            tracing::$level!(request.id = id, http.method = %method, http.route = route,
+            tracing::$level!(http.method = %method, http.route = route,
                 http.status = status, duration_ms, user.id = subject, tenant.id = tenant, code,
                 error, "{method} {shown} {status} in {duration_ms} ms")
         };
     }
+    let _entered = span.enter();
     // 5xx is what an operator must act on.
     if status >= 500 {
         log!(error);
@@ -118,4 +119,9 @@ pub fn request_id<B>(request: &axum::http::Request<B>) -> &str {
     gateway
         .or_else(|| request.lambda_context_ref().map(|context| context.request_id.as_str()))
         .unwrap_or_default()
+}
+
+/// The id of X-Ray's trace, of which the request is a part.
+pub fn trace_id<B>(request: &axum::http::Request<B>) -> Option<&str> {
+    request.lambda_context_ref()?.xray_trace_id.as_deref()
 }

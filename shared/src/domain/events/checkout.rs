@@ -72,8 +72,7 @@ pub(super) async fn apply(
     fault::point(Point::ApplyFinished);
     tx.commit().await?;
     fault::point(Point::ApplyCommitted);
-    tracing::info!(stripe.event_id = %event.id, tenant.id = tenant.map(TenantId::as_str),
-        status = verdict.status.as_str(), "checkout applied");
+    tracing::Span::current().record("tenant.id", tenant.map(TenantId::as_str));
     let outcome = Outcome { status: verdict.status, wake_outbox: verdict.wake_outbox };
     Ok((outcome, checkout.customer))
 }
@@ -363,7 +362,7 @@ impl Provisioning<'_> {
         outbox::store::insert_first_login(
             self.tx,
             tenant,
-            self.checkout.id.as_str(),
+            (&self.checkout.id, &self.event.id),
             &user,
             self.now,
         )

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tracing::Instrument as _;
+use tracing::field::Empty;
+
 use super::adoption::{ARRIVAL, Payer};
 use super::kind::EventKind;
 use super::model::{Envelope, EventStatus, MAX_CRASHED_ATTEMPTS, MAX_RECEIVES, TYPE_LENGTH};
@@ -34,6 +37,29 @@ impl Applier {
         receives: u32,
         snapshots: &mut SnapshotCache,
     ) -> Result<Outcome> {
+        let span = tracing::info_span!("event", stripe.event_id = %event.id,
+            stripe.event_type = event.event_type, receives, tenant.id = Empty);
+        let apply = async {
+            let applied = self.apply_or_record(event, receives, snapshots).await;
+            match &applied {
+                Ok(outcome) => {
+                    tracing::info!(status = outcome.status.as_str(), "Stripe event recorded");
+                }
+                Err(error) => {
+                    tracing::warn!(code = error.code(), %error, "Stripe event not applied yet");
+                }
+            }
+            applied
+        };
+        apply.instrument(span).await
+    }
+
+    async fn apply_or_record(
+        &self,
+        event: &Envelope,
+        receives: u32,
+        snapshots: &mut SnapshotCache,
+    ) -> Result<Outcome> {
         let error = match self
             .db
             .bounded(EVENT_BUDGET, Box::pin(self.try_apply(event, receives, snapshots)))
@@ -53,8 +79,7 @@ impl Applier {
             && let Err(unnoted) =
                 self.db.bounded(RECORD_BUDGET, self.note_transient(event, &error)).await
         {
-            tracing::warn!(stripe.event_id = %event.id, error = %unnoted,
-            "a failed attempt could not be recorded");
+            tracing::warn!(error = %unnoted, "a failed attempt could not be recorded");
         }
         Err(error)
     }

@@ -84,7 +84,7 @@ impl Applier {
     /// A permanent error: recorded with its text, so that others go on. Somebody may have paid, or
     /// go on using what they no longer pay: an operator must look.
     async fn record_failure(&self, event: &Envelope, error: &Error) -> Result<Outcome> {
-        tracing::error!(stripe.event_id = %event.id, code = error.code(), %error, "event failed");
+        tracing::error!(code = error.code(), %error, "Stripe event failed");
         let reason = error.to_string();
         let flag = Flag {
             kind: FlagCause::FailedEvent(error.code()),

@@ -151,8 +151,8 @@ impl Applier {
         }
         tx.commit().await?;
         fault::point(Point::SyncCommitted);
-        tracing::info!(stripe.event_id = event.map(|event| event.id.as_str()),
-            subscription.id = %own, changed, "subscription synced");
+        tracing::info!(tenant.id = %family.root.tenant_id, subscription.id = %own, changed,
+            "subscription synced");
         Ok(Some((EventStatus::Applied, changed)))
     }
 }

@@ -14,7 +14,9 @@ use super::model::{
     StepStatus, StripeCancel, StripeCustomer, StripeSync,
 };
 use crate::base::error::Service;
-use crate::base::ids::{StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId};
+use crate::base::ids::{
+    StripeEventId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
+};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query_one, query_opt};
 use crate::domain::families::subscription::Subscription;
@@ -44,18 +46,21 @@ pub(crate) struct Step {
     pub since: Timestamp,
     /// Whether it was made due again: only then may it have been given up, and flagged.
     pub is_again: bool,
+    /// The event that left it, where one did.
+    pub stripe_event: Option<StripeEventId>,
 }
 
-/// Inserts the two steps of a new tenant's first login: the user, then the mail. A repeated `cause`
-/// is the same steps.
+/// Inserts the two steps of a new tenant's first login: the user, then the mail. A repeated checkout
+/// is the same steps; the log of both names the event.
 pub(crate) async fn insert_first_login(
     tx: &Transaction<'_>,
     tenant: &TenantId,
-    cause: &str,
+    (checkout, event): (&StripeSessionId, &StripeEventId),
     user: &NewAccount,
     now: Timestamp,
 ) -> Result<()> {
     let payload = serde_json::to_value(user).map_err(|error| Error::Internal(error.to_string()))?;
+    let cause = (checkout, event);
     let user = insert(tx, StepKind::NewAccount, tenant, None, cause, &payload, now).await?;
     insert(tx, StepKind::WelcomeMail, tenant, Some(user), cause, &json!({}), now).await?;
     Ok(())
@@ -76,16 +81,16 @@ async fn insert(
     kind: StepKind,
     tenant: &TenantId,
     after: Option<i64>,
-    cause: &str,
+    (checkout, event): (&StripeSessionId, &StripeEventId),
     payload: &Value,
     now: Timestamp,
 ) -> Result<i64> {
     let row = query_one(
         tx,
         "INSERT INTO outbox_steps (kind, tenant_id, after_step_id, dedup_key, payload,
-         next_attempt_at, created_at, updated_at)
-             VALUES ($1, $2, $3, $1 || ':' || $4, $5, $6, $6, $6) RETURNING step_id",
-        &[&kind, &tenant, &after, &cause, &payload, &now],
+         stripe_event_id, next_attempt_at, created_at, updated_at)
+             VALUES ($1, $2, $3, $1 || ':' || $4, $5, $6, $7, $7, $7) RETURNING step_id",
+        &[&kind, &tenant, &after, &checkout, &payload, &event, &now],
     )
     .await?;
     Ok(row.get(0))
@@ -357,7 +362,7 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
                  LIMIT 1
                  FOR UPDATE OF due SKIP LOCKED)
              RETURNING step_id, kind, tenant_id, payload, claim, attempts, began_email,
-             coalesce(retried_at, created_at) AS since, retried_at IS NOT NULL AS is_again,
+             stripe_event_id, coalesce(retried_at, created_at) AS since, retried_at IS NOT NULL AS is_again,
                        (SELECT result FROM outbox_steps before
                        WHERE before.step_id = outbox_steps.after_step_id) AS before",
             &[&now, &(now + LEASE), &(lane == MailLane::Open)],
@@ -375,6 +380,7 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
         began_email: row.get("began_email"),
         since: row.get("since"),
         is_again: row.get("is_again"),
+        stripe_event: row.try_get("stripe_event_id")?,
     }))
 }
 

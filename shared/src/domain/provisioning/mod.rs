@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::Instrument as _;
 
 use self::perform::Effect;
 use crate::base::fault;
 use crate::base::fault::Point;
-use crate::base::ids::TenantId;
+use crate::base::ids::{StripeEventId, TenantId};
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::events::Applier;
@@ -86,35 +87,46 @@ impl Outbox {
                 .await?;
             let Some(step) = claimed else { break };
             fault::point(Point::OutboxClaimed);
-            match self.perform(&step).await {
-                Ok(effect) => {
-                    fault::point(Point::OutboxPerformed);
-                    self.applier.db.bounded(RECORD_BUDGET, self.record_done(&step, effect)).await?;
-                    fault::point(Point::OutboxCommitted);
-                    summary.done += 1;
-                }
-                Err(error) => {
-                    let again = self.next_attempt(&step, &error).is_some();
-                    tracing::warn!(step.id = step.id, step.kind = step.kind.as_str(),
-                        tenant.id = step.tenant.as_ref().map(TenantId::as_str),
-                        attempts = step.attempts, again, %error, "outbox step failed");
-                    self.applier
-                        .db
-                        .bounded(RECORD_BUDGET, self.record_error(&step, &error))
-                        .await?;
-                    // The mail server failed a mail through no fault of the mail. Each other mail
-                    // would wait for it as long, and logins behind them.
-                    if step.kind == StepKind::Mail
-                        && error.is_transient()
-                        && !self.mailer.is_connected()
-                    {
-                        lane = MailLane::Resting;
-                    }
-                    if again { summary.retried += 1 } else { summary.failed += 1 }
-                }
-            }
+            let span = tracing::info_span!(
+                "step",
+                step.id = step.id,
+                step.kind = step.kind.as_str(),
+                attempt = step.attempts,
+                tenant.id = step.tenant.as_ref().map(TenantId::as_str),
+                stripe.event_id = step.stripe_event.as_ref().map(StripeEventId::as_str)
+            );
+            self.take(&step, &mut summary, &mut lane).instrument(span).await?;
         }
         Ok(summary)
+    }
+
+    /// Performs a claimed step, and records what came of it.
+    async fn take(&self, step: &Step, summary: &mut Summary, lane: &mut MailLane) -> Result<()> {
+        let error = match self.perform(step).await {
+            Ok(effect) => {
+                fault::point(Point::OutboxPerformed);
+                self.applier.db.bounded(RECORD_BUDGET, self.record_done(step, effect)).await?;
+                fault::point(Point::OutboxCommitted);
+                tracing::info!("outbox step done");
+                summary.done += 1;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let again = self.next_attempt(step, &error).is_some();
+        tracing::warn!(again, code = error.code(), %error, "outbox step failed");
+        self.applier.db.bounded(RECORD_BUDGET, self.record_error(step, &error)).await?;
+        // The mail server failed a mail through no fault of the mail. Each other mail would wait
+        // for it as long, and logins behind them.
+        if step.kind == StepKind::Mail && error.is_transient() && !self.mailer.is_connected() {
+            *lane = MailLane::Resting;
+        }
+        if again {
+            summary.retried += 1;
+        } else {
+            summary.failed += 1;
+        }
+        Ok(())
     }
 
     async fn record_done(&self, step: &Step, effect: Effect) -> Result<()> {
