@@ -161,6 +161,7 @@ pub async fn stripe() -> Simulator {
         webhook_url: None,
     };
     let stripe = Simulator::start(options).await.expect("Stripe");
+    stripe.save_portal_settings();
     for id in [
         "price_starter_month",
         "price_pro_month",

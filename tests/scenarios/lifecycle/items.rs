@@ -214,11 +214,11 @@ async fn slots_beside_a_plan_whose_price_is_mapped_after_it_was_paid_are_given_t
     assert_eq!(addons(&company).await, [addon("3", 3)]);
 }
 
-/// Trap 67.
+/// Trap 67. Stripe shows ten, and takes twenty.
 #[tokio::test]
 async fn a_subscription_with_more_than_one_page_of_items_is_read_whole() {
     let mut company = Company::new().await;
-    for number in 0..24 {
+    for number in 0..18 {
         let id = format!("price_other_{number}");
         company.world.stripe.add_price(Price {
             id: id.clone(),
@@ -237,7 +237,7 @@ async fn a_subscription_with_more_than_one_page_of_items_is_read_whole() {
     company.deliver().await;
     assert_eq!(
         company.row("plan_id, quantity, jsonb_array_length(stripe_items) AS items").await,
-        json!({"plan_id": "starter", "quantity": 2, "items": 26})
+        json!({"plan_id": "starter", "quantity": 2, "items": 20})
     );
     assert_eq!(addons(&company).await, [addon("2", 4)]);
     buy(&mut company, 3).await;

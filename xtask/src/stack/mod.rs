@@ -365,6 +365,7 @@ impl Starting<'_> {
             webhook_url: Some(format!("http://127.0.0.1:{}/webhook/stripe", self.ports.api)),
         })
         .await?;
+        simulator.save_portal_settings();
         for row in database.query(include_str!("prices.sql"), &[]).await? {
             let interval = if row.get::<_, &str>("interval") == "year" {
                 Interval::Year

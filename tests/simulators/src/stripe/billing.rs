@@ -159,9 +159,10 @@ impl State {
         reason: &'static str,
         past_period: (i64, i64),
     ) -> Value {
+        let id = self.id("in_1", 23);
         let trial = text(subscription, "status") == "trialing";
         let items = subscription["items"]["data"].as_array().into_iter().flatten();
-        let lines: Vec<Line> = items
+        let mut lines: Vec<Line> = items
             .map(|item| Line {
                 id: self.id("li_1", 23),
                 item: text(item, "id").to_owned(),
@@ -171,7 +172,7 @@ impl State {
                 trial,
             })
             .collect();
-        let id = self.id("in_1", 23);
+        lines.extend(self.collect_items(subscription, &id));
         let customer = self.object(text(subscription, "customer")).cloned().unwrap_or_default();
         let params = InvoiceParams {
             id: &id,

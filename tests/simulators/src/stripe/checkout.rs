@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Card;
 use super::Payer;
+use super::bounds;
 use super::ledger;
 use super::ledger::InvoiceParams;
 use super::objects;
@@ -22,10 +23,6 @@ use super::state::State;
 /// Stripe's minimum charge in US cents.
 const MINIMUM_CHARGE: i64 = 50;
 
-fn missing(param: &str) -> ApiError {
-    ApiError::invalid(format!("Missing required param: {param}.")).code("parameter_missing", param)
-}
-
 impl State {
     pub(super) fn create_session(&mut self, params: &Value) -> Result<Value> {
         let mode = text(params, "mode");
@@ -33,7 +30,7 @@ impl State {
             .into_iter()
             .find(|required| params.get(required).is_none())
         {
-            return Err(missing(required));
+            return Err(ApiError::required(required));
         }
         if !["subscription", "payment"].contains(&mode) {
             let message =
@@ -48,6 +45,10 @@ impl State {
         if let Some(foreign) = foreign.iter().find(|foreign| params.get(**foreign).is_some()) {
             let message = format!("You can not pass `{foreign}` in `{mode}` mode.");
             return Err(ApiError::invalid(message).code("parameter_unknown", *foreign));
+        }
+        if mode == "subscription" && params.get("customer_creation").is_some() {
+            let message = "`customer_creation` can only be used in `payment` mode.";
+            return Err(ApiError::invalid(message));
         }
         self.check_terms(params)?;
         let mut email = params["customer_email"].as_str();
@@ -84,6 +85,7 @@ impl State {
             let message = "The Checkout Session's total amount must convert to at least 50 cents.";
             return Err(ApiError { code: Some("amount_too_small"), ..ApiError::invalid(message) });
         }
+        bounds::check_amount(total)?;
         let id = self.id(if self.livemode { "cs_live_" } else { "cs_test_" }, 58);
         let url = format!("{}pay/{id}", self.base);
         let mut session = objects::session(&id, self.stamp(), &url, params, &lines);
@@ -181,7 +183,10 @@ impl State {
                 trial,
             });
         }
-        if mode == "subscription" && !lines.iter().any(Line::recurs) {
+        let recurring = lines.iter().filter(|line| line.recurs()).count();
+        let most = if mode == "payment" { bounds::LINES } else { bounds::ITEMS };
+        bounds::check_count(recurring.max(lines.len() - recurring), most, "line_items")?;
+        if mode == "subscription" && recurring == 0 {
             let message = "You must provide at least one recurring price in `subscription` mode \
                            when using prices.";
             return Err(ApiError::invalid(message));
@@ -199,7 +204,7 @@ impl State {
         if let Some((key, _)) =
             required.iter().find(|(_, value)| value.as_str().is_none_or(str::is_empty))
         {
-            return Err(missing(&format!("{param}[{key}]")));
+            return Err(ApiError::required(format!("{param}[{key}]")));
         }
         if text(data, "unit_amount").parse::<u32>().is_err() {
             let param = format!("{param}[unit_amount]");

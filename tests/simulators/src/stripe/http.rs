@@ -17,11 +17,12 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Core;
-use super::ledger;
-use super::objects;
+use super::bounds;
+use super::lists;
 use super::objects::ordered;
 use super::objects::text;
 use super::pages;
+use super::portal;
 use super::state::ApiError;
 use super::state::Result;
 use super::state::State as Store;
@@ -33,10 +34,11 @@ pub(super) fn router(core: Arc<Core>) -> Router {
 }
 
 /// Collections of the API: path, object type, and filters of the list.
-const COLLECTIONS: [(&str, &str, &[&str]); 9] = [
+const COLLECTIONS: [(&str, &str, &[&str]); 11] = [
     ("customers", "customer", &["email"]),
     ("prices", "price", &["active", "currency", "product", "type"]),
     ("billing_portal/sessions", "billing_portal.session", &[]),
+    ("billing_portal/configurations", "billing_portal.configuration", &["active", "is_default"]),
     (
         "checkout/sessions",
         "checkout.session",
@@ -45,13 +47,17 @@ const COLLECTIONS: [(&str, &str, &[&str]); 9] = [
     ("subscriptions", "subscription", &["customer", "status"]),
     ("subscription_items", "subscription_item", &["subscription"]),
     ("invoices", "invoice", &["customer", "status", "subscription"]),
+    ("invoiceitems", "invoiceitem", &["customer", "invoice", "pending"]),
     ("charges", "charge", &["customer", "payment_intent"]),
     ("events", "event", &["type", "types"]),
 ];
 
-pub(super) const CUSTOMER_PARAMS: [&str; 7] =
+const CUSTOMER_PARAMS: [&str; 7] =
     ["address", "description", "email", "expand", "metadata", "name", "phone"];
-const PORTAL_PARAMS: [&str; 3] = ["customer", "expand", "return_url"];
+const ADDRESS_PARAMS: [&str; 6] = ["city", "country", "line1", "line2", "postal_code", "state"];
+const PORTAL_PARAMS: [&str; 4] = ["configuration", "customer", "expand", "return_url"];
+const INVOICE_ITEM_PARAMS: [&str; 7] =
+    ["amount", "currency", "customer", "description", "expand", "metadata", "subscription"];
 const PRICE_PARAMS: [&str; 9] = [
     "active",
     "currency",
@@ -122,6 +128,7 @@ async fn api(
             pairs(str::from_utf8(&body).unwrap_or_default())
         });
         let key = header("idempotency-key").filter(|_| method == Method::POST);
+        key.map_or(Ok(()), bounds::check_key)?;
         // Sorted, because the order of parameters does not matter.
         let mut parameters = form.clone();
         parameters.sort();
@@ -197,29 +204,38 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         (rest.is_empty() || rest.starts_with('/')).then_some((*kind, *filters, segments))
     });
     let (kind, filters, rest) = found.ok_or_else(unrecognized)?;
+    if method == Method::POST {
+        bounds::check(kind, params)?;
+    }
     let mut answer = match (method.as_str(), kind, rest.as_slice()) {
         // Portal sessions can be created, but not read.
         ("GET", "billing_portal.session", _) => return Err(unrecognized()),
         ("GET", "subscription_item", []) => {
-            only(params, "", &["expand", "limit", "starting_after", "subscription"])?;
-            list_items(path, &store.items(text(params, "subscription"))?, params)?
+            let items = store.items(text(params, "subscription"))?;
+            lists::page(path, kind, &items, params, &["subscription"])?
         }
-        ("GET", "subscription_item", [id]) => store.item(id)?,
-        ("GET", _, []) => list(store, path, kind, filters, params)?,
+        ("GET", "subscription_item", [id]) => {
+            only(params, "", &["expand"])?;
+            store.item(id)?
+        }
+        ("GET", _, []) => lists::list(store, path, kind, filters, params)?,
         ("GET", "checkout.session", [id, "line_items"]) => {
             store.existing(kind, id)?;
-            store.line_items(id)
+            list_parts(path, "item", &store.line_items(id), params)?
+        }
+        ("GET", "invoice", [id, "lines"]) => {
+            list_parts(path, "line_item", &store.existing(kind, id)?["lines"], params)?
         }
         ("GET", _, [id]) => {
             only(params, "", &["expand"])?;
             let found = store.existing(kind, id)?;
-            if kind == "event" && !retained(store, &found) {
+            if kind == "event" && !lists::retained(store, &found) {
                 return Err(ApiError::missing(kind, id, "id").status(404));
             }
             found
         }
         ("POST", "customer", []) => {
-            only(params, "", &CUSTOMER_PARAMS)?;
+            check_customer(params)?;
             store.create_customer(params)
         }
         ("POST", "customer", [id]) => store.update_customer(id, params)?,
@@ -229,7 +245,19 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
             store.create_portal(params)?
         }
         ("POST", "checkout.session", []) => create_session(store, params)?,
-        ("POST", "checkout.session", [id, "expire"]) => store.expire(id)?,
+        ("POST", "checkout.session", [id, "expire"]) => {
+            only(params, "", &["expand"])?;
+            store.expire(id)?
+        }
+        ("POST", "billing_portal.configuration", []) => create_configuration(store, params)?,
+        ("POST", "invoiceitem", []) => {
+            only(params, "", &INVOICE_ITEM_PARAMS)?;
+            store.create_invoice_item(params)?
+        }
+        ("DELETE", "invoiceitem", [id]) => {
+            only(params, "", &[])?;
+            store.delete_invoice_item(id)?
+        }
         ("POST", "subscription", [id]) => {
             check_update(params)?;
             store.update_subscription(id, params)?
@@ -256,52 +284,14 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         }
         _ => return Err(unrecognized()),
     };
-    match answer.get_mut("data").and_then(Value::as_array_mut) {
-        Some(listed) => listed.iter_mut().for_each(page_items),
-        None => page_items(&mut answer),
-    }
     for path in params["expand"].as_object().into_iter().flatten() {
-        expand(store, &mut answer, path.1.as_str().unwrap_or_default())?;
+        lists::expand(store, &mut answer, path.1.as_str().unwrap_or_default())?;
+    }
+    match answer.get_mut("data").and_then(Value::as_array_mut) {
+        Some(listed) => listed.iter_mut().for_each(lists::abridge),
+        None => lists::abridge(&mut answer),
     }
     Ok(answer)
-}
-
-/// How many items a subscription shows. The list of items has the others.
-const SHOWN_ITEMS: usize = 10;
-
-fn page_items(answer: &mut Value) {
-    if answer["object"] == "subscription"
-        && let Some(items) = answer["items"]["data"].as_array_mut()
-    {
-        let more = items.len() > SHOWN_ITEMS;
-        items.truncate(SHOWN_ITEMS);
-        answer["items"]["has_more"] = json!(more);
-    }
-}
-
-fn list_items(path: &str, items: &[Value], params: &Value) -> Result<Value> {
-    let Ok(limit @ 1..=100) = params["limit"].as_str().map_or(Ok(10), str::parse) else {
-        let message = "Invalid limit: must be an integer from 1 to 100.";
-        return Err(ApiError::invalid(message).param("limit"));
-    };
-    let start = match params["starting_after"].as_str() {
-        None => 0,
-        Some(after) => {
-            1 + items
-                .iter()
-                .position(|item| item["id"] == after)
-                .ok_or_else(|| ApiError::missing("subscription_item", after, "starting_after"))?
-        }
-    };
-    let rest = &items[start..];
-    Ok(objects::list(path, &rest[..rest.len().min(limit)], rest.len() > limit))
-}
-
-/// Returns whether the API still returns an event: it does so for 30 days.
-fn retained(store: &Store, event: &Value) -> bool {
-    event["created"]
-        .as_i64()
-        .is_some_and(|created| created >= store.stamp().created() - 30 * 86_400)
 }
 
 fn create_price(store: &mut Store, params: &Value) -> Result<Value> {
@@ -316,9 +306,37 @@ fn create_price(store: &mut Store, params: &Value) -> Result<Value> {
     Ok(store.create_price(params))
 }
 
-fn create_session(store: &mut Store, params: &Value) -> Result<Value> {
+fn create_configuration(store: &mut Store, params: &Value) -> Result<Value> {
+    let known =
+        ["business_profile", "default_return_url", "expand", "features", "metadata", "name"];
+    only(params, "", &known)?;
+    only(
+        &params["business_profile"],
+        "business_profile",
+        &["headline", "privacy_policy_url", "terms_of_service_url"],
+    )?;
+    for (feature, known) in portal::FEATURES {
+        only(&params["features"][feature], &format!("features[{feature}]"), known)?;
+    }
+    only(&params["features"], "features", &portal::FEATURES.map(|(feature, _)| feature))?;
+    store.create_configuration(params)
+}
+
+/// Lists what is part of an object, such as the lines of an invoice.
+fn list_parts(path: &str, kind: &str, parts: &Value, params: &Value) -> Result<Value> {
+    let parts = parts["data"].as_array().cloned().unwrap_or_default();
+    lists::page(path, kind, &parts, params, &[])
+}
+
+pub(super) fn check_customer(params: &Value) -> Result<()> {
+    only(params, "", &CUSTOMER_PARAMS)?;
+    only(&params["address"], "address", &ADDRESS_PARAMS)
+}
+
+pub(super) fn create_session(store: &mut Store, params: &Value) -> Result<Value> {
     only(params, "", &SESSION_PARAMS)?;
     only(&params["subscription_data"], "subscription_data", &["metadata", "trial_period_days"])?;
+    only(&params["phone_number_collection"], "phone_number_collection", &["enabled"])?;
     only(&params["payment_intent_data"], "payment_intent_data", &["description", "metadata"])?;
     only(&params["invoice_creation"], "invoice_creation", &["enabled", "invoice_data"])?;
     only(
@@ -365,78 +383,6 @@ pub(super) fn only(params: &Value, parent: &str, known: &[&str]) -> Result<()> {
     let param = if parent.is_empty() { key.to_owned() } else { format!("{parent}[{key}]") };
     Err(ApiError::invalid(format!("Received unknown parameter: {param}"))
         .code("parameter_unknown", param))
-}
-
-fn list(store: &Store, path: &str, kind: &str, filters: &[&str], params: &Value) -> Result<Value> {
-    let known: Vec<_> =
-        filters.iter().copied().chain(["created", "expand", "limit", "starting_after"]).collect();
-    only(params, "", &known)?;
-    let Ok(limit @ 1..=100) = params["limit"].as_str().map_or(Ok(10), str::parse) else {
-        return Err(
-            ApiError::invalid("Invalid limit: must be an integer from 1 to 100.").param("limit")
-        );
-    };
-    let after = text(params, "starting_after");
-    if !after.is_empty() && store.find(kind, after).is_none() {
-        return Err(ApiError::missing(kind, after, "starting_after"));
-    }
-    let types = ordered(&params["types"]);
-    let matches = |object: &&Value| {
-        let ended = kind == "subscription" && object["status"] == "canceled";
-        let created = object["created"].as_i64().unwrap_or_default();
-        let in_range = params["created"].as_object().into_iter().flatten().all(|(bound, value)| {
-            let value = value.as_str().and_then(|value| value.parse().ok()).unwrap_or_default();
-            match bound.as_str() {
-                "gt" => created > value,
-                "gte" => created >= value,
-                "lt" => created < value,
-                _ => created <= value,
-            }
-        });
-        let equal = filters.iter().all(|key| match params[*key].as_str() {
-            None => *key != "status" || !ended,
-            Some("all") if *key == "status" => true,
-            Some(wanted) if (kind, *key) == ("invoice", "subscription") => {
-                ledger::subscription_of(object) == wanted
-            }
-            Some(wanted) => {
-                object[*key].as_str() == Some(wanted)
-                    || object[*key].as_bool().is_some_and(|is| is.to_string() == wanted)
-            }
-        });
-        let known = object["deleted"] != true && (kind != "event" || retained(store, object));
-        known
-            && in_range
-            && equal
-            && (types.is_empty() || types.iter().any(|(_, wanted)| **wanted == object["type"]))
-    };
-    // Newest first, as in all lists of Stripe.
-    let newest =
-        store.all(kind).rev().skip_while(|object| !after.is_empty() && object["id"] != after);
-    let mut found = newest.skip(usize::from(!after.is_empty())).filter(matches);
-    let page: Vec<Value> = found.by_ref().take(limit).cloned().collect();
-    Ok(objects::list(path, &page, found.next().is_some()))
-}
-
-/// Replaces an id with its object, along a path such as `data.customer`.
-fn expand(store: &Store, value: &mut Value, path: &str) -> Result<()> {
-    let (head, rest) = path.split_once('.').unwrap_or((path, ""));
-    if let Some(data) =
-        value.get_mut("data").and_then(Value::as_array_mut).filter(|_| head == "data")
-    {
-        return data.iter_mut().try_for_each(|item| expand(store, item, rest));
-    }
-    if head == "line_items" && value["object"] == "checkout.session" {
-        value["line_items"] = store.line_items(text(value, "id"));
-    }
-    let Some(field) = value.get_mut(head) else {
-        let message = format!("This property cannot be expanded ({head}).");
-        return Err(ApiError::invalid(message));
-    };
-    if let Some(object) = field.as_str().and_then(|id| store.object(id)) {
-        *field = object.clone();
-    }
-    if rest.is_empty() || field.is_null() { Ok(()) } else { expand(store, field, rest) }
 }
 
 /// Nests the bracket keys of a form: `a[b][0]=x` is `{"a":{"b":{"0":"x"}}}`. `a[]` gets the next

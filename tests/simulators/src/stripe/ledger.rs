@@ -149,7 +149,7 @@ pub(super) fn invoice(stamp: Stamp, params: &InvoiceParams) -> Value {
     });
     json!({
         "id": params.id, "object": "invoice", "account_country": "US", "account_name": "Simulator",
-        "account_tax_ids": null, "amount_due": total, "amount_overpaid": 0, "amount_paid": 0,
+        "account_tax_ids": null, "amount_due": total, "amount_overpaid": 0, "amount_paid": 0, "amount_paid_off_stripe": 0,
         "amount_remaining": total, "amount_shipping": 0, "application": null, "attempt_count": 0,
         "attempted": false,
         "auto_advance": subscription.is_some(),
@@ -188,7 +188,6 @@ pub(super) fn invoice(stamp: Stamp, params: &InvoiceParams) -> Value {
             "voided_at": null,
         },
         "subtotal": total, "subtotal_excluding_tax": total, "test_clock": null,
-        "threshold_reason": null,
         "total": total, "total_discount_amounts": [], "total_excluding_tax": total,
         "total_pretax_credit_amounts": [],
         "total_taxes": [], "webhooks_delivered_at": stamp.created(),
@@ -200,7 +199,19 @@ fn invoice_line(stamp: Stamp, params: &InvoiceParams, line: &Line) -> Value {
         .subscription
         .filter(|_| line.recurs())
         .map_or((stamp.created(), stamp.created()), period);
+    let of_item = || {
+        json!({
+            "type": "invoice_item_details", "subscription_item_details": null,
+            "invoice_item_details": {
+                "invoice_item": line.item, "proration": false, "proration_details": null,
+                "subscription": params.subscription.map(|subscription| &subscription["id"]),
+            },
+        })
+    };
     let parent = params.subscription.map(|subscription| {
+        if line.is_invoice_item() {
+            return of_item();
+        }
         json!({
             "type": "subscription_item_details", "invoice_item_details": null,
             "subscription_item_details": {
@@ -295,7 +306,7 @@ pub(super) fn charge(stamp: Stamp, payment: &ChargeParams) -> Value {
         "payment_intent": intent,
         "payment_method": null, "payment_method_details": null, "radar_options": {},
         "receipt_email": null, "receipt_number": null,
-        "receipt_url": null, "refunded": false, "review": null, "shipping": null, "source": null,
+        "receipt_url": null, "refunded": false, "review": null, "shipping": null,
         "source_transfer": null,
         "statement_descriptor": null, "statement_descriptor_suffix": null, "status": "succeeded",
         "transfer_data": null,
@@ -317,8 +328,14 @@ pub(super) fn dispute(id: &str, stamp: Stamp, charge: &Value) -> Value {
             "submission_count": 0,
         },
         "is_charge_refundable": false, "livemode": stamp.livemode, "metadata": {},
-        "network_reason_code": null,
-        "payment_intent": charge["payment_intent"], "payment_method_details": null,
+        "payment_intent": charge["payment_intent"],
+        "payment_method_details": {
+            "type": "card",
+            "card": {
+                "brand": "visa", "case_type": "chargeback", "network": "visa",
+                "network_reason_code": null,
+            },
+        },
         "reason": "fraudulent",
         "status": "needs_response",
     })

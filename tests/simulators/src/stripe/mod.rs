@@ -4,18 +4,22 @@
 //! Shapes follow Stripe's API reference at [`API_VERSION`]; a test checks them against the
 //! generated types. Parameters that are not simulated are rejected as unknown rather than ignored,
 //! so that no caller relies on an effect that does not happen. The handle does what a payer, a
-//! customer, an operator, time or an outage would do. Not simulated: proration, tax, discounts,
-//! invoice items and mail.
+//! customer, an operator, time or an outage would do. Not simulated: proration, tax, discounts and
+//! mail.
 
 mod billing;
+mod bounds;
 mod checkout;
 mod delivery;
 mod http;
+mod invoice_items;
 mod ledger;
 mod lifecycle;
+mod lists;
 mod money;
 mod objects;
 mod pages;
+mod portal;
 mod state;
 mod subscriptions;
 mod versions;
@@ -271,7 +275,9 @@ impl Simulator {
         form.extend(
             optional.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))),
         );
-        let session = self.state(|state| state.create_session(&Value::Object(form)))?;
+        let form = Value::Object(form);
+        bounds::check("checkout.session", &form)?;
+        let session = self.state(|state| http::create_session(state, &form))?;
         Ok(objects::text(&session, "id").to_owned())
     }
 

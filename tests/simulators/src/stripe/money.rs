@@ -61,12 +61,12 @@ impl State {
     }
 
     pub(super) fn update_customer(&mut self, id: &str, changes: &Value) -> Result<Value> {
-        http::only(changes, "", &http::CUSTOMER_PARAMS)?;
+        http::check_customer(changes)?;
         let before = self.customer(id)?.clone();
         let mut after = before.clone();
         for (key, value) in changes.as_object().into_iter().flatten() {
             match key.as_str() {
-                "metadata" => merge_metadata(&mut after, value),
+                "metadata" => merge_metadata(&mut after, value)?,
                 "address" => after["address"] = objects::address(value),
                 "expand" => {}
                 // An empty text clears.

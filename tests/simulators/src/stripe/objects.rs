@@ -108,16 +108,6 @@ pub(super) fn customer(id: &str, stamp: Stamp, params: &Value) -> Value {
     })
 }
 
-pub(super) fn portal_session(id: &str, stamp: Stamp, url: &str, params: &Value) -> Value {
-    json!({
-        "id": id, "object": "billing_portal.session", "configuration": "bpc_1Simulator",
-        "created": stamp.created(),
-        "customer": params["customer"], "customer_account": null, "flow": null,
-        "livemode": stamp.livemode, "locale": null,
-        "on_behalf_of": null, "return_url": params["return_url"], "url": url,
-    })
-}
-
 pub(super) fn price(id: &str, stamp: Stamp, params: &Value) -> Value {
     let amount = text(params, "unit_amount").parse::<i64>().unwrap_or_default();
     let recurring = params["recurring"].as_object().map(|input| {
@@ -127,7 +117,6 @@ pub(super) fn price(id: &str, stamp: Stamp, params: &Value) -> Value {
             .unwrap_or(1);
         json!({
             "interval": input.get("interval"), "interval_count": count, "meter": null,
-            "trial_period_days": null,
             "usage_type": "licensed",
         })
     });
@@ -149,7 +138,8 @@ pub(super) fn price(id: &str, stamp: Stamp, params: &Value) -> Value {
 #[derive(Clone)]
 pub(super) struct Line {
     pub id: String,
-    /// The id of the subscription item that the line is or becomes.
+    /// The id of the subscription item that the line is or becomes; that of the invoice item, if
+    /// the line is of one.
     pub item: String,
     pub price: Value,
     pub quantity: i64,
@@ -159,6 +149,10 @@ pub(super) struct Line {
 }
 
 impl Line {
+    pub(super) fn is_invoice_item(&self) -> bool {
+        self.item.starts_with("ii_")
+    }
+
     pub(super) fn recurs(&self) -> bool {
         self.price["recurring"].is_object()
     }

@@ -18,6 +18,7 @@ use super::Dunning;
 use super::delivery::Delivery;
 use super::delivery::Disorder;
 use super::delivery::Posting;
+use super::lists;
 use super::objects;
 use super::objects::Line;
 use super::objects::Stamp;
@@ -65,6 +66,11 @@ impl ApiError {
     pub(super) fn declined() -> Self {
         let error = Self::invalid("Your card was declined.").status(402);
         Self { kind: "card_error", code: Some("card_declined"), ..error }
+    }
+
+    pub(super) fn required(param: impl Into<String>) -> Self {
+        let param = param.into();
+        Self::invalid(format!("Missing required param: {param}.")).code("parameter_missing", param)
     }
 
     /// Returns the error for an unknown id in a parameter: 400. An unknown id in the path is a 404.
@@ -269,6 +275,7 @@ impl State {
         if let Some(previous) = previous {
             data["previous_attributes"] = previous;
         }
+        lists::abridge(&mut data);
         let mut event = json!({
             "id": id, "object": "event", "api_version": API_VERSION,
             "created": self.stamp().now.as_second(),
@@ -302,19 +309,6 @@ impl State {
         let customer = objects::customer(&id, self.stamp(), params);
         self.store(customer.clone());
         customer
-    }
-
-    pub(super) fn create_portal(&mut self, params: &Value) -> Result<Value> {
-        let Some(customer) = params["customer"].as_str() else {
-            return Err(ApiError::invalid("Missing required param: customer.")
-                .code("parameter_missing", "customer"));
-        };
-        self.customer(customer)?;
-        let id = self.id("bps_1", 23);
-        let url = format!("{}pay/portal/{id}", self.base);
-        let session = objects::portal_session(&id, self.stamp(), &url, params);
-        self.store(session.clone());
-        Ok(session)
     }
 
     pub(super) fn create_price(&mut self, params: &Value) -> Value {

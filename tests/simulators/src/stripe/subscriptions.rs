@@ -1,10 +1,12 @@
 //! Changes of subscriptions through the API, the portal and the Dashboard.
 
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
 use super::Card;
 use super::billing::ONGOING;
+use super::bounds;
 use super::ledger;
 use super::objects::Line;
 use super::objects::ordered;
@@ -32,10 +34,16 @@ impl State {
 
     /// Changes a subscription as `POST /v1/subscriptions/{id}` does.
     pub(super) fn update_subscription(&mut self, id: &str, params: &Value) -> Result<Value> {
-        let before = self.ongoing(id)?;
+        let mut changes = params.as_object().into_iter().flatten();
+        let before = if changes.all(|(name, _)| ["expand", "metadata"].contains(&name.as_str())) {
+            // One that has ended keeps its metadata changeable.
+            self.existing("subscription", id)?
+        } else {
+            self.ongoing(id)?
+        };
         let mut after = before.clone();
         self.change_items(&mut after, params)?;
-        merge_metadata(&mut after, &params["metadata"]);
+        merge_metadata(&mut after, &params["metadata"])?;
         self.change_end(&mut after, params)?;
         match &params["pause_collection"] {
             Value::Null => {}
@@ -370,6 +378,7 @@ fn items(subscription: &Value) -> impl DoubleEndedIterator<Item = &Value> {
 }
 
 fn check_items(items: &[Value]) -> Result<()> {
+    bounds::check_count(items.len(), bounds::ITEMS, "items")?;
     let Some(first) = items.first() else {
         return Err(ApiError::invalid("A subscription must have at least one active plan."));
     };
@@ -392,7 +401,7 @@ fn check_items(items: &[Value]) -> Result<()> {
 
 /// Merges metadata into an object's metadata. An empty value unsets its key, and an empty string
 /// instead of the metadata unsets all keys.
-pub(super) fn merge_metadata(object: &mut Value, changes: &Value) {
+pub(super) fn merge_metadata(object: &mut Value, changes: &Value) -> Result<()> {
     if changes.as_str() == Some("") {
         object["metadata"] = json!({});
     }
@@ -405,4 +414,5 @@ pub(super) fn merge_metadata(object: &mut Value, changes: &Value) {
             }
         }
     }
+    bounds::check_entries(object["metadata"].as_object().map_or(0, Map::len))
 }

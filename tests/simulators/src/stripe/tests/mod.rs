@@ -1,3 +1,4 @@
+mod bounds;
 mod checkout;
 mod delivery;
 mod lifecycle;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::Method;
 use axum::http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
@@ -292,6 +294,7 @@ async fn a_failure_is_kept_for_its_key_and_for_no_other() {
 #[tokio::test]
 async fn the_portal_opens_for_a_customer_and_leads_back() {
     let simulator = simulator().await;
+    simulator.save_portal_settings();
     let (_, customer) = post(&simulator, "customers", "c", &[("email", "ada@example.com")]).await;
     let id = objects::text(&customer, "id");
     let (status, session) = post(

@@ -164,6 +164,7 @@ async fn an_invoice_is_written_off_or_never_finalized() {
 #[tokio::test]
 async fn customers_change_their_plan_cancellation_and_card_in_the_portal() {
     let simulator = simulator().await;
+    simulator.save_portal_settings();
     let (customer, id) = subscribed(&simulator, START);
     let (_, other) = subscribed(&simulator, START);
     let (_, session) =

@@ -85,7 +85,11 @@ async fn every_change_of_a_subscription_emits_the_previous_attributes() {
     );
     assert_eq!(simulator.events().len(), emitted, "nothing changed");
     simulator.cancel(&id).expect("canceled");
-    assert_eq!(update(&simulator, &id, &[("metadata[a]", "b")]).await.0, 400, "it has ended");
+    let (status, answer) = update(&simulator, &id, &[("metadata[a]", "b")]).await;
+    assert_eq!((status, &answer["metadata"]["a"]), (200, &json!("b")), "it has ended");
+    let (status, answer) = update(&simulator, &id, &[("pause_collection", "")]).await;
+    let message = "A canceled subscription can only update its cancellation_details and metadata.";
+    assert_eq!((status, &answer["error"]["message"]), (400, &json!(message)));
 }
 
 #[tokio::test]
