@@ -28,8 +28,14 @@ pub(crate) struct Tools {
     pub python: PathBuf,
     /// The servers that need a JDK; `None` if there is no JDK.
     pub java: Option<JavaTools>,
-    /// stripe-mock's program; `None` if there is no Go.
-    pub stripe_mock: Option<PathBuf>,
+    /// stripe-mock; `None` if there is no Go.
+    pub stripe_mock: Option<StripeMock>,
+}
+
+/// stripe-mock, and Stripe's specification, which it carries.
+pub(crate) struct StripeMock {
+    pub program: PathBuf,
+    pub specification: PathBuf,
 }
 
 /// The servers that run on Java.
@@ -340,21 +346,35 @@ async fn elasticmq(root: &Path, folder: &Path, progress: &Progress) -> Result<Pa
     Ok(target)
 }
 
-async fn stripe_mock(folder: &Path, progress: &Progress) -> Result<PathBuf> {
+async fn stripe_mock(folder: &Path, progress: &Progress) -> Result<StripeMock> {
     let target = folder.join("stripe-mock");
-    let program = target.join("stripe-mock");
-    if is_current(folder, "stripe-mock", STRIPE_MOCK)? {
-        return Ok(program);
+    let mock = StripeMock {
+        program: target.join("stripe-mock"),
+        specification: target.join("spec3.json"),
+    };
+    let module = format!("github.com/stripe/stripe-mock@{STRIPE_MOCK}");
+    let wanted = format!("{module} and its specification");
+    if is_current(folder, "stripe-mock", &wanted)? {
+        return Ok(mock);
     }
     let step = progress.step(format!("stripe-mock {STRIPE_MOCK} (Go, once)"));
-    let mut go = Command::new("go");
-    // Go checks the module against its checksum database. GOTOOLCHAIN keeps it from fetching
-    // another Go.
-    go.args(["install", &format!("github.com/stripe/stripe-mock@{STRIPE_MOCK}")])
-        .env("GOBIN", &target)
-        .env("GOTOOLCHAIN", "local");
-    run_logged("go install", go.current_dir(folder), &log(folder, "stripe-mock")).await?;
-    fs::write(stamp(folder, "stripe-mock"), STRIPE_MOCK)?;
+    let go = || {
+        let mut go = Command::new("go");
+        // Go checks the module against its checksum database. GOTOOLCHAIN keeps it from fetching
+        // another Go.
+        go.env("GOBIN", &target).env("GOTOOLCHAIN", "local").current_dir(folder);
+        go
+    };
+    let log = log(folder, "stripe-mock");
+    run_logged("go install", go().args(["install", &module]), &log).await?;
+    let source = go().args(["mod", "download", "-json", &module]).output().await?;
+    let source: serde_json::Value =
+        serde_json::from_slice(&source.stdout).context("go mod download -json")?;
+    let source = source["Dir"].as_str().context("go mod download -json names no folder")?;
+    let specification = Path::new(source).join("embedded/openapi/spec3.json");
+    fs::copy(&specification, &mock.specification)
+        .with_context(|| format!("{} is not Stripe's specification", specification.display()))?;
+    fs::write(stamp(folder, "stripe-mock"), wanted)?;
     step.done();
-    Ok(program)
+    Ok(mock)
 }

@@ -243,8 +243,9 @@ impl Starting<'_> {
         if let Some(simulator) = &stripe {
             env.set("STRIPE_API_BASE", simulator.base_url().trim_end_matches('/'));
         }
-        if tools.stripe_mock.is_some() {
+        if let Some(mock) = &tools.stripe_mock {
             env.set("STRIPE_MOCK_URL", format!("http://{host}:{}", self.ports.stripe_mock));
+            env.set("STRIPE_SPEC", mock.specification.display().to_string());
         }
         env.set("STRIPE_SECRET_KEY", self.stripe_key());
         env.set("STRIPE_PUBLISHABLE_KEY", "pk_test_local");
@@ -336,9 +337,9 @@ impl Starting<'_> {
 
     /// Starts Stripe's own validator of requests, for a test: no function calls it.
     async fn start_stripe_mock(&self, tools: &Tools) -> Result<()> {
-        let Some(program) = &tools.stripe_mock else { return Ok(()) };
+        let Some(tool) = &tools.stripe_mock else { return Ok(()) };
         let port = self.ports.stripe_mock;
-        let mut mock = tokio::process::Command::new(program);
+        let mut mock = tokio::process::Command::new(&tool.program);
         // By default it also listens for HTTPS, at a fixed port of every interface.
         mock.args(["-http-addr", &format!("127.0.0.1:{port}"), "-https-addr", "127.0.0.1:0"]);
         self.supervisor.start("stripe-mock", &mut mock)?;

@@ -229,7 +229,9 @@ fn dispatch(store: &mut Store, method: &Method, path: &str, params: &Value) -> R
         ("GET", _, [id]) => {
             only(params, "", &["expand"])?;
             let found = store.existing(kind, id)?;
-            if kind == "event" && !lists::retained(store, &found) {
+            let expired = kind == "event" && !lists::retained(store, &found);
+            // Of what is deleted, only a customer can be read.
+            if expired || kind == "invoiceitem" && found["deleted"] == true {
                 return Err(ApiError::missing(kind, id, "id").status(404));
             }
             found

@@ -3,6 +3,7 @@ mod checkout;
 mod delivery;
 mod lifecycle;
 mod operations;
+mod schema;
 mod subscriptions;
 
 use std::time::Duration;
