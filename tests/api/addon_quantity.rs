@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
+use simulators::stripe::{Interval, Price};
 use tests::api::Who;
 use tests::shop::Shop;
 use tests::text;
@@ -104,6 +105,28 @@ async fn the_quantity_at_stripe_follows_the_addons_that_live() {
 
 /// Trap 41: cancelled at its end, the parent takes the slots along uncharged; resumed, it renews
 /// them. A renewal charges both on one invoice.
+/// The step's own key is longer than Stripe takes then.
+#[tokio::test]
+async fn slots_of_a_price_with_the_longest_id_reach_stripe() {
+    let shop = Shop::new().await;
+    let long = format!("price_{}", "x".repeat(249));
+    let price = shop.world.stripe.object("price_standard_slot_month").expect("the price");
+    shop.world.stripe.add_price(Price {
+        id: long.clone(),
+        product: text(&price["product"]),
+        unit_amount: 300,
+        interval: Interval::Month,
+        nickname: "a long id".to_owned(),
+    });
+    let sql = "UPDATE stripe_prices SET stripe_price_id = $1
+               WHERE stripe_price_id = 'price_standard_slot_month'";
+    assert_eq!(shop.world.db.execute(sql, &[&long]).await.expect("mapped"), 1);
+    let (parent, stripe) = shop.paid_main("acme", "month").await;
+    shop.buy(&parent, &[(2, 4)]).await;
+    assert_eq!(shop.world.outbox().await["done"], 1);
+    assert_eq!(shop.items(&stripe), [(long, 4)]);
+}
+
 #[tokio::test]
 async fn slots_renew_at_full_price_with_their_parent_and_not_without_it() {
     let shop = Shop::new().await;

@@ -39,7 +39,11 @@ async fn what_stripe_refuses_is_reported_without_its_internals() {
     world.stripe.fail_next_on("/checkout/sessions", 1, 400);
     let refused = checkout(&api, BOLT, yearly).await;
     refused.problem(409, "stripe_refused");
-    for answer in [gone, refused] {
+    // As it is where the portal's settings are not saved.
+    world.stripe.fail_next_on("/billing_portal/sessions", 1, 400);
+    let closed = portal(&api, BOLT, "https://app.pulse.example/").await;
+    closed.problem(409, "stripe_refused");
+    for answer in [gone, refused, closed] {
         let said = answer.body.to_string();
         assert!(
             !said.contains("price_of")

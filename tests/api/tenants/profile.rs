@@ -212,6 +212,27 @@ async fn what_changes_in_a_profile_reaches_the_stripe_customer_whoever_changes_i
     assert_eq!(world.count("flags").await, 0);
 }
 
+/// Stripe would refuse the name along with the phone.
+#[tokio::test]
+async fn a_phone_too_long_for_stripe_is_kept_here_and_holds_up_nothing_there() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let customer = linked(&world, &api, json!({"phone": "+1"})).await;
+    for (phone, there) in [
+        ("+49 431 123456 ext. 12", Value::Null),
+        ("+49 431 123456 ext 1", json!("+49 431 123456 ext 1")),
+    ] {
+        let change = json!({"phone": phone, "name": format!("Acme {phone}")});
+        let changed = api.write("PATCH", &format!("{TENANTS}/acme"), change).await.expect(200);
+        assert_eq!(changed["phone"], phone);
+        assert_eq!(world.outbox().await["done"], 1, "{phone}");
+        assert_eq!(
+            at_stripe(&world, &customer, &["name", "phone"]),
+            json!({"name": format!("Acme {phone}"), "phone": there})
+        );
+    }
+}
+
 /// Trap 86: Stripe's word of an older state would fill what a person has just cleared.
 #[tokio::test]
 async fn what_was_cleared_here_does_not_come_back_by_an_older_word_of_stripe() {

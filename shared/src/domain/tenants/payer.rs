@@ -16,6 +16,9 @@ use crate::domain::{audit, outbox, tenants};
 use crate::outside::stripe::{AddressChange, CustomerChange, NewCustomer, Stripe};
 use crate::{Error, Result};
 
+/// The most characters of a customer's phone at Stripe.
+const STRIPE_PHONE_LENGTH: usize = 20;
+
 /// What selling needs: the database as customers' role, Stripe, and the origins to which its pages
 /// may return.
 pub struct Till<'a> {
@@ -137,7 +140,12 @@ pub(crate) fn customer_change<'a>(
         match field {
             CustomerField::Name => change.name = Some(&profile.name),
             CustomerField::Email => change.email = Some(text(&profile.billing_email)),
-            CustomerField::Phone => change.phone = Some(text(&profile.phone)),
+            CustomerField::Phone => {
+                let phone = text(&profile.phone);
+                // Beyond that Stripe refuses the whole change, and a part is another's number.
+                let fits = phone.chars().count() <= STRIPE_PHONE_LENGTH;
+                change.phone = Some(if fits { phone } else { "" });
+            }
             CustomerField::Address => {
                 change.address = Some(AddressChange {
                     line1: text(&profile.address_line1),

@@ -1,9 +1,11 @@
 //! The way to Stripe: one client for all requests, with time-outs, retries and a key that may be
 //! rotated meanwhile.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
@@ -26,6 +28,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(6);
 /// (`events::EVENT_BUDGET`), so that the recorded reason is a stalled Stripe and not the event's
 /// own timeout.
 const REQUEST_BUDGET: Duration = Duration::from_secs(11);
+
+/// How long an idempotency key is at most ("Idempotent requests").
+const KEY_LENGTH: usize = 255;
 
 /// Stripe in one account and mode.
 pub struct Stripe {
@@ -185,7 +190,7 @@ impl Stripe {
             .bearer_auth(secret)
             .header("Stripe-Version", stripe_shared::version::VERSION.as_str());
         if let Some(key) = key {
-            call = call.header("Idempotency-Key", key);
+            call = call.header("Idempotency-Key", fitting(key).as_ref());
         }
         if let Some(form) = &request.body {
             call =
@@ -219,7 +224,29 @@ impl Stripe {
     }
 }
 
+/// A key that Stripe takes: of a longer one its digest. A price's id alone may be as long.
+fn fitting(key: &str) -> Cow<'_, str> {
+    if key.len() <= KEY_LENGTH {
+        return Cow::Borrowed(key);
+    }
+    Cow::Owned(hex::encode(digest(&SHA256, key.as_bytes())))
+}
+
 pub(super) fn parse<T: DeserializeOwned>(request: &RequestBuilder, answer: &[u8]) -> Result<T> {
     serde_json::from_slice(answer)
         .map_err(|error| unreadable(format!("the answer to {}: {error}", request.path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_too_long_is_its_digest_and_another_for_each() {
+        let key = |length: usize, end: &str| format!("{}{end}", "k".repeat(length - end.len()));
+        assert_eq!(fitting(&key(255, "")), key(255, ""));
+        let long = [key(256, "1"), key(256, "2"), key(257, "1")];
+        let [first, second, third] = long.each_ref().map(|key| fitting(key));
+        assert!(first.len() == 64 && first != second && first != third, "{first} {second} {third}");
+    }
 }
