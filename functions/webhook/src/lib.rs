@@ -25,6 +25,9 @@ use shared::{Error, Result};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// What the codes of a refused signature begin with.
+const SIGNATURE: &str = "signature_";
+
 /// What the function keeps between requests.
 pub struct Webhook {
     /// The secret of the role `webhook`.
@@ -72,7 +75,7 @@ impl Webhook {
                 };
                 tracing::warn!(code = error.code(), %error, status = status.as_u16(),
                 "delivery refused");
-                if error.code().starts_with("signature_") {
+                if error.code().starts_with(SIGNATURE) {
                     metrics::put("SignatureFailures", Unit::Count, 1);
                 }
                 problem(status, &error, &request_id)
@@ -143,9 +146,12 @@ fn read(body: &[u8]) -> Result<(&str, Envelope)> {
     Ok((text, Envelope::parse(body)?))
 }
 
-/// What an upstream says stays in the log.
+/// What is wrong with a signature, and what an upstream says, stays in the log; the code says
+/// enough to Stripe's own page of deliveries.
 fn problem(status: StatusCode, error: &Error, request_id: &str) -> Response<Body> {
-    let detail = if status == StatusCode::BAD_REQUEST {
+    let detail = if error.code().starts_with(SIGNATURE) {
+        "Invalid signature".to_owned()
+    } else if status == StatusCode::BAD_REQUEST {
         error.to_string()
     } else {
         "The event could not be queued; it should be delivered again.".to_owned()

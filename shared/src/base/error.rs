@@ -9,6 +9,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// The code of a failure outside that has none of its own.
 pub(crate) const UPSTREAM: &str = "upstream";
 
+/// The code of such a failure while a mail was to be sent for a caller.
+pub(crate) const EMAIL_FAILED: &str = "email_failed";
+
 /// What lies outside this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
@@ -149,6 +152,17 @@ impl Error {
     /// A service whose answer cannot be used: the next one would be the same.
     pub fn unusable(service: Service, code: &'static str, detail: impl fmt::Display) -> Self {
         Self::Upstream { service, code, transient: false, detail: detail.to_string() }
+    }
+
+    /// The same failure outside, told to the caller as that of a mail that was to be sent.
+    #[must_use]
+    pub fn of_email(self) -> Self {
+        match self {
+            Self::Upstream { service, transient, detail, .. } => {
+                Self::Upstream { service, code: EMAIL_FAILED, transient, detail }
+            }
+            other => other,
+        }
     }
 
     /// What came in cannot be read, or asks for what makes no sense here.

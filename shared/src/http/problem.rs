@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::base::error::{Refusal, Service as Outside, UPSTREAM};
+use crate::base::error::{EMAIL_FAILED, Refusal, Service as Outside, UPSTREAM};
 
 /// Seconds after which a caller may retry a transient failure.
 pub(crate) const RETRY_SECONDS: u16 = 5;
@@ -126,10 +126,11 @@ impl IntoResponse for Error {
                 "A request with this Idempotency-Key is still running. Ask again.",
             ),
             Self::Upstream { service: service @ (Outside::Stripe | Outside::Keycloak), .. } => {
+                let mail = if code == EMAIL_FAILED { "Failed to send email: " } else { "" };
                 Problem::new(
                     StatusCode::BAD_GATEWAY,
                     UPSTREAM,
-                    format!("{service} failed or did not answer. Try again later."),
+                    format!("{mail}{service} failed or did not answer. Try again later."),
                 )
             }
             Self::Database(_) | Self::Upstream { .. } if self.is_transient() => Problem::new(

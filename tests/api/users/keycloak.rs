@@ -90,10 +90,10 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
     let world = World::new().await;
     api(&world).await;
     let front = Front::start(world.keycloak.base_url()).await;
-    let failed = |reply: &Reply| {
+    let failed = |prefix: &str, reply: &Reply| {
         assert_eq!(
             reply.problem(502, "upstream"),
-            "Keycloak failed or did not answer. Try again later."
+            format!("{prefix}Keycloak failed or did not answer. Try again later.")
         );
     };
     let mut failures = Vec::new();
@@ -133,7 +133,7 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
             if front.has_failed() {
                 any = true;
                 failures.push(("create", lost));
-                failed(&reply);
+                failed("", &reply);
                 assert_eq!(
                     world.count(&format!("idempotency_keys WHERE key = '{address}'")).await,
                     0,
@@ -167,7 +167,7 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
                 if front.has_failed() {
                     any = true;
                     failures.push(("enable", lost));
-                    failed(&reply);
+                    failed("", &reply);
                 }
                 assert_eq!(ask().await.expect(200)["enabled"], enabled);
                 assert_eq!(ask().await.expect(200)["enabled"], enabled);
@@ -187,7 +187,7 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
             if front.has_failed() {
                 any = true;
                 failures.push(("mail", lost));
-                failed(&reply);
+                failed("Failed to send email: ", &reply);
                 assert_eq!(rows("'WELCOME_EMAIL_SENT'").await, 0);
                 third
                     .send(Who::Admin, "POST", &format!("{path}/send-welcome-email"), &[], None)
@@ -202,7 +202,7 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
             if front.has_failed() {
                 any = true;
                 failures.push(("list", lost));
-                failed(&reply);
+                failed("", &reply);
             }
             if !any {
                 break;

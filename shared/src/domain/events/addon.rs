@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::checkout::{BOUGHT, Provisioning, Verdict};
+use super::checkout::{Provisioning, Verdict, description};
 use super::items;
 use super::model::EventStatus;
 use super::snapshot::Snapshot;
@@ -70,7 +70,7 @@ impl Provisioning<'_> {
         let new = Subscription {
             parent_subscription_id: Some(parent),
             device_limit: order.slots(),
-            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, BOUGHT)
+            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, &description(None))
         };
         self.insert_addon(&family, &new, &slots).await?;
         self.sale().warn_of_vain_payment(&new, None, Some(&family.root)).await?;
@@ -120,13 +120,14 @@ impl Provisioning<'_> {
         // not count twice.
         let of_plan = bought.plan.as_ref().filter(|_| bought.slots.is_empty());
         let id = families::rows::next_id(self.tx, self.now).await?;
+        let description = description(of_plan);
         let mut new = Subscription {
             parent_subscription_id: Some(parent),
             status,
             grace_end: grace_end(status, state.unpaid_since),
             device_limit: items::devices(&bought.slots),
             stripe: Some(state.link(&purchase.stripe_id, None)),
-            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, BOUGHT)
+            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, &description)
         };
         let slots = match of_plan {
             Some(plan) => {

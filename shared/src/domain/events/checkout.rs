@@ -18,6 +18,7 @@ use crate::base::{fault, fields};
 use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::families::subscription::Status;
 use crate::domain::flags::model::FlagKind;
+use crate::domain::plans::model::Plan;
 use crate::domain::tenants::model::Tenant;
 use crate::domain::{families, outbox, prices, tenants};
 use crate::outside::keycloak;
@@ -25,8 +26,11 @@ use crate::outside::stripe;
 use crate::outside::stripe::{CheckoutSession, Item, Metadata};
 use crate::{Error, Result};
 
-/// What operators read of a subscription that a checkout made.
-pub(super) const BOUGHT: &str = "Bought at Stripe Checkout";
+/// What operators read of a subscription that a checkout made: with its plan, if it has one.
+pub(super) fn description(plan: Option<&Plan>) -> String {
+    let plan = plan.map(|plan| format!(" ({})", plan.plan_id)).unwrap_or_default();
+    format!("Created via Stripe Checkout{plan}")
+}
 
 /// What Stripe says of the checkout now, all read before the transaction begins.
 pub(super) struct Checkout {
@@ -219,7 +223,8 @@ impl Provisioning<'_> {
         let (tenant, is_new) = self.tenant().await?;
         fault::point(Point::ApplyTenantInserted);
         let completed = AuditEvent::StripeCheckoutCompleted;
-        self.sale().make_main(&purchase, (&tenant, is_new), BOUGHT, completed).await?;
+        let description = description(purchase.resolved.plan.as_ref());
+        self.sale().make_main(&purchase, (&tenant, is_new), &description, completed).await?;
         let status = purchase.status;
         // What ended before it was paid welcomes nobody.
         let wake_outbox = status != Status::Expired

@@ -169,11 +169,11 @@ pub async fn send_welcome_mail(
     id: &UserId,
     now: Timestamp,
 ) -> Result<()> {
-    let user = find(db, keycloak, id).await?;
+    let user = find(db, keycloak, id).await.map_err(Error::of_email)?;
     if !user.enabled {
         return Err(Error::conflict("user_disabled", "The user is disabled: enable it first"));
     }
-    keycloak.send_welcome_mail(&user.id).await?;
+    keycloak.send_welcome_mail(&user.id).await.map_err(Error::of_email)?;
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     record(&tx, AuditEvent::WelcomeEmailSent, by, &user, None, now).await?;
