@@ -48,6 +48,7 @@ mod contract {
     mod round_trips;
     mod settings;
     mod stripe_mock;
+    mod stripe_rows;
     mod template;
     mod words;
 }

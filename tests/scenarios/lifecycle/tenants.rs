@@ -162,13 +162,15 @@ async fn a_given_trial_ends_with_the_purchase_of_a_main_and_what_stripe_pays_for
     );
     let on = "SELECT subscription_id FROM devices WHERE device_id = 'DEV-T'";
     assert_eq!(world.row(on).await["subscription_id"], main);
-    let audit = "SELECT subscription_id, actor_id, stripe_event_id, details,
+    let audit = "SELECT subscription_id, actor_id, stripe_event_id,
+                 details->>'replaced_by' AS replaced_by, details->>'stripe_sub_id' AS stripe,
                  previous_state->>'status' AS before, new_state->>'status' AS after
                  FROM subscription_audit WHERE event_type = 'STATUS_EXPIRED'
                  ORDER BY subscription_id";
+    let stripe = world.stripe.object(&session).expect("it")["subscription"].clone();
     let ended = |id: &str| {
         json!({"subscription_id": id, "actor_id": "stripe", "stripe_event_id": event["id"],
-            "details": {"replaced_by": main}, "before": "ACTIVE", "after": "EXPIRED"})
+            "replaced_by": main, "stripe": stripe, "before": "ACTIVE", "after": "EXPIRED"})
     };
     assert_eq!(world.rows(audit).await, [ended(&used), ended(&unused)]);
 

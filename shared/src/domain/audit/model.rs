@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::base::caller::Person;
 use crate::base::fields::{DateTime, Param, Text};
-use crate::base::ids::{DeviceId, StripeEventId, SubscriptionId, TenantId};
+use crate::base::ids::{
+    DeviceId, PlanId, StripeEventId, StripeSubscriptionId, SubscriptionId, TenantId,
+};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::{request, words};
 
@@ -131,11 +133,46 @@ request! {
     }
 }
 
+/// What Stripe said, as far as it is known: each row that it caused has it in its details.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StripeCause<'a> {
+    /// The Stripe subscription, and its status at Stripe.
+    pub subscription: Option<(&'a StripeSubscriptionId, &'a str)>,
+    /// The plan that the Stripe subscription pays for.
+    pub plan: Option<&'a PlanId>,
+    /// The invoice that the event is about, or that the checkout paid.
+    pub invoice: Option<&'a str>,
+}
+
+impl StripeCause<'_> {
+    /// The details with it. A field that they have of their own stays.
+    fn added_to(self, details: Option<Value>) -> Option<Value> {
+        let mut known = Map::new();
+        if let Some((id, status)) = self.subscription {
+            known.insert("stripe_sub_id".to_owned(), json!(id));
+            known.insert("status".to_owned(), json!(status));
+            known.insert("plan_id".to_owned(), json!(self.plan));
+        }
+        if let Some(invoice) = self.invoice {
+            known.insert("invoice_id".to_owned(), json!(invoice));
+        }
+        match details {
+            None if known.is_empty() => None,
+            None => Some(known.into()),
+            Some(Value::Object(own)) => {
+                known.extend(own);
+                Some(known.into())
+            }
+            other => other,
+        }
+    }
+}
+
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor<'a> {
-    /// An event of Stripe.
-    Stripe,
+    /// Stripe, by an event or by its present state.
+    Stripe(StripeCause<'a>),
     /// The outbox.
     Outbox,
     /// The hourly run.
@@ -147,11 +184,22 @@ pub enum Actor<'a> {
 }
 
 impl<'a> Actor<'a> {
+    /// Stripe by this invoice, if one is given.
+    #[must_use]
+    pub fn by_invoice(self, invoice: Option<&'a str>) -> Self {
+        match self {
+            Self::Stripe(cause) => {
+                Self::Stripe(StripeCause { invoice: invoice.or(cause.invoice), ..cause })
+            }
+            other => other,
+        }
+    }
+
     /// The `sub` of a person, or the name of the part of the system.
     #[must_use]
     pub fn id(self) -> &'a str {
         match self {
-            Self::Stripe => "stripe",
+            Self::Stripe(_) => "stripe",
             Self::Outbox => "outbox",
             Self::Renewal => "renewal",
             Self::Operator(person) | Self::Customer(person) => &person.id,
@@ -199,6 +247,14 @@ impl<'a> Entry<'a> {
             previous_state: None,
             new_state: None,
             details: None,
+        }
+    }
+
+    /// The details as they are stored.
+    pub(super) fn details(&self) -> Option<Value> {
+        match self.actor {
+            Actor::Stripe(cause) => cause.added_to(self.details.clone()),
+            _ => self.details.clone(),
         }
     }
 }

@@ -16,7 +16,7 @@ const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_typ
 
 fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
     let (kind, ip) = match entry.actor {
-        Actor::Stripe | Actor::Outbox | Actor::Renewal => ("system", None),
+        Actor::Stripe(_) | Actor::Outbox | Actor::Renewal => ("system", None),
         Actor::Operator(person) => ("admin", person.ip),
         Actor::Customer(person) => ("customer", person.ip),
     };
@@ -41,7 +41,7 @@ pub(crate) async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()
             &entry.stripe_event,
             &entry.previous_state,
             &entry.new_state,
-            &entry.details,
+            &entry.details(),
         ],
     )
     .await?;
@@ -77,7 +77,7 @@ pub(crate) async fn insert_all(
             &entries.iter().map(|entry| entry.stripe_event).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.previous_state.as_ref()).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.new_state.as_ref()).collect::<Vec<_>>(),
-            &entries.iter().map(|entry| entry.details.as_ref()).collect::<Vec<_>>(),
+            &entries.iter().map(Entry::details).collect::<Vec<_>>(),
         ],
     )
     .await?;

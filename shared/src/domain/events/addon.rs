@@ -5,6 +5,7 @@ use serde_json::json;
 use super::checkout::{Provisioning, Verdict, description};
 use super::items;
 use super::model::EventStatus;
+use super::sale::Purchase;
 use super::snapshot::Snapshot;
 use super::stripe_state::grace_end;
 use crate::base::fault;
@@ -37,7 +38,7 @@ impl Provisioning<'_> {
             .ok_or_else(|| unknown_order(named))?
             .quote
             .parent_subscription_id;
-        let (tenant, _) = self.tenant_of_addon().await?;
+        let (tenant, _) = self.tenant_of_addon(None).await?;
         let family = self.parent(&parent, &tenant).await?;
         let mut order =
             addons::store::lock(self.tx, &id).await?.ok_or_else(|| unknown_order(named))?;
@@ -70,16 +71,16 @@ impl Provisioning<'_> {
         let new = Subscription {
             parent_subscription_id: Some(parent),
             device_limit: order.slots(),
-            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, &description(None))
+            ..self.sale(None).bought(id, &tenant, SubscriptionType::Addon, term, &description(None))
         };
-        self.insert_addon(&family, &new, &slots).await?;
-        self.sale().warn_of_vain_payment(&new, None, Some(&family.root)).await?;
+        self.insert_addon(None, &family, &new, &slots).await?;
+        self.sale(None).warn_of_vain_payment(&new, None, Some(&family.root)).await?;
         let addon = new.subscription_id;
         let before = json!(order);
         (order.status, order.subscription_id, order.stripe_checkout_session_id) =
             (OrderStatus::Paid, Some(addon.clone()), Some(self.checkout.id.clone()));
         addons::store::close(self.tx, &order, self.now).await?;
-        self.sale()
+        self.sale(None)
             .audit(
                 AuditEvent::AddonOrderPaid,
                 &tenant,
@@ -108,7 +109,7 @@ impl Provisioning<'_> {
         let named = self.metadata("parent_subscription_id").unwrap_or_default();
         let parent = SubscriptionId::parse(&named).map_err(|_| unknown_parent(&named))?;
         let (bought, status, state) = (&purchase.resolved, purchase.status, purchase.state()?);
-        let (tenant, _) = self.tenant_of_addon().await?;
+        let (tenant, _) = self.tenant_of_addon(Some(&purchase)).await?;
         let family = self.parent(&parent, &tenant).await?;
         not_ended(&family)?;
         let paid = state.paid_term.unwrap_or(state.period);
@@ -127,7 +128,13 @@ impl Provisioning<'_> {
             grace_end: grace_end(status, state.unpaid_since),
             device_limit: items::devices(&bought.slots),
             stripe: Some(state.link(&purchase.stripe_id, None)),
-            ..self.sale().bought(id, &tenant, SubscriptionType::Addon, term, &description)
+            ..self.sale(Some(&purchase)).bought(
+                id,
+                &tenant,
+                SubscriptionType::Addon,
+                term,
+                &description,
+            )
         };
         let slots = match of_plan {
             Some(plan) => {
@@ -136,11 +143,13 @@ impl Provisioning<'_> {
             }
             None => bought.slots.clone(),
         };
-        self.insert_addon(&family, &new, &slots).await?;
-        self.sale().warn_of_vain_payment(&new, state.invoice_paid, Some(&family.root)).await?;
+        self.insert_addon(Some(&purchase), &family, &new, &slots).await?;
+        self.sale(Some(&purchase))
+            .warn_of_vain_payment(&new, state.invoice_paid, Some(&family.root))
+            .await?;
         let addon = new.subscription_id;
         if of_plan.is_none() && bought.slots.is_empty() {
-            self.sale().unresolved(&tenant, &addon).await?;
+            self.sale(Some(&purchase)).unresolved(&tenant, &addon).await?;
         }
         fault::point(Point::ApplyStepsInserted);
         Ok(Verdict { status: EventStatus::Applied, tenant: Some(tenant), ..Verdict::default() })
@@ -170,7 +179,7 @@ impl Provisioning<'_> {
             (order.status, order.stripe_checkout_session_id) =
                 (OrderStatus::Expired, Some(self.checkout.id.clone()));
             addons::store::close(self.tx, &order, self.now).await?;
-            self.sale()
+            self.sale(None)
                 .audit(
                     AuditEvent::AddonOrderExpired,
                     &tenant,
@@ -184,7 +193,7 @@ impl Provisioning<'_> {
     }
 
     /// Who paid. An add-on never makes a tenant: it must name one, or its customer must be known.
-    async fn tenant_of_addon(&self) -> Result<(TenantId, bool)> {
+    async fn tenant_of_addon(&self, bought: Option<&Purchase<'_>>) -> Result<(TenantId, bool)> {
         let known = match &self.checkout.customer {
             Some(customer) => {
                 crate::domain::tenants::store::find_by_customer(self.tx, customer).await?
@@ -197,7 +206,7 @@ impl Provisioning<'_> {
                 "the paid add-on names no tenant, and nobody has its customer",
             ));
         }
-        self.tenant().await
+        self.tenant(bought).await
     }
 
     /// The parent's family, locked.
@@ -258,17 +267,18 @@ impl Provisioning<'_> {
     /// The ADDON with its slots. The family's root is locked.
     async fn insert_addon(
         &self,
+        bought: Option<&Purchase<'_>>,
         family: &Family,
         new: &Subscription,
         slots: &[SlotLimit],
     ) -> Result<()> {
-        self.sale().insert(new, AuditEvent::StripeCheckoutCompleted).await?;
+        self.sale(bought).insert(new, AuditEvent::StripeCheckoutCompleted).await?;
         fault::point(Point::ApplySubscriptionInserted);
         if !slots.is_empty() {
             let addon = &new.subscription_id;
             let (_, after) =
                 allocations::set_slots(self.tx, family, addon, slots, self.now).await?;
-            self.sale()
+            self.sale(bought)
                 .audit(
                     AuditEvent::TierAllocationsSynced,
                     &new.tenant_id,

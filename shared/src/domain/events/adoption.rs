@@ -10,6 +10,7 @@ use super::sale::{Purchase, Sale, first_status};
 use super::snapshot::Snapshot;
 use super::{Applier, store};
 use crate::base::caller::Person;
+use crate::base::fields;
 use crate::base::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId, TenantId};
 use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::events::model::Adoption;
@@ -42,6 +43,15 @@ enum Cause<'a> {
     Operator(&'a Person, Option<&'a Key>),
     /// Nothing but what Stripe says: by an event, or by Stripe's list.
     Itself(Option<&'a StripeEventId>),
+}
+
+impl Cause<'_> {
+    fn actor<'a>(&'a self, purchase: &'a Purchase<'_>) -> Actor<'a> {
+        match self {
+            Self::Operator(person, _) => Actor::Operator(person),
+            Self::Itself(_) => Actor::Stripe(purchase.cause()),
+        }
+    }
 }
 
 impl Applier {
@@ -126,9 +136,9 @@ impl Applier {
         cause: &Cause<'_>,
     ) -> Result<Subscription> {
         let now = self.clock.now();
-        let (actor, event, key) = match *cause {
-            Cause::Operator(person, key) => (Actor::Operator(person), None, key),
-            Cause::Itself(event) => (Actor::Stripe, event, None),
+        let (event, key) = match *cause {
+            Cause::Operator(_, key) => (None, key),
+            Cause::Itself(event) => (event, None),
         };
         let listed = &snapshot.subscription;
         let customer = listed
@@ -147,18 +157,9 @@ impl Applier {
                 format!("Stripe subscription '{id}' already pays for {own}"),
             ));
         }
-        let sale = Sale {
-            tx: &tx,
-            now,
-            actor,
-            event,
-            session: None,
-            metadata: &listed.metadata,
-            is_paid: false,
-            details: json!({"stripe_subscription_id": id, "stripe_customer_id": customer}),
-        };
+        let named = |key: &str| fields::filled(listed.metadata.get(key).map(String::as_str));
         let is_young = listed.created().is_none_or(|created| created > now - ARRIVAL);
-        let is_of_checkout = OF_A_CHECKOUT.iter().any(|key| sale.named(key).is_some());
+        let is_of_checkout = OF_A_CHECKOUT.iter().any(|key| named(key).is_some());
         let is_automatic = matches!(cause, Cause::Itself(_));
         if store::has_open_checkout(&tx, id).await?
             || (is_young && (is_automatic || is_of_checkout))
@@ -171,7 +172,7 @@ impl Applier {
                 ),
             ));
         }
-        if sale.named("parent_subscription_id").is_some() {
+        if named("parent_subscription_id").is_some() {
             return Err(Error::conflict(
                 "stripe_subscription_of_addon",
                 format!(
@@ -193,11 +194,11 @@ impl Applier {
         if owner.is_deleted() {
             return Err(tenants::model::deleted(tenant));
         }
-        let named = match sale.named("tenant_id").and_then(|named| TenantId::parse(&named).ok()) {
-            Some(named) => tenants::store::find(&tx, &named).await?.map(|other| other.tenant_id),
+        let other = match named("tenant_id").and_then(|named| TenantId::parse(&named).ok()) {
+            Some(other) => tenants::store::find(&tx, &other).await?.map(|other| other.tenant_id),
             None => None,
         };
-        let others = [tenants::store::find_by_customer(&tx, &customer).await?, named];
+        let others = [tenants::store::find_by_customer(&tx, &customer).await?, other];
         if let Some(other) = others.into_iter().flatten().find(|other| other != tenant) {
             return Err(Error::conflict(
                 "customer_of_another_tenant",
@@ -207,13 +208,24 @@ impl Applier {
                 ),
             ));
         }
-        let resolved = resolve(&tx, listed, sale.named("plan_id").as_deref()).await?;
+        let resolved = resolve(&tx, listed, named("plan_id").as_deref()).await?;
         if is_automatic && !resolved.by_price {
             let detail = format!("Stripe subscription '{id}' pays no plan's price");
             return Err(Error::conflict("no_plans_price", detail));
         }
-        sale.link(&owner, &customer).await?;
         let purchase = Purchase { snapshot, stripe_id: id.clone(), status, resolved };
+        let actor = cause.actor(&purchase);
+        let sale = Sale {
+            tx: &tx,
+            now,
+            actor,
+            event,
+            session: None,
+            metadata: &listed.metadata,
+            is_paid: false,
+            details: json!({"stripe_subscription_id": id, "stripe_customer_id": customer}),
+        };
+        sale.link(&owner, &customer).await?;
         let adopted = AuditEvent::StripeSubscriptionAdopted;
         let made = sale.make_main(&purchase, (tenant, false), "Begun at Stripe", adopted).await?;
         let kinds = [FlagKind::NeverMatched, FlagKind::StripeSubscriptionUnknown];

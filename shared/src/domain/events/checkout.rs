@@ -15,7 +15,7 @@ use crate::base::ids::{
     StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId,
 };
 use crate::base::{fault, fields};
-use crate::domain::audit::model::{Actor, AuditEvent};
+use crate::domain::audit::model::{Actor, AuditEvent, StripeCause};
 use crate::domain::families::subscription::Status;
 use crate::domain::flags::model::FlagKind;
 use crate::domain::plans::model::Plan;
@@ -134,11 +134,13 @@ pub(super) struct Provisioning<'a> {
 }
 
 impl Provisioning<'_> {
-    pub(super) fn sale(&self) -> Sale<'_> {
+    /// The sale of this, or of nothing that has a Stripe subscription.
+    pub(super) fn sale<'b>(&'b self, bought: Option<&'b Purchase<'_>>) -> Sale<'b> {
+        let cause = bought.map(Purchase::cause).unwrap_or_default();
         Sale {
             tx: self.tx,
             now: self.now,
-            actor: Actor::Stripe,
+            actor: Actor::Stripe(StripeCause { invoice: self.checkout.session.invoice(), ..cause }),
             event: Some(&self.event.id),
             session: Some(&self.checkout.id),
             metadata: &self.checkout.metadata,
@@ -220,11 +222,12 @@ impl Provisioning<'_> {
 
     /// Makes a MAIN of it, with all that belongs to one.
     async fn provision(&self, purchase: Purchase<'_>) -> Result<Verdict> {
-        let (tenant, is_new) = self.tenant().await?;
+        let (tenant, is_new) = self.tenant(Some(&purchase)).await?;
         fault::point(Point::ApplyTenantInserted);
         let completed = AuditEvent::StripeCheckoutCompleted;
         let description = description(purchase.resolved.plan.as_ref());
-        self.sale().make_main(&purchase, (&tenant, is_new), &description, completed).await?;
+        let sale = self.sale(Some(&purchase));
+        sale.make_main(&purchase, (&tenant, is_new), &description, completed).await?;
         let status = purchase.status;
         // What ended before it was paid welcomes nobody.
         let wake_outbox = status != Status::Expired
@@ -272,7 +275,7 @@ impl Provisioning<'_> {
     }
 
     /// The tenant that paid, locked, and whether it is new.
-    pub(super) async fn tenant(&self) -> Result<(TenantId, bool)> {
+    pub(super) async fn tenant(&self, bought: Option<&Purchase<'_>>) -> Result<(TenantId, bool)> {
         let by_customer = match &self.checkout.customer {
             Some(customer) => tenants::store::find_by_customer(self.tx, customer).await?,
             None => None,
@@ -284,7 +287,7 @@ impl Provisioning<'_> {
             .transpose()?
             .or_else(|| by_customer.clone())
         else {
-            return Ok((self.new_tenant().await?, true));
+            return Ok((self.new_tenant(bought).await?, true));
         };
         if let (Some(customer), Some(other)) =
             (&self.checkout.customer, by_customer.filter(|other| *other != id))
@@ -307,12 +310,12 @@ impl Provisioning<'_> {
             ));
         }
         if let Some(customer) = &self.checkout.customer {
-            self.sale().link(&tenant, customer).await?;
+            self.sale(bought).link(&tenant, customer).await?;
         }
         Ok((id, false))
     }
 
-    async fn new_tenant(&self) -> Result<TenantId> {
+    async fn new_tenant(&self, bought: Option<&Purchase<'_>>) -> Result<TenantId> {
         for id in tenants::model::candidate_ids(
             self.metadata("company_name").as_deref(),
             self.checkout.id.as_str(),
@@ -332,7 +335,7 @@ impl Provisioning<'_> {
                     "stripe_customer_id": tenant.stripe_customer_id,
                 });
                 let id = tenant.tenant_id;
-                let mut sale = self.sale();
+                let mut sale = self.sale(bought);
                 if let (Value::Object(details), Some(Value::Object(lost))) =
                     (&mut sale.details, fit.details())
                 {
@@ -349,7 +352,7 @@ impl Provisioning<'_> {
     async fn first_login(&self, tenant: &TenantId) -> Result<bool> {
         let typed = fields::filled(self.checkout.session.customer_details.email.as_deref());
         let Some(email) = self.metadata("admin_email").or(typed) else {
-            self.sale()
+            self.sale(None)
                 .flag(
                     FlagKind::NoAdminEmail,
                     tenant,

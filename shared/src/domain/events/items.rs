@@ -191,7 +191,7 @@ impl SubscriptionSync<'_> {
             if brought.is_empty() {
                 return Ok(None);
             }
-            let by = (Actor::Stripe, self.event());
+            let by = (self.actor, self.event());
             let new = insert_addon(self.tx, self.family, root, &brought, by, self.now).await?;
             return Ok(Some(new));
         };

@@ -10,7 +10,7 @@ use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, kind, store};
 use crate::base::error::Service;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
-use crate::domain::audit::model::{Actor, AuditEvent, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry, StripeCause};
 use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::outbox::model::CustomerField;
 use crate::domain::tenants::model::Fit;
@@ -234,13 +234,16 @@ impl Notice<'_> {
         new_state: Option<Value>,
         details: Option<Value>,
     ) -> Result<()> {
+        // A charge names its invoice before API 2025-03-31.
+        let invoice = self.event.object["invoice"].as_str();
+        let actor = Actor::Stripe(StripeCause { invoice, ..StripeCause::default() });
         let entry = Entry {
             tenant: Some(self.tenant),
             stripe_event: Some(&self.event.id),
             previous_state,
             new_state,
             details,
-            ..Entry::new(event_type, Actor::Stripe, self.now)
+            ..Entry::new(event_type, actor, self.now)
         };
         audit::store::insert(self.tx, &entry).await
     }

@@ -15,7 +15,7 @@ use crate::base::ids::{
     TenantId,
 };
 use crate::base::{fault, fields};
-use crate::domain::audit::model::{Actor, AuditEvent, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry, StripeCause};
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::{Flag, FlagKind};
@@ -41,6 +41,15 @@ impl Purchase<'_> {
     pub(super) fn state(&self) -> Result<StripeState<'_>> {
         let Resolved { item, price, plan, quantity, .. } = &self.resolved;
         self.snapshot.state(item, price.as_ref(), (plan.as_ref(), *quantity))
+    }
+
+    /// The same for the audit.
+    pub(super) fn cause(&self) -> StripeCause<'_> {
+        StripeCause {
+            subscription: Some((&self.stripe_id, &self.snapshot.subscription.status)),
+            plan: self.resolved.plan.as_ref().map(|plan| &plan.plan_id),
+            invoice: None,
+        }
     }
 }
 

@@ -24,6 +24,10 @@ pub(super) struct Snapshot {
     /// When it was read.
     read_at: Timestamp,
     payment: Payment,
+    /// The invoice by which the present period is paid.
+    pub paid_by: Option<String>,
+    /// The oldest that is due and not paid.
+    pub unpaid: Option<String>,
 }
 
 /// How the present period is paid.
@@ -148,20 +152,23 @@ impl Applier {
         if runs && latest.is_none_or(nothing_due) {
             let payment =
                 Payment::NothingDue { invoice_paid: latest.and_then(Invoice::paid_cents) };
-            return Ok(Snapshot { subscription, read_at, payment });
+            let paid_by = latest.map(|invoice| invoice.id.clone());
+            return Ok(Snapshot { subscription, read_at, payment, paid_by, unpaid: None });
         }
         self.pace().await?;
         let invoices = self.stripe.invoices(id).await?;
         let open = invoices.iter().filter(|invoice| {
             invoice.status.as_deref() == Some("open") && !invoice.is_settled(read_at)
         });
-        let unpaid_since = open.filter_map(Invoice::unpaid_since).min();
+        let unpaid =
+            open.filter_map(|invoice| Some((invoice.unpaid_since()?, invoice.id.clone()))).min();
+        let (unpaid_since, unpaid) = unpaid.unzip();
         let mut settled = invoices.iter().filter(|invoice| invoice.is_settled(read_at));
-        let paid = settled.find_map(|invoice| Some((invoice.term()?, invoice.paid_cents())));
+        let paid = settled.find_map(|invoice| Some((invoice.term()?, invoice)));
         let payment = Payment::Due {
             unpaid_since,
             paid_term: paid.map(|(term, _)| term),
-            invoice_paid: paid.and_then(|(_, cents)| cents),
+            invoice_paid: paid.and_then(|(_, invoice)| invoice.paid_cents()),
             // Stripe makes a subscription past due once an attempt has failed. Until then a bank
             // debit is on its way, or the invoice is a draft.
             pending_since: invoices
@@ -171,6 +178,7 @@ impl Applier {
                 .filter_map(Invoice::unpaid_since)
                 .min(),
         };
-        Ok(Snapshot { subscription, read_at, payment })
+        let paid_by = paid.map(|(_, invoice)| invoice.id.clone());
+        Ok(Snapshot { subscription, read_at, payment, paid_by, unpaid })
     }
 }

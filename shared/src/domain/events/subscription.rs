@@ -16,11 +16,12 @@ use crate::base::error::Service;
 use crate::base::fault::Point;
 use crate::base::ids::{StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::base::{fault, fields};
-use crate::domain::audit::model::{Actor, AuditEvent, Entry};
+use crate::domain::audit::model::{Actor, AuditEvent, Entry, StripeCause};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
 use crate::domain::flags::model::{About, Flag, FlagKind};
+use crate::domain::plans::model::Plan;
 use crate::domain::{allocations, audit, families, flags, outbox, tenants};
 use crate::{Error, Result};
 
@@ -143,8 +144,18 @@ impl Applier {
             // An older snapshot that does not resolve is no error.
             return Ok(None);
         }
-        let subscription_sync = SubscriptionSync { tx: &tx, family: &family, before, cause, now };
-        let changed = subscription_sync.apply(snapshot, &resolved?).await?;
+        let resolved = resolved?;
+        let plan = paid_plan(&resolved, before).map(|plan| &plan.plan_id);
+        let actor = Actor::Stripe(StripeCause {
+            subscription: before.stripe_id().map(|id| (id, snapshot.subscription.status.as_str())),
+            plan: plan.or(before.plan_id.as_ref()),
+            invoice: event
+                .filter(|event| matches!(event.kind, EventKind::Invoice(_)))
+                .and_then(Envelope::object_id),
+        });
+        let subscription_sync =
+            SubscriptionSync { tx: &tx, family: &family, before, snapshot, cause, actor, now };
+        let changed = subscription_sync.apply(&resolved).await?;
         fault::point(Point::SyncApplied);
         if let Some(event) = event {
             subscription_sync.record_notable(event).await?;
@@ -157,6 +168,18 @@ impl Applier {
     }
 }
 
+/// The plan that is paid for. The metadata is the checkout's, and may name a plan that was left
+/// since: it counts only where there is no plan yet, or where it is that plan and is paid by the
+/// same price.
+fn paid_plan<'a>(resolved: &'a Resolved<'_>, before: &Subscription) -> Option<&'a Plan> {
+    resolved.plan.as_ref().filter(|plan| {
+        resolved.by_price
+            || before.plan_id.is_none()
+            || (before.plan_id.as_ref() == Some(&plan.plan_id)
+                && resolved.price.as_ref() == price(before))
+    })
+}
+
 fn price(subscription: &Subscription) -> Option<&StripePriceId> {
     subscription.stripe.as_ref()?.price_id.as_ref()
 }
@@ -166,25 +189,20 @@ pub(super) struct SubscriptionSync<'a> {
     pub(super) tx: &'a Transaction<'a>,
     pub(super) family: &'a Family,
     pub(super) before: &'a Subscription,
+    snapshot: &'a Snapshot,
     cause: Cause<'a>,
+    pub(super) actor: Actor<'a>,
     pub(super) now: Timestamp,
 }
 
 impl SubscriptionSync<'_> {
     /// Saves what the snapshot changes, of the subscription and of what depends on it, and what
     /// became of the event. False where nothing changed.
-    async fn apply(&self, snapshot: &Snapshot, resolved: &Resolved<'_>) -> Result<bool> {
-        let before = self.before;
+    async fn apply(&self, resolved: &Resolved<'_>) -> Result<bool> {
+        let (before, snapshot) = (self.before, self.snapshot);
         let is_addon = before.subscription_type == SubscriptionType::Addon;
         let slots = (is_addon && !resolved.slots.is_empty()).then_some(&resolved.slots);
-        // The metadata is the checkout's, and may name a plan that was left since: it counts only
-        // where there is no plan yet, or where it is that plan and is paid by the same price.
-        let plan = resolved.plan.as_ref().filter(|plan| {
-            resolved.by_price
-                || before.plan_id.is_none()
-                || (before.plan_id.as_ref() == Some(&plan.plan_id)
-                    && resolved.price.as_ref() == price(before))
-        });
+        let plan = paid_plan(resolved, before);
         let mut state =
             snapshot.state(resolved.item, resolved.price.as_ref(), (plan, resolved.quantity))?;
         state.slots = slots.map(|_| items::devices(&resolved.slots));
@@ -321,8 +339,7 @@ impl SubscriptionSync<'_> {
         }
         let about = About::Subscription(&self.before.subscription_id);
         let note = "Its price is mapped by now";
-        flags::settle(self.tx, &[FlagKind::PlanUnresolved], about, note, Actor::Stripe, self.now)
-            .await
+        flags::settle(self.tx, &[FlagKind::PlanUnresolved], about, note, self.actor, self.now).await
     }
 
     /// Flags money that buys nothing: an operator must refund it, or give access.
@@ -430,7 +447,14 @@ impl SubscriptionSync<'_> {
             }
             Cause::Event(_) | Cause::Requested => (change, details),
         };
+        // The invoice that decided, whichever the event is about.
+        let invoice = match change {
+            AuditEvent::StripePaymentFailed => self.snapshot.unpaid.as_deref(),
+            AuditEvent::StripeInvoicePaid => self.snapshot.paid_by.as_deref(),
+            _ => None,
+        };
         let entry = Entry {
+            actor: self.actor.by_invoice(invoice),
             previous_state,
             new_state,
             details,
@@ -448,10 +472,7 @@ impl SubscriptionSync<'_> {
     async fn record_notable(&self, event: &Envelope) -> Result<()> {
         let EventKind::Invoice(invoice) = event.kind else { return Ok(()) };
         let Some((event_type, flag)) = notable(invoice) else { return Ok(()) };
-        let entry = Entry {
-            details: Some(json!({"invoice_id": event.object_id()})),
-            ..self.entry(event_type, &self.before.subscription_id)
-        };
+        let entry = self.entry(event_type, &self.before.subscription_id);
         audit::store::insert(self.tx, &entry).await?;
         self.flag(flag, format!("Stripe: {} of {}", event.event_type, self.before.subscription_id))
             .await
@@ -467,7 +488,7 @@ impl SubscriptionSync<'_> {
             tenant,
             subscription: Some(subscription),
             stripe_event: self.event(),
-            ..Entry::new(event_type, Actor::Stripe, self.now)
+            ..Entry::new(event_type, self.actor, self.now)
         }
     }
 

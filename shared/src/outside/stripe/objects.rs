@@ -46,6 +46,7 @@ pub struct CheckoutSession {
     pub currency: Option<String>,
     customer: Option<Reference>,
     subscription: Option<Reference>,
+    invoice: Option<Reference>,
     /// What the customer typed at the checkout.
     #[serde(default, deserialize_with = "null_is_default")]
     pub customer_details: CustomerDetails,
@@ -75,6 +76,12 @@ impl CheckoutSession {
             .as_ref()
             .map(|reference| id(StripeSubscriptionId::parse(reference.id())))
             .transpose()
+    }
+
+    /// The id of the invoice that it paid.
+    #[must_use]
+    pub fn invoice(&self) -> Option<&str> {
+        self.invoice.as_ref().map(Reference::id)
     }
 }
 
