@@ -79,8 +79,12 @@ async fn a_million_subscriptions_are_listed_by_index_and_paged_at_one_price() {
 
 /// The cursor after an item of this sort key.
 fn cursor(at: &str, id: &str) -> String {
+    cursor_of(&serde_json::json!([at, id]).to_string())
+}
+
+fn cursor_of(key: &str) -> String {
     use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(serde_json::json!([at, id]).to_string())
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key)
 }
 
 /// Three hundred thousand events of two thousand tenants: nearly all applied, a few of each other
@@ -185,6 +189,43 @@ async fn the_audit_of_one_great_tenant_costs_a_page_however_often_it_is_asked_fo
         }
         let (_, after) = reads(&world, "subscription_audit_other").await;
         assert!(after - before < 8 * 200, "{filter}: {} blocks for 8 pages", after - before);
+    }
+}
+
+/// A hundred thousand mails, of which one subscription has two thousand, and as many later steps of
+/// another kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mails_of_one_subscription_are_read_by_index_and_paged_at_one_price() {
+    let world = World::new().await;
+    let fill = "ALTER TABLE outbox_steps
+                SET (autovacuum_enabled = false); -- what it reads would count as the list's
+        INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme');
+        INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status,
+        device_limit, term_start, term_end, created_by)
+        SELECT 'SUB-2026-' || n, 'acme', 'MAIN', 'ACTIVE', 1, '2026-01-01', '2027-01-01', 'x'
+        FROM (VALUES (70000), (70003)) new (n);
+        INSERT INTO outbox_steps (tenant_id, kind, dedup_key, payload, next_attempt_at, status)
+        SELECT 'acme', CASE WHEN n <= 100000 THEN 'mail' ELSE 'stripe_sync' END, 'step:' || n,
+        jsonb_build_object('mail', 'RENEWAL_30', 'at', '2027-01-01T00:00:00Z', 'subscription_id',
+        'SUB-2026-' || 70000 + CASE WHEN n % 50 = 0 THEN 0 ELSE n END), now(), 'done'
+        FROM generate_series(1, 200000) n;
+        ANALYZE outbox_steps";
+    world.db.batch_execute(fill).await.expect("many rows");
+    let api = world.api().await;
+    let path = |id: i32| format!("/api/v1/operator/subscriptions/SUB-2026-{id}/mails");
+    warm(&api, &path(70_003)).await;
+    let mut so_far = reads(&world, "outbox_steps").await;
+    for (query, count) in [
+        (path(70_000) + "?limit=100", 100),
+        (format!("{}?limit=100&cursor={}", path(70_000), cursor_of("6000")), 100),
+        (path(70_003) + "?limit=100", 1),
+    ] {
+        let page = api.get(Who::Operator, &query).await.expect(200);
+        assert_eq!(page["count"], count, "{query}");
+        let after = reads(&world, "outbox_steps").await;
+        assert_eq!(after.0, so_far.0, "{query}: the steps were scanned from end to end");
+        assert!(after.1 - so_far.1 < 200, "{query}: {} blocks", after.1 - so_far.1);
+        so_far = after;
     }
 }
 

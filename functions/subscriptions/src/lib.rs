@@ -5,6 +5,7 @@ mod create;
 mod end;
 mod get;
 mod list;
+mod mails;
 mod update;
 
 use axum::Router;
@@ -20,9 +21,10 @@ pub fn routes() -> Router<OperatorApp> {
             "/api/v1/operator/subscriptions/{subscription_id}",
             get(get::get).patch(update::update).delete(end::end),
         )
+        .route("/api/v1/operator/subscriptions/{subscription_id}/mails", get(mails::list))
 }
 
 /// The OpenAPI document of these routes.
 #[derive(OpenApi)]
-#[openapi(paths(list::list, create::create, get::get, update::update, end::end))]
+#[openapi(paths(list::list, create::create, get::get, update::update, end::end, mails::list))]
 pub struct Api;

@@ -7,6 +7,7 @@ use tests::smtp::Smtp;
 
 mod content;
 mod delivery;
+mod list;
 
 const STEPS: &str = "/api/v1/operator/provisioning";
 const END: &str = "2099-01-01T00:00:00Z";

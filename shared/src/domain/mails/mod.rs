@@ -4,6 +4,7 @@
 //! longer true is skipped.
 
 pub mod model;
+pub mod operator;
 pub(crate) mod store;
 pub mod wording;
 

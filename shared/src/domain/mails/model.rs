@@ -5,9 +5,11 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::base::ids::SubscriptionId;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
+use crate::domain::outbox::model::StepStatus;
 use crate::domain::tenants::model::TenantStatus;
 use crate::{Error, Result, words};
 
@@ -126,6 +128,37 @@ impl Mail {
             _ => read(payload).map(Self::Notice),
         }
     }
+}
+
+/// A mail about a subscription, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MailRow {
+    /// The outbox step that sends it: what is retried or dismissed.
+    pub step_id: i64,
+    /// What it is about.
+    pub mail: MailKind,
+    /// The root of the family.
+    pub subscription_id: SubscriptionId,
+    /// The `term_end` or `grace_end` that it is about.
+    pub at: Timestamp,
+    /// How far it is; one that was skipped is `done`.
+    pub status: StepStatus,
+    /// When the mail server took it.
+    pub sent_at: Option<Timestamp>,
+    /// The address that it was sent to.
+    pub to: Option<String>,
+    /// Its `Message-ID`.
+    pub message_id: Option<String>,
+    /// Why it was not sent: `overtaken`, as it was no longer true; or `no_address`.
+    pub skipped: Option<String>,
+    /// Attempts so far.
+    pub attempts: i32,
+    /// When a pending one is tried next.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The error of the last attempt that failed.
+    pub last_error: Option<String>,
+    /// When it was found to be due.
+    pub created_at: Timestamp,
 }
 
 /// The present data that a customer's mail is made of.

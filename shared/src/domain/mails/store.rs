@@ -1,10 +1,14 @@
 //! What mails are made of; reads only.
 
 use deadpool_postgres::GenericClient;
+use serde::Deserialize as _;
 use serde_json::Value;
+use tokio_postgres::Row;
 
-use super::model::{Digest, DigestPart, Subject};
+use super::model::{Digest, DigestPart, MailRow, Notice, Subject};
 use crate::base::ids::SubscriptionId;
+use crate::base::paging::Page;
+use crate::db::{Conditions, Planner, query_opt};
 use crate::domain::families::rows::{COLUMNS, subscription};
 use crate::domain::families::subscription::LIVE;
 use crate::{Error, Result};
@@ -47,6 +51,59 @@ pub(crate) async fn find(
             .map_err(|error| Error::Internal(format!("addons: {error}")))?,
         has_main: row.get("has_main"),
     }))
+}
+
+/// The root of a subscription's family.
+pub(crate) async fn root(
+    db: &impl GenericClient,
+    id: &SubscriptionId,
+) -> Result<Option<SubscriptionId>> {
+    let sql = "SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions
+               WHERE subscription_id = $1";
+    query_opt(db, sql, &[&id]).await?.map(|row| Ok(row.try_get(0)?)).transpose()
+}
+
+/// A page of the mails about this root, newest first, and one more.
+pub(crate) async fn list(
+    db: &impl Planner,
+    root: &SubscriptionId,
+    page: &Page<i64>,
+) -> Result<Vec<MailRow>> {
+    let mut conditions = Conditions::default();
+    conditions.plain("kind = 'mail'");
+    conditions.and("payload->>'subscription_id' = ?", root.as_str().to_owned());
+    if let Some(id) = page.after {
+        conditions.and("step_id < ?", id);
+    }
+    let select = "SELECT step_id, payload, status, result->>'to' AS \"to\",
+                  result->>'message_id' AS message_id, result->>'skipped' AS skipped, attempts,
+                  CASE WHEN status = 'pending' THEN next_attempt_at END AS next_attempt_at,
+                  CASE WHEN status = 'done' AND result->>'sent' = 'true' THEN updated_at END
+                  AS sent_at, last_error, created_at FROM outbox_steps";
+    // Behind row-level security PostgreSQL does not see that the first is one value, and would sort
+    // all of them by the second alone.
+    let order = "payload->>'subscription_id', step_id DESC";
+    conditions.page(db, select, order, page).await?.iter().map(mail).collect()
+}
+
+fn mail(row: &Row) -> Result<MailRow> {
+    let Notice { mail, subscription_id, at } = Notice::deserialize(row.get::<_, Value>("payload"))
+        .map_err(|error| Error::Internal(format!("payload: {error}")))?;
+    Ok(MailRow {
+        step_id: row.get("step_id"),
+        mail,
+        subscription_id,
+        at,
+        status: row.try_get("status")?,
+        sent_at: row.get("sent_at"),
+        to: row.get("to"),
+        message_id: row.get("message_id"),
+        skipped: row.get("skipped"),
+        attempts: row.get("attempts"),
+        next_attempt_at: row.get("next_attempt_at"),
+        last_error: row.get("last_error"),
+        created_at: row.get("created_at"),
+    })
 }
 
 /// A part of the digest: how many, and a line for each of the latest.
