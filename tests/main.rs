@@ -21,6 +21,7 @@ mod api {
     mod flags;
     mod invariants;
     mod keycloak;
+    mod last_seen;
     mod mails;
     mod migrate;
     mod not_ours;

@@ -107,7 +107,7 @@ const CATALOGUE: [&str; 9] = [
     "subscription_plans",
 ];
 
-const ROLES: [&str; 3] = ["pulse_app", "pulse_operator", "pulse_system"];
+const ROLES: [&str; 4] = ["pulse_app", "pulse_operator", "pulse_system", "pulse_telemetry"];
 
 /// Customers' role writes the audit in a customer's name alone, and takes nothing that others need.
 #[tokio::test]
@@ -132,6 +132,55 @@ async fn customers_role_speaks_for_customers_only_and_uses_up_nothing() {
     let id = std::process::id().to_string();
     let row = world.db.query_one(temporary, &[&id]).await.expect("a privilege");
     assert!(!row.get::<_, Option<bool>>(0).expect("the template"), "temporary tables");
+}
+
+/// Trap 124: whoever has telemetry's role knows which devices are in use and when they were seen,
+/// and writes nothing but that.
+#[tokio::test]
+async fn telemetrys_role_sees_ids_of_devices_in_use_and_writes_when_they_were_seen() {
+    let world = World::new().await;
+    let fill = "INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme'), ('bolt', 'Bolt');
+                INSERT INTO devices (tenant_id, device_id, name, registered_at)
+                SELECT tenant_id, 'D-1', 'Pump', now() FROM tenants;
+                INSERT INTO devices (tenant_id, device_id, status, registered_at, decommissioned_at)
+                VALUES ('acme', 'D-2', 'DECOMMISSIONED', now(), now())";
+    world.db.batch_execute(fill).await.expect("devices");
+    for other in [Role::Customer, Role::System] {
+        let refused = as_role(&world, other).await.batch_execute("SET ROLE pulse_telemetry").await;
+        assert!(refused.is_err(), "{other:?} takes the role");
+    }
+    let row = "SELECT rolcanlogin AS logs_in FROM pg_roles WHERE rolname = 'pulse_telemetry'";
+    assert_eq!(world.row(row).await, json!({"logs_in": false}));
+    let telemetry = as_role(&world, Role::Operator).await;
+    telemetry.batch_execute("SET ROLE pulse_telemetry").await.expect("the role");
+    let seen = "UPDATE devices SET last_seen_at = now()";
+    // With the two of the development seed.
+    assert_eq!(telemetry.execute(seen, &[]).await.expect("written"), 4, "those in use");
+    let ids = "SELECT tenant_id, device_id, last_seen_at FROM devices";
+    assert_eq!(telemetry.query(ids, &[]).await.expect("ids").len(), 4);
+    assert_eq!(world.count("devices WHERE last_seen_at IS NOT NULL").await, 4);
+    for sql in [
+        "SELECT name FROM devices",
+        "SELECT tier_id FROM devices",
+        "SELECT status FROM devices",
+        "SELECT * FROM devices",
+        "SELECT FROM tenants",
+        "SELECT FROM subscriptions",
+        "SELECT FROM subscription_audit",
+        "UPDATE devices SET name = 'x'",
+        "UPDATE devices SET updated_at = now()",
+        "UPDATE devices SET tier_id = 1",
+        "DELETE FROM devices",
+        "INSERT INTO devices (tenant_id, device_id, registered_at) VALUES ('acme', 'D-3', now())",
+        "INSERT INTO subscription_audit (event_timestamp, event_type, actor_type, actor_id)
+         VALUES (now(), 'UPDATED', 'service', 'x')",
+        "SELECT generate_subscription_id()",
+        "SELECT book_stripe_read(1)",
+    ] {
+        let refused = telemetry.query(sql, &[]).await.expect_err(sql);
+        let code = refused.code().map(tokio_postgres::error::SqlState::code);
+        assert_eq!(code, Some("42501"), "{sql}: {refused}");
+    }
 }
 
 /// Trap 35: a new table without a tenant, a forced policy for each role, or a true foreign key
@@ -163,11 +212,11 @@ async fn every_table_has_a_tenant_and_a_forced_policy_for_each_role_or_is_the_ca
             (&json!(true), &json!(true)),
             "{name}"
         );
-        assert_eq!(
-            table["policies"],
-            json!(["pulse_app", "pulse_operator", "pulse_owner", "pulse_system"]),
-            "{name}"
-        );
+        let mut roles = vec!["pulse_app", "pulse_operator", "pulse_owner", "pulse_system"];
+        if name == "devices" {
+            roles.push("pulse_telemetry");
+        }
+        assert_eq!(table["policies"], json!(roles), "{name}");
     }
     assert_eq!(catalogue, CATALOGUE);
     // Partitions are reached through their parent only.

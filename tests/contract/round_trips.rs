@@ -33,6 +33,11 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
         .expect(201);
 
     let tier = |tier: i32| Some(json!({ "tier_id": tier }));
+    let seen = |second: i32| {
+        let device = json!({"tenant_id": "acme", "device_id": "D-1",
+            "last_seen_at": format!("2026-06-01T10:00:0{second}Z")});
+        Some(json!({"devices": [device]}))
+    };
     let check = || Some(json!({"resource": "devices", "requested": 1}));
     let routes = [
         ("tier assignment", ACME, "PUT", "/api/v1/customer/devices/D-1/tier", [tier(1), tier(2)]),
@@ -50,6 +55,13 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
             "POST",
             "/api/v1/customer/entitlements/check",
             [check(), check()],
+        ),
+        (
+            "devices seen",
+            Who::Service,
+            "POST",
+            "/api/v1/service/devices/last-seen",
+            [seen(1), seen(2)],
         ),
         ("plan list", Who::Operator, "GET", "/api/v1/operator/plans", [None, None]),
         (
@@ -93,6 +105,7 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
         ("the tier that it has", 6),
         ("entitlements", 7),
         ("entitlement check", 7),
+        ("devices seen", 4),
         ("plan list", 1),
         ("subscription page", 1),
         ("a checkout applied", 20),

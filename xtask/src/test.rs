@@ -288,6 +288,7 @@ async fn schemathesis(env: &stack::settings::Env, state: &Path) -> Result<()> {
     let everything = [
         (Role::OperatorAdmin, "^/(api/v1/operator/.*|health|openapi.json)$"),
         (Role::Customer("demo-greenhouses"), "^/api/v1/customer/"),
+        (Role::Service, "^/api/v1/service/"),
     ];
     for (role, paths) in everything {
         let token = crate::token::keycloak(env)?.token(role).await?;

@@ -7,12 +7,12 @@ use shared::db::Db;
 use shared::http::app::{App, AppState, CustomerApp, OperatorApp};
 use shared::process::config::Env;
 
-/// Customers' routes and operators'.
+/// Customers' routes, operators', and other backends'.
 #[derive(Clone)]
 pub struct DevicesApp {
     /// For most requests.
     pub customer: CustomerApp,
-    /// For operators' routes.
+    /// For operators' routes, and for what telemetry says.
     pub operator: OperatorApp,
 }
 

@@ -3,6 +3,7 @@
 mod app;
 mod customer;
 mod operator;
+mod service;
 
 use axum::Router;
 use axum::routing::{get, post, put};
@@ -43,6 +44,7 @@ pub fn routes() -> Router<DevicesApp> {
             "/api/v1/operator/devices/{device_id}/subscription",
             post(operator::move_device::move_device),
         )
+        .route("/api/v1/service/devices/last-seen", post(service::last_seen::see))
 }
 
 /// The OpenAPI document of these routes.
@@ -60,6 +62,7 @@ pub fn routes() -> Router<DevicesApp> {
     operator::list::list,
     operator::register::register,
     operator::override_tier::override_tier,
-    operator::move_device::move_device
+    operator::move_device::move_device,
+    service::last_seen::see
 ))]
 pub struct Api;

@@ -96,6 +96,22 @@ impl<S: AppState> FromRequestParts<S> for Admin {
     }
 }
 
+/// Another backend of the platform.
+#[derive(Debug, Clone, Copy)]
+pub struct Service;
+
+impl<S: AppState> FromRequestParts<S> for Service {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let claims = claims(parts, state.app()).await?;
+        if claims.has("service") {
+            return Ok(Self);
+        }
+        Err(forbidden("service_required", "This route needs the role service."))
+    }
+}
+
 /// The parameters of a path. A malformed one names nothing that exists, so it is a 404.
 #[derive(Debug, Clone)]
 pub struct Path<T>(pub T);

@@ -101,9 +101,10 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         statuses.extend([401, 403]);
         if operation["security"].is_null() {
             // The role that the caller needs, as OpenAPI 3.1 has it for schemes without scopes.
-            let role = match (path.starts_with("/api/v1/operator/"), method) {
-                (true, "get") => "operator",
-                (true, _) => "operator_admin",
+            let role = match (path.split('/').nth(3), method) {
+                (Some("operator"), "get") => "operator",
+                (Some("operator"), _) => "operator_admin",
+                (Some("service"), _) => "service",
                 _ => "customer",
             };
             operation["security"] = json!([{"token": [role]}]);

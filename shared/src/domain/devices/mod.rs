@@ -8,6 +8,7 @@ pub(crate) mod adoption;
 pub mod customer;
 pub mod model;
 pub mod operator;
+pub mod service;
 pub(crate) mod store;
 
 use deadpool_postgres::Transaction;

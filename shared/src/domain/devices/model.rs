@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::base::fields::{Change, List, Note, Param, Text, TierId};
+use crate::base::fields::{Change, DateTime, List, Note, Param, Text, TierId};
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::{Error, request, words};
@@ -101,6 +101,20 @@ request! {
         all_or_nothing: bool = false,
     }
 
+    /// When a device was last heard of.
+    pub struct Sighting {
+        device_id: DeviceId,
+        /// Needed where more than one tenant has a device of this id.
+        tenant_id: Option<TenantId> = None,
+        /// At most five minutes in the future.
+        last_seen_at: DateTime,
+    }
+
+    /// When devices were last heard of.
+    pub struct Sightings {
+        devices: List<Sighting, 500>,
+    }
+
     /// A tier for a device, whatever the limits say.
     pub struct Override {
         device_id: DeviceId,
@@ -119,6 +133,19 @@ request! {
         /// For the audit.
         notes: Option<Note> = None,
     }
+}
+
+/// What became of the sightings; each of them counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SeenCounts {
+    /// Devices that were seen later than was known.
+    pub updated: i64,
+    /// Sightings that were no later than what is known by now.
+    pub unchanged: i64,
+    /// Sightings of what is no device in use.
+    pub unknown: i64,
+    /// Sightings that name no tenant, while more than one has a device of the id.
+    pub ambiguous: i64,
 }
 
 /// What an override did.

@@ -4,7 +4,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::model::{Device, DeviceFilter};
+use super::model::{Device, DeviceFilter, SeenCounts, Sighting};
 use crate::Result;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
@@ -281,4 +281,61 @@ pub(crate) async fn move_all(
             })
         })
         .collect()
+}
+
+/// In the order of the devices' keys, so that two batches of the same devices wait for each other
+/// and never in a circle. A device that another batch has seen later meanwhile is left: its lock
+/// is taken, and its row compared again. `found` has two rows for a sighting without a tenant
+/// where more than one tenant has the device.
+const SEE: &str = "WITH named AS (
+        SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) WITH ORDINALITY
+            AS sighting (device_id, tenant_id, at, nr)),
+    found AS (
+        SELECT n.nr, n.at, d.tenant_id, d.device_id FROM named n
+            JOIN devices d ON d.tenant_id = n.tenant_id AND d.device_id = n.device_id
+        UNION ALL
+        SELECT n.nr, n.at, d.tenant_id, d.device_id FROM named n CROSS JOIN LATERAL (
+            SELECT o.tenant_id, o.device_id FROM devices o WHERE o.device_id = n.device_id LIMIT 2) d
+            WHERE n.tenant_id IS NULL),
+    latest AS (
+        SELECT tenant_id, device_id, max(at) AS at FROM found
+        WHERE nr NOT IN (SELECT nr FROM found GROUP BY nr HAVING count(*) > 1)
+        GROUP BY tenant_id, device_id),
+    locked AS (
+        SELECT d.tenant_id, d.device_id, l.at FROM devices d JOIN latest l
+            ON d.tenant_id = l.tenant_id AND d.device_id = l.device_id
+        WHERE d.last_seen_at IS NULL OR d.last_seen_at < l.at
+        ORDER BY d.tenant_id, d.device_id FOR NO KEY UPDATE OF d),
+    seen AS (
+        UPDATE devices d SET last_seen_at = l.at FROM locked l
+        WHERE d.tenant_id = l.tenant_id AND d.device_id = l.device_id RETURNING 1)
+    SELECT (SELECT count(*) FROM seen) AS updated,
+        (SELECT count(DISTINCT nr) FROM found) AS found,
+        (SELECT count(*) - count(DISTINCT nr) FROM found) AS ambiguous";
+
+/// Notes when devices in use were last heard of, in the role of telemetry: the rest of the
+/// transaction can do nothing else. A device that somebody changes at the moment is waited for
+/// only so long; the whole batch can be sent again.
+pub(crate) async fn see(tx: &Transaction<'_>, devices: &[Sighting]) -> Result<SeenCounts> {
+    let narrow = tx.prepare_cached(
+        "SELECT set_config('role', 'pulse_telemetry', true), set_config('lock_timeout', '2s', true)",
+    );
+    let (narrow, see) = futures::future::try_join(narrow, tx.prepare_cached(SEE)).await?;
+    let ids: Vec<&DeviceId> = devices.iter().map(|seen| &seen.device_id).collect();
+    let tenants: Vec<_> = devices.iter().map(|seen| seen.tenant_id.as_ref()).collect();
+    let times: Vec<Timestamp> = devices.iter().map(|seen| seen.last_seen_at.get()).collect();
+    // In one round trip. The first is sent first, and the second runs after it.
+    let (_, row) = futures::future::try_join(
+        tx.execute(&narrow, &[]),
+        tx.query_one(&see, &[&ids, &tenants, &times]),
+    )
+    .await?;
+    let (updated, found): (i64, i64) = (row.get("updated"), row.get("found"));
+    let (all, ambiguous) = (i64::try_from(devices.len()).unwrap_or(i64::MAX), row.get("ambiguous"));
+    Ok(SeenCounts {
+        updated,
+        unchanged: found - ambiguous - updated,
+        unknown: all - found,
+        ambiguous,
+    })
 }

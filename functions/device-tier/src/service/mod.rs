@@ -1,0 +1,3 @@
+//! For the platform's other backends.
+
+pub(crate) mod last_seen;
