@@ -15,6 +15,7 @@ mod api {
     mod adoption;
     mod allocations;
     mod billing;
+    mod currencies;
     mod customer_devices;
     mod devices;
     mod entitlements;

@@ -262,7 +262,7 @@ async fn what_stripe_has_ended_or_cannot_charge_is_left_or_flagged() {
         .world
         .row("SELECT last_error FROM outbox_steps WHERE kind = 'stripe_addon_quantity'")
         .await;
-    assert_eq!(failed["last_error"], "slots of tier 3 have no Stripe price to renew by");
+    assert_eq!(failed["last_error"], "slots of tier 3 have no Stripe price in USD to renew by");
     assert_eq!(
         shop.world.row("SELECT kind, tenant_id FROM flags").await,
         json!({"kind": "step_failed", "tenant_id": "acme"})

@@ -73,6 +73,7 @@ fn stripe_link(luck: &mut Luck, number: usize, term_end: Timestamp, now: Timesta
         paid_until: optional(luck),
         pending_until: optional(luck),
         cancel_at: optional(luck),
+        currency: None,
         collection_paused: false,
         items: Vec::new(),
         slots: None,

@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::request::Parts;
 use lambda_http::http::{Method, StatusCode, header};
 use shared::base::ids::{
-    AddonOrderId, PlanId, StripeChargeId, StripeCustomerId, StripeEventId, StripePriceId,
+    AddonOrderId, Currency, PlanId, StripeChargeId, StripeCustomerId, StripeEventId, StripePriceId,
     StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
 use shared::outside::secrets::{Role, Secrets};
@@ -222,6 +222,7 @@ async fn real_stripe_mock_takes_every_call_and_one_only_without_a_parameter_newe
         parent: &id(SubscriptionId::parse("SUB-2026-0001")),
         order: &id(AddonOrderId::parse("ord_0123456789abcdef0123456789abcdef")),
         lines: &[("Standard".to_owned(), 12_345), ("Premium".to_owned(), 67)],
+        currency: &id(Currency::parse("eur")),
         expires_at: now + SignedDuration::from_mins(35),
         success_url,
         cancel_url,

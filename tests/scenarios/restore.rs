@@ -45,6 +45,7 @@ async fn a_database_that_lost_ten_minutes_is_equal_to_stripe_after_its_backfill(
     let began = world.clock.now();
     world.stripe.add_price(Price {
         id: "price_standard_slot_month".to_owned(),
+        currency: "usd".to_owned(),
         product: "prod_standard_slot".to_owned(),
         unit_amount: 300,
         interval: Interval::Month,

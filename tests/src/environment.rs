@@ -170,11 +170,21 @@ pub async fn stripe() -> Simulator {
         "price_basic_slot_month",
         "price_standard_slot_month",
         "price_unmapped",
+        // In a further currency, mapped by nothing that the seed has.
+        "price_starter_month_eur",
+        "price_pro_month_eur",
+        "price_pro_year_eur",
+        "price_enterprise_month_eur",
+        "price_basic_slot_month_eur",
+        "price_standard_slot_month_eur",
+        "price_standard_slot_year_eur",
     ] {
-        let interval = if id.ends_with("year") { Interval::Year } else { Interval::Month };
+        let (name, currency) = id.strip_suffix("_eur").map_or((id, "usd"), |name| (name, "eur"));
+        let interval = if name.ends_with("year") { Interval::Year } else { Interval::Month };
         stripe.add_price(Price {
             id: id.to_owned(),
             product: format!("prod_{id}"),
+            currency: currency.to_owned(),
             unit_amount: 29_900,
             interval,
             nickname: id.to_owned(),

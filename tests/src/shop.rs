@@ -43,6 +43,7 @@ impl Shop {
                 let id = format!("price_{tier}_slot_{word}");
                 world.stripe.add_price(Price {
                     product: format!("prod_{tier}_slot"),
+                    currency: "usd".to_owned(),
                     unit_amount,
                     interval,
                     nickname: id.clone(),

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::base::error::Service;
+use shared::base::ids::Currency;
 use shared::db::Db;
 use shared::outside::aws;
 use shared::outside::secrets::{Role, Secrets};
-use shared::process::config::{DatabaseSettings, Env};
+use shared::process::config::{DatabaseSettings, Env, billing_currency};
 use shared::{Error, Result};
 
 use self::cloudformation::{ANSWER_LIMIT, Change, Deployment};
@@ -73,6 +74,7 @@ fn skipped_ids(event: &Value) -> Result<u32> {
 pub struct Migrate {
     db: Db,
     roles: Vec<(&'static str, Arc<Secrets>)>,
+    currency: Option<Currency>,
 }
 
 impl Migrate {
@@ -83,6 +85,7 @@ impl Migrate {
     pub async fn start(env: &Env) -> Result<Self> {
         let settings = DatabaseSettings::from_env(env)?;
         let owner = env.required("DATABASE_OWNER")?;
+        let currency = billing_currency(env)?;
         let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::Owner).await?;
         let mut roles = Vec::new();
@@ -91,7 +94,7 @@ impl Migrate {
                 roles.push((user, Secrets::read(&aws, env, role).await?));
             }
         }
-        Ok(Self { db: Db::new(settings, owner, secrets)?, roles })
+        Ok(Self { db: Db::new(settings, owner, secrets)?, roles, currency })
     }
 
     /// Applies what is missing, and leaves out so many subscription ids. Repeating it is harmless.
@@ -101,6 +104,9 @@ impl Migrate {
     pub async fn handle(&self, skipped_ids: u32) -> Result<Value> {
         let mut db = self.db.connection().await?;
         let applied = migrations::run(&mut db).await?;
+        if let Some(currency) = &self.currency {
+            migrations::set_default_currency(&db, currency).await?;
+        }
         for (user, secrets) in &self.roles {
             migrations::set_password(&db, user, &secrets.database_password()?).await?;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shared::base::error::Service;
+use shared::base::ids::Currency;
 use shared::domain::audit::AUDIT_MONTHS_AHEAD;
 use shared::{Error, Result};
 use tokio_postgres::Client;
@@ -81,6 +82,15 @@ pub async fn skip_subscription_ids(client: &Client, count: u32) -> Result<()> {
         let sql = "SELECT setval('subscription_number', last_value + $1) FROM subscription_number";
         client.execute(sql, &[&i64::from(count)]).await?;
     }
+    Ok(())
+}
+
+/// Says what everything is in that names no currency.
+///
+/// # Errors
+/// `Database`, also where something is sold by a price that Stripe has in the one of before.
+pub async fn set_default_currency(client: &Client, currency: &Currency) -> Result<()> {
+    client.execute("SELECT set_default_currency($1)", &[currency]).await?;
     Ok(())
 }
 

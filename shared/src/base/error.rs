@@ -247,7 +247,8 @@ impl Error {
     }
 }
 
-fn invalid_message(faults: &[FieldFault]) -> String {
+/// What is wrong with which fields, on one line.
+pub(crate) fn invalid_message(faults: &[FieldFault]) -> String {
     let faults: Vec<String> =
         faults.iter().map(|fault| format!("{} {}", fault.field, fault.message)).collect();
     faults.join("; ")

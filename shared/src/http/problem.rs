@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::base::error::{EMAIL_FAILED, Refusal, Service as Outside, UPSTREAM};
+use crate::base::error::{EMAIL_FAILED, Refusal, Service as Outside, UPSTREAM, invalid_message};
 
 /// Seconds after which a caller may retry a transient failure.
 pub(crate) const RETRY_SECONDS: u16 = 5;
@@ -108,7 +108,13 @@ impl IntoResponse for Error {
                 numbers: Some((limit, used)),
                 ..Problem::new(StatusCode::PAYMENT_REQUIRED, code, detail)
             },
-            Self::Invalid(faults) | Self::Unfit { faults, .. } => {
+            // One reason: the sentence that an answer has without a list of fields says it too.
+            Self::Unfit { faults, .. } => {
+                let detail = invalid_message(&faults);
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Problem { faults: Arc::new(faults), ..Problem::new(status, code, detail) }
+            }
+            Self::Invalid(faults) => {
                 let fields =
                     if faults.len() == 1 { "1 field" } else { &format!("{} fields", faults.len()) };
                 Problem {

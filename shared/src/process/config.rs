@@ -7,6 +7,7 @@ use lettre::Address;
 use lettre::message::Mailbox;
 
 use crate::base::fields::is_on;
+use crate::base::ids::Currency;
 use crate::{Error, Result};
 
 /// Where settings come from.
@@ -321,6 +322,18 @@ pub fn billing_return_url(env: &Env) -> Result<String> {
     Err(Error::Setting(format!("BILLING_RETURN_URL is on none of ALLOWED_ORIGINS: {url:?}")))
 }
 
+/// `BILLING_CURRENCY`: what everything is in that names no currency; the database keeps it.
+///
+/// # Errors
+/// `Setting` if it is not the code of a currency.
+pub fn billing_currency(env: &Env) -> Result<Option<Currency>> {
+    let Some(text) = env.optional("BILLING_CURRENCY")? else { return Ok(None) };
+    Currency::parse(&text).map(Some).map_err(|_| {
+        let what = "the code of a currency in lower case, such as eur";
+        Error::Setting(format!("BILLING_CURRENCY is not {what}: {text:?}"))
+    })
+}
+
 /// `STRIPE_API_BASE` if set (the local simulator), else Stripe's own address. Without a trailing
 /// slash or version.
 ///
@@ -416,6 +429,10 @@ mod tests {
         assert_eq!(
             message(KeycloakSettings::from_env(&env(&[("KEYCLOAK_URL", "ftp://x")]))),
             "KEYCLOAK_URL is not an http(s) URL: \"ftp://x\""
+        );
+        assert_eq!(
+            message(billing_currency(&env(&[("BILLING_CURRENCY", "EUR")]))),
+            "BILLING_CURRENCY is not the code of a currency in lower case, such as eur: \"EUR\""
         );
     }
 

@@ -212,7 +212,8 @@ async fn an_order_is_refused_in_words_that_say_what_to_do_and_leaves_nothing() {
     assert_eq!(
         field(&unsold),
         format!(
-            "additions[1].tier_id is not sold by the month, as {parent} is paid: contact sales"
+            "additions[1].tier_id is not sold by the month in USD, as {parent} is paid: \
+             contact sales"
         )
     );
     tier(json!({"addon_stripe_price_id": "price_premium_slot_month",
@@ -225,7 +226,7 @@ async fn an_order_is_refused_in_words_that_say_what_to_do_and_leaves_nothing() {
     small.problem(422, "amount_too_small");
     assert_eq!(
         field(&small),
-        "additions come to 49 cents until the term ends; the least that can be paid is 50"
+        "additions come to 49 USD cents until the term ends; the least that can be paid is 50"
     );
     tier(json!({"addon_monthly_price_cents": 99_999_999_999_i64})).await;
     let large = refused(Shop::wanted(&parent, &[(3, 100_000)])).await;

@@ -45,7 +45,9 @@ async fn the_offer_is_the_active_plans_with_what_can_be_bought() {
     let expected = json!({
         "plan_id": "pro", "name": "Pro", "description": "For a growing fleet", "device_limit": 260,
         "limits": {"alert_rules": 25, "notification_channels": 5, "users": 5},
-        "monthly_price_cents": 29900, "annual_price_cents": 299_000,
+        "currency": "usd", "monthly_price_cents": 29900, "annual_price_cents": 299_000,
+        "prices": [{"currency": "usd", "interval": "month", "cents": 29900},
+            {"currency": "usd", "interval": "year", "cents": 299_000}],
         "sold_monthly": true, "sold_annually": true,
     });
     assert_eq!(plans[1], expected);

@@ -58,6 +58,7 @@ async fn a_stripe_price_belongs_to_one_thing_and_a_replaced_one_stays_mapped() {
     world.stripe.add_price(simulators::stripe::Price {
         id: "price_team_month".to_owned(),
         product: "prod_team".to_owned(),
+        currency: "usd".to_owned(),
         unit_amount: 9_900,
         interval: simulators::stripe::Interval::Month,
         nickname: "Team".to_owned(),

@@ -223,6 +223,7 @@ async fn a_subscription_with_more_than_one_page_of_items_is_read_whole() {
         company.world.stripe.add_price(Price {
             id: id.clone(),
             product: format!("prod_{number}"),
+            currency: "usd".to_owned(),
             unit_amount: 100,
             interval: Interval::Month,
             nickname: id.clone(),

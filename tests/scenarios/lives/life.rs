@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use serde_json::Value;
-use shared::base::ids::{AddonOrderId, StripeCustomerId, SubscriptionId, TenantId};
+use shared::base::ids::{AddonOrderId, Currency, StripeCustomerId, SubscriptionId, TenantId};
 use shared::outside::stripe::NewPayment;
 use simulators::stripe::{Card, CheckoutParams, Simulator};
 use stripe_events::StripeEvents;
@@ -12,6 +12,9 @@ use super::side::Side;
 
 /// The price of a standard slot.
 pub(super) const SLOT: &str = "price_standard_slot_month";
+
+/// The prices of a life in euros end so; the others are in dollars.
+pub(super) const EUROS: &str = "_eur";
 
 pub(super) const PLANS: [(&str, &str, i32); 3] = [
     ("price_starter_month", "starter", 30),
@@ -25,6 +28,8 @@ pub(super) struct Life<'a> {
     pub(super) stripe: &'a Simulator,
     pub(super) clock: TestClock,
     pub(super) name: String,
+    /// What it pays in: a customer has one currency.
+    pub(super) currency: &'static str,
     pub(super) customer: Option<String>,
     pub(super) subscription: Option<String>,
     pub(super) paying_later: Option<String>,
@@ -55,12 +60,23 @@ impl Life<'_> {
         subscription.map_or_else(String::new, price)
     }
 
+    /// The same price in what it pays in.
+    fn priced(&self, price: &str) -> String {
+        let suffix = if self.currency == "eur" { EUROS } else { "" };
+        format!("{price}{suffix}")
+    }
+
+    fn any_plan(&mut self) -> String {
+        let plan = self.luck.below(3);
+        self.priced(PLANS[plan].0)
+    }
+
     /// Checks out, for the first time or again.
     pub(super) fn subscribe(&mut self) {
-        let price = PLANS[self.luck.below(3)].0;
+        let price = self.any_plan();
         let mut params = CheckoutParams {
             customer: self.customer.clone(),
-            ..CheckoutParams::subscription(price)
+            ..CheckoutParams::subscription(&price)
         };
         let metadata = [
             ("company_name", self.name.clone()),
@@ -76,7 +92,7 @@ impl Life<'_> {
             params.quantity = 1 + self.luck.below(4) as u64;
         }
         if self.luck.percent(15) {
-            params.also = vec![(SLOT.to_owned(), 1 + self.luck.below(5) as u64)];
+            params.also = vec![(self.priced(SLOT), 1 + self.luck.below(5) as u64)];
         }
         params.trial_period_days = self.luck.percent(30).then_some(14);
         let session = self.stripe.create_checkout(params).expect("a checkout");
@@ -118,7 +134,7 @@ impl Life<'_> {
             }
             24 | 25 => {
                 let quantity = self.luck.percent(70).then(|| 1 + self.luck.below(6) as u64);
-                drop(stripe.set_quantity(&subscription, SLOT, quantity));
+                drop(stripe.set_quantity(&subscription, &self.priced(SLOT), quantity));
                 "slots are changed at Stripe"
             }
             1 | 2 => {
@@ -130,7 +146,8 @@ impl Life<'_> {
                 "open invoices are paid"
             }
             4 | 5 => {
-                drop(stripe.change_plan(&subscription, PLANS[self.luck.below(3)].0));
+                let plan = self.any_plan();
+                drop(stripe.change_plan(&subscription, &plan));
                 "another plan"
             }
             6 => {
@@ -228,7 +245,7 @@ impl Life<'_> {
                 metadata,
                 quantity: slots as u64,
                 customer: Some(customer.clone()),
-                ..CheckoutParams::subscription("price_standard_slot_month")
+                ..CheckoutParams::subscription(&self.priced(SLOT))
             };
             self.orders.push(self.stripe.create_checkout(own).expect("a checkout"));
             return true;
@@ -236,7 +253,7 @@ impl Life<'_> {
         let order = format!("ord_{:032x}", u128::from(self.luck.0));
         let count = i32::try_from(slots).expect("few");
         for side in [in_order, disorder] {
-            side.order(&order, &tenant, &parent, count, now).await;
+            side.order(&order, (&tenant, &parent), (count, self.currency), now).await;
         }
         let new = NewPayment {
             tenant: &TenantId::parse(&tenant).expect("an id"),
@@ -244,6 +261,7 @@ impl Life<'_> {
             parent: &SubscriptionId::parse(&parent).expect("an id"),
             order: &AddonOrderId::parse(&order).expect("an id"),
             lines: &[("Slots".to_owned(), 300 * i64::from(count))],
+            currency: &Currency::parse(self.currency).expect("a code"),
             expires_at: now + SignedDuration::from_mins(35),
             success_url: "https://app.pulse.example/",
             cancel_url: "https://app.pulse.example/",

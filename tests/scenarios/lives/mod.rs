@@ -23,7 +23,7 @@ use stripe_events::StripeEvents;
 use tests::proxy::Proxy;
 use tests::{Luck, TestClock, stack, text};
 
-use self::life::{Life, PLANS, SLOT};
+use self::life::{EUROS, Life, PLANS, SLOT};
 use self::side::{Side, env};
 
 mod life;
@@ -81,14 +81,17 @@ fn expected(stripe: &Simulator, id: &str, had: &Value) -> Value {
         other => panic!("{other} is no status of a life"),
     };
     let price = text(&subscription["items"]["data"][0]["price"]["id"]);
+    let is_price = |item: &str, price: &str| item.trim_end_matches(EUROS) == price;
     let (_, plan, devices) =
-        PLANS.into_iter().find(|(id, ..)| *id == price).expect("a plan's price");
+        PLANS.into_iter().find(|(id, ..)| is_price(&price, id)).expect("a plan's price");
     let count = |item: &Value| item["quantity"].as_i64().expect("a quantity");
     let items = subscription["items"]["data"].as_array().expect("items");
-    let slots: i64 = items.iter().filter(|item| item["price"]["id"] == SLOT).map(count).sum();
+    let slots: i64 =
+        items.iter().filter(|item| is_price(&text(&item["price"]["id"]), SLOT)).map(count).sum();
     let quantity = count(&items[0]);
     json!({"status": ours, "plan_id": plan, "quantity": quantity,
         "device_limit": quantity * i64::from(devices), "stripe_status": status,
+        "stripe_currency": subscription["currency"],
         "slots_at_stripe": if ours == "EXPIRED" { 0 } else { slots }})
 }
 
@@ -105,8 +108,10 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
         (in_order.functions(&stripe, clock.reader()), disorder.functions(&stripe, clock.reader()));
     let proxy = disorder.proxy.as_ref().expect("a proxy");
 
+    let currency = if luck.percent(30) { "eur" } else { "usd" };
     let mut life = Life {
         luck,
+        currency,
         stripe: &stripe,
         clock,
         name: format!("life-{seed}"),

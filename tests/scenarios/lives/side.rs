@@ -75,6 +75,14 @@ impl Side {
                                     WHERE xmin = pg_current_xact_id()::xid)
                 ), 'SUB-9998-' || nextval('subscription_number')) $$";
         owner.batch_execute(same_id).await.expect("a function");
+        // Lives in euros pay by prices of the same plans and slots. That of pro was taken for
+        // pounds.
+        let euros = "INSERT INTO stripe_prices (stripe_price_id, plan_id, tier_id, interval,
+                     is_current, is_further, currency, cents)
+                     SELECT stripe_price_id || '_eur', plan_id, tier_id, interval, false, true,
+                            CASE plan_id WHEN 'pro' THEN 'gbp' ELSE 'eur' END, 300
+                     FROM stripe_prices WHERE interval = 'month'";
+        owner.batch_execute(euros).await.expect("prices in euros");
         let env = env(&settings, &[]);
         let aws = tests::aws();
         let secrets = Secrets::read(&aws, &env, Role::System).await.expect("the secret");
@@ -111,7 +119,8 @@ impl Side {
                               -- An ADDON that was heard of late starts with the period that it
                               -- was found in.
                        CASE WHEN r.subscription_id IS NULL THEN s.term_start END AS term_start,
-                       s.stripe_status, s.stripe_price_id, s.stripe_period_end, s.stripe_cancel_at,
+                       s.stripe_status, s.stripe_currency, s.stripe_price_id,
+                       s.stripe_period_end, s.stripe_cancel_at,
                        s.stripe_collection_paused,
                        (SELECT jsonb_object_agg(a.tier_id, a.slot_limit)
                        FROM subscription_tier_allocations a
@@ -183,9 +192,8 @@ impl Side {
     pub(super) async fn order(
         &self,
         order: &str,
-        tenant: &str,
-        parent: &str,
-        slots: i32,
+        (tenant, parent): (&str, &str),
+        (slots, currency): (i32, &str),
         now: Timestamp,
     ) {
         let sql = "INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval,
@@ -195,9 +203,12 @@ impl Side {
                           jsonb_build_array(jsonb_build_object('tier_id', 2, 'name', 'standard',
                           'display_name', 'Standard', 'additional_slots', $4::integer,
                           'slot_price_cents', 300, 'amount_cents', 300 * $4::integer, 'calculation',
-                          'whole')), 300 * $4::integer, 'usd',
+                          'whole')), 300 * $4::integer, $6,
                           $5::timestamptz + interval '35 minutes', $5, $5
                    FROM subscriptions WHERE subscription_id = $3";
-        self.owner.execute(sql, &[&order, &tenant, &parent, &slots, &now]).await.expect("an order");
+        self.owner
+            .execute(sql, &[&order, &tenant, &parent, &slots, &now, &currency])
+            .await
+            .expect("an order");
     }
 }

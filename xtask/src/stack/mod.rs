@@ -376,6 +376,7 @@ impl Starting<'_> {
             simulator.add_price(Price {
                 id: row.get("id"),
                 product: row.get("product"),
+                currency: row.get("currency"),
                 unit_amount: row.get("cents"),
                 interval,
                 nickname: row.get("nickname"),

@@ -126,6 +126,16 @@ ids! {
     StripeChargeId: [OneOf(&["ch", "py"]), Text("_"), Chars(STRIPE, 1, 252)];
     /// Stripe's `price_…`; prices made from plans of old keep an id of the account's choice.
     StripePriceId: [Chars("!-~", 1, 255)];
+    /// A currency's code, in lower case as Stripe has it: `usd`.
+    Currency: [Chars("a-z", 3, 3)];
+}
+
+impl Currency {
+    /// What everything was priced in before prices had a currency.
+    #[must_use]
+    pub fn usd() -> Self {
+        Self("usd".to_owned())
+    }
 }
 
 #[cfg(test)]

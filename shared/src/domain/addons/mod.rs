@@ -83,6 +83,7 @@ pub async fn checkout(
         parent: &order.quote.parent_subscription_id,
         order: &order.order_id,
         lines: &lines,
+        currency: &order.quote.currency,
         expires_at: order.expires_at,
         success_url,
         cancel_url,
@@ -186,8 +187,9 @@ async fn quoted(tx: &Transaction<'_>, wanted: &NewAddonCheckout, now: Timestamp)
     for Addition { tier_id, .. } in &wanted.additions.0 {
         sold.push(tiers::active(tx, tier_id.get_i32()).await?);
     }
-    let interval = store::interval_of(tx, id).await?;
-    model::quote(parent, model::paid_by(parent, interval), &wanted.additions.0, &sold, now)
+    let (interval, currency) = store::paid_in(tx, id).await?;
+    let paid_by = model::paid_by(parent, interval);
+    model::quote(parent, (paid_by, &currency), &wanted.additions.0, &sold, now)
 }
 
 async fn keep(

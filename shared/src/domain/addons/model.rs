@@ -7,9 +7,11 @@ use utoipa::ToSchema;
 use super::proration;
 use super::proration::{PaidBy, Share};
 use crate::base::fields::{Int, List, ReturnUrl, TierId};
-use crate::base::ids::{AddonOrderId, StripePriceId, StripeSessionId, SubscriptionId, TenantId};
+use crate::base::ids::{
+    AddonOrderId, Currency, StripePriceId, StripeSessionId, SubscriptionId, TenantId,
+};
 use crate::domain::families::subscription::{Subscription, SubscriptionType};
-use crate::domain::prices::model::Interval;
+use crate::domain::prices::model::{Interval, Price, price_in, shown};
 use crate::domain::tiers::model::Tier;
 use crate::{Error, Result, request, words};
 
@@ -17,12 +19,24 @@ use crate::{Error, Result, request, words};
 /// asked: the rest is for a repetition of the request, which must say the same.
 pub const CHECKOUT_TIME: SignedDuration = SignedDuration::from_mins(35);
 
-/// What Stripe charges at least and at most in one payment, in US cents ("Minimum and maximum
+/// What Stripe charges at most in one payment, in a currency's smallest unit ("Minimum and maximum
 /// charge amounts").
-const CHARGE_CENTS: std::ops::RangeInclusive<i64> = 50..=99_999_999;
+const MOST_CENTS: i64 = 99_999_999;
 
-/// What everything is priced in.
-pub const CURRENCY: &str = "usd";
+/// What it charges at least, and never less than 50 of the unit: less is no order.
+fn least_cents(currency: &Currency) -> i64 {
+    match currency.as_str() {
+        "bgn" => 100,
+        "aed" | "myr" | "pln" | "ron" => 200,
+        "dkk" => 250,
+        "nok" | "sek" => 300,
+        "hkd" => 400,
+        "mxn" | "thb" => 1_000,
+        "czk" => 1_500,
+        "huf" => 17_500,
+        _ => 50,
+    }
+}
 
 request! {
     /// More slots of a tier.
@@ -72,10 +86,10 @@ pub struct Quote {
     pub period_days: i64,
     /// By tier.
     pub lines: Vec<QuoteLine>,
-    /// In all, in cents: what is charged.
+    /// In all, in the currency's smallest unit: what is charged.
     pub amount_cents: i64,
-    /// `usd`.
-    pub currency: String,
+    /// That of the MAIN, which all amounts here are in.
+    pub currency: Currency,
 }
 
 /// Slots of one tier.
@@ -190,14 +204,14 @@ pub fn paid_by(parent: &Subscription, interval: Option<Interval>) -> PaidBy {
     PaidBy::Stripe(interval.unwrap_or(if long { Interval::Year } else { Interval::Month }))
 }
 
-/// What the additions cost from `now` until the parent's term ends. `tiers` are theirs, in the same
-/// order.
+/// What the additions cost from `now` until the parent's term ends, in the currency that the parent
+/// is paid in. `tiers` are theirs, in the same order.
 ///
 /// # Errors
 /// `renewal_near`; `Unfit`: `tier_not_sold`, `amount_too_small`, `amount_too_large`.
 pub fn quote(
     parent: &Subscription,
-    paid_by: PaidBy,
+    (paid_by, currency): (PaidBy, &Currency),
     additions: &[Addition],
     tiers: &[Tier],
     now: Timestamp,
@@ -223,12 +237,14 @@ pub fn quote(
     let mut lines = Vec::new();
     let mut not_sold = Vec::new();
     for (index, (wanted, tier)) in additions.iter().zip(tiers).enumerate() {
-        let Some(slot_price_cents) = slot_price(tier, paid_by, share.interval) else {
-            let by = if share.interval == Interval::Month { "month" } else { "year" };
+        let price = price_in(&tier.prices, currency, share.interval);
+        let Some(slot_price_cents) = price.and_then(|price| slot_price(price, paid_by)) else {
             not_sold.push(tier_field(
                 index,
                 format!(
-                    "is not sold by the {by}, as {} is paid: contact sales",
+                    "is not sold by the {} in {}, as {} is paid: contact sales",
+                    share.interval.as_str(),
+                    shown(currency),
                     parent.subscription_id
                 ),
             ));
@@ -258,14 +274,16 @@ pub fn quote(
         .iter()
         .try_fold(0_i64, |sum, line| sum.checked_add(line.amount_cents))
         .ok_or_else(too_much)?;
-    if amount_cents < *CHARGE_CENTS.start() {
+    let least = least_cents(currency);
+    if amount_cents < least {
         let message = format!(
-            "come to {amount_cents} cents until the term ends; the least that can be paid is {}",
-            CHARGE_CENTS.start()
+            "come to {amount_cents} {} cents until the term ends; the least that can be paid is \
+             {least}",
+            shown(currency)
         );
         return Err(Error::unfit("amount_too_small", [("additions".to_owned(), message)]));
     }
-    if amount_cents > *CHARGE_CENTS.end() {
+    if amount_cents > MOST_CENTS {
         return Err(too_much());
     }
     Ok(Quote {
@@ -276,17 +294,13 @@ pub fn quote(
         period_days: share.period_days,
         lines,
         amount_cents,
-        currency: CURRENCY.to_owned(),
+        currency: currency.clone(),
     })
 }
 
-/// Of one slot for an interval. Where Stripe renews it, Stripe must have a price for it too.
-fn slot_price(tier: &Tier, paid_by: PaidBy, interval: Interval) -> Option<i64> {
-    let (cents, at_stripe) = match interval {
-        Interval::Month => (tier.addon_monthly_price_cents, &tier.addon_stripe_price_id),
-        Interval::Year => (tier.addon_annual_price_cents, &tier.addon_stripe_annual_price_id),
-    };
-    cents.filter(|_| paid_by == PaidBy::Outside || at_stripe.is_some())
+/// Of one slot. Where Stripe renews it, Stripe must have a price for it too.
+fn slot_price(price: &Price, paid_by: PaidBy) -> Option<i64> {
+    price.cents.filter(|_| paid_by == PaidBy::Outside || price.stripe_price_id.is_some())
 }
 
 /// What a line is called on Stripe's page and on the invoice.
@@ -307,6 +321,6 @@ pub struct RenewingSlots {
     pub tier: i32,
     /// In all; 0 where none renews any more.
     pub slots: i64,
-    /// The present price of a slot by the parent's interval.
+    /// The present price of a slot by the parent's interval, in its currency.
     pub price: Option<StripePriceId>,
 }

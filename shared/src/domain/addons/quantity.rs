@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::model::RenewingSlots;
 use super::store;
-use crate::base::ids::{StripePriceId, StripeSubscriptionId, SubscriptionId};
+use crate::base::ids::{Currency, StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::db::Db;
 use crate::domain::families::stripe_slots::{StripeSlots, Target, TierRead};
-use crate::domain::prices::model::{Interval, PriceOf};
+use crate::domain::prices::model::{Interval, shown};
+use crate::domain::prices::store::Known;
 use crate::domain::{families, prices};
 use crate::outside::stripe;
 use crate::outside::stripe::{Item, Stripe, Subscription};
@@ -92,8 +93,8 @@ async fn begin(
     let family = families::locks::lock(&tx, root).await?.ok_or_else(families::not_found)?;
     let prices: Vec<_> = at_stripe.items.data.iter().map(Item::price).collect::<Result<_>>()?;
     let known = prices::store::find(&tx, &prices).await?;
-    let interval = interval(&tx, root, at_stripe, &known).await?;
-    let slots = store::renewing_slots(&tx, root, interval).await?;
+    let (interval, currency) = paid_in(&tx, root, at_stripe, &known).await?;
+    let slots = store::renewing_slots(&tx, root, (interval, &currency)).await?;
     let link = family.root.stripe.as_ref().and_then(|link| link.slots.as_ref());
     let (mut edits, mut targets) = (Vec::new(), Vec::new());
     for renewing in &slots {
@@ -110,7 +111,7 @@ async fn begin(
             extra: family.slots_of_stripe_items(renewing.tier),
         };
         let target = StripeSlots::target(link, &read, family.root.hold.is_some());
-        edits.extend(self::edits(&of_tier, target.quantity, renewing)?);
+        edits.extend(self::edits(&of_tier, target.quantity, (renewing, &currency))?);
         targets.push((read, target));
     }
     let noted = StripeSlots::begin(link, &targets);
@@ -137,32 +138,34 @@ fn quantity(items: &[&Item]) -> i32 {
     items.iter().fold(0, |sum: i32, item| sum.saturating_add(item.quantity()))
 }
 
-type Known = Vec<(StripePriceId, PriceOf)>;
-
-/// How often the parent is paid: the interval of the item that is not for slots.
-async fn interval(
+/// How the parent is paid: by the interval of the item that is not for slots, and in which
+/// currency.
+async fn paid_in(
     tx: &Transaction<'_>,
     root: &SubscriptionId,
     at_stripe: &Subscription,
     known: &Known,
-) -> Result<Interval> {
+) -> Result<(Interval, Currency)> {
+    let (known_interval, known_currency) = store::paid_in(tx, root).await?;
+    let currency = at_stripe.currency().unwrap_or(known_currency);
     let plans = at_stripe
         .items
         .data
         .iter()
         .find(|item| tier_of(item, known).is_none())
         .and_then(Item::interval);
-    match plans {
+    let interval = match plans {
         Some("month") => Ok(Interval::Month),
         Some("year") => Ok(Interval::Year),
         Some(other) => Err(Error::conflict(
             "unknown_interval",
             format!("{root} is paid by the {other}, and slots are sold by the month or the year"),
         )),
-        None => store::interval_of(tx, root).await?.ok_or_else(|| {
+        None => known_interval.ok_or_else(|| {
             Error::conflict("unknown_interval", format!("how often {root} is paid is unknown"))
         }),
-    }
+    };
+    Ok((interval?, currency))
 }
 
 fn tier_of(item: &Item, known: &Known) -> Option<i32> {
@@ -171,7 +174,11 @@ fn tier_of(item: &Item, known: &Known) -> Option<i32> {
 
 /// What makes the items of a tier so many. More is added to the first, which keeps the price that
 /// it has, a former one too; fewer are taken from the last.
-fn edits(items: &[&Item], wanted: i32, slots: &RenewingSlots) -> Result<Vec<Edit>> {
+fn edits(
+    items: &[&Item],
+    wanted: i32,
+    (slots, currency): (&RenewingSlots, &Currency),
+) -> Result<Vec<Edit>> {
     let id = |item: &Item| {
         item.id.clone().ok_or_else(|| stripe::unreadable("a subscription item has no id"))
     };
@@ -182,7 +189,11 @@ fn edits(items: &[&Item], wanted: i32, slots: &RenewingSlots) -> Result<Vec<Edit
             let price = slots.price.clone().ok_or_else(|| {
                 Error::conflict(
                     "tier_not_sold",
-                    format!("slots of tier {} have no Stripe price to renew by", slots.tier),
+                    format!(
+                        "slots of tier {} have no Stripe price in {} to renew by",
+                        slots.tier,
+                        shown(currency)
+                    ),
                 )
             })?;
             return Ok(vec![Edit::Add(price, count(wanted))]);
@@ -213,7 +224,7 @@ mod tests {
             serde_json::from_value(at_stripe.iter().map(item).collect()).expect("items");
         let price = StripePriceId::parse("slot").ok();
         let slots = RenewingSlots { tier: 2, slots: 0, price };
-        super::edits(&items.iter().collect::<Vec<_>>(), wanted, &slots)
+        super::edits(&items.iter().collect::<Vec<_>>(), wanted, (&slots, &Currency::usd()))
     }
 
     #[test]
@@ -240,7 +251,8 @@ mod tests {
     #[test]
     fn slots_that_cannot_be_charged_are_for_an_operator() {
         let unsold = RenewingSlots { tier: 2, slots: 1, price: None };
-        assert_eq!(super::edits(&[], 1, &unsold).expect_err("refused").code(), "tier_not_sold");
-        assert_eq!(super::edits(&[], 0, &unsold).expect("edits"), []);
+        let edits = |wanted| super::edits(&[], wanted, (&unsold, &Currency::usd()));
+        assert_eq!(edits(1).expect_err("refused").code(), "tier_not_sold");
+        assert_eq!(edits(0).expect("edits"), []);
     }
 }

@@ -7,7 +7,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{Order, Quote, RenewingSlots};
 use crate::Result;
-use crate::base::ids::{AddonOrderId, StripeSessionId, SubscriptionId, TenantId};
+use crate::base::ids::{AddonOrderId, Currency, StripeSessionId, SubscriptionId, TenantId};
 use crate::db::{execute, query, query_one, query_opt};
 use crate::domain::families::subscription::LIVE;
 use crate::domain::prices::model::Interval;
@@ -31,7 +31,7 @@ fn order(row: &Row) -> Result<Order> {
             period_days: row.get::<_, i32>("period_days").into(),
             lines,
             amount_cents: row.get("amount_cents"),
-            currency: row.get("currency"),
+            currency: row.try_get("currency")?,
         },
         stripe_checkout_session_id: row.try_get("stripe_checkout_session_id")?,
         status: row.try_get("status")?,
@@ -143,14 +143,17 @@ pub(crate) async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -
     Ok(())
 }
 
-/// The interval of the Stripe price that a subscription is paid by, where that price is mapped.
-pub(crate) async fn interval_of(
+/// How a subscription is paid: the interval of its Stripe price, where that price is mapped, and
+/// its currency; that of all else where Stripe has not said so.
+pub(crate) async fn paid_in(
     db: &impl GenericClient,
     id: &SubscriptionId,
-) -> Result<Option<Interval>> {
-    let sql = "SELECT p.interval FROM subscriptions s JOIN stripe_prices p
+) -> Result<(Option<Interval>, Currency)> {
+    let sql = "SELECT p.interval, coalesce(s.stripe_currency, p.currency, default_currency())
+               FROM subscriptions s LEFT JOIN stripe_prices p
                ON p.stripe_price_id = s.stripe_price_id WHERE s.subscription_id = $1";
-    query_opt(db, sql, &[&id]).await?.map(|row| Ok(row.try_get(0)?)).transpose()
+    let row = query_one(db, sql, &[&id]).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Every tier that was ever ordered for this parent, with the slots of it that renew: of live
@@ -159,14 +162,16 @@ pub(crate) async fn interval_of(
 pub(crate) async fn renewing_slots(
     db: &impl GenericClient,
     parent: &SubscriptionId,
-    interval: Interval,
+    (interval, currency): (Interval, &Currency),
 ) -> Result<Vec<RenewingSlots>> {
     let sql = "SELECT line.tier_id,
                       coalesce(sum(least(line.additional_slots,
                       a.slot_limit)) FILTER (WHERE s.status = ANY($2)
                       AND s.stripe_subscription_id IS NULL), 0)::bigint AS slots,
                       (SELECT p.stripe_price_id FROM stripe_prices p WHERE p.tier_id = line.tier_id
-                      AND p.interval = $3 AND p.is_current) AS price
+                      AND p.interval = $3
+                      AND CASE WHEN $4 = default_currency() THEN p.is_current
+                          ELSE p.is_further AND p.currency = $4 END) AS price
                FROM addon_orders o
                JOIN subscriptions s ON s.subscription_id = o.subscription_id
                CROSS JOIN LATERAL jsonb_to_recordset(o.lines) AS line (tier_id integer,
@@ -175,7 +180,7 @@ pub(crate) async fn renewing_slots(
                AND a.tier_id = line.tier_id
                WHERE o.parent_subscription_id = $1 AND o.status = 'paid'
                GROUP BY line.tier_id ORDER BY line.tier_id";
-    let rows = query(db, sql, &[&parent, &LIVE.as_slice(), &interval]).await?;
+    let rows = query(db, sql, &[&parent, &LIVE.as_slice(), &interval, &currency]).await?;
     rows.iter()
         .map(|row| {
             let price = row.try_get("price")?;

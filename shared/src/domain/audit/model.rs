@@ -44,6 +44,7 @@ words! {
         PlanUpdated = "PLAN_UPDATED",
         PlanTierDefaultsSet = "PLAN_TIER_DEFAULTS_SET",
         PriceMoved = "PRICE_MOVED",
+        PriceCurrencyCorrected = "PRICE_CURRENCY_CORRECTED",
         DeviceTierCreated = "DEVICE_TIER_CREATED",
         DeviceTierUpdated = "DEVICE_TIER_UPDATED",
         TenantProvisioned = "TENANT_PROVISIONED",

@@ -62,6 +62,7 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
         for member in family.members().filter(|member| member.status != Status::Expired) {
             subscriptions.push(BillingSubscription {
                 effective_status: family.effective_status(member),
+                currency: member.stripe.as_ref().and_then(|link| link.currency.clone()),
                 stripe_managed: member.is_stripe_managed(),
                 portal_plan_change: one_product && member.subscription_id == root.subscription_id,
                 allocations: allocations::view_counted(
@@ -158,11 +159,10 @@ async fn prepare(
         .await?
         .filter(|plan| plan.is_active)
         .ok_or_else(plans::model::not_found)?;
-    let price = model::price(&plan, wanted.interval)?.clone();
-    if !wanted.additional
-        && let Some(main) =
-            families::rows::mains_at_stripe(&tx, &caller.tenant).await?.into_iter().next()
-    {
+    let mains = families::rows::mains_at_stripe(&tx, &caller.tenant).await?;
+    let paid = mains.iter().filter(|_| wanted.additional).find_map(|main| main.currency.as_ref());
+    let price = model::price(&plan, wanted.interval, wanted.currency.as_ref(), paid)?.clone();
+    if let Some(main) = mains.first().filter(|_| !wanted.additional) {
         return Err(model::already_subscribed(&main.id, &main.stripe_status));
     }
     let tenant =

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::base::fields::ReturnUrl;
-use crate::base::ids::{PlanId, StripePriceId, StripeSessionId, SubscriptionId};
+use crate::base::ids::{Currency, PlanId, StripePriceId, StripeSessionId, SubscriptionId};
 use crate::domain::allocations::model::AllocationView;
 use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::plans::model::Plan;
-use crate::domain::prices::model::Interval;
+use crate::domain::prices::model::{Interval, OfferedPrice, Price, shown};
 use crate::outside::stripe::{CheckoutSession, Subscription};
 use crate::{Error, Result, request, words};
 
@@ -33,8 +33,12 @@ pub struct PlanOffer {
     pub description: String,
     pub device_limit: i32,
     pub limits: BTreeMap<String, i64>,
+    /// The default currency: that of the two fields after it.
+    pub currency: Currency,
     pub monthly_price_cents: Option<i64>,
     pub annual_price_cents: Option<i64>,
+    /// What it costs in every currency.
+    pub prices: Vec<OfferedPrice>,
     /// Whether it can be bought by the month.
     pub sold_monthly: bool,
     /// Whether it can be bought by the year.
@@ -43,16 +47,22 @@ pub struct PlanOffer {
 
 impl From<Plan> for PlanOffer {
     fn from(plan: Plan) -> Self {
+        let is_sold = |interval| {
+            let mut prices = plan.prices.iter().filter(|price| price.interval == interval);
+            prices.any(|price| price.stripe_price_id.is_some())
+        };
         Self {
+            sold_monthly: is_sold(Interval::Month),
+            sold_annually: is_sold(Interval::Year),
             plan_id: plan.plan_id,
             name: plan.name,
             description: plan.description,
             device_limit: plan.device_limit,
             limits: plan.limits,
+            currency: plan.currency,
             monthly_price_cents: plan.monthly_price_cents,
             annual_price_cents: plan.annual_price_cents,
-            sold_monthly: plan.stripe_price_id.is_some(),
-            sold_annually: plan.stripe_annual_price_id.is_some(),
+            prices: plan.prices.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -88,6 +98,8 @@ pub struct BillingSubscription {
     /// Until when a payment that is under way, such as a bank debit, counts as one that comes.
     pub payment_pending_until: Option<Timestamp>,
     pub parent_subscription_id: Option<SubscriptionId>,
+    /// What it is paid in at Stripe.
+    pub currency: Option<Currency>,
     /// Whether only Stripe's state changes it.
     pub stripe_managed: bool,
     /// Whether the billing portal offers another plan for it. While Stripe renews slots with it,
@@ -103,6 +115,9 @@ request! {
     pub struct NewCheckout {
         plan_id: PlanId,
         interval: Interval,
+        /// What to pay in. Where it is absent: what the company pays in at Stripe already, else the
+        /// default currency, else the one in which the plan is sold.
+        currency: Option<Currency> = None,
         /// Where Stripe sends the payer after. On one of the allowed origins;
         /// `{CHECKOUT_SESSION_ID}` in it becomes the session's id.
         success_url: ReturnUrl,
@@ -156,21 +171,45 @@ pub struct CheckoutStatus {
     pub subscription_id: Option<SubscriptionId>,
 }
 
-/// The present Stripe price of what is wanted.
+/// The present Stripe price of what is wanted. `paid`: the currency in which the company pays at
+/// Stripe already, which takes no other one of the same customer.
 ///
 /// # Errors
-/// `Invalid`, naming the interval, or the plan where it is not sold at all.
-pub fn price(plan: &Plan, interval: Interval) -> Result<&StripePriceId> {
-    let (wanted, other) = match interval {
-        Interval::Month => (&plan.stripe_price_id, &plan.stripe_annual_price_id),
-        Interval::Year => (&plan.stripe_annual_price_id, &plan.stripe_price_id),
+/// `Invalid`, naming the interval or the currency, or the plan where it is not sold at all.
+pub fn price<'p>(
+    plan: &'p Plan,
+    interval: Interval,
+    wanted: Option<&Currency>,
+    paid: Option<&Currency>,
+) -> Result<&'p StripePriceId> {
+    let sold = |price: &'p Price| Some((price, price.stripe_price_id.as_ref()?));
+    let all: Vec<_> = plan.prices.iter().filter_map(sold).collect();
+    if all.is_empty() {
+        return Err(Error::invalid("plan_id", "is not sold online: contact sales"));
+    }
+    let fit: Vec<_> = all.iter().filter(|(price, _)| price.interval == interval).collect();
+    let in_currency = |currency: &Currency| {
+        fit.iter().find(|(price, _)| price.currency == *currency).map(|(_, id)| *id)
     };
-    match (wanted, other) {
-        (Some(price), _) => Ok(price),
-        (None, Some(_)) => {
+    let names: Vec<_> = fit.iter().map(|(price, _)| price.currency.as_str()).collect();
+    match (wanted.or(paid), fit.as_slice()) {
+        (_, []) => {
             Err(Error::invalid("interval", "is not sold for this plan: choose the other one"))
         }
-        (None, None) => Err(Error::invalid("plan_id", "is not sold online: contact sales")),
+        (Some(currency), _) => in_currency(currency).ok_or_else(|| {
+            let currency = shown(currency);
+            let by = interval.as_str();
+            let message = if wanted.is_some() {
+                format!("is not sold by the {by} in {currency}: choose {}", names.join(" or "))
+            } else {
+                format!("is {currency}, which the company pays in: the plan is not sold in it")
+            };
+            Error::invalid("currency", message)
+        }),
+        (None, [(_, only)]) => Ok(only),
+        (None, _) => in_currency(&plan.currency).ok_or_else(|| {
+            Error::invalid("currency", format!("is required: choose {}", names.join(" or ")))
+        }),
     }
 }
 

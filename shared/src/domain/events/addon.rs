@@ -254,7 +254,7 @@ impl Provisioning<'_> {
         let session = &self.checkout.session;
         let (amount, currency) =
             (session.amount_subtotal, session.currency.as_deref().unwrap_or_default());
-        if amount != Some(order.quote.amount_cents) || currency != order.quote.currency {
+        if amount != Some(order.quote.amount_cents) || currency != order.quote.currency.as_str() {
             let detail = format!(
                 "{id} costs {} {}, and its checkout asked for {amount:?} {currency}",
                 order.quote.amount_cents, order.quote.currency

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::resolve::resolve;
 use super::sale::{Purchase, Sale, first_status};
 use super::snapshot::Snapshot;
-use super::{Applier, store};
+use super::{Applier, currency, store};
 use crate::base::caller::Person;
 use crate::base::fields;
 use crate::base::ids::{StripeCustomerId, StripeEventId, StripeSubscriptionId, TenantId};
@@ -213,6 +213,7 @@ impl Applier {
             let detail = format!("Stripe subscription '{id}' pays no plan's price");
             return Err(Error::conflict("no_plans_price", detail));
         }
+        currency::keep(&tx, &resolved.currencies, event, now).await?;
         let purchase = Purchase { snapshot, stripe_id: id.clone(), status, resolved };
         let actor = cause.actor(&purchase);
         let sale = Sale {

@@ -9,7 +9,7 @@ use super::model::{Envelope, EventStatus};
 use super::resolve::resolve;
 use super::sale::{Purchase, Sale, first_status};
 use super::snapshot::Snapshot;
-use super::{Applier, Outcome, store};
+use super::{Applier, Outcome, currency, store};
 use crate::base::fault::Point;
 use crate::base::ids::{
     StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId,
@@ -217,6 +217,7 @@ impl Provisioning<'_> {
         }
         let named = self.metadata("plan_id");
         let resolved = resolve(self.tx, &snapshot.subscription, named.as_deref()).await?;
+        currency::keep(self.tx, &resolved.currencies, Some(&self.event.id), self.now).await?;
         Ok(Ok(Purchase { snapshot, stripe_id, status, resolved }))
     }
 

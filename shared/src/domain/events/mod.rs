@@ -8,6 +8,7 @@ mod addon;
 pub mod adoption;
 pub mod backfill;
 mod checkout;
+mod currency;
 mod dispatch;
 mod drift;
 mod items;

@@ -1,9 +1,11 @@
 //! Which plan and which slots a Stripe subscription stands for (docs/events.md, "Which plan").
 
+use std::collections::BTreeMap;
+
 use deadpool_postgres::Transaction;
 
 use crate::Result;
-use crate::base::ids::{PlanId, StripePriceId};
+use crate::base::ids::{Currency, PlanId, StripePriceId};
 use crate::domain::allocations::model::SlotLimit;
 use crate::domain::plans::model::Plan;
 use crate::domain::prices::model::PriceOf;
@@ -25,6 +27,8 @@ pub(crate) struct Resolved<'a> {
     pub quantity: i32,
     /// Slots by tier.
     pub slots: Vec<SlotLimit>,
+    /// What mapped prices of it are in whose currency was not read before. By price.
+    pub currencies: BTreeMap<StripePriceId, Currency>,
 }
 
 /// By price first, whichever item's it is, by metadata second (docs/events.md, "Which plan").
@@ -41,12 +45,12 @@ pub(crate) async fn resolve<'a>(
         return Err(stripe::unreadable(format!("subscription {} has no items", subscription.id)));
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
-    let mut known = prices::store::find(tx, &prices).await?;
+    let (mut known, mut unread) = prices::store::find_with_unread(tx, &prices).await?;
     let mut plan = plans::model::plan_item(&prices, &known)?;
     if plan.is_none() && known.len() < prices.len() {
         // One that is being mapped now counts; one that is mapped later finds what is made of this.
         prices::store::lock_shared(tx).await?;
-        known = prices::store::find(tx, &prices).await?;
+        (known, unread) = prices::store::find_with_unread(tx, &prices).await?;
         plan = plans::model::plan_item(&prices, &known)?;
     }
     let mut slots: Vec<SlotLimit> = Vec::new();
@@ -59,6 +63,9 @@ pub(crate) async fn resolve<'a>(
         }
     }
     slots.sort_unstable_by_key(|slots| slots.tier_id);
+    let read = items.iter().zip(&prices).filter(|(_, price)| unread.contains(price));
+    let currencies =
+        read.filter_map(|(item, price)| Some((price.clone(), item.currency()?))).collect();
     let quantity_of = |counts: &dyn Fn(&StripePriceId) -> bool| {
         let counted = items.iter().zip(&prices).filter(|(_, price)| counts(price));
         counted.fold(0, |sum: i32, (item, _)| sum.saturating_add(item.quantity())).max(1)
@@ -75,6 +82,7 @@ pub(crate) async fn resolve<'a>(
             item: &items[index],
             quantity: quantity_of(&is_plans),
             slots,
+            currencies,
         });
     }
     let plan = match named.and_then(|id| PlanId::parse(id).ok()) {
@@ -84,5 +92,5 @@ pub(crate) async fn resolve<'a>(
     let price =
         prices.iter().find(|price| prices::model::tier_of(price, &known).is_none()).cloned();
     let quantity = quantity_of(&|other| Some(other) == price.as_ref());
-    Ok(Resolved { plan, price, by_price: false, item: first, quantity, slots })
+    Ok(Resolved { plan, price, by_price: false, item: first, quantity, slots, currencies })
 }

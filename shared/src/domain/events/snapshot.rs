@@ -77,6 +77,7 @@ impl Snapshot {
             pending_until: pending_since.map(|since| since + PENDING),
             cancel_at: self.subscription.cancel_at(),
             is_collection_paused: self.subscription.is_collection_paused(),
+            currency: self.subscription.currency(),
             price,
             items: items_of(&self.subscription)?,
             plan,

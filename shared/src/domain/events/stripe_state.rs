@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 
-use crate::base::ids::{StripePriceId, StripeSubscriptionId};
+use crate::base::ids::{Currency, StripePriceId, StripeSubscriptionId};
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::families::stripe_slots::StripeSlots;
 use crate::domain::families::subscription::{
@@ -74,6 +74,8 @@ pub struct StripeState<'a> {
     pub cancel_at: Option<Timestamp>,
     /// Whether Stripe does not collect what it invoices.
     pub is_collection_paused: bool,
+    /// What it is charged in.
+    pub currency: Option<Currency>,
     /// The item that decides the plan.
     pub price: Option<&'a StripePriceId>,
     /// All items, by price.
@@ -114,6 +116,7 @@ impl StripeState<'_> {
             paid_until: self.paid_term.map(|(_, end)| end).or_else(|| before?.paid_until),
             pending_until: self.pending_until,
             cancel_at: self.cancel_at,
+            currency: self.currency.clone().or_else(|| before?.currency.clone()),
             collection_paused: self.is_collection_paused,
             items: self.items.clone(),
             slots: before.map_or_else(|| Some(StripeSlots::default()), |link| link.slots.clone()),

@@ -11,7 +11,7 @@ use super::resolve::{Resolved, resolve};
 use super::snapshot::{Snapshot, SnapshotCache};
 use super::stripe_state::{StatusMapping, StripeState, map_status};
 use super::vain::without_access;
-use super::{Applier, items, store, stripe_state};
+use super::{Applier, currency, items, store, stripe_state};
 use crate::base::error::Service;
 use crate::base::fault::Point;
 use crate::base::ids::{StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
@@ -156,6 +156,7 @@ impl Applier {
         let subscription_sync =
             SubscriptionSync { tx: &tx, family: &family, before, snapshot, cause, actor, now };
         let changed = subscription_sync.apply(&resolved).await?;
+        currency::keep(&tx, &resolved.currencies, event.map(|event| &event.id), now).await?;
         fault::point(Point::SyncApplied);
         if let Some(event) = event {
             subscription_sync.record_notable(event).await?;

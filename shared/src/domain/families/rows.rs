@@ -11,7 +11,8 @@ use super::stripe_slots::StripeSlots;
 use super::subscription::{Hold, LIVE, Status, StripeItem, StripeLink, Subscription};
 use crate::Result;
 use crate::base::ids::{
-    PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
+    Currency, PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
+    TenantId,
 };
 use crate::db::{execute, query, query_one, query_opt};
 
@@ -42,6 +43,7 @@ crate::row! {
         stripe_paid_until = stripe(subscription, |link| &link.paid_until),
         stripe_pending_until = stripe(subscription, |link| &link.pending_until),
         stripe_cancel_at = stripe(subscription, |link| &link.cancel_at),
+        stripe_currency = stripe(subscription, |link| &link.currency),
         stripe_collection_paused =
             stripe(subscription, |link| &link.collection_paused).unwrap_or(&false),
         stripe_items = stripe(subscription, |link| &link.items).map(Json),
@@ -76,6 +78,7 @@ pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
     };
     let price_id: Option<StripePriceId> = row.try_get("stripe_price_id")?;
     let id: Option<StripeSubscriptionId> = row.try_get("stripe_subscription_id")?;
+    let currency = row.try_get("stripe_currency")?;
     let stripe = id.map(|id| StripeLink {
         items: items(price_id.as_ref()),
         slots: row.get::<_, Option<Json<_>>>("stripe_slots").map(|Json(slots)| slots),
@@ -86,6 +89,7 @@ pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
         paid_until: row.get("stripe_paid_until"),
         pending_until: row.get("stripe_pending_until"),
         cancel_at: row.get("stripe_cancel_at"),
+        currency,
         collection_paused: row.get("stripe_collection_paused"),
         sync: row.get("stripe_sync"),
     });
@@ -242,6 +246,8 @@ pub(crate) struct MainAtStripe {
     pub id: SubscriptionId,
     /// As Stripe spells it; empty where it was never read.
     pub stripe_status: String,
+    /// What it is charged in; none where it was never read.
+    pub currency: Option<Currency>,
 }
 
 /// The tenant's MAINs that go on at Stripe, whatever their status is here: Stripe charges for them,
@@ -250,12 +256,15 @@ pub(crate) async fn mains_at_stripe(
     tx: &Transaction<'_>,
     tenant: &TenantId,
 ) -> Result<Vec<MainAtStripe>> {
-    let sql = "SELECT subscription_id, coalesce(stripe_status, '') FROM subscriptions
-               WHERE tenant_id = $1 AND subscription_type = 'MAIN'
+    let sql = "SELECT subscription_id, coalesce(stripe_status, ''), stripe_currency
+               FROM subscriptions WHERE tenant_id = $1 AND subscription_type = 'MAIN'
                AND stripe_subscription_id IS NOT NULL
                AND coalesce(stripe_status, '') NOT IN ('canceled', 'incomplete_expired')
                ORDER BY subscription_id";
-    let read = |row: &Row| Ok(MainAtStripe { id: row.try_get(0)?, stripe_status: row.get(1) });
+    let read = |row: &Row| {
+        let (id, currency) = (row.try_get(0)?, row.try_get(2)?);
+        Ok(MainAtStripe { id, stripe_status: row.get(1), currency })
+    };
     query(tx, sql, &[&tenant]).await?.iter().map(read).collect()
 }
 

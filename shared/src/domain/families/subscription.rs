@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::stripe_slots::StripeSlots;
 use crate::base::ids::{
-    PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
+    Currency, PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
+    TenantId,
 };
 use crate::base::version::Versioned;
 use crate::domain::audit::model::AuditEvent;
@@ -149,6 +150,9 @@ pub struct StripeLink {
     /// When Stripe will end it; none while it renews.
     #[serde(rename = "stripe_cancel_at")]
     pub cancel_at: Option<Timestamp>,
+    /// What Stripe charges in; none where that was not read yet.
+    #[serde(rename = "stripe_currency", default)]
+    pub currency: Option<Currency>,
     /// Whether Stripe makes invoices without collecting them.
     #[serde(rename = "stripe_collection_paused")]
     pub collection_paused: bool,
@@ -204,6 +208,8 @@ pub struct StripeFields {
     pub stripe_pending_until: Option<Timestamp>,
     /// When Stripe will end it; none while it renews.
     pub stripe_cancel_at: Option<Timestamp>,
+    /// What Stripe charges in; none where that was not read yet.
+    pub stripe_currency: Option<Currency>,
     /// Whether Stripe makes invoices without collecting them.
     pub stripe_collection_paused: bool,
     /// What it pays for: its plan, and slots beside it.

@@ -68,6 +68,7 @@ words! {
         RenewalBreaker = "renewal_breaker",
         StripeNotAsked = "stripe_not_asked",
         StripeSubscriptionUnknown = "stripe_subscription_unknown",
+        PriceCurrency = "price_currency",
     }
 }
 

@@ -13,29 +13,34 @@ use jiff::Timestamp;
 
 pub use self::store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 use crate::Result;
-use crate::base::ids::StripePriceId;
+use crate::base::ids::Currency;
 use crate::domain::families::family::Family;
 use crate::domain::prices;
-use crate::domain::prices::model::{Assignment, Interval, PriceOf};
+use crate::domain::prices::model::{Assignment, Mapping, Price, PriceOf};
 
-/// Maps a price, if there is one, as `prices::assign` does, and has the subscriptions that pay by it
-/// read again if it was another thing's before, or nothing's.
+/// Maps the prices of a plan or tier, as `prices::assign` does, and has the subscriptions that pay
+/// by one read again if it was another thing's before, or nothing's. Returns what those stood for
+/// that were moved.
 ///
 /// # Errors
 /// As `prices::assign`.
-pub(crate) async fn map_price(
+pub(crate) async fn map_prices(
     tx: &Transaction<'_>,
     of: &PriceOf,
-    interval: Interval,
-    price: Option<&StripePriceId>,
+    (default, listed): (&Currency, &[Price]),
     moves: bool,
     now: Timestamp,
-) -> Result<Assignment> {
-    let assigned = prices::assign(tx, of, interval, price, moves, now).await?;
-    if let Some(price) = price.filter(|_| assigned != Assignment::Kept) {
-        store::insert_stripe_syncs(tx, price, now).await?;
+) -> Result<Vec<Mapping>> {
+    let mut taken = Vec::new();
+    for (price, assigned) in prices::assign(tx, of, (default, listed), moves, now).await? {
+        if assigned != Assignment::Kept {
+            store::insert_stripe_syncs(tx, &price, now).await?;
+        }
+        if let Assignment::Moved(before) = assigned {
+            taken.push(before);
+        }
     }
-    Ok(assigned)
+    Ok(taken)
 }
 
 /// Has Stripe charge for the slots of the ADDONs that are live from now on.

@@ -23,7 +23,7 @@ use crate::base::version::IfMatch;
 use crate::db::Db;
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
-use crate::domain::prices::model::{Assignment, Interval, Mapping, PriceOf};
+use crate::domain::prices::model::{Mapping, PriceOf};
 use crate::domain::{audit, idempotency, outbox, prices};
 
 /// A page of all plans, also retired ones, in the order of the catalogue.
@@ -46,7 +46,8 @@ pub async fn get(db: &Db, id: &PlanId) -> Result<Plan> {
 /// Adds a plan, with its Stripe prices.
 ///
 /// # Errors
-/// `Conflict`: `plan_exists`, `price_taken`; those of the idempotency key.
+/// `Conflict`: `plan_exists`, `price_taken`, `price_currency`; `Invalid`; those of the idempotency
+/// key.
 pub async fn create(
     db: &Db,
     by: &Person,
@@ -59,7 +60,7 @@ pub async fn create(
     if let Some(plan) = idempotency::earlier(&tx, key, now).await? {
         return Ok(plan);
     }
-    let plan = Plan::from_new(new, now);
+    let plan = Plan::from_new(new, prices::store::default_currency(&tx).await?, now)?;
     if !store::insert(&tx, &plan).await? {
         return Err(Error::conflict(
             "plan_exists",
@@ -76,7 +77,7 @@ pub async fn create(
 /// Applies the update. If every value is already so, nothing changes, not even the version.
 ///
 /// # Errors
-/// `plan_not_found`, `version_changed`, `no_fields`, `price_taken`.
+/// `plan_not_found`, `version_changed`, `no_fields`, `price_taken`, `price_currency`; `Invalid`.
 pub async fn update(
     db: &Db,
     by: &Person,
@@ -94,7 +95,7 @@ pub async fn update(
     if update.is_empty() {
         return Err(Error::malformed("no_fields", "No fields to update"));
     }
-    let mut plan = update.applied_to(before.clone());
+    let mut plan = update.applied_to(before.clone())?;
     if plan == before {
         return Ok(plan);
     }
@@ -149,16 +150,7 @@ async fn assign_prices(
     now: Timestamp,
 ) -> Result<Vec<Mapping>> {
     let of = PriceOf::Plan(plan.plan_id.clone());
-    let mut taken = Vec::new();
-    for (interval, price) in
-        [(Interval::Month, &plan.stripe_price_id), (Interval::Year, &plan.stripe_annual_price_id)]
-    {
-        let assigned = outbox::map_price(tx, &of, interval, price.as_ref(), moves, now).await?;
-        if let Assignment::Moved(before) = assigned {
-            taken.push(before);
-        }
-    }
-    Ok(taken)
+    outbox::map_prices(tx, &of, (&plan.currency, &plan.prices), moves, now).await
 }
 
 /// Audits that a price was taken from another plan, which is at its next version if it sold by it.

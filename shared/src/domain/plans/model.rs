@@ -8,16 +8,16 @@ use utoipa::ToSchema;
 
 use crate::base::error::FieldFault;
 use crate::base::fields::{
-    Cents, Change, Count, Description, Name, NamedLimits, SortOrder, TierId,
+    Cents, Change, Count, Description, List, Name, NamedLimits, SortOrder, TierId,
 };
-use crate::base::ids::{PlanId, StripePriceId};
+use crate::base::ids::{Currency, PlanId, StripePriceId};
 use crate::base::version::Versioned;
 use crate::domain::families::subscription::Subscription;
-use crate::domain::prices::model::PriceOf;
+use crate::domain::prices;
+use crate::domain::prices::model::{NewPrice, Price, PriceOf, Prices};
 use crate::{Error, Result, request, update};
 
-/// A plan of the catalogue. Prices are in cents. A price id is the present one; former ones still
-/// resolve.
+/// A plan of the catalogue. A price id is the present one; former ones still resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
 pub struct Plan {
@@ -27,11 +27,20 @@ pub struct Plan {
     pub device_limit: i32,
     /// Other limits, by name.
     pub limits: BTreeMap<String, i64>,
+    /// The default currency: that of the four fields after it.
+    // Answers that the release before kept have neither this nor `prices`.
+    #[serde(default = "Currency::usd")]
+    #[schema(required = true)]
+    pub currency: Currency,
     /// The Stripe price per month.
     pub stripe_price_id: Option<StripePriceId>,
     pub stripe_annual_price_id: Option<StripePriceId>,
     pub monthly_price_cents: Option<i64>,
     pub annual_price_cents: Option<i64>,
+    /// What it costs in every currency, the default one too.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub prices: Vec<Price>,
     /// Whether it is on sale. Subscriptions keep a retired plan.
     pub is_active: bool,
     pub sort_order: i32,
@@ -66,6 +75,9 @@ request! {
         monthly_price_cents: Option<Cents> = None,
         /// The same per year.
         annual_price_cents: Option<Cents> = None,
+        /// What it costs in every currency, in the place of the four fields before. Each currency
+        /// and interval once.
+        prices: Option<List<NewPrice, 100>> = None,
         /// Whether it is on sale.
         is_active: bool = true,
         sort_order: SortOrder = SortOrder::ZERO,
@@ -89,6 +101,9 @@ update! {
         stripe_annual_price_id: Option<StripePriceId>,
         monthly_price_cents: Option<Cents>,
         annual_price_cents: Option<Cents>,
+        /// What it costs in every currency, in the place of the four fields before and of all that
+        /// is not listed.
+        prices: List<NewPrice, 100>,
         is_active: bool,
         sort_order: SortOrder,
         /// Whether a price that is another plan's, or of the other interval, is taken from there.
@@ -98,23 +113,48 @@ update! {
 
 impl Plan {
     /// A plan at its first version.
-    #[must_use]
-    pub fn from_new(new: NewPlan, now: Timestamp) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// `Invalid`, naming what is wrong with its prices.
+    pub fn from_new(new: NewPlan, default: Currency, now: Timestamp) -> Result<Self> {
+        let has_own = new.stripe_price_id.is_some()
+            || new.stripe_annual_price_id.is_some()
+            || new.monthly_price_cents.is_some()
+            || new.annual_price_cents.is_some();
+        let list = new.prices.map(|List(list)| prices::model::checked(list, &default, has_own));
+        let list = list.transpose()?;
+        let mut plan = Self {
             plan_id: new.plan_id,
             name: new.name.into_string(),
             description: new.description.into_string(),
             device_limit: new.device_limit.get_i32(),
             limits: new.limits.into_map(),
+            currency: default,
             stripe_price_id: new.stripe_price_id,
             stripe_annual_price_id: new.stripe_annual_price_id,
             monthly_price_cents: new.monthly_price_cents.map(Cents::get),
             annual_price_cents: new.annual_price_cents.map(Cents::get),
+            prices: Vec::new(),
             is_active: new.is_active,
             sort_order: new.sort_order.get_i32(),
             version: 1,
             created_at: now,
             updated_at: now,
+        };
+        match list {
+            Some(list) => plan.all_prices().replace(list),
+            None => plan.all_prices().list(None),
+        }
+        Ok(plan)
+    }
+
+    /// Its prices, in the fields and in the list.
+    pub(super) fn all_prices(&mut self) -> Prices<'_> {
+        Prices {
+            default: &self.currency,
+            month: (&mut self.stripe_price_id, &mut self.monthly_price_cents),
+            year: (&mut self.stripe_annual_price_id, &mut self.annual_price_cents),
+            all: &mut self.prices,
         }
     }
 }
@@ -149,15 +189,30 @@ impl PlanUpdate {
             Change::Set(price) => price.clone(),
             Change::Keep => None,
         };
+        let listed = match &self.prices {
+            Change::Set(List(list)) => list.as_slice(),
+            Change::Keep => &[],
+        };
         [&self.stripe_price_id, &self.stripe_annual_price_id]
             .into_iter()
             .filter_map(named)
+            .chain(listed.iter().filter_map(|price| price.stripe_price_id.clone()))
             .collect()
     }
 
     /// The plan with the update applied.
-    #[must_use]
-    pub fn applied_to(self, mut plan: Plan) -> Plan {
+    ///
+    /// # Errors
+    /// `Invalid`, naming what is wrong with its prices.
+    pub fn applied_to(self, mut plan: Plan) -> Result<Plan> {
+        let has_own = self.stripe_price_id.is_set()
+            || self.stripe_annual_price_id.is_set()
+            || self.monthly_price_cents.is_set()
+            || self.annual_price_cents.is_set();
+        let list = match self.prices {
+            Change::Set(List(list)) => Some(prices::model::checked(list, &plan.currency, has_own)?),
+            Change::Keep => None,
+        };
         self.name.apply(&mut plan.name, Name::into_string);
         self.description.apply(&mut plan.description, Description::into_string);
         self.device_limit.apply(&mut plan.device_limit, Count::get_i32);
@@ -169,7 +224,11 @@ impl PlanUpdate {
         self.annual_price_cents.apply(&mut plan.annual_price_cents, |cents| cents.map(Cents::get));
         self.is_active.apply(&mut plan.is_active, |active| active);
         self.sort_order.apply(&mut plan.sort_order, SortOrder::get_i32);
-        plan
+        match list {
+            Some(list) => plan.all_prices().replace(list),
+            None => plan.all_prices().list(None),
+        }
+        Ok(plan)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
@@ -11,6 +12,7 @@ use crate::Result;
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_keys, query_one, query_opt};
+use crate::domain::prices::model::Price;
 
 crate::row! {
     mod columns: plan: Plan, "subscription_plans" as "p", key plan_id,
@@ -34,6 +36,10 @@ crate::row! {
 fn select() -> String {
     format!(
         "SELECT {},
+             default_currency() AS currency,
+             (SELECT jsonb_agg(jsonb_build_object('currency', currency, 'interval', interval,
+              'stripe_price_id', stripe_price_id, 'cents', cents)) FROM stripe_prices
+              WHERE plan_id = p.plan_id AND is_further) AS further_prices,
              (SELECT stripe_price_id FROM stripe_prices
               WHERE plan_id = p.plan_id AND interval = 'month' AND is_current) AS stripe_price_id,
              (SELECT stripe_price_id FROM stripe_prices
@@ -47,22 +53,27 @@ fn select() -> String {
 fn plan(row: &Row) -> Result<Plan> {
     let price = |column| row.get::<_, Option<&str>>(column).map(StripePriceId::parse).transpose();
     let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
-    Ok(Plan {
+    let further: Option<Json<Vec<Price>>> = row.try_get("further_prices")?;
+    let mut plan = Plan {
         plan_id: row.try_get("plan_id")?,
         name: row.get("name"),
         description: row.get("description"),
         device_limit: row.get("device_limit"),
         limits,
+        currency: row.try_get("currency")?,
         stripe_price_id: price("stripe_price_id")?,
         stripe_annual_price_id: price("stripe_annual_price_id")?,
         monthly_price_cents: row.get("monthly_price_cents"),
         annual_price_cents: row.get("annual_price_cents"),
+        prices: Vec::new(),
         is_active: row.get("is_active"),
         sort_order: row.get("sort_order"),
         version: row.get("version"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
-    })
+    };
+    plan.all_prices().list(further.map(|Json(further)| further));
+    Ok(plan)
 }
 
 /// A page in the order of the catalogue, and one more.
@@ -103,6 +114,14 @@ pub(crate) async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
 /// Writes a locked plan, without its prices: `prices::assign` writes those.
 pub(crate) async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
     columns::save(tx, plan).await?;
+    Ok(())
+}
+
+/// Makes the next version of a plan whose prices have changed by themselves.
+pub(crate) async fn touch(tx: &Transaction<'_>, id: &PlanId, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE subscription_plans SET version = version + 1, updated_at = $2
+               WHERE plan_id = $1";
+    execute(tx, sql, &[&id, &now]).await?;
     Ok(())
 }
 

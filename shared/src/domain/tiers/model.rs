@@ -5,13 +5,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::base::error::Error;
-use crate::base::fields::{Cents, Description, JsonObject, Name, SortOrder, TierName};
-use crate::base::ids::StripePriceId;
+use crate::base::fields::{
+    Cents, Change, Description, JsonObject, List, Name, SortOrder, TierName,
+};
+use crate::base::ids::{Currency, StripePriceId};
 use crate::base::version::Versioned;
-use crate::{request, update};
+use crate::domain::prices;
+use crate::domain::prices::model::{NewPrice, OfferedPrice, Price, Prices};
+use crate::{Error, Result, request, update};
 
-/// A device tier of the catalogue. Prices are in cents, for one extra slot.
+/// A device tier of the catalogue. Prices are for one extra slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields of docs/catalogue.md")]
 pub struct Tier {
@@ -21,11 +24,20 @@ pub struct Tier {
     pub description: String,
     /// What a device of this tier can do; free JSON of the platform.
     pub features: Map<String, Value>,
+    /// The default currency: that of the four fields after it.
+    // Answers that the release before kept have neither this nor `prices`.
+    #[serde(default = "Currency::usd")]
+    #[schema(required = true)]
+    pub currency: Currency,
     pub addon_monthly_price_cents: Option<i64>,
     pub addon_annual_price_cents: Option<i64>,
     /// The Stripe price of a slot per month.
     pub addon_stripe_price_id: Option<StripePriceId>,
     pub addon_stripe_annual_price_id: Option<StripePriceId>,
+    /// What a slot costs in every currency, the default one too.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub prices: Vec<Price>,
     pub sort_order: i32,
     /// Whether a device can get it. Devices that have it keep it.
     pub is_active: bool,
@@ -50,9 +62,13 @@ pub struct OfferedTier {
     pub display_name: String,
     pub description: String,
     pub features: Map<String, Value>,
+    /// The default currency: that of the two fields after it.
+    pub currency: Currency,
     /// For one extra slot, in cents.
     pub addon_monthly_price_cents: Option<i64>,
     pub addon_annual_price_cents: Option<i64>,
+    /// The same in every currency: what counts is the one that the own plan is paid in.
+    pub prices: Vec<OfferedPrice>,
 }
 
 impl From<Tier> for OfferedTier {
@@ -63,8 +79,10 @@ impl From<Tier> for OfferedTier {
             display_name,
             description,
             features,
+            currency,
             addon_monthly_price_cents,
             addon_annual_price_cents,
+            prices,
             ..
         } = tier;
         Self {
@@ -73,8 +91,10 @@ impl From<Tier> for OfferedTier {
             display_name,
             description,
             features,
+            currency,
             addon_monthly_price_cents,
             addon_annual_price_cents,
+            prices: prices.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -96,6 +116,9 @@ request! {
         addon_stripe_price_id: Option<StripePriceId> = None,
         /// The same per year.
         addon_stripe_annual_price_id: Option<StripePriceId> = None,
+        /// What a slot costs in every currency, in the place of the four fields before. Each
+        /// currency and interval once.
+        prices: Option<List<NewPrice, 100>> = None,
         sort_order: SortOrder = SortOrder::ZERO,
         /// Whether a device can get it.
         is_active: bool = true,
@@ -112,6 +135,9 @@ update! {
         addon_annual_price_cents: Option<Cents>,
         addon_stripe_price_id: Option<StripePriceId>,
         addon_stripe_annual_price_id: Option<StripePriceId>,
+        /// What a slot costs in every currency, in the place of the four fields before and of all
+        /// that is not listed.
+        prices: List<NewPrice, 100>,
         sort_order: SortOrder,
         is_active: bool,
     }
@@ -119,31 +145,66 @@ update! {
 
 impl Tier {
     /// A tier at its first version; the database assigns its number.
-    #[must_use]
-    pub fn from_new(new: NewTier, now: Timestamp) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// `Invalid`, naming what is wrong with its prices.
+    pub fn from_new(new: NewTier, default: Currency, now: Timestamp) -> Result<Self> {
+        let has_own = new.addon_stripe_price_id.is_some()
+            || new.addon_stripe_annual_price_id.is_some()
+            || new.addon_monthly_price_cents.is_some()
+            || new.addon_annual_price_cents.is_some();
+        let list = new.prices.map(|List(list)| prices::model::checked(list, &default, has_own));
+        let list = list.transpose()?;
+        let mut tier = Self {
             tier_id: 0,
             name: new.name.into_string(),
             display_name: new.display_name.into_string(),
             description: new.description.into_string(),
             features: new.features.into_map(),
+            currency: default,
             addon_monthly_price_cents: new.addon_monthly_price_cents.map(Cents::get),
             addon_annual_price_cents: new.addon_annual_price_cents.map(Cents::get),
             addon_stripe_price_id: new.addon_stripe_price_id,
             addon_stripe_annual_price_id: new.addon_stripe_annual_price_id,
+            prices: Vec::new(),
             sort_order: new.sort_order.get_i32(),
             is_active: new.is_active,
             version: 1,
             created_at: now,
             updated_at: now,
+        };
+        match list {
+            Some(list) => tier.all_prices().replace(list),
+            None => tier.all_prices().list(None),
+        }
+        Ok(tier)
+    }
+
+    /// Its prices, in the fields and in the list.
+    pub(super) fn all_prices(&mut self) -> Prices<'_> {
+        Prices {
+            default: &self.currency,
+            month: (&mut self.addon_stripe_price_id, &mut self.addon_monthly_price_cents),
+            year: (&mut self.addon_stripe_annual_price_id, &mut self.addon_annual_price_cents),
+            all: &mut self.prices,
         }
     }
 }
 
 impl TierUpdate {
     /// The tier with the update applied.
-    #[must_use]
-    pub fn applied_to(self, mut tier: Tier) -> Tier {
+    ///
+    /// # Errors
+    /// `Invalid`, naming what is wrong with its prices.
+    pub fn applied_to(self, mut tier: Tier) -> Result<Tier> {
+        let has_own = self.addon_stripe_price_id.is_set()
+            || self.addon_stripe_annual_price_id.is_set()
+            || self.addon_monthly_price_cents.is_set()
+            || self.addon_annual_price_cents.is_set();
+        let list = match self.prices {
+            Change::Set(List(list)) => Some(prices::model::checked(list, &tier.currency, has_own)?),
+            Change::Keep => None,
+        };
         self.display_name.apply(&mut tier.display_name, Name::into_string);
         self.description.apply(&mut tier.description, Description::into_string);
         self.features.apply(&mut tier.features, JsonObject::into_map);
@@ -155,7 +216,11 @@ impl TierUpdate {
         self.addon_stripe_annual_price_id.apply(&mut tier.addon_stripe_annual_price_id, |id| id);
         self.sort_order.apply(&mut tier.sort_order, SortOrder::get_i32);
         self.is_active.apply(&mut tier.is_active, |active| active);
-        tier
+        match list {
+            Some(list) => tier.all_prices().replace(list),
+            None => tier.all_prices().list(None),
+        }
+        Ok(tier)
     }
 }
 

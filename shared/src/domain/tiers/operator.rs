@@ -13,8 +13,8 @@ use crate::base::version::IfMatch;
 use crate::db::Db;
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
-use crate::domain::prices::model::{Interval, PriceOf};
-use crate::domain::{audit, idempotency, outbox};
+use crate::domain::prices::model::PriceOf;
+use crate::domain::{audit, idempotency, outbox, prices};
 
 /// A page of all tiers, also retired ones, in their order.
 ///
@@ -36,7 +36,8 @@ pub async fn get(db: &Db, id: i32) -> Result<Tier> {
 /// Adds a tier, with the Stripe prices of its slots.
 ///
 /// # Errors
-/// `Conflict`: `tier_exists`, `price_taken`; those of the idempotency key.
+/// `Conflict`: `tier_exists`, `price_taken`, `price_currency`; `Invalid`; those of the idempotency
+/// key.
 pub async fn create(
     db: &Db,
     by: &Person,
@@ -49,7 +50,7 @@ pub async fn create(
     if let Some(tier) = idempotency::earlier(&tx, key, now).await? {
         return Ok(tier);
     }
-    let mut tier = Tier::from_new(new, now);
+    let mut tier = Tier::from_new(new, prices::store::default_currency(&tx).await?, now)?;
     let taken =
         || Error::conflict("tier_exists", format!("Tier name '{}' already exists", tier.name));
     let id = store::insert(&tx, &tier).await?.ok_or_else(taken)?;
@@ -64,7 +65,7 @@ pub async fn create(
 /// Applies the update. If every value is already so, nothing changes, not even the version.
 ///
 /// # Errors
-/// `tier_not_found`, `version_changed`, `no_fields`, `price_taken`.
+/// `tier_not_found`, `version_changed`, `no_fields`, `price_taken`, `price_currency`; `Invalid`.
 pub async fn update(
     db: &Db,
     by: &Person,
@@ -80,7 +81,7 @@ pub async fn update(
     if update.is_empty() {
         return Err(Error::malformed("no_fields", "No fields to update"));
     }
-    let mut tier = update.applied_to(before.clone());
+    let mut tier = update.applied_to(before.clone())?;
     if tier == before {
         return Ok(tier);
     }
@@ -100,13 +101,8 @@ pub async fn update(
     Ok(tier)
 }
 
-pub(crate) async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Result<()> {
+async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Result<()> {
     let of = PriceOf::Tier(tier.tier_id);
-    for (interval, price) in [
-        (Interval::Month, &tier.addon_stripe_price_id),
-        (Interval::Year, &tier.addon_stripe_annual_price_id),
-    ] {
-        outbox::map_price(tx, &of, interval, price.as_ref(), false, now).await?;
-    }
+    outbox::map_prices(tx, &of, (&tier.currency, &tier.prices), false, now).await?;
     Ok(())
 }

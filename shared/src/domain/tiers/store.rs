@@ -1,6 +1,7 @@
 //! `device_tiers`.
 
 use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
@@ -9,7 +10,8 @@ use super::model::Tier;
 use crate::Result;
 use crate::base::ids::StripePriceId;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query_one, query_opt};
+use crate::domain::prices::model::Price;
 
 crate::row! {
     mod columns: tier: Tier, "device_tiers" as "t", generated tier_id,
@@ -32,6 +34,10 @@ crate::row! {
 fn select() -> String {
     format!(
         "SELECT {},
+             default_currency() AS currency,
+             (SELECT jsonb_agg(jsonb_build_object('currency', currency, 'interval', interval,
+              'stripe_price_id', stripe_price_id, 'cents', cents)) FROM stripe_prices
+              WHERE tier_id = t.tier_id AND is_further) AS further_prices,
              (SELECT stripe_price_id FROM stripe_prices
               WHERE tier_id = t.tier_id AND interval = 'month' AND is_current)
              AS addon_stripe_price_id,
@@ -46,22 +52,27 @@ fn select() -> String {
 fn tier(row: &Row) -> Result<Tier> {
     let price = |column| row.get::<_, Option<&str>>(column).map(StripePriceId::parse).transpose();
     let Json(features): Json<Map<String, Value>> = row.get("features");
-    Ok(Tier {
+    let further: Option<Json<Vec<Price>>> = row.try_get("further_prices")?;
+    let mut tier = Tier {
         tier_id: row.get("tier_id"),
         name: row.get("name"),
         display_name: row.get("display_name"),
         description: row.get("description"),
         features,
+        currency: row.try_get("currency")?,
         addon_monthly_price_cents: row.get("addon_monthly_price_cents"),
         addon_annual_price_cents: row.get("addon_annual_price_cents"),
         addon_stripe_price_id: price("addon_stripe_price_id")?,
         addon_stripe_annual_price_id: price("addon_stripe_annual_price_id")?,
+        prices: Vec::new(),
         sort_order: row.get("sort_order"),
         is_active: row.get("is_active"),
         version: row.get("version"),
         created_at: row.get("created_at"),
         updated_at: row.get("updated_at"),
-    })
+    };
+    tier.all_prices().list(further.map(|Json(further)| further));
+    Ok(tier)
 }
 
 /// A page in the tiers' order, and one more.
@@ -106,6 +117,13 @@ pub(crate) async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i
 /// Writes a locked tier, without its prices: `prices::assign` writes those.
 pub(crate) async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
     columns::save(tx, tier).await?;
+    Ok(())
+}
+
+/// Makes the next version of a tier whose prices have changed by themselves.
+pub(crate) async fn touch(tx: &Transaction<'_>, id: i32, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE device_tiers SET version = version + 1, updated_at = $2 WHERE tier_id = $1";
+    execute(tx, sql, &[&id, &now]).await?;
     Ok(())
 }
 

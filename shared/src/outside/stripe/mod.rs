@@ -23,4 +23,5 @@ pub use self::objects::{
     SubscriptionPage,
 };
 pub use self::slots::NewPayment;
+pub(crate) use self::slots::is_known_currency;
 pub use self::writes::{AddressChange, CustomerChange, NewCustomer, NewSession, OpenSession};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::errors::{id, unreadable};
 use crate::Result;
-use crate::base::ids::{StripeCustomerId, StripePriceId, StripeSubscriptionId};
+use crate::base::ids::{Currency, StripeCustomerId, StripePriceId, StripeSubscriptionId};
 
 /// A reference that Stripe gives as an id, or as the object itself where it was expanded.
 #[derive(Debug, Clone, Deserialize)]
@@ -136,6 +136,7 @@ pub struct Subscription {
     #[serde(default, deserialize_with = "null_is_default")]
     cancel_at_period_end: bool,
     pause_collection: Option<serde_json::Value>,
+    currency: Option<String>,
     latest_invoice: Option<Expandable<Invoice>>,
     created: Option<i64>,
 }
@@ -301,6 +302,7 @@ pub struct Item {
 #[derive(Debug, Clone, Deserialize)]
 struct Price {
     id: String,
+    currency: Option<String>,
     recurring: Option<Recurring>,
 }
 
@@ -316,6 +318,12 @@ impl Item {
     /// `Upstream` where its id is malformed.
     pub fn price(&self) -> Result<StripePriceId> {
         id(StripePriceId::parse(&self.price.id))
+    }
+
+    /// What its price is in; none where Stripe does not say so in three letters.
+    #[must_use]
+    pub fn currency(&self) -> Option<Currency> {
+        code(self.price.currency.as_deref())
     }
 
     /// How many of it are paid for; 1 where Stripe does not count.
@@ -371,6 +379,12 @@ impl Subscription {
         Timestamp::from_second(seconds).ok()
     }
 
+    /// What it is charged in; else what its first price is in.
+    #[must_use]
+    pub fn currency(&self) -> Option<Currency> {
+        code(self.currency.as_deref()).or_else(|| self.items.data.first()?.currency())
+    }
+
     /// When it was created, if Stripe names that.
     #[must_use]
     pub fn created(&self) -> Option<Timestamp> {
@@ -397,6 +411,10 @@ impl Subscription {
             ))),
         }
     }
+}
+
+fn code(currency: Option<&str>) -> Option<Currency> {
+    Currency::parse(&currency?.to_ascii_lowercase()).ok()
 }
 
 /// Stripe writes `null` where others leave a field out.

@@ -17,13 +17,13 @@ use stripe_checkout::checkout_session::{
 };
 use stripe_client_core::StripeRequest as _;
 use stripe_shared::CheckoutSessionMode;
-use stripe_types::Currency;
 
 use super::client::Stripe;
 use super::writes::OpenSession;
 use crate::Result;
 use crate::base::ids::{
-    AddonOrderId, StripeCustomerId, StripePriceId, StripeSubscriptionId, SubscriptionId, TenantId,
+    AddonOrderId, Currency, StripeCustomerId, StripePriceId, StripeSubscriptionId, SubscriptionId,
+    TenantId,
 };
 
 /// A payment for slots to open.
@@ -36,14 +36,26 @@ pub struct NewPayment<'a> {
     pub parent: &'a SubscriptionId,
     /// The order, which holds slots and price.
     pub order: &'a AddonOrderId,
-    /// What each line is called, and its amount in cents.
+    /// What each line is called, and its amount in the currency's smallest unit.
     pub lines: &'a [(String, i64)],
+    /// What is paid in.
+    pub currency: &'a Currency,
     /// When it closes: at least 30 minutes ahead.
     pub expires_at: Timestamp,
     /// Where the customer goes after paying.
     pub success_url: &'a str,
     /// Where the customer goes without having paid.
     pub cancel_url: &'a str,
+}
+
+fn at_stripe(currency: &Currency) -> stripe_types::Currency {
+    let Ok(currency) = currency.as_str().parse();
+    currency
+}
+
+/// Whether it is one that Stripe charges in.
+pub(crate) fn is_known_currency(currency: &Currency) -> bool {
+    !matches!(at_stripe(currency), stripe_types::Currency::Unknown(_))
 }
 
 impl Stripe {
@@ -67,7 +79,7 @@ impl Stripe {
             price_data: Some(CreateCheckoutSessionLineItemsPriceData {
                 product_data: Some(ProductData::new(name)),
                 unit_amount: Some(*cents),
-                ..CreateCheckoutSessionLineItemsPriceData::new(Currency::USD)
+                ..CreateCheckoutSessionLineItemsPriceData::new(at_stripe(new.currency))
             }),
             // The line's own amount, once: a rounded price of one slot, times their number, would
             // be another sum.

@@ -80,6 +80,11 @@ impl State {
             );
         }
         let lines = self.lines(mode, &params["line_items"], trial_days.is_some())?;
+        if let (Some(customer), "subscription", Some(line)) =
+            (params["customer"].as_str(), mode, lines.first())
+        {
+            self.check_currency(customer, &line.price["currency"])?;
+        }
         let total: i64 = lines.iter().map(Line::amount).sum();
         if mode == "payment" && (1..MINIMUM_CHARGE).contains(&total) {
             let message = "The Checkout Session's total amount must convert to at least 50 cents.";
@@ -166,6 +171,17 @@ impl State {
                     "All prices on a subscription must have the same `recurring.interval` and \
                      `recurring.interval_count`.",
                 ));
+            }
+            if let Some(other) =
+                lines.first().filter(|line| line.price["currency"] != price["currency"])
+            {
+                let message = format!(
+                    "The price specified only supports `{}`. This doesn't match the expected \
+                     currency: `{}`.",
+                    text(&price, "currency"),
+                    text(&other.price, "currency")
+                );
+                return Err(ApiError::invalid(message).param(format!("line_items[{index}][price]")));
             }
             let quantity = text(item, "quantity").parse().ok().filter(|quantity| *quantity > 0);
             let quantity = quantity.ok_or_else(|| {

@@ -77,7 +77,9 @@ pub struct Price {
     pub id: String,
     /// The product's id (`prod_…`).
     pub product: String,
-    /// US cents per unit and interval.
+    /// The currency's code in lower case.
+    pub currency: String,
+    /// The amount per unit and interval, in the currency's smallest unit.
     pub unit_amount: i64,
     /// How often the price is charged.
     pub interval: Interval,
@@ -227,13 +229,13 @@ impl Simulator {
 
     /// Adds a price, or replaces the one with the same id.
     pub fn add_price(&self, price: Price) {
-        let Price { id, product, unit_amount, interval, nickname } = price;
+        let Price { id, product, currency, unit_amount, interval, nickname } = price;
         let interval = match interval {
             Interval::Month => "month",
             Interval::Year => "year",
         };
         let params = json!({
-            "currency": "usd", "product": product, "unit_amount": unit_amount.to_string(),
+            "currency": currency, "product": product, "unit_amount": unit_amount.to_string(),
             "recurring": { "interval": interval }, "nickname": nickname,
         });
         self.state(|state| state.insert_price(&id, &params));

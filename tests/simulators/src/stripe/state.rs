@@ -248,6 +248,24 @@ impl State {
         customer.ok_or_else(|| ApiError::missing("customer", id, "customer"))
     }
 
+    /// Refuses a subscription in another currency than that of one which the customer has.
+    pub(super) fn check_currency(&self, customer: &str, currency: &Value) -> Result<()> {
+        let other = self.all("subscription").find(|subscription| {
+            let status = objects::text(subscription, "status");
+            subscription["customer"] == customer
+                && subscription["currency"] != *currency
+                && !["canceled", "incomplete_expired"].contains(&status)
+        });
+        let Some(other) = other else { return Ok(()) };
+        let message = format!(
+            "You cannot combine currencies on a single customer. This customer has an active \
+             subscription, subscription schedule, discount, quote, or invoice item with \
+             currency {}",
+            objects::text(other, "currency")
+        );
+        Err(ApiError::invalid(message))
+    }
+
     /// Returns the price that a request names in `param`, if it is active.
     pub(super) fn price(&self, id: &str, param: &str) -> Result<Value> {
         let price = self.find("price", id).ok_or_else(|| ApiError::missing("price", id, param))?;

@@ -210,7 +210,7 @@ impl State {
                 items[found]["quantity"] = json!(quantity);
             }
         }
-        check_items(&items)?;
+        check_items(&items, &after["currency"])?;
         let items = json!(items);
         let proration = params["proration_behavior"].as_str().unwrap_or("create_prorations");
         if items != before && proration != "none" {
@@ -329,6 +329,7 @@ impl State {
     pub(super) fn subscribe(&mut self, customer: &str, price: &str) -> Result<Value> {
         self.customer(customer)?;
         let price = self.recurring_price(price, "items[0][price]")?;
+        self.check_currency(customer, &price["currency"])?;
         let (id, item) = (self.id("sub_1", 23), self.id("si_1", 23));
         let line = Line {
             id: String::new(),
@@ -377,15 +378,23 @@ fn items(subscription: &Value) -> impl DoubleEndedIterator<Item = &Value> {
     subscription["items"]["data"].as_array().map_or(&[][..], Vec::as_slice).iter()
 }
 
-fn check_items(items: &[Value]) -> Result<()> {
+fn check_items(items: &[Value], currency: &Value) -> Result<()> {
     bounds::check_count(items.len(), bounds::ITEMS, "items")?;
     let Some(first) = items.first() else {
         return Err(ApiError::invalid("A subscription must have at least one active plan."));
     };
     for (index, item) in items.iter().enumerate() {
-        if item["price"]["recurring"] != first["price"]["recurring"] {
-            let message = "Currency and interval fields must match across all plans on this \
-                           subscription. Found mismatch in interval field.";
+        let recurs_alike = item["price"]["recurring"] == first["price"]["recurring"];
+        let mismatch = match (recurs_alike, item["price"]["currency"] == *currency) {
+            (false, _) => Some("interval"),
+            (true, false) => Some("currency"),
+            (true, true) => None,
+        };
+        if let Some(field) = mismatch {
+            let message = format!(
+                "Currency and interval fields must match across all plans on this subscription. \
+                 Found mismatch in {field} field."
+            );
             return Err(ApiError::invalid(message).param("items"));
         }
         if items[..index].iter().any(|other| other["price"]["id"] == item["price"]["id"]) {

@@ -32,10 +32,13 @@ async fn simulator() -> Simulator {
         ("price_team", 9_900, Interval::Month, "Team"),
         ("price_slot", 500, Interval::Month, "Slot"),
         ("price_pro_year", 49_000, Interval::Year, "Pro, yearly"),
+        ("price_pro_eur", 4_500, Interval::Month, "Pro in euros"),
     ] {
+        let currency = if id.ends_with("_eur") { "eur" } else { "usd" };
         simulator.add_price(Price {
             id: id.to_owned(),
             product: id.replacen("price", "prod", 1),
+            currency: currency.to_owned(),
             unit_amount,
             interval,
             nickname: nickname.to_owned(),

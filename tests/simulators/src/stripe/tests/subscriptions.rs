@@ -251,3 +251,31 @@ async fn lists_filter_page_and_expand() {
         assert_eq!(get(&simulator, query).await.0, 400, "{query}");
     }
 }
+
+#[tokio::test]
+async fn currencies_are_not_mixed_in_a_cart_a_subscription_or_a_customer() {
+    let simulator = simulator().await;
+    let (customer, id) = subscribed(&simulator, START);
+    let mixed = CheckoutParams {
+        also: vec![("price_slot".to_owned(), 1)],
+        ..CheckoutParams::subscription("price_pro_eur")
+    };
+    let cart = simulator.create_checkout(mixed).expect_err("refused").to_string();
+    assert!(cart.contains("only supports `usd`") && cart.contains("`eur`"), "{cart}");
+    let other = CheckoutParams {
+        customer: Some(customer.clone()),
+        ..CheckoutParams::subscription("price_pro_eur")
+    };
+    let second = simulator.create_checkout(other.clone()).expect_err("refused").to_string();
+    assert!(second.contains("You cannot combine currencies on a single customer"), "{second}");
+    let (status, answer) = update(
+        &simulator,
+        &id,
+        &[("items[0][price]", "price_pro_eur"), ("proration_behavior", "none")],
+    )
+    .await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["error"]["message"].to_string().contains("mismatch in currency field"));
+    simulator.cancel(&id).expect("cancelled");
+    simulator.create_checkout(other).expect("none is left in another currency");
+}
