@@ -222,8 +222,11 @@ async fn customers_see_the_tiers_on_offer_only() {
         answer["tiers"].as_array().expect("tiers").iter().map(|tier| text(&tier["name"])).collect();
     assert_eq!(names, ["basic", "standard"]);
     assert_eq!(
-        (&answer["tiers"][0]["features"], &answer["tiers"][0]["addon_monthly_price_cents"]),
-        (&json!({}), &json!(100))
+        (
+            &answer["tiers"][0]["features"]["alerts"],
+            &answer["tiers"][0]["addon_monthly_price_cents"]
+        ),
+        (&json!(true), &json!(100))
     );
     assert!(answer["tiers"][0].get("version").is_none());
 }

@@ -1,7 +1,7 @@
 //! Device tiers, and which of them a plan brings.
 
 use serde_json::{Value, json};
-use tests::api::Who;
+use tests::api::{Api, Who};
 use tests::{World, text};
 
 use super::{PLANS, TIERS, audit, team};
@@ -93,6 +93,54 @@ async fn tier_defaults_are_replaced_as_a_whole_or_not_at_all() {
         audit(&world).await,
         ["PLAN_CREATED", "PLAN_TIER_DEFAULTS_SET", "PLAN_TIER_DEFAULTS_SET"]
     );
+}
+
+/// Which features the first three tiers have, by what the API answers to whom.
+async fn features(api: &Api, who: Who<'_>, path: &str) -> Vec<(i64, String)> {
+    let answer = api.get(who, path).await.expect(200);
+    let of = |tier: &Value| {
+        let features = tier["features"].as_object().expect("features");
+        let on: Vec<&str> =
+            features.iter().filter(|(_, on)| **on == true).map(|(name, _)| name.as_str()).collect();
+        (tier["tier_id"].as_i64().expect("a number"), on.join(" "))
+    };
+    answer["tiers"].as_array().expect("tiers").iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn the_first_three_tiers_bring_their_features_and_a_changed_one_keeps_its_own() {
+    let world = World::new().await;
+    let api = world.api().await;
+    world
+        .db
+        .batch_execute("INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme')")
+        .await
+        .expect("a tenant");
+    let all =
+        "alerts analytics dashboards message_routing ota streaming_export telemetry x509_auth";
+    let brought = [
+        (1, "alerts telemetry".to_owned()),
+        (2, "alerts analytics dashboards telemetry".to_owned()),
+        (3, all.to_owned()),
+    ];
+    assert_eq!(features(&api, Who::Operator, TIERS).await, brought);
+    assert_eq!(
+        features(&api, Who::Customer("acme"), "/api/v1/customer/device-tiers").await,
+        brought
+    );
+
+    // As a database of the release before has them: one as it came, one that an operator changed
+    // otherwise, and one with features of an operator's own.
+    let before = "UPDATE device_tiers SET version = 1, features = '{}' WHERE tier_id <= 3;
+                  UPDATE device_tiers SET version = 2 WHERE tier_id = 2;
+                  UPDATE device_tiers SET version = 2, features = '{\"ota\": true}'
+                  WHERE tier_id = 3";
+    world.db.batch_execute(before).await.expect("the release before");
+    let migration = include_str!("../../../migrations/V33__tier_features.sql");
+    world.db.batch_execute(migration).await.expect("migrated");
+    let kept = [brought[0].clone(), (2, String::new()), (3, "ota".to_owned())];
+    assert_eq!(features(&api, Who::Operator, TIERS).await, kept);
+    assert_eq!(api.get(Who::Operator, &format!("{TIERS}/1")).await.expect(200)["version"], 2);
 }
 
 #[tokio::test]
