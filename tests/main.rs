@@ -25,6 +25,7 @@ mod api {
     mod last_seen;
     mod mails;
     mod migrate;
+    mod named_limits;
     mod not_ours;
     mod operations;
     mod operator_plans;

@@ -92,7 +92,7 @@ async fn every_refusal_of_a_plan_says_what_an_operator_would_understand() {
             "is_active must be true or false, not text",
             "limits.Users must be named in lower case: a letter, then letters, digits and \
              underscores, at most 50",
-            "limits.alert_rules must be a whole number, not text",
+            "limits.alert_rules must be a whole number, true, false or null",
             "limits.users must be from 0 to 1000000000",
             "monthly_price_cents must be a whole number, not a number",
             "plan_id must match ^[a-z0-9_-]{1,50}$",

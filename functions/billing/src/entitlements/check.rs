@@ -14,7 +14,8 @@ use shared::http::{Body, Json};
     operation_id = "check_entitlement", request_body = Check,
     security(("token" = ["customer", "service"])),
     responses((status = 200, description = "Allowed", body = Allowed),
-        (status = 402, description = "`limit_reached`, with `limit`, `used` and `remaining`"),
+        (status = 402, description = "`limit_reached`, with `limit`, `used` and `remaining`; \
+            `feature_not_in_plan`"),
         (status = 404, description = "`subscription_not_found`")))]
 pub(crate) async fn check(
     State(app): State<CustomerApp>,

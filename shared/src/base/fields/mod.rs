@@ -5,6 +5,7 @@
 
 mod email;
 mod json;
+mod limits;
 mod numbers;
 mod requests;
 mod text;
@@ -23,7 +24,8 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Schema, SchemaFormat};
 
 pub use self::email::Email;
-pub use self::json::{JsonObject, NamedLimits};
+pub use self::json::JsonObject;
+pub use self::limits::{Limits, Named, NamedLimit, NamedLimits};
 pub use self::numbers::{Cents, Count, Int, SortOrder, TierId};
 pub use self::requests::*;
 pub use self::text::{Description, Name, Note, Text, TierName, filled, text};

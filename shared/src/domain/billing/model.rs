@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::base::fields::ReturnUrl;
+use crate::base::fields::{NamedLimit, ReturnUrl};
 use crate::base::ids::{Currency, PlanId, StripePriceId, StripeSessionId, SubscriptionId};
 use crate::domain::allocations::model::AllocationView;
 use crate::domain::families::subscription::{Status, SubscriptionType};
@@ -32,7 +32,8 @@ pub struct PlanOffer {
     pub name: String,
     pub description: String,
     pub device_limit: i32,
-    pub limits: BTreeMap<String, i64>,
+    /// Other limits, by name: a number, `null` for any number; of a feature whether it is there.
+    pub limits: BTreeMap<String, NamedLimit>,
     /// The default currency: that of the two fields after it.
     pub currency: Currency,
     pub monthly_price_cents: Option<i64>,

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use deadpool_postgres::Transaction;
 
-use self::model::{Allowed, Check, Entitlements, Use};
+use self::model::{Allowed, Check, Entitlements, FamilyEntitlements, Use};
+use crate::base::fields::{Count, Limits, NamedLimit};
 use crate::base::ids::{PlanId, TenantId};
 use crate::base::paging::Page;
 use crate::db::Db;
@@ -25,9 +26,9 @@ pub async fn get(db: &Db, tenant: &TenantId) -> Result<Entitlements> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;
     let (families, tiers) = read(&tx, tenant).await?;
-    let entitlements = compute(&tx, tenant, &families, &tiers).await?;
+    let families = compute(&tx, &families, &tiers).await?;
     tx.commit().await?;
-    Ok(entitlements)
+    Ok(model::of_all(tenant.clone(), families))
 }
 
 /// The tenant's families and every tier, in one round trip.
@@ -38,10 +39,9 @@ async fn read(tx: &Transaction<'_>, tenant: &TenantId) -> Result<(Vec<Family>, V
 
 async fn compute(
     tx: &Transaction<'_>,
-    tenant: &TenantId,
     families: &[Family],
     tiers: &[Tier],
-) -> Result<Entitlements> {
+) -> Result<Vec<FamilyEntitlements>> {
     // What the release before bought has no copy yet.
     let uncopied: Vec<&PlanId> = families
         .iter()
@@ -49,20 +49,19 @@ async fn compute(
         .filter(|member| member.limits.is_none())
         .filter_map(|member| member.plan_id.as_ref())
         .collect();
-    let limits: BTreeMap<PlanId, BTreeMap<String, i64>> = if uncopied.is_empty() {
+    let limits: BTreeMap<PlanId, Limits> = if uncopied.is_empty() {
         BTreeMap::new()
     } else {
         plans::store::limits(tx, uncopied.into_iter()).await?
     };
-    let families = families.iter().map(|family| model::of_family(family, tiers, &limits)).collect();
-    Ok(model::of_all(tenant.clone(), families))
+    Ok(families.iter().map(|family| model::of_family(family, tiers, &limits)).collect())
 }
 
 /// Whether so many more of something are allowed.
 ///
 /// # Errors
-/// `Exceeded` (`limit_reached`) with the numbers; `subscription_not_found`; `Invalid` for what no
-/// plan limits, and where the use of something counted elsewhere is missing.
+/// `Exceeded` (`limit_reached`) with the numbers; `feature_not_in_plan`; `subscription_not_found`;
+/// `Invalid` for what no plan limits, and where the use of something counted elsewhere is missing.
 pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;
@@ -73,40 +72,28 @@ pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> 
             return Err(families::not_found());
         }
     }
-    let all = compute(&tx, tenant, &families, &tiers).await?;
+    let families = compute(&tx, &families, &tiers).await?;
+    let all = model::of_all(tenant.clone(), families);
     let resource = asked.resource.as_str();
-    let slots = match resource.strip_prefix("tier:") {
-        _ if resource == "devices" => all.devices,
+    let counted = |slots: Use| (NamedLimit::Number(slots.limit), Some(slots.used));
+    let (limit, used) = match resource.strip_prefix("tier:") {
+        _ if resource == "devices" => counted(all.devices),
         Some(name) => match all.tiers.iter().find(|tier| tier.name == name) {
-            Some(tier) => tier.slots,
-            None if tiers::store::exists(&tx, name).await? => Use::default(),
+            Some(tier) => counted(tier.slots),
+            None if tiers::store::exists(&tx, name).await? => counted(Use::default()),
             None => return Err(Error::invalid("resource", "is no device tier")),
         },
         None => {
-            let unknown = || Error::invalid("resource", "is nothing that a plan limits");
             let limit = match all.limits.get(resource) {
                 Some(limit) => *limit,
-                None if plans::store::any_limits(&tx, resource).await? => 0,
-                None => return Err(unknown()),
+                None => plans::store::any_limit(&tx, resource)
+                    .await?
+                    .ok_or_else(|| Error::invalid("resource", "is nothing that a plan limits"))?
+                    .nothing(),
             };
-            let used = asked.current_usage.ok_or_else(|| {
-                Error::invalid(
-                    "current_usage",
-                    format!("is required: {resource} are not counted here"),
-                )
-            })?;
-            Use::of(used.get(), limit)
+            (limit, asked.current_usage.map(Count::get))
         }
     };
     tx.commit().await?;
-    let requested = asked.requested.get();
-    if slots.used + requested > slots.limit {
-        let detail = format!(
-            "{requested} more of {resource} would exceed what was paid for. Used: {}/{}. Upgrade \
-             your plan.",
-            slots.used, slots.limit
-        );
-        return Err(Error::exceeded("limit_reached", detail, slots.used, slots.limit));
-    }
-    Ok(Allowed { allowed: true, resource: resource.to_owned(), slots })
+    model::decide(resource, limit, used, asked.requested.get())
 }

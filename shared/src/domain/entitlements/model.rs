@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::base::fields::{Count, Int, Text};
+use crate::base::error::Refusal;
+use crate::base::fields::{Count, Int, Limits, NamedLimit, Text};
 use crate::base::ids::{PlanId, SubscriptionId, TenantId};
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::tiers::model::Tier;
-use crate::request;
+use crate::{Error, Result, request};
 
 /// How much of something is allowed, and how much is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -72,8 +73,9 @@ pub struct FamilyEntitlements {
     pub devices: Use,
     /// Slots by tier.
     pub tiers: Vec<TierUse>,
-    /// What else its plans limit, by name.
-    pub limits: BTreeMap<String, i64>,
+    /// What else its plans limit, by name: a number, `null` for any number; of a feature whether
+    /// it is there.
+    pub limits: BTreeMap<String, NamedLimit>,
 }
 
 /// What a tenant has and uses; the totals are of live families.
@@ -84,7 +86,7 @@ pub struct Entitlements {
     pub families: Vec<FamilyEntitlements>,
     pub devices: Use,
     pub tiers: Vec<TierUse>,
-    pub limits: BTreeMap<String, i64>,
+    pub limits: BTreeMap<String, NamedLimit>,
 }
 
 request! {
@@ -114,9 +116,57 @@ pub struct Allowed {
     pub allowed: bool,
     /// The resource of the request.
     pub resource: String,
-    /// The use without the requested amount.
-    #[serde(flatten)]
-    pub slots: Use,
+    /// How much may be had: a number, `null` for any number; of a feature whether it is there.
+    pub limit: NamedLimit,
+    /// How much is used, without the requested amount; `null` of a feature, and where nobody has
+    /// said it of what is not limited.
+    #[schema(required = true)]
+    pub used: Option<i64>,
+    /// What is left of a number; never below 0.
+    #[schema(required = true)]
+    pub remaining: Option<i64>,
+}
+
+/// Decides whether so many more are allowed. `used` is `None` where nobody has said it.
+///
+/// # Errors
+/// `Exceeded` (`limit_reached`) with the numbers; `feature_not_in_plan`; `Invalid` where the answer
+/// depends on a use that nobody has said.
+pub fn decide(
+    resource: &str,
+    limit: NamedLimit,
+    used: Option<i64>,
+    requested: i64,
+) -> Result<Allowed> {
+    let allowed = |used, remaining| {
+        Ok(Allowed { allowed: true, resource: resource.to_owned(), limit, used, remaining })
+    };
+    let number = match limit {
+        NamedLimit::Number(number) => number,
+        NamedLimit::Unlimited => return allowed(used, None),
+        NamedLimit::Feature(true) => return allowed(None, None),
+        NamedLimit::Feature(false) => {
+            return Err(Error::refusal(
+                Refusal::PaymentRequired,
+                "feature_not_in_plan",
+                format!("{resource} is not part of what was paid for. Upgrade your plan."),
+            ));
+        }
+    };
+    // Where nothing may be had, no use makes a difference.
+    let used = used.or((number == 0).then_some(0)).ok_or_else(|| {
+        Error::invalid("current_usage", format!("is required: {resource} are not counted here"))
+    })?;
+    let of = Use::of(used, number);
+    if of.used.saturating_add(requested) > of.limit {
+        let detail = format!(
+            "{requested} more of {resource} would exceed what was paid for. Used: {}/{}. Upgrade \
+             your plan.",
+            of.used, of.limit
+        );
+        return Err(Error::exceeded("limit_reached", detail, of.used, of.limit));
+    }
+    allowed(Some(of.used), Some(of.remaining))
 }
 
 /// What a family gives. `limits` are those of plans whose limits a member has no copy of.
@@ -124,20 +174,20 @@ pub struct Allowed {
 pub fn of_family(
     family: &Family,
     tiers: &[Tier],
-    limits: &BTreeMap<PlanId, BTreeMap<String, i64>>,
+    limits: &BTreeMap<PlanId, Limits>,
 ) -> FamilyEntitlements {
     let root = &family.root;
     let counting: Vec<_> =
         family.members().filter(|member| family.counts(&member.subscription_id)).collect();
-    let mut named = BTreeMap::new();
+    let mut named = Limits::new();
     for member in &counting {
         let as_the_plan_says = || limits.get(member.plan_id.as_ref()?);
         let (limits, times) = match &member.limits {
             Some(limits) => (Some(limits), 1),
-            None => (as_the_plan_says(), i64::from(member.quantity)),
+            None => (as_the_plan_says(), member.quantity),
         };
         for (name, limit) in limits.into_iter().flatten() {
-            add(&mut named, name, limit.saturating_mul(times));
+            add(&mut named, name, limit.times(times));
         }
     }
     let held =
@@ -166,16 +216,15 @@ pub fn of_family(
     }
 }
 
-fn add(limits: &mut BTreeMap<String, i64>, name: &str, limit: i64) {
-    let sum = limits.entry(name.to_owned()).or_default();
-    *sum = sum.saturating_add(limit);
+fn add(limits: &mut Limits, name: &str, limit: NamedLimit) {
+    limits.entry(name.to_owned()).and_modify(|sum| *sum = sum.and(limit)).or_insert(limit);
 }
 
 /// All families of a tenant together.
 #[must_use]
 pub fn of_all(tenant_id: TenantId, families: Vec<FamilyEntitlements>) -> Entitlements {
     let (mut devices, mut tiers, mut limits) =
-        (Use::default(), BTreeMap::<i32, TierUse>::new(), BTreeMap::new());
+        (Use::default(), BTreeMap::<i32, TierUse>::new(), Limits::new());
     for family in families.iter().filter(|family| family.live) {
         devices = devices.and(family.devices);
         for tier in &family.tiers {
@@ -189,5 +238,6 @@ pub fn of_all(tenant_id: TenantId, families: Vec<FamilyEntitlements>) -> Entitle
             add(&mut limits, name, *limit);
         }
     }
-    Entitlements { tenant_id, families, devices, tiers: tiers.into_values().collect(), limits }
+    let tiers = tiers.into_values().collect();
+    Entitlements { tenant_id, families, devices, tiers, limits }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::stripe_slots::StripeSlots;
+use crate::base::fields::NamedLimit;
 use crate::base::ids::{
     Currency, PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
     TenantId,
@@ -96,7 +97,7 @@ pub struct Subscription {
     pub device_limit: i32,
     /// Its named limits, as they were copied from its plan; `null`: as the plan says.
     #[serde(default)]
-    pub limits: Option<BTreeMap<String, i64>>,
+    pub limits: Option<BTreeMap<String, NamedLimit>>,
     /// Devices that are on it.
     pub active_device_count: i32,
     pub term_start: Timestamp,

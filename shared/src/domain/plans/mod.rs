@@ -46,8 +46,8 @@ pub async fn get(db: &Db, id: &PlanId) -> Result<Plan> {
 /// Adds a plan, with its Stripe prices.
 ///
 /// # Errors
-/// `Conflict`: `plan_exists`, `price_taken`, `price_currency`; `Invalid`; those of the idempotency
-/// key.
+/// `Conflict`: `plan_exists`, `price_taken`, `price_currency`; those of the idempotency key; `Invalid`
+/// for a limit that is a feature in another plan, or the other way round.
 pub async fn create(
     db: &Db,
     by: &Person,
@@ -67,6 +67,7 @@ pub async fn create(
             format!("Plan '{}' already exists", plan.plan_id),
         ));
     }
+    check_limits(&tx, &plan).await?;
     assign_prices(&tx, &plan, false, now).await?;
     audit::record_catalogue(&tx, AuditEvent::PlanCreated, by, None, json!(plan), now).await?;
     idempotency::keep(&tx, key, &plan, now).await?;
@@ -77,7 +78,8 @@ pub async fn create(
 /// Applies the update. If every value is already so, nothing changes, not even the version.
 ///
 /// # Errors
-/// `plan_not_found`, `version_changed`, `no_fields`, `price_taken`, `price_currency`; `Invalid`.
+/// `plan_not_found`, `version_changed`, `no_fields`, `price_taken`, `price_currency`; `Invalid`
+/// as `create`.
 pub async fn update(
     db: &Db,
     by: &Person,
@@ -99,6 +101,9 @@ pub async fn update(
     if plan == before {
         return Ok(plan);
     }
+    if plan.limits != before.limits {
+        check_limits(&tx, &plan).await?;
+    }
     (plan.version, plan.updated_at) = (before.version + 1, now);
     store::save(&tx, &plan).await?;
     let taken = assign_prices(&tx, &plan, !wanted.is_empty(), now).await?;
@@ -116,6 +121,15 @@ pub async fn update(
     }
     tx.commit().await?;
     Ok(plan)
+}
+
+/// A name means the same kind of limit in every plan: else what a company with two plans may have
+/// would be a guess.
+async fn check_limits(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
+    if plan.limits.is_empty() {
+        return Ok(());
+    }
+    plan.check_kinds(&store::lock_limits_of_others(tx, &plan.plan_id).await?)
 }
 
 /// Locks a plan and those that have these prices, in one order: two updates that take each other's

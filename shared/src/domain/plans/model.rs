@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::base::error::FieldFault;
 use crate::base::fields::{
-    Cents, Change, Count, Description, List, Name, NamedLimits, SortOrder, TierId,
+    Cents, Change, Count, Description, Limits, List, Name, NamedLimit, NamedLimits, SortOrder, TierId,
 };
 use crate::base::ids::{Currency, PlanId, StripePriceId};
 use crate::base::version::Versioned;
@@ -25,8 +25,8 @@ pub struct Plan {
     pub name: String,
     pub description: String,
     pub device_limit: i32,
-    /// Other limits, by name.
-    pub limits: BTreeMap<String, i64>,
+    /// Other limits, by name: a number, `null` for any number; of a feature whether it is there.
+    pub limits: BTreeMap<String, NamedLimit>,
     /// The default currency: that of the four fields after it.
     // Answers that the release before kept have neither this nor `prices`.
     #[serde(default = "Currency::usd")]
@@ -65,7 +65,8 @@ request! {
         description: Description = Description::default(),
         /// How many devices a subscription to it may have.
         device_limit: Count = Count::ZERO,
-        /// Other limits, by name, such as `{"alert_rules": 25, "users": 5}`.
+        /// Other limits, by name, such as `{"alert_rules": 25, "users": null, "sso": true}`:
+        /// a number, `null` for any number, or whether there is a feature.
         limits: NamedLimits = NamedLimits::default(),
         /// The Stripe price per month. A price belongs to one plan or tier.
         stripe_price_id: Option<StripePriceId> = None,
@@ -162,11 +163,27 @@ impl Plan {
 impl Plan {
     /// The named limits of so many of it.
     #[must_use]
-    pub fn limits_of(&self, quantity: i32) -> BTreeMap<String, i64> {
-        self.limits
-            .iter()
-            .map(|(name, limit)| (name.clone(), limit.saturating_mul(quantity.into())))
-            .collect()
+    pub fn limits_of(&self, quantity: i32) -> Limits {
+        self.limits.iter().map(|(name, limit)| (name.clone(), limit.times(quantity))).collect()
+    }
+
+    /// Refuses a name that another plan has as the other kind: a feature, or something counted.
+    ///
+    /// # Errors
+    /// `Invalid`, naming each.
+    pub fn check_kinds(&self, others: &BTreeMap<PlanId, Limits>) -> Result<()> {
+        let fault = |(name, limit): (&String, &NamedLimit)| {
+            let (plan, _) = others.iter().find(|(_, limits)| {
+                limits.get(name).is_some_and(|other| other.is_feature() != limit.is_feature())
+            })?;
+            let kind = if limit.is_feature() { "a whole number or null" } else { "true or false" };
+            Some(FieldFault {
+                field: format!("limits.{name}"),
+                message: format!("must be {kind}, as in the plan '{plan}'"),
+            })
+        };
+        let faults: Vec<_> = self.limits.iter().filter_map(fault).collect();
+        if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
     }
 
     /// Gives a subscription so many of it: what they bring is copied, but for slots.

@@ -9,6 +9,7 @@ use tokio_postgres::types::Json;
 
 use super::model::{Plan, PlanTier, TierDefault, TierDefaults};
 use crate::Result;
+use crate::base::fields::{Limits, NamedLimit};
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Planner, execute, query, query_keys, query_one, query_opt};
@@ -52,7 +53,7 @@ fn select() -> String {
 
 fn plan(row: &Row) -> Result<Plan> {
     let price = |column| row.get::<_, Option<&str>>(column).map(StripePriceId::parse).transpose();
-    let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
+    let Json(limits): Json<Limits> = row.get("limits");
     let further: Option<Json<Vec<Price>>> = row.try_get("further_prices")?;
     let mut plan = Plan {
         plan_id: row.try_get("plan_id")?,
@@ -197,7 +198,7 @@ pub(crate) async fn replace_tier_defaults(
 pub(crate) async fn limits(
     db: &impl GenericClient,
     ids: impl Iterator<Item = &PlanId>,
-) -> Result<BTreeMap<PlanId, BTreeMap<String, i64>>> {
+) -> Result<BTreeMap<PlanId, Limits>> {
     let ids: Vec<&str> = ids.map(PlanId::as_str).collect();
     let rows = query_keys(
         db,
@@ -205,21 +206,37 @@ pub(crate) async fn limits(
         &ids,
     )
     .await?;
+    by_plan(&rows)
+}
+
+fn by_plan(rows: &[Row]) -> Result<BTreeMap<PlanId, Limits>> {
     rows.iter()
         .map(|row| {
-            let Json(limits): Json<BTreeMap<String, i64>> = row.get("limits");
+            let Json(limits): Json<Limits> = row.get("limits");
             Ok((row.try_get("plan_id")?, limits))
         })
         .collect()
 }
 
-/// Whether any plan limits something of this name.
-pub(crate) async fn any_limits(db: &impl GenericClient, name: &str) -> Result<bool> {
-    Ok(query_one(
-        db,
-        "SELECT EXISTS (SELECT FROM subscription_plans WHERE jsonb_exists(limits, $1))",
-        &[&name],
-    )
-    .await?
-    .get(0))
+/// The advisory lock of the limits' names. The number is arbitrary, but nothing else may use it.
+const NAMES: i64 = 0x6c69_6d69_7473;
+
+/// What all other plans limit, by name. Who writes limits after this waits until this transaction
+/// ends.
+pub(crate) async fn lock_limits_of_others(
+    tx: &Transaction<'_>,
+    id: &PlanId,
+) -> Result<BTreeMap<PlanId, Limits>> {
+    execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&NAMES]).await?;
+    // A statement of its own: it must see what the holder before has written.
+    let sql = "SELECT plan_id, limits FROM subscription_plans WHERE plan_id <> $1";
+    by_plan(&query(tx, sql, &[&id]).await?)
+}
+
+/// What some plan limits by this name; `None` if no plan names it.
+pub(crate) async fn any_limit(db: &impl GenericClient, name: &str) -> Result<Option<NamedLimit>> {
+    let sql = "SELECT limits->$1 AS named FROM subscription_plans WHERE jsonb_exists(limits, $1)
+               ORDER BY plan_id LIMIT 1";
+    let row = query_opt(db, sql, &[&name]).await?;
+    Ok(row.map(|row| row.get::<_, Json<NamedLimit>>("named").0))
 }
