@@ -140,7 +140,7 @@ async fn a_check_allows_what_fits_and_refuses_with_the_numbers() {
     );
     assert_eq!(
         ask(json!({"resource": "users"})).await.faults(),
-        ["current_usage is required: users are not counted here"]
+        ["current_usage is required: nobody has reported how many users there are"]
     );
     assert_eq!(
         ask(json!({"requested": 0})).await.faults(),

@@ -1,6 +1,7 @@
-//! Named limits: a number, unlimited, or a feature.
+//! Named limits: a number, unlimited, or a feature; and their use, as services report it.
 
 use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tests::api::{Api, Reply, Who};
 use tests::{World, text};
@@ -8,6 +9,7 @@ use tests::{World, text};
 const PLANS: &str = "/api/v1/operator/plans";
 const CHECK: &str = "/api/v1/customer/entitlements/check";
 const ENTITLEMENTS: &str = "/api/v1/customer/entitlements";
+const USAGE: &str = "/api/v1/customer/entitlements/usage";
 const ACME: Who<'static> = Who::Customer("acme");
 
 /// A world with two companies that have bought nothing.
@@ -34,6 +36,11 @@ async fn subscribe(api: &Api, kind: &str, plan: &str, parent: Option<&str>) -> S
 
 async fn check(api: &Api, body: Value) -> Reply {
     api.send(ACME, "POST", CHECK, &[], Some(body)).await
+}
+
+async fn report(api: &Api, usage: Value, as_of: Timestamp) -> Reply {
+    let body = json!({"tenant_id": "acme", "usage": usage, "as_of": as_of});
+    api.send(Who::Service, "PUT", USAGE, &[], Some(body)).await
 }
 
 async fn limits(api: &Api) -> Value {
@@ -155,4 +162,123 @@ async fn a_copy_of_the_other_kind_adds_up_in_favour_of_the_customer() {
     assert_eq!(limits(&api).await, json!({"exports": 4, "audit_log": 4}), "copied when bought");
     subscribe(&api, "TRIAL", "team", None).await;
     assert_eq!(limits(&api).await, json!({"exports": null, "audit_log": 4}));
+}
+
+/// Trap 112.
+#[tokio::test]
+async fn use_is_what_was_counted_last_whatever_comes_in_which_order() {
+    let (world, api) = companies().await;
+    subscribe(&api, "MAIN", "pro", None).await;
+    let noon = world.clock.now() - SignedDuration::from_hours(1);
+    let later = |minutes: i64| noon + SignedDuration::from_mins(minutes);
+    assert_eq!(api.get(ACME, ENTITLEMENTS).await.expect(200)["usage"], json!({}));
+
+    let first = report(&api, json!({"alert_rules": 12, "users": 3}), noon).await.expect(200);
+    let known = json!({"alert_rules": {"used": 12, "as_of": noon},
+        "users": {"used": 3, "as_of": noon}});
+    assert_eq!(first, json!({"tenant_id": "acme", "usage": known}));
+    let shown = api.get(ACME, ENTITLEMENTS).await.expect(200);
+    assert_eq!((&shown["usage"], &shown["limits"]["alert_rules"]), (&known, &json!(25)));
+
+    // Older, and the same again.
+    for as_of in [later(-1), noon] {
+        let same = report(&api, json!({"alert_rules": 12, "users": 3}), as_of).await.expect(200);
+        assert_eq!(same["usage"], known);
+    }
+    let older = report(&api, json!({"alert_rules": 99}), later(-1)).await.expect(200);
+    assert_eq!(older["usage"], known);
+    // Each name by itself: one is newer now, the other stays.
+    let newer = report(&api, json!({"alert_rules": 2}), later(1)).await.expect(200);
+    assert_eq!(newer["usage"]["alert_rules"], json!({"used": 2, "as_of": later(1)}));
+    assert_eq!(newer["usage"]["users"], known["users"]);
+    let half = report(&api, json!({"alert_rules": 5, "users": 4}), noon).await.expect(200);
+    assert_eq!(half["usage"]["alert_rules"]["used"], 2);
+    assert_eq!(half["usage"]["users"]["used"], 4, "of one instant the higher count");
+
+    // Many at once, in both orders of their names.
+    let replies = join_all((2..34).map(|n| {
+        let usage = json!({"alert_rules": n, "users": n, "notification_channels": n});
+        report(&api, usage, later(n))
+    }))
+    .await;
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    let last = json!({"used": 33, "as_of": later(33)});
+    let usage = api.get(ACME, ENTITLEMENTS).await.expect(200)["usage"].clone();
+    assert_eq!(usage, json!({"alert_rules": last, "notification_channels": last, "users": last}));
+    // It is nobody else's.
+    let bolts = api.get(Who::Customer("bolt"), ENTITLEMENTS).await.expect(200);
+    assert_eq!(bolts["usage"], json!({}));
+}
+
+#[tokio::test]
+async fn a_check_takes_the_use_that_was_reported_unless_it_is_told_another() {
+    let (world, api) = companies().await;
+    let main = subscribe(&api, "MAIN", "pro", None).await;
+    let rules = |more: Value| {
+        let mut body = json!({"resource": "alert_rules"});
+        body.as_object_mut().expect("a body").extend(more.as_object().expect("more").clone());
+        body
+    };
+    let unknown = "current_usage is required: nobody has reported how many alert_rules there are";
+    assert_eq!(check(&api, rules(json!({}))).await.faults(), [unknown]);
+    report(&api, json!({"alert_rules": 24}), world.clock.now()).await.expect(200);
+    let allowed = check(&api, rules(json!({}))).await.expect(200);
+    assert_eq!(
+        (&allowed["limit"], &allowed["used"], &allowed["remaining"]),
+        (&json!(25), &json!(24), &json!(1))
+    );
+    let refused = check(&api, rules(json!({"requested": 2}))).await;
+    assert_eq!(
+        refused.problem(402, "limit_reached"),
+        "2 more of alert_rules would exceed what was paid for. Used: 24/25. Upgrade your plan."
+    );
+    check(&api, rules(json!({"requested": 2, "current_usage": 23}))).await.expect(200);
+    check(&api, rules(json!({"current_usage": 25}))).await.problem(402, "limit_reached");
+    // The report is the whole company's.
+    let one = rules(json!({"subscription_id": main}));
+    assert_eq!(check(&api, one).await.faults(), [unknown]);
+    check(&api, rules(json!({"subscription_id": main, "current_usage": 3}))).await.expect(200);
+}
+
+/// Trap 113.
+#[tokio::test]
+async fn a_report_that_cannot_be_is_refused_whole_and_a_customer_reports_nothing() {
+    let (world, api) = companies().await;
+    plan(&api, "team", json!({"sso": true, "exports": 7})).await.expect(201);
+    let now = world.clock.now();
+    let bad = json!({"alert_rules": 1, "unicorns": 2, "sso": 1, "devices": 5});
+    let faults = [
+        "usage.devices is nothing that a plan limits",
+        "usage.sso is a feature, and nothing to count",
+        "usage.unicorns is nothing that a plan limits",
+    ];
+    assert_eq!(report(&api, bad, now).await.faults(), faults);
+    let ahead = now + SignedDuration::from_mins(10);
+    let early = report(&api, json!({"alert_rules": 1}), ahead).await;
+    assert_eq!(early.faults(), ["as_of must not be in the future"]);
+    assert_eq!(
+        report(&api, json!({"alert_rules": null, "users": -1}), now).await.faults(),
+        [
+            "usage.alert_rules must be a whole number, not null",
+            "usage.users must be from 0 to 1000000000"
+        ]
+    );
+    let empty = api.send(Who::Service, "PUT", USAGE, &[], Some(json!({}))).await;
+    assert_eq!(empty.faults(), ["tenant_id is required", "usage is required", "as_of is required"]);
+    let unknown = json!({"tenant_id": "nobody", "usage": {}, "as_of": now});
+    let unknown = api.send(Who::Service, "PUT", USAGE, &[], Some(unknown)).await;
+    unknown.problem(403, "tenant_deleted");
+    let own = json!({"tenant_id": "acme", "usage": {"alert_rules": 0}, "as_of": now});
+    for who in [ACME, Who::Operator, Who::Admin] {
+        let reply = api.send(who, "PUT", USAGE, &[], Some(own.clone())).await;
+        assert_eq!(reply.problem(403, "service_required"), "This route needs the role service.");
+    }
+    assert_eq!(world.count("limit_usage").await, 0);
+
+    // What no plan names any more is still counted for who has bought it.
+    subscribe(&api, "MAIN", "team", None).await;
+    api.write("PUT", &format!("{PLANS}/team"), json!({"limits": {}})).await.expect(200);
+    report(&api, json!({"exports": 6}), now).await.expect(200);
+    check(&api, json!({"resource": "exports"})).await.expect(200);
+    check(&api, json!({"resource": "exports", "requested": 2})).await.problem(402, "limit_reached");
 }

@@ -369,6 +369,7 @@ async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_witho
                 FROM tenants;
                 INSERT INTO idempotency_keys SELECT 'somebody', tenant_id, 'r', 'k', '', '{}', now()
                 FROM tenants;
+                INSERT INTO limit_usage SELECT tenant_id, 'users', 1, now(), now() FROM tenants;
                 INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval,
                 term_end, remaining_days, period_days, lines, amount_cents, currency, expires_at,
                 created_at, updated_at)

@@ -17,8 +17,8 @@ const NOUNS: [&[&str]; 10] = [
     &["outbox"],
     &["plans"],
     &["tenants"],
-    &["mails", "tiers", "users"],
-    &["addons", "allocations", "devices", "entitlements"],
+    &["mails", "tiers", "usage"],
+    &["addons", "allocations", "devices", "entitlements", "users"],
     &["billing", "events", "invariants", "subscriptions"],
     &["erasure", "provisioning", "renewals"],
 ];

@@ -78,9 +78,9 @@ async fn every_body_has_an_example_that_its_route_takes() {
                 Value::from((world.clock.now() + jiff::SignedDuration::from_hours(1)).to_string());
         }
         let body = if is_list { Value::Array(vec![example]) } else { example };
-        let who = match path.split('/').nth(3) {
-            Some("operator") => Who::Admin,
-            Some("service") => Who::Service,
+        let who = match roles(&operation) {
+            _ if path.starts_with("/api/v1/operator/") => Who::Admin,
+            Some(roles) if roles == ["service"] => Who::Service,
             _ => Who::Customer("acme"),
         };
         let reply = api.send(who, &method, &path, &[], Some(body)).await;

@@ -103,7 +103,7 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
     let reviewed = [
         ("tier assignment", 12),
         ("the tier that it has", 6),
-        ("entitlements", 7),
+        ("entitlements", 8),
         ("entitlement check", 7),
         ("devices seen", 4),
         ("plan list", 1),

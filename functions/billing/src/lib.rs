@@ -7,7 +7,7 @@ mod entitlements;
 mod organization;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use utoipa::OpenApi;
 
 pub use self::app::BillingApp;
@@ -23,6 +23,7 @@ pub fn routes() -> Router<BillingApp> {
         .route("/api/v1/customer/billing/portal", post(billing::portal::open))
         .route("/api/v1/customer/entitlements", get(entitlements::get::get))
         .route("/api/v1/customer/entitlements/check", post(entitlements::check::check))
+        .route("/api/v1/customer/entitlements/usage", put(entitlements::report_usage::report))
         .route(
             "/api/v1/customer/organization",
             get(organization::get::get).put(organization::update::update),
@@ -40,6 +41,7 @@ pub fn routes() -> Router<BillingApp> {
     billing::portal::open,
     entitlements::get::get,
     entitlements::check::check,
+    entitlements::report_usage::report,
     organization::get::get,
     organization::update::update
 ))]

@@ -18,12 +18,13 @@ pub mod tenants;
 
 pub mod mails;
 pub mod tiers;
-pub mod users;
+pub mod usage;
 
 pub mod addons;
 pub mod allocations;
 pub mod devices;
 pub mod entitlements;
+pub mod users;
 
 pub mod billing;
 pub mod events;

@@ -2,3 +2,4 @@
 
 pub(crate) mod check;
 pub(crate) mod get;
+pub(crate) mod report_usage;

@@ -103,6 +103,9 @@ pub struct Named<T>(BTreeMap<LimitName, T>);
 /// The named limits of a plan.
 pub type NamedLimits = Named<NamedLimit>;
 
+/// How many there are of what plans limit by name.
+pub type NamedCounts = Named<Count>;
+
 impl<T> Default for Named<T> {
     fn default() -> Self {
         Self(BTreeMap::new())

@@ -25,7 +25,7 @@ use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Schema, SchemaFormat};
 
 pub use self::email::Email;
 pub use self::json::JsonObject;
-pub use self::limits::{Limits, Named, NamedLimit, NamedLimits};
+pub use self::limits::{Limits, Named, NamedCounts, NamedLimit, NamedLimits};
 pub use self::numbers::{Cents, Count, Int, SortOrder, TierId};
 pub use self::requests::*;
 pub use self::text::{Description, Name, Note, Text, TierName, filled, text};

@@ -15,7 +15,8 @@ use crate::db::Db;
 use crate::domain::families::family::Family;
 use crate::domain::tenants::session::begin;
 use crate::domain::tiers::model::Tier;
-use crate::domain::{families, plans, tiers};
+use crate::domain::usage::model::Used;
+use crate::domain::{families, plans, tiers, usage};
 use crate::{Error, Result};
 
 /// What a tenant may have and has.
@@ -25,16 +26,25 @@ use crate::{Error, Result};
 pub async fn get(db: &Db, tenant: &TenantId) -> Result<Entitlements> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;
-    let (families, tiers) = read(&tx, tenant).await?;
+    let (families, tiers, usage) = read(&tx, tenant, true).await?;
     let families = compute(&tx, &families, &tiers).await?;
     tx.commit().await?;
-    Ok(model::of_all(tenant.clone(), families))
+    Ok(model::of_all(tenant.clone(), families, usage))
 }
 
-/// The tenant's families and every tier, in one round trip.
-async fn read(tx: &Transaction<'_>, tenant: &TenantId) -> Result<(Vec<Family>, Vec<Tier>)> {
+/// The tenant's families, every tier, and what was reported of its use if that is needed, in one
+/// round trip.
+async fn read(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    with_usage: bool,
+) -> Result<(Vec<Family>, Vec<Tier>, BTreeMap<String, Used>)> {
     let whole = Page::whole();
-    futures::try_join!(families::locks::read_all(tx, tenant), tiers::store::list(tx, &whole, false))
+    let usage = async {
+        if with_usage { usage::store::read(tx, tenant).await } else { Ok(BTreeMap::new()) }
+    };
+    let tiers = tiers::store::list(tx, &whole, false);
+    futures::try_join!(families::locks::read_all(tx, tenant), tiers, usage)
 }
 
 async fn compute(
@@ -65,7 +75,14 @@ async fn compute(
 pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> {
     let mut db = db.connection().await?;
     let tx = begin(&mut db, tenant).await?;
-    let (mut families, tiers) = read(&tx, tenant).await?;
+    let resource = asked.resource.as_str();
+    let tier = resource.strip_prefix("tier:");
+    // What was reported is the whole company's, and says nothing of one family's part.
+    let from_report = tier.is_none()
+        && resource != "devices"
+        && asked.current_usage.is_none()
+        && asked.subscription_id.is_none();
+    let (mut families, tiers, reported) = read(&tx, tenant, from_report).await?;
     if let Some(id) = &asked.subscription_id {
         families.retain(|family| family.member(id).is_some());
         if families.is_empty() {
@@ -73,10 +90,9 @@ pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> 
         }
     }
     let families = compute(&tx, &families, &tiers).await?;
-    let all = model::of_all(tenant.clone(), families);
-    let resource = asked.resource.as_str();
+    let all = model::of_all(tenant.clone(), families, reported);
     let counted = |slots: Use| (NamedLimit::Number(slots.limit), Some(slots.used));
-    let (limit, used) = match resource.strip_prefix("tier:") {
+    let (limit, used) = match tier {
         _ if resource == "devices" => counted(all.devices),
         Some(name) => match all.tiers.iter().find(|tier| tier.name == name) {
             Some(tier) => counted(tier.slots),
@@ -91,7 +107,8 @@ pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> 
                     .ok_or_else(|| Error::invalid("resource", "is nothing that a plan limits"))?
                     .nothing(),
             };
-            (limit, asked.current_usage.map(Count::get))
+            let reported = all.usage.get(resource).map(|known| known.used);
+            (limit, asked.current_usage.map(Count::get).or(reported))
         }
     };
     tx.commit().await?;

@@ -11,6 +11,7 @@ use crate::base::ids::{PlanId, SubscriptionId, TenantId};
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::tiers::model::Tier;
+use crate::domain::usage::model::Used;
 use crate::{Error, Result, request};
 
 /// How much of something is allowed, and how much is used.
@@ -87,6 +88,9 @@ pub struct Entitlements {
     pub devices: Use,
     pub tiers: Vec<TierUse>,
     pub limits: BTreeMap<String, NamedLimit>,
+    /// How many there are of what is limited by name, as it was reported last. What nobody
+    /// reported is absent.
+    pub usage: BTreeMap<String, Used>,
 }
 
 request! {
@@ -100,7 +104,7 @@ request! {
         /// `devices`, `tier:<name>`, or what a plan limits by name.
         resource: Text<1, 60>,
         requested: Int<1, 1_000_000_000> = Int::ONE,
-        /// How many there are; required for what is counted elsewhere.
+        /// How many there are of what is limited by name; absent: as it was reported last.
         current_usage: Option<Count> = None,
         /// Only this one's family.
         subscription_id: Option<SubscriptionId> = None,
@@ -155,7 +159,8 @@ pub fn decide(
     };
     // Where nothing may be had, no use makes a difference.
     let used = used.or((number == 0).then_some(0)).ok_or_else(|| {
-        Error::invalid("current_usage", format!("is required: {resource} are not counted here"))
+        let detail = format!("is required: nobody has reported how many {resource} there are");
+        Error::invalid("current_usage", detail)
     })?;
     let of = Use::of(used, number);
     if of.used.saturating_add(requested) > of.limit {
@@ -220,9 +225,13 @@ fn add(limits: &mut Limits, name: &str, limit: NamedLimit) {
     limits.entry(name.to_owned()).and_modify(|sum| *sum = sum.and(limit)).or_insert(limit);
 }
 
-/// All families of a tenant together.
+/// All families of a tenant together, with its use of what they limit by name.
 #[must_use]
-pub fn of_all(tenant_id: TenantId, families: Vec<FamilyEntitlements>) -> Entitlements {
+pub fn of_all(
+    tenant_id: TenantId,
+    families: Vec<FamilyEntitlements>,
+    usage: BTreeMap<String, Used>,
+) -> Entitlements {
     let (mut devices, mut tiers, mut limits) =
         (Use::default(), BTreeMap::<i32, TierUse>::new(), Limits::new());
     for family in families.iter().filter(|family| family.live) {
@@ -239,5 +248,5 @@ pub fn of_all(tenant_id: TenantId, families: Vec<FamilyEntitlements>) -> Entitle
         }
     }
     let tiers = tiers.into_values().collect();
-    Entitlements { tenant_id, families, devices, tiers, limits }
+    Entitlements { tenant_id, families, devices, tiers, limits, usage }
 }
