@@ -282,3 +282,37 @@ async fn a_report_that_cannot_be_is_refused_whole_and_a_customer_reports_nothing
     check(&api, json!({"resource": "exports"})).await.expect(200);
     check(&api, json!({"resource": "exports", "requested": 2})).await.problem(402, "limit_reached");
 }
+
+/// Trap 114. Users are in Keycloak, so they are counted whenever one is made or changed here.
+#[tokio::test]
+async fn users_are_counted_here_by_who_makes_enables_and_disables_them() {
+    let (world, api) = companies().await;
+    subscribe(&api, "MAIN", "pro", None).await;
+    let used =
+        async || api.get(ACME, ENTITLEMENTS).await.expect(200)["usage"]["users"]["used"].clone();
+    assert_eq!(used().await, Value::Null);
+    let users = "/api/v1/operator/users";
+    let made = join_all((0..5).map(|n| {
+        let body = json!({"tenant_id": "acme", "email": format!("u{n}@acme.example")});
+        api.write("POST", users, body)
+    }))
+    .await;
+    let bolts = json!({"tenant_id": "bolt", "email": "jane@bolt.example"});
+    api.write("POST", users, bolts).await.expect(201);
+    assert_eq!(used().await, 5);
+    check(&api, json!({"resource": "users"})).await.problem(402, "limit_reached");
+    let first = made[0].body["id"].clone();
+    let path = format!("{users}/{}", text(&first));
+    api.write("PATCH", &path, json!({"enabled": false})).await.expect(200);
+    assert_eq!(used().await, 4);
+    check(&api, json!({"resource": "users"})).await.expect(200);
+    api.write("PATCH", &path, json!({"enabled": true})).await.expect(200);
+    assert_eq!(used().await, 5);
+
+    // The first user of a checkout.
+    let (_, paid) = world.paid_checkout("First", "jane@first.example");
+    world.receive(&[&paid]).await;
+    world.outbox().await;
+    let first = api.get(Who::Customer("first"), ENTITLEMENTS).await.expect(200);
+    assert_eq!(first["usage"]["users"]["used"], 1);
+}

@@ -127,6 +127,12 @@ macro_rules! role_app {
                 self.app.now()
             }
 
+            /// What shows the time.
+            #[must_use]
+            pub fn clock(&self) -> &Clock {
+                self.app.clock()
+            }
+
             /// The secret of the role.
             #[must_use]
             pub fn secrets(&self) -> &Arc<Secrets> {

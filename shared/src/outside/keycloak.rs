@@ -27,6 +27,9 @@ const WELCOME_LINK_SECONDS: u32 = 72 * 60 * 60;
 /// How long a first or last name may be.
 const NAME_LENGTH: usize = 255;
 
+/// How many users are read at once to count them.
+const COUNTED_AT_ONCE: i64 = 500;
+
 /// What `create_customer` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountChange {
@@ -155,6 +158,27 @@ impl Keycloak {
             ],
         )
         .await
+    }
+
+    /// How many users of a tenant may log in.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn count_enabled(&self, tenant: &TenantId) -> Result<i64> {
+        let (mut first, mut enabled) = (0, 0);
+        loop {
+            let page = self.accounts(tenant, first, COUNTED_AT_ONCE).await?;
+            let mut found = 0;
+            for account in page {
+                found += 1;
+                let counts = account.enabled && account.tenant().as_ref() == Some(tenant);
+                enabled += i64::from(counts);
+            }
+            first += found;
+            if found < COUNTED_AT_ONCE {
+                return Ok(enabled);
+            }
+        }
     }
 
     /// Lets the user log in, or not any more. Nothing else of it changes.

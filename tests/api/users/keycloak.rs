@@ -179,6 +179,10 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
                 );
             }
 
+            let counted = "SELECT used FROM limit_usage WHERE tenant_id = 'acme'";
+            let all = world.keycloak.users().iter().filter(|user| user.enabled).count();
+            assert_eq!(world.row(counted).await["used"], all, "{lost} {call}");
+
             let third = api().await;
             front.fail(call, lost);
             let reply = third
@@ -209,13 +213,13 @@ async fn keycloak_failing_at_any_call_is_502_and_the_repetition_completes_it() {
             }
         }
     }
-    // The token, and: search by address and by name, create, find the role, grant it, read; read
-    // and write; the same; the list.
+    // The token, and: search by address and by name, create, find the role, grant it, read, count;
+    // read, write and count, twice; read and send; the list.
     for lost in [false, true] {
         let count = |of: &str| failures.iter().filter(|failure| **failure == (of, lost)).count();
         assert_eq!(
             (count("create"), count("enable"), count("mail"), count("list")),
-            (7, 6, 3, 2),
+            (8, 8, 3, 2),
             "{lost}"
         );
     }

@@ -21,6 +21,6 @@ pub(crate) async fn create(
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewUser>,
 ) -> Result<Created<User>> {
-    let (db, now) = (app.operator.db(), app.operator.now());
-    users::create(db, &app.keycloak, &by, key.as_ref(), new, now).await.map(Created)
+    let (db, clock) = (app.operator.db(), app.operator.clock());
+    users::create(db, &app.keycloak, &by, key.as_ref(), new, clock).await.map(Created)
 }

@@ -27,7 +27,7 @@ pub(crate) async fn update(
         &by,
         &id,
         update.enabled,
-        app.operator.now(),
+        app.operator.clock(),
     )
     .await
     .map(Json)

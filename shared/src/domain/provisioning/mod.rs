@@ -25,6 +25,7 @@ use crate::domain::flags::model::{About, Flag, FlagKind};
 use crate::domain::outbox::model::{MailLane, StepKind};
 use crate::domain::outbox::store::Step;
 use crate::domain::outbox::{model, store};
+use crate::domain::usage;
 use crate::outside::keycloak::Keycloak;
 use crate::outside::smtp::Mailer;
 use crate::process::metrics;
@@ -140,6 +141,9 @@ impl Outbox {
             let (subject, failed) = (step.id.to_string(), [FlagKind::StepFailed]);
             let note = "The step is done";
             flags::settle(&tx, &failed, About::Subject(&subject), note, Actor::Outbox, now).await?;
+        }
+        if let (Some(tenant), Some(users)) = (&step.tenant, &effect.users) {
+            usage::record_users(&tx, tenant, users, now).await?;
         }
         if let Some(event_type) = effect.audit {
             let mut details = effect.result;

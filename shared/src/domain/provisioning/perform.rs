@@ -11,7 +11,8 @@ use crate::domain::mails::model::{Mail, MailKind};
 use crate::domain::outbox::model::{AddonQuantity, CustomerField, StripeCancel, StripeSync};
 use crate::domain::outbox::store;
 use crate::domain::outbox::store::Step;
-use crate::domain::{addons, mails, tenants};
+use crate::domain::usage::model::Used;
+use crate::domain::{addons, mails, tenants, usage};
 use crate::outside::keycloak::{Account, NewAccount, not_to_be_found, user_exists};
 use crate::{Error, Result};
 
@@ -23,12 +24,14 @@ pub(super) struct Effect {
     pub audit: Option<AuditEvent>,
     /// The subscription that it changed.
     pub subscription: Option<SubscriptionId>,
+    /// The users whom the tenant has now, of a step that made one.
+    pub users: Option<Used>,
 }
 
 impl Effect {
     /// An effect that is not audited.
     fn quiet(result: Value) -> Self {
-        Self { result, audit: None, subscription: None }
+        Self { result, audit: None, subscription: None, users: None }
     }
 }
 
@@ -71,7 +74,11 @@ impl Outbox {
         };
         self.keycloak.customer(&id, tenant).await?;
         self.keycloak.grant_customer_role(&id).await?;
-        Ok(Effect { audit: Some(AuditEvent::UserCreated), ..Effect::quiet(json!({"user_id": id})) })
+        Ok(Effect {
+            audit: Some(AuditEvent::UserCreated),
+            users: Some(usage::count_users(&self.keycloak, tenant, &self.applier.clock).await?),
+            ..Effect::quiet(json!({"user_id": id}))
+        })
     }
 
     async fn begin_account(&self, step: &Step, email: &str) -> Result<()> {
@@ -105,9 +112,9 @@ impl Outbox {
     async fn cancel_at_stripe(&self, cancel: StripeCancel) -> Result<Effect> {
         self.applier.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
         Ok(Effect {
-            result: json!({"status": "canceled"}),
             audit: Some(AuditEvent::StripeSubscriptionCancelled),
             subscription: Some(cancel.subscription_id),
+            ..Effect::quiet(json!({"status": "canceled"}))
         })
     }
 
@@ -152,8 +159,8 @@ impl Outbox {
             addons::quantity::set(&self.applier.db, &self.applier.stripe, &root, &key).await?;
         Ok(Effect {
             audit: done.is_some().then_some(AuditEvent::StripeAddonQuantitySet),
-            result: done.unwrap_or_else(|| json!({"items": []})),
             subscription: Some(root),
+            ..Effect::quiet(done.unwrap_or_else(|| json!({"items": []})))
         })
     }
 
@@ -167,7 +174,8 @@ impl Outbox {
                     "sent": true, "mail": kind.unwrap_or(MailKind::Digest),
                     "message_id": message_id, "to": to,
                 });
-                Effect { result, audit: kind.map(|_| AuditEvent::MailSent), subscription }
+                let audit = kind.map(|_| AuditEvent::MailSent);
+                Effect { audit, subscription, ..Effect::quiet(result) }
             }
             MailOutcome::Overtaken => skipped("overtaken"),
             MailOutcome::NoAddress => skipped("no_address"),

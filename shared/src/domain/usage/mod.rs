@@ -4,11 +4,17 @@
 pub mod model;
 pub(crate) mod store;
 
+use std::collections::BTreeMap;
+
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
-use self::model::{TenantUsage, UsageReport};
+use self::model::{TenantUsage, UsageReport, Used};
+use crate::base::clock::Clock;
+use crate::base::ids::TenantId;
 use crate::db::Db;
 use crate::domain::tenants::session::begin;
+use crate::outside::keycloak::Keycloak;
 use crate::{Error, Result};
 
 /// Keeps what a service reports. What is older than what is known changes nothing, so reports may
@@ -30,4 +36,30 @@ pub async fn report(db: &Db, report: UsageReport, now: Timestamp) -> Result<Tena
     let usage = store::read(&tx, &tenant).await?;
     tx.commit().await?;
     Ok(TenantUsage { tenant_id: tenant, usage })
+}
+
+/// Counts a tenant's users who may log in. They are in Keycloak, so this is done after each change
+/// of them here, with no transaction open.
+///
+/// # Errors
+/// `Upstream`.
+pub(crate) async fn count_users(
+    keycloak: &Keycloak,
+    tenant: &TenantId,
+    clock: &Clock,
+) -> Result<Used> {
+    // Before it is counted: of two counts the one that began later has seen what the other has.
+    let as_of = clock.now();
+    Ok(Used { used: keycloak.count_enabled(tenant).await?, as_of })
+}
+
+/// Keeps a count of users, as a report is kept.
+pub(crate) async fn record_users(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    users: &Used,
+    now: Timestamp,
+) -> Result<()> {
+    let counts = BTreeMap::from([("users".to_owned(), users.used)]);
+    store::record(tx, tenant, &counts, users.as_of, now).await
 }

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use self::model::{NewUser, User};
 use crate::base::caller::Person;
+use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::ids::{TenantId, UserId};
 use crate::base::paging::{Offset, Page, Slice};
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
-use crate::domain::{audit, idempotency, tenants};
+use crate::domain::{audit, idempotency, tenants, usage};
 use crate::outside::keycloak::{Account, AccountChange, Keycloak, user_exists};
 
 /// A page of a tenant's users, by user name.
@@ -64,14 +65,16 @@ pub async fn create(
     by: &Person,
     key: Option<&Key>,
     new: NewUser,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<User> {
+    let now = clock.now();
     let tenant = new.tenant_id.clone();
     if let Some(user) = begin(db, key, &tenant, now).await? {
         return Ok(user);
     }
     let (id, ensured) = keycloak.create_customer(&new.into(), &tenant).await?;
     let user = User::of(keycloak.customer(&id, &tenant).await?, tenant);
+    let users = usage::count_users(keycloak, &user.tenant_id, clock).await?;
 
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
@@ -89,6 +92,7 @@ pub async fn create(
         _ => return Err(user_exists()),
     };
     record(&tx, event_type, by, &user, None, now).await?;
+    usage::record_users(&tx, &user.tenant_id, &users, now).await?;
     idempotency::keep(&tx, key, &user, now).await?;
     tx.commit().await?;
     Ok(user)
@@ -125,8 +129,9 @@ pub async fn set_enabled(
     by: &Person,
     id: &UserId,
     enabled: bool,
-    now: Timestamp,
+    clock: &Clock,
 ) -> Result<User> {
+    let now = clock.now();
     let mut user = find(db, keycloak, id).await?;
     let recorded = store::is_enabled(&db.connection().await?, &user).await?;
     if user.enabled != recorded {
@@ -138,6 +143,7 @@ pub async fn set_enabled(
     } else if recorded == enabled {
         return Ok(user);
     }
+    let users = usage::count_users(keycloak, &user.tenant_id, clock).await?;
     let mut db = db.connection().await?;
     let tx = db.transaction().await?;
     tenants::store::lock(&tx, &user.tenant_id).await?;
@@ -153,6 +159,7 @@ pub async fn set_enabled(
             now,
         )
         .await?;
+        usage::record_users(&tx, &user.tenant_id, &users, now).await?;
         tx.commit().await?;
     }
     Ok(User { enabled, ..user })
