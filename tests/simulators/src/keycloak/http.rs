@@ -33,6 +33,7 @@ use super::Link;
 use super::PUBLIC_CLIENT;
 use super::Realm;
 use super::User;
+use super::organizations;
 use super::pages;
 use super::token;
 use super::uuid;
@@ -45,22 +46,22 @@ pub(super) fn router(core: Arc<Core>) -> Router {
 }
 
 /// An error response: status and body.
-type ErrorResponse = (StatusCode, Value);
-type Result<T> = std::result::Result<T, ErrorResponse>;
+pub(super) type ErrorResponse = (StatusCode, Value);
+pub(super) type Result<T> = std::result::Result<T, ErrorResponse>;
 
 fn oidc_error(status: StatusCode, error: &str, description: &str) -> ErrorResponse {
     (status, json!({ "error": error, "error_description": description }))
 }
 
-fn admin_error(status: StatusCode, message: &str) -> ErrorResponse {
+pub(super) fn admin_error(status: StatusCode, message: &str) -> ErrorResponse {
     (status, json!({ "errorMessage": message }))
 }
 
-fn not_found(error: &str) -> ErrorResponse {
+pub(super) fn not_found(error: &str) -> ErrorResponse {
     (StatusCode::NOT_FOUND, json!({ "error": error }))
 }
 
-fn ok(value: &Value) -> Response {
+pub(super) fn ok(value: &Value) -> Response {
     json_response(StatusCode::OK, value)
 }
 
@@ -100,7 +101,7 @@ async fn handle(
     result.unwrap_or_else(|(status, body)| json_response(status, &body))
 }
 
-fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
+pub(super) fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
     pairs.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
@@ -266,6 +267,9 @@ async fn admin_endpoint(
         ("PUT", ["users", id, "execute-actions-email"]) => {
             actions_email(core, id, query, &body()?).await
         }
+        (_, ["organizations", rest @ ..]) => {
+            organizations::endpoint(core, method, rest, query, body)
+        }
         ("GET", ["users", id, "role-mappings", "realm"]) => roles(core, id, true),
         ("GET", ["users", id, "role-mappings", "realm", "available"]) => roles(core, id, false),
         ("POST", ["users", id, "role-mappings", "realm"]) => add_roles(core, id, &body()?),
@@ -277,7 +281,7 @@ fn find<'r>(realm: &'r mut Realm, id: &str) -> Result<&'r mut User> {
     realm.users.iter_mut().find(|user| user.id == id).ok_or_else(|| not_found("User not found"))
 }
 
-fn representation(user: &User) -> Value {
+pub(super) fn representation(user: &User) -> Value {
     let mut json = json!({
         "id": user.id, "username": user.username, "enabled": user.enabled,
         "emailVerified": user.email_verified, "createdTimestamp": user.created,

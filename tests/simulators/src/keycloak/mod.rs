@@ -3,10 +3,11 @@
 //!
 //! It has one realm, the backend's client (a service account that manages users), the public client
 //! [`PUBLIC_CLIENT`], four realm roles and one declared user attribute, `tenant_id`. Undeclared
-//! attributes are dropped without an error, as in Keycloak's user profile. Not simulated: sessions,
-//! refresh tokens, browser log-in, groups and other realms.
+//! attributes are dropped without an error, as in Keycloak's user profile. Its organizations are
+//! switched on. Not simulated: sessions, refresh tokens, browser log-in, groups and other realms.
 
 mod http;
+mod organizations;
 mod pages;
 mod token;
 
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use self::organizations::Organization;
 use self::token::Keys;
 use self::token::SigningKey;
 use crate::server::Faults;
@@ -104,6 +106,8 @@ struct Realm {
     failures: HashMap<String, u32>,
     links: HashMap<String, Link>,
     refuses_names: bool,
+    organizations: Vec<Organization>,
+    has_no_organizations: bool,
 }
 
 /// State shared by the handle and the server.
@@ -225,6 +229,26 @@ impl Fake {
     /// Refuses every name from now on, as a realm with a profile of its own may.
     pub fn refuse_names(&self) {
         lock(&self.core.realm).refuses_names = true;
+    }
+
+    /// Returns all organizations, oldest first.
+    #[must_use]
+    pub fn organizations(&self) -> Vec<Organization> {
+        lock(&self.core.realm).organizations.clone()
+    }
+
+    /// Adds an organization as given, as an administrator would in Keycloak's console. An empty id
+    /// is replaced by a new one.
+    pub fn add_organization(&self, mut organization: Organization) {
+        if organization.id.is_empty() {
+            organization.id = uuid();
+        }
+        lock(&self.core.realm).organizations.push(organization);
+    }
+
+    /// Switches the realm's organizations on or off.
+    pub fn switch_organizations(&self, on: bool) {
+        lock(&self.core.realm).has_no_organizations = !on;
     }
 
     /// Generates a new signing key. Earlier keys stay in the key set, so that their tokens stay

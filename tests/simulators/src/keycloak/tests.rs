@@ -342,3 +342,34 @@ async fn the_action_mail_is_sent_over_smtp_and_a_failure_is_an_error_response() 
     assert_eq!((status, refused), (500, expected));
     assert_eq!(fake.users().remove(0).mails_sent, 1);
 }
+
+#[tokio::test]
+async fn an_organization_is_one_of_its_name_and_alias_and_an_update_clears_what_it_omits() {
+    let fake = fake(None).await;
+    let admin = Admin::new(&fake).await;
+    let user = fake.add_user(User { username: "ada".to_owned(), ..User::default() });
+    let make = async |name: &str, alias: &str| {
+        let body = json!({ "name": name, "alias": alias, "domains": [{ "name": "acme.example" }] });
+        admin.call("POST", "/organizations", Some(body)).await.0
+    };
+    assert_eq!(make("Acme", "acme").await, 201);
+    assert_eq!(make("Acme", "other").await, 409);
+    assert_eq!(make("Other", "acme").await, 409);
+    assert_eq!(make(" ", "blank").await, 400);
+    let (_, found) = admin.call("GET", "/organizations?q=alias:acme", None).await;
+    assert_eq!(found.as_array().map(Vec::len), Some(1));
+    let path = format!("/organizations/{}", found[0]["id"].as_str().expect("an id"));
+    let members = format!("{path}/members");
+    assert_eq!(admin.call("POST", &members, Some(json!(user))).await.0, 201);
+    assert_eq!(admin.call("POST", &members, Some(json!(user))).await.0, 409);
+    assert_eq!(admin.call("POST", &members, Some(json!("nobody"))).await.0, 404);
+    assert_eq!(admin.call("GET", &members, None).await.1[0]["username"], "ada");
+    let put = async |body: Value| admin.call("PUT", &path, Some(body)).await.0;
+    assert_eq!(put(json!({ "name": "Acme", "alias": "changed" })).await, 400);
+    assert_eq!(put(json!({ "name": "Acme Ltd", "alias": "acme" })).await, 204);
+    let (_, found) = admin.call("GET", "/organizations?q=alias:acme", None).await;
+    assert_eq!(found[0]["name"], "Acme Ltd");
+    assert_eq!(found[0]["domains"], Value::Null);
+    fake.switch_organizations(false);
+    assert_eq!(admin.call("GET", "/organizations", None).await.0, 404);
+}
