@@ -57,15 +57,18 @@ async fn steps_are_listed_newest_first_by_any_filter_and_page() {
     let all = [
         "gamma welcome_mail",
         "gamma keycloak_user",
+        "gamma keycloak_organization",
         "beta welcome_mail",
         "beta keycloak_user",
+        "beta keycloak_organization",
         "acme welcome_mail",
         "acme keycloak_user",
+        "acme keycloak_organization",
     ];
     assert_eq!(places("").await, all);
-    assert_eq!(places("?tenant_id=beta").await, all[2..4]);
-    assert_eq!(places("?kind=keycloak_user").await, [all[1], all[3], all[5]]);
-    assert_eq!(places("?status=done").await, all[2..]);
+    assert_eq!(places("?tenant_id=beta").await, all[3..6]);
+    assert_eq!(places("?kind=keycloak_user").await, [all[1], all[4], all[7]]);
+    assert_eq!(places("?status=done").await, [all[3], all[4], all[6], all[7]]);
     assert_eq!(places("?status=failed").await, all[1..2]);
     assert_eq!(places("?status=pending&tenant_id=gamma&kind=welcome_mail").await, all[..1]);
     assert_eq!(places("?status=dismissed").await, [""; 0]);
@@ -107,7 +110,7 @@ async fn steps_are_listed_newest_first_by_any_filter_and_page() {
     assert_eq!(
         faults,
         [
-            "kind must be one of keycloak_user, welcome_mail, stripe_cancel, \
+            "kind must be one of keycloak_user, welcome_mail, keycloak_organization, stripe_cancel, \
              stripe_addon_quantity, stripe_customer, stripe_sync, mail",
             "limit must be a whole number, not text",
             "status must be one of pending, done, failed, dismissed",
@@ -167,7 +170,7 @@ async fn a_waiting_step_is_tried_at_the_next_run_where_an_operator_says_so() {
     let world = World::new().await;
     let api = world.api().await;
     provisioned(&world, "Acme", "jane@acme.example").await;
-    assert_eq!(steps(&api, "").await.len(), 2, "and the keys of tokens are read");
+    assert_eq!(steps(&api, "").await.len(), 3, "and the keys of tokens are read");
     world.keycloak.stop().await;
     assert_eq!(world.outbox().await["retried"], 1);
     world.clock.run_ahead(1);

@@ -332,7 +332,7 @@ async fn a_backfill_queues_what_never_came_and_nothing_else_and_twice_is_once() 
             world.count("subscriptions WHERE created_by = 'stripe'").await,
             world.count("outbox_steps").await
         ),
-        (2, 4)
+        (2, 6)
     );
     // And once more after: all of it is known.
     let again = backfill(&api, from, to, &Value::Null).await.expect(200);

@@ -483,6 +483,7 @@ async fn customers_role_sees_and_changes_no_row_of_another_tenant_and_none_witho
         "SELECT * FROM stripe_events",
         "SELECT * FROM outbox_steps",
         "SELECT leave_stripe_customer_step('bolt', '[\"name\"]', now())",
+        "SELECT leave_organization_step('bolt', now())",
         "DELETE FROM subscriptions",
     ] {
         let tx = app.transaction().await.expect("a transaction");

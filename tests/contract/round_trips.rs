@@ -108,7 +108,7 @@ async fn a_hot_route_asks_the_database_no_more_often_than_is_written_here() {
         ("devices seen", 4),
         ("plan list", 1),
         ("subscription page", 1),
-        ("a checkout applied", 20),
+        ("a checkout applied", 21),
         ("a snapshot of a subscription applied", 14),
     ];
     assert_eq!(asked, reviewed);

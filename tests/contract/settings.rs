@@ -87,6 +87,10 @@ async fn a_missing_or_malformed_setting_or_secret_is_named() {
             provisioning(&[("SECRETS_PREFIX", &prefix("publishable"))]).await,
             "KEYCLOAK_CLIENT_SECRET is empty",
         ),
+        (
+            provisioning(&[("KEYCLOAK_ORGANIZATIONS", "yes")]).await,
+            "KEYCLOAK_ORGANIZATIONS is not true or false",
+        ),
         (provisioning(&[("SMTP_HOST", "")]).await, "SMTP_HOST is empty"),
         (provisioning(&[("SMTP_FROM", "Pulse")]).await, "SMTP_FROM is not a sender"),
         (

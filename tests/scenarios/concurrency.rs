@@ -94,7 +94,7 @@ async fn several_events_of_one_checkout_make_one_customer_in_any_order_and_at_on
         );
         assert_eq!(
             world.count(&format!("outbox_steps WHERE tenant_id = '{tenant}'")).await,
-            2,
+            3,
             "{order:?}"
         );
         for event in &events[..2] {
@@ -150,7 +150,7 @@ async fn two_first_checkouts_of_one_customer_at_once_make_one_tenant() {
     assert!(join_all(events.iter().map(|event| world.apply(event))).await.into_iter().all(|ok| ok));
     assert_eq!(world.count("tenants WHERE stripe_customer_id IS NOT NULL").await, 1);
     assert_eq!(world.count("subscriptions WHERE created_by = 'stripe'").await, 6);
-    assert_eq!(world.count("outbox_steps").await, 2);
+    assert_eq!(world.count("outbox_steps").await, 3);
 }
 
 /// Trap 21: no Stripe call inside an open transaction, none that blocks the process.
@@ -233,5 +233,5 @@ async fn assert_provisioned_once(world: &World, company: &str) {
         json!({"slots": 260})
     );
     assert_eq!(world.count("subscription_audit").await, 3);
-    assert_eq!(world.count("outbox_steps").await, 2);
+    assert_eq!(world.count("outbox_steps").await, 3);
 }

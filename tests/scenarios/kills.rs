@@ -54,6 +54,12 @@ async fn end_state(world: &World, tenant: &str) -> Value {
         "users": users.iter().map(|user| json!({"roles": user.roles,
             "tenant": user.attributes["tenant_id"]})).collect::<Vec<_>>(),
         // Sent twice only where the worker died between Keycloak's answer and our commit.
+        "organizations": world.keycloak.organizations().iter()
+            .filter(|organization| organization.alias == tenant)
+            .map(|organization| json!({"name": organization.name,
+                "members": users.iter().filter(|user| organization.members.contains(&user.id))
+                    .count()}))
+            .collect::<Vec<_>>(),
         "mailed": users.iter().all(|user| user.mails_sent >= 1),
     })
 }
@@ -62,6 +68,13 @@ async fn end_state(world: &World, tenant: &str) -> Value {
 fn points(from: Point, to: Point) -> Vec<Point> {
     let index = |wanted| Point::ALL.iter().position(|point| *point == wanted).expect("a point");
     Point::ALL[index(from)..=index(to)].to_vec()
+}
+
+/// Makes every step that is left due.
+async fn time_passes(world: &World) {
+    let sql = "UPDATE outbox_steps SET next_attempt_at = now(), claimed_until = now()
+               WHERE status = 'pending'";
+    world.db.execute(sql, &[]).await.expect("time passes");
 }
 
 /// Brings one company through the path, with the process killed at `killed` in the call that comes
@@ -75,12 +88,16 @@ async fn story(world: &World, tenant: &str, killed: Option<Point>) -> Value {
         ("ingest", &event, points(Point::IngestVerified, Point::IngestQueued)),
         ("apply", &event, points(Point::ApplyBegun, Point::BatchWoken)),
         ("outbox", &event, points(Point::OutboxClaimed, Point::OutboxCommitted)),
+        ("outbox", &event, points(Point::OutboxOrganizationMade, Point::OutboxMemberAdded)),
         ("apply", &news.to_string(), points(Point::SnapshotRead, Point::SyncCommitted)),
     ] {
         if points[0] == Point::SnapshotRead {
             world.stripe.edit_subscription(&subscription, |subscription| {
                 subscription["status"] = json!("unpaid");
             });
+        }
+        if points[0] == Point::OutboxOrganizationMade {
+            time_passes(world).await;
         }
         if let Some(point) = killed.filter(|point| points.contains(point)) {
             let dead = worker(world, what, Some(point), event).await;
@@ -91,15 +108,7 @@ async fn story(world: &World, tenant: &str, killed: Option<Point>) -> Value {
             );
             died += 1;
             // What the dead one held is free when its time is over.
-            world
-                .db
-                .execute(
-                    "UPDATE outbox_steps SET next_attempt_at = now(), claimed_until = now()
-                          WHERE status = 'pending'",
-                    &[],
-                )
-                .await
-                .expect("time passes");
+            time_passes(world).await;
         }
         let lived = worker(world, what, None, event).await;
         assert!(lived.status.success(), "{killed:?}: {}", String::from_utf8_lossy(&lived.stderr));
@@ -144,9 +153,12 @@ async fn killed_at_any_point_the_path_ends_in_the_same_state() {
     let expected = story(&world, "never-killed", None).await;
     assert_eq!(
         expected["steps"],
-        json!([{"kind": "keycloak_user", "status": "done"},
+        json!([{"kind": "keycloak_organization", "status": "done"},
+            {"kind": "keycloak_user", "status": "done"},
             {"kind": "welcome_mail", "status": "done"}])
     );
+    let organization = json!([{"name": "never-killed (never-killed)", "members": 1}]);
+    assert_eq!(expected["organizations"], organization);
     let expected = expected.to_string().replace("never-killed", "TENANT");
     for (number, point) in Point::ALL.into_iter().enumerate() {
         let tenant = format!("killed-{number}");
@@ -207,15 +219,7 @@ async fn a_mail_whose_worker_dies_is_sent_by_the_next_and_twice_only_in_the_one_
             "{point:?}: {}",
             String::from_utf8_lossy(&dead.stderr)
         );
-        world
-            .db
-            .execute(
-                "UPDATE outbox_steps SET next_attempt_at = now(), claimed_until = now()
-                          WHERE status = 'pending'",
-                &[],
-            )
-            .await
-            .expect("time passes");
+        time_passes(&world).await;
         let lived = worker(&world, "outbox", None, "").await;
         assert!(lived.status.success(), "{point:?}: {}", String::from_utf8_lossy(&lived.stderr));
         assert_log(&String::from_utf8_lossy(&lived.stdout));

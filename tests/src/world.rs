@@ -97,6 +97,7 @@ impl World {
             ("ALLOWED_ORIGINS", "https://app.pulse.example,http://localhost:3000".to_owned()),
             ("KEYCLOAK_REALM", stack("KEYCLOAK_REALM")),
             ("KEYCLOAK_CLIENT_ID", stack("KEYCLOAK_CLIENT_ID")),
+            ("KEYCLOAK_ORGANIZATIONS", "true".to_owned()),
             ("SMTP_HOST", stack("SMTP_HOST")),
             ("SMTP_PORT", stack("SMTP_PORT")),
             ("SMTP_FROM", "Pulse Billing <billing@pulse.example>".to_owned()),

@@ -35,6 +35,7 @@ impl Provisioning {
     pub async fn start(env: &Env, clock: Clock) -> Result<Self> {
         let settings = DatabaseSettings::from_env(env)?;
         let keycloak = KeycloakSettings::from_env(env)?;
+        let has_organizations = config::has_organizations(env)?;
         let smtp = SmtpSettings::from_env(env)?;
         let stripe = config::stripe_api_base(env)?;
         let secrets = Secrets::read(&aws::config(env)?, env, Role::System).await?;
@@ -44,7 +45,7 @@ impl Provisioning {
         let mailer = Mailer::new(smtp, secrets.clone())?;
         let applier =
             Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
-        Ok(Self { outbox: Outbox { applier, keycloak, mailer } })
+        Ok(Self { outbox: Outbox { applier, keycloak, has_organizations, mailer } })
     }
 
     /// Performs the steps that are due, and applies the events that need not wait any longer. It

@@ -57,6 +57,7 @@ impl Renewals {
         let settings = DatabaseSettings::from_env(env)?;
         let stripe = config::stripe_api_base(env)?;
         let queue = config::queue_url(env, "STRIPE_QUEUE_URL")?;
+        let has_organizations = config::has_organizations(env)?;
         let may_rehearse = config::is_rehearsal(env)?;
         let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::System).await?;
@@ -64,7 +65,8 @@ impl Renewals {
         let reads_per_second = config::stripe_reads_per_second(env)?;
         let applier =
             Applier { db, stripe: Stripe::new(stripe, secrets)?, reads_per_second, clock };
-        Ok(Self { renewal: Renewal { applier, queue: Queue::new(&aws, queue), may_rehearse } })
+        let queue = Queue::new(&aws, queue);
+        Ok(Self { renewal: Renewal { applier, queue, has_organizations, may_rehearse } })
     }
 
     /// Does one run. Several requests at once get one run.

@@ -5,7 +5,7 @@
 //! even then a point does nothing until the test's own worker has armed it.
 
 /// Every point, in the order in which a checkout passes them; then those of a
-/// subscription's sync.
+/// subscription's sync, and those of a tenant's organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named for what has just happened")]
 pub enum Point {
@@ -32,11 +32,13 @@ pub enum Point {
     SnapshotRead,
     SyncApplied,
     SyncCommitted,
+    OutboxOrganizationMade,
+    OutboxMemberAdded,
 }
 
 impl Point {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::IngestVerified,
         Self::IngestQueued,
         Self::ApplyBegun,
@@ -60,6 +62,8 @@ impl Point {
         Self::SnapshotRead,
         Self::SyncApplied,
         Self::SyncCommitted,
+        Self::OutboxOrganizationMade,
+        Self::OutboxMemberAdded,
     ];
 }
 

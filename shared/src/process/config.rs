@@ -183,6 +183,14 @@ impl KeycloakSettings {
     }
 }
 
+/// `KEYCLOAK_ORGANIZATIONS`: whether tenants are organizations in Keycloak; true by default.
+///
+/// # Errors
+/// `Setting` if it is neither `true` nor `false`.
+pub fn has_organizations(env: &Env) -> Result<bool> {
+    env.parsed("KEYCLOAK_ORGANIZATIONS", "true or false", Some(true))
+}
+
 /// How mail is sent. The password is a secret and not here.
 #[derive(Clone, Debug)]
 pub struct SmtpSettings {

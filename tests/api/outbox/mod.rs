@@ -6,6 +6,7 @@ use tests::World;
 
 mod cancellation;
 mod claims;
+mod organizations;
 mod real_keycloak;
 mod users;
 

@@ -217,3 +217,70 @@ async fn real_keycloak_lists_only_users_whose_tenant_is_the_tenant() {
     let new = json!({"tenant_id": tenant, "email": theirs});
     api.write("POST", "/api/v1/operator/users", new).await.problem(409, "user_exists");
 }
+
+/// The organization of a tenant, with its members' mail addresses.
+async fn organization(realm: &Realm, tenant: &str) -> (Value, Vec<String>) {
+    let path = format!("/organizations?q=alias:{tenant}&briefRepresentation=false");
+    let mut found = realm.call(Method::GET, &path, None).await;
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
+    let found = found[0].take();
+    let path = format!("/organizations/{}/members?max=100", text(&found["id"]));
+    let members = realm.call(Method::GET, &path, None).await;
+    let members = members.as_array().expect("a list").iter();
+    (found, members.map(|member| text(&member["email"])).collect())
+}
+
+/// A tenant is an organization that follows its name, and that gives nobody anything.
+#[tokio::test]
+async fn real_keycloak_has_a_tenant_as_an_organization_with_its_users() {
+    let realm = Realm::new().await;
+    let world = realm.world().await;
+    let email = address("jane");
+    let company = format!("Ärzte & \"Söhne\" {}", Clock::system().now().as_microsecond());
+    provisioned(&world, &company, &email).await;
+    assert_eq!(world.outbox().await, summary(2, 0, 0));
+    world.clock.pass(61);
+    assert_eq!(world.outbox().await, summary(1, 0, 0));
+    let tenant = text(
+        &world.row("SELECT tenant_id FROM outbox_steps WHERE kind = 'keycloak_user'").await["tenant_id"],
+    );
+    let (made, members) = organization(&realm, &tenant).await;
+    assert_eq!(made["name"], format!("{company} ({tenant})"));
+    assert_eq!(made["enabled"], true);
+    assert_eq!(members, [email.as_str()]);
+    // What an administrator adds there stays when the name changes.
+    let domain = format!("{tenant}.example");
+    let mut with_domain = made.clone();
+    with_domain["domains"] = json!([{"name": domain, "verified": false}]);
+    let path = format!("/organizations/{}", text(&made["id"]));
+    realm.call(Method::PUT, &path, Some(with_domain)).await;
+    let api = world.api_with(&world.env(&[])).await;
+    let name = "x".repeat(200);
+    let (route, change) = (format!("/api/v1/operator/tenants/{tenant}"), json!({"name": name}));
+    api.write("PATCH", &route, change).await.expect(200);
+    let second = address("joe");
+    let user = json!({"tenant_id": tenant, "email": second});
+    api.write("POST", "/api/v1/operator/users", user).await.expect(201);
+    // The first time with the name of the Stripe customer, the second time with nothing to change.
+    for steps in [2, 1] {
+        world.clock.pass(61);
+        assert_eq!(world.outbox().await, summary(steps, 0, 0));
+        let (changed, mut members) = organization(&realm, &tenant).await;
+        assert_eq!(changed["id"], made["id"]);
+        assert_eq!(changed["name"], format!("{name} ({tenant})"));
+        assert_eq!(changed["domains"][0]["name"], domain.as_str());
+        members.sort();
+        assert_eq!(members, [email.as_str(), second.as_str()]);
+        let again = "UPDATE outbox_steps SET status = 'pending', next_attempt_at = created_at
+                     WHERE kind = 'keycloak_organization'";
+        world.db.execute(again, &[]).await.expect("due");
+    }
+    let set = "subscription_audit WHERE event_type = 'KEYCLOAK_ORGANIZATION_SET'";
+    assert_eq!(world.count(set).await, 2, "no change is not audited");
+    let (_, mail) = realm.mail(&email).await;
+    let link = find_link(&mail, &stack("KEYCLOAK_URL")).expect("a link");
+    Browser::new().expect("a browser").set_password(&link, "new pass word").await.expect("set");
+    let claims = realm.log_in(&email, "new pass word").await;
+    assert!(claims.contains(&format!("\"tenant_id\":\"{tenant}\"")), "{claims}");
+    assert!(!claims.contains("organization"), "no source of access: {claims}");
+}

@@ -231,7 +231,7 @@ async fn an_address_that_a_step_has_begun_waits_for_it_and_holds_up_no_other() {
     let done = "outbox_steps WHERE status = 'done' AND tenant_id = 'goes-on'";
     assert_eq!(world.count(done).await, 2);
     world.clock.run_ahead(300);
-    assert_eq!(world.outbox().await, summary(0, 1, 0), "it waits");
+    assert_eq!(world.outbox().await, summary(3, 1, 0), "it waits, and no organization does");
     let fail = "UPDATE outbox_steps SET status = 'failed' WHERE tenant_id = 'began'
                 AND kind = 'keycloak_user'";
     world.db.execute(fail, &[]).await.expect("given up");

@@ -14,13 +14,13 @@ use super::{TENANTS, USERS, api, audit, jane, path, row};
 
 /// Stands before Keycloak, and fails one call of those to come: undone, or done with its answer
 /// lost.
-struct Front {
-    url: String,
+pub(in crate::api) struct Front {
+    pub(in crate::api) url: String,
     next: Arc<Mutex<Option<(usize, bool)>>>,
 }
 
 impl Front {
-    async fn start(keycloak: String) -> Self {
+    pub(in crate::api) async fn start(keycloak: String) -> Self {
         let next: Arc<Mutex<Option<(usize, bool)>>> = Arc::default();
         let state = (
             keycloak,
@@ -35,12 +35,12 @@ impl Front {
     }
 
     /// The call of this number from now on fails.
-    fn fail(&self, call: usize, lost: bool) {
+    pub(in crate::api) fn fail(&self, call: usize, lost: bool) {
         *self.next.lock().expect("not poisoned") = Some((call, lost));
     }
 
     /// Whether there was such a call.
-    fn has_failed(&self) -> bool {
+    pub(in crate::api) fn has_failed(&self) -> bool {
         self.next.lock().expect("not poisoned").take().is_none()
     }
 }

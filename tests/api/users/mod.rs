@@ -5,7 +5,7 @@ use simulators::keycloak::User;
 use tests::api::{Api, SOURCE_IP};
 use tests::{World, text};
 
-mod keycloak;
+pub(super) mod keycloak;
 mod lifecycle;
 mod scope;
 

@@ -35,7 +35,7 @@ fn once() -> Value {
 }
 
 fn times(n: i64) -> Value {
-    json!({"tenants": n, "subscriptions": n, "slots": 260 * n, "audit": 3 * n, "steps": 2 * n})
+    json!({"tenants": n, "subscriptions": n, "slots": 260 * n, "audit": 3 * n, "steps": 3 * n})
 }
 
 /// What a redelivery finds of the tries before it.

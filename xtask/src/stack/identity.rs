@@ -71,7 +71,7 @@ async fn start_keycloak(stack: &Starting<'_>, java: &JavaTools) -> Result<()> {
         http.get(&discovery).send().await.is_ok_and(|answer| answer.status().is_success())
     };
     stack.supervisor.ready("keycloak", Duration::from_mins(4), probe).await?;
-    update_realm(stack, &http, &url).await.context("Keycloak's mail settings and texts")?;
+    update_realm(stack, &http, &url).await.context("the realm's settings")?;
     step.done();
     Ok(())
 }
@@ -93,8 +93,8 @@ fn home(stack: &Starting<'_>, program: &Path) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Sets the mail settings and texts of the realm: a realm from an earlier start is not imported
-/// again, the sink may have another port now, and the file other texts.
+/// Sets mail settings, texts and organizations of the realm: a realm from an earlier start is not
+/// imported again, the sink may have another port now, and the file other texts.
 async fn update_realm(stack: &Starting<'_>, http: &reqwest::Client, url: &str) -> Result<()> {
     let form = [
         ("grant_type", "password"),
@@ -113,11 +113,40 @@ async fn update_realm(stack: &Starting<'_>, http: &reqwest::Client, url: &str) -
     let mut file: Value = serde_json::from_slice(&fs::read(stack.root.join(REALM_FILE))?)?;
     let mut smtp = file["smtpServer"].take();
     smtp["port"] = json!(stack.ports.smtp.to_string());
-    let put = http.put(&realm).bearer_auth(token).json(&json!({ "smtpServer": smtp }));
+    let settings =
+        json!({"smtpServer": smtp, "organizationsEnabled": file["organizationsEnabled"]});
+    let put = http.put(&realm).bearer_auth(token).json(&settings);
     put.send().await?.error_for_status()?;
+    grant_roles(http, token, &realm, &file["users"][0]).await?;
     for (locale, texts) in file["localizationTexts"].as_object().into_iter().flatten() {
         let post = http.post(format!("{realm}/localization/{locale}")).bearer_auth(token);
         post.json(texts).send().await?.error_for_status()?;
+    }
+    Ok(())
+}
+
+/// Gives the service account the roles that it has in the file.
+async fn grant_roles(http: &reqwest::Client, token: &str, realm: &str, user: &Value) -> Result<()> {
+    let read = async |path: String, query: &[(&str, &str)]| -> Result<Value> {
+        let get = http.get(format!("{realm}{path}")).query(query).bearer_auth(token);
+        Ok(get.send().await?.error_for_status()?.json().await?)
+    };
+    let id = |found: &Value| found[0]["id"].as_str().map(str::to_owned);
+    let username = user["username"].as_str().context("a user name")?;
+    let account = read("/users".to_owned(), &[("username", username), ("exact", "true")]).await?;
+    let account = id(&account).context("no service account")?;
+    for (client, wanted) in user["clientRoles"].as_object().into_iter().flatten() {
+        let client = read("/clients".to_owned(), &[("clientId", client)]).await?;
+        let client = id(&client).context("no such client")?;
+        let roles = read(format!("/clients/{client}/roles"), &[]).await?;
+        let roles: Vec<_> = roles
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|role| wanted.as_array().is_some_and(|names| names.contains(&role["name"])))
+            .collect();
+        let path = format!("{realm}/users/{account}/role-mappings/clients/{client}");
+        http.post(path).bearer_auth(token).json(&roles).send().await?.error_for_status()?;
     }
     Ok(())
 }

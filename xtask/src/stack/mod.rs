@@ -231,6 +231,7 @@ impl Starting<'_> {
         env.set("KEYCLOAK_REALM", REALM);
         env.set("KEYCLOAK_CLIENT_ID", CLIENT_ID);
         env.set("KEYCLOAK_CLIENT_SECRET", &self.credentials.keycloak_client);
+        env.set("KEYCLOAK_ORGANIZATIONS", "true");
         env.set("WELCOME_REDIRECT_URI", "http://localhost:3000/");
         env.set("KEYCLOAK_KIND", if tools.java.is_some() { "keycloak" } else { "embedded" });
         if tools.java.is_some() {

@@ -57,6 +57,7 @@ words! {
         UserUpdated = "USER_UPDATED",
         UserEnabled = "USER_ENABLED",
         UserDisabled = "USER_DISABLED",
+        KeycloakOrganizationSet = "KEYCLOAK_ORGANIZATION_SET",
         WelcomeEmailSent = "WELCOME_EMAIL_SENT",
         SubscriptionCreated = "SUBSCRIPTION_CREATED",
         StatusTrial = "STATUS_TRIAL",

@@ -329,6 +329,7 @@ impl Provisioning<'_> {
                 self.now,
             );
             if tenants::store::insert(self.tx, &tenant).await? {
+                outbox::store::insert_organization(self.tx, &tenant.tenant_id, self.now).await?;
                 let state = json!({
                     "tenant_id": tenant.tenant_id,
                     "name": tenant.profile.name,

@@ -25,6 +25,8 @@ words! {
         NewAccount = "keycloak_user",
         /// Has Keycloak send that user a mail.
         WelcomeMail = "welcome_mail",
+        /// Makes a tenant's organization, with its users as members.
+        Organization = "keycloak_organization",
         /// Ends a Stripe subscription at once.
         StripeCancel = "stripe_cancel",
         /// Sets the quantity of a slot's item.

@@ -36,6 +36,8 @@ pub(crate) struct Step {
     pub payload: Value,
     /// The result of the step before it.
     pub before: Option<Value>,
+    /// Its own result, where it was done before.
+    pub earlier: Option<Value>,
     /// The number of this claim: a later claim voids it.
     pub claim: i64,
     /// Attempts, this one included.
@@ -276,6 +278,57 @@ pub(crate) async fn insert_stripe_customer(
     Ok(())
 }
 
+/// Inserts the step that sets a tenant's organization in Keycloak. There is one step for each
+/// tenant: a later cause makes it due again, whatever its state. It is due a minute later, so that
+/// a new login and its mail come first. By a function of the database, as of
+/// `insert_stripe_customer`.
+///
+/// # Errors
+/// `Database`.
+pub(crate) async fn insert_organization(
+    tx: &Transaction<'_>,
+    tenant: &TenantId,
+    now: Timestamp,
+) -> Result<()> {
+    query_one(tx, "SELECT leave_organization_step($1, $2)", &[&tenant, &now]).await?;
+    Ok(())
+}
+
+/// Inserts that step for tenants that have none, or whose step was done while organizations were
+/// switched off: so many that at most `most` are unfinished, one every 10 seconds. Returns how
+/// many. What failed or was dismissed stays for an operator, or for the next cause.
+///
+/// # Errors
+/// `Database`.
+pub(crate) async fn insert_missing_organizations(
+    db: &Client,
+    most: i64,
+    now: Timestamp,
+) -> Result<u64> {
+    let written = db
+        .execute(
+            "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
+             created_at, updated_at)
+             SELECT 'keycloak_organization', tenant_id, 'keycloak_organization:' || tenant_id, '{}',
+                    $1::timestamptz + row_number() OVER (ORDER BY tenant_id) * interval '10 seconds',
+                    $1, $1
+             FROM (SELECT tenant_id FROM tenants t WHERE t.status = 'ACTIVE' AND NOT EXISTS (
+                       SELECT FROM outbox_steps s
+                       WHERE s.dedup_key = 'keycloak_organization:' || t.tenant_id
+                       AND (s.status <> 'done' OR NOT s.result ? 'skipped'))
+                   ORDER BY tenant_id
+                   LIMIT greatest(0, $2 - (SELECT count(*) FROM outbox_steps
+                                           WHERE kind = 'keycloak_organization'
+                                           AND status IN ('pending', 'failed')))) AS missing
+             ON CONFLICT (dedup_key) DO UPDATE
+             SET status = 'pending', next_attempt_at = excluded.next_attempt_at, attempts = 0,
+             claim = step.claim + 1, retried_at = $1, updated_at = $1 WHERE step.status = 'done'",
+            &[&now, &most],
+        )
+        .await?;
+    Ok(written)
+}
+
 /// Which fields of the tenant's Stripe customer are older than its profile.
 ///
 /// # Errors
@@ -345,8 +398,8 @@ pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow
 }
 
 /// Claims the step that has been due longest, and whose predecessor is done. A worker that dies
-/// holds it until the lease ends. Mails come after everything else: a login does not wait behind
-/// ten thousand of them.
+/// holds it until the lease ends. Mails come after everything else, because a login does not wait
+/// behind ten thousand of them, and organizations last, because no access depends on them.
 pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
     let row = db
         .query_opt(
@@ -358,11 +411,13 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
                  WHERE due.status = 'pending' AND due.next_attempt_at <= $1
                  AND coalesce(due.claimed_until <= $1, true)
                    AND coalesce(before.status = 'done', true) AND ($3 OR due.kind <> 'mail')
-                 ORDER BY (due.kind = 'mail'), due.next_attempt_at
+                 ORDER BY CASE due.kind WHEN 'mail' THEN 1 WHEN 'keycloak_organization' THEN 2
+                          ELSE 0 END, due.next_attempt_at
                  LIMIT 1
                  FOR UPDATE OF due SKIP LOCKED)
              RETURNING step_id, kind, tenant_id, payload, claim, attempts, began_email,
-             stripe_event_id, coalesce(retried_at, created_at) AS since, retried_at IS NOT NULL AS is_again,
+             stripe_event_id, result, coalesce(retried_at, created_at) AS since,
+             retried_at IS NOT NULL AS is_again,
                        (SELECT result FROM outbox_steps before
                        WHERE before.step_id = outbox_steps.after_step_id) AS before",
             &[&now, &(now + LEASE), &(lane == MailLane::Open)],
@@ -375,6 +430,7 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
         tenant: row.try_get("tenant_id")?,
         payload: row.get("payload"),
         before: row.get("before"),
+        earlier: row.get("result"),
         claim: row.get("claim"),
         attempts: row.get("attempts"),
         began_email: row.get("began_email"),

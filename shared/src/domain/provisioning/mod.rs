@@ -42,6 +42,8 @@ pub struct Outbox {
     pub applier: Applier,
     /// The store of users.
     pub keycloak: Keycloak,
+    /// Whether tenants are organizations in it.
+    pub has_organizations: bool,
     /// The client of the mail server.
     pub mailer: Mailer,
 }
@@ -144,6 +146,12 @@ impl Outbox {
         }
         if let (Some(tenant), Some(users)) = (&step.tenant, &effect.users) {
             usage::record_users(&tx, tenant, users, now).await?;
+        }
+        // Of its organization too.
+        if step.kind == StepKind::NewAccount
+            && let Some(tenant) = &step.tenant
+        {
+            store::insert_organization(&tx, tenant, now).await?;
         }
         if let Some(event_type) = effect.audit {
             let mut details = effect.result;

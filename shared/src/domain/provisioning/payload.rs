@@ -22,6 +22,9 @@ pub(super) enum Payload {
     WelcomeMail {
         user_id: String,
     },
+    Organization {
+        tenant: TenantId,
+    },
     StripeCancel(StripeCancel),
     StripeCustomer {
         change: StripeCustomer,
@@ -43,6 +46,7 @@ impl Payload {
         };
         Ok(match step.kind {
             StepKind::NewAccount => Self::NewAccount { user: read(step)?, tenant: tenant()? },
+            StepKind::Organization => Self::Organization { tenant: tenant()? },
             StepKind::StripeCustomer => {
                 Self::StripeCustomer { change: read(step)?, tenant: tenant()? }
             }

@@ -40,6 +40,7 @@ impl Outbox {
         match Payload::decode(step)? {
             Payload::NewAccount { user, tenant } => self.create_account(step, &user, &tenant).await,
             Payload::WelcomeMail { user_id } => self.send_welcome_mail(&user_id).await,
+            Payload::Organization { tenant } => self.set_organization(step, &tenant).await,
             Payload::StripeCancel(cancel) => self.cancel_at_stripe(cancel).await,
             Payload::StripeCustomer { change, tenant } => {
                 self.write_customer(step, &change.fields, &tenant).await
@@ -109,6 +110,27 @@ impl Outbox {
         })
     }
 
+    /// Sets what is true now, so a repetition changes nothing.
+    async fn set_organization(&self, step: &Step, tenant: &TenantId) -> Result<Effect> {
+        let skipped = |reason| Ok(Effect::quiet(json!({"skipped": reason})));
+        if !self.has_organizations {
+            return skipped("switched_off");
+        }
+        let found = tenants::store::find(&self.applier.db.connection().await?, tenant).await?;
+        let Some(found) = found.filter(|tenant| !tenant.is_deleted()) else {
+            return skipped("tenant_deleted");
+        };
+        let set = self.keycloak.set_organization(tenant, &found.profile.name).await?;
+        // Without the name: this row keeps its result, and a company may have a person's name.
+        let result = json!({
+            "organization_id": set.id, "tenant_version": found.version, "members": set.members,
+        });
+        // An attempt that died may have done it, so it counts what was recorded.
+        let is_news = step.earlier.as_ref() != Some(&result);
+        let audit = is_news.then_some(AuditEvent::KeycloakOrganizationSet);
+        Ok(Effect { audit, ..Effect::quiet(result) })
+    }
+
     async fn cancel_at_stripe(&self, cancel: StripeCancel) -> Result<Effect> {
         self.applier.stripe.cancel_subscription(&cancel.stripe_subscription_id).await?;
         Ok(Effect {
@@ -131,7 +153,7 @@ impl Outbox {
         }) else {
             return Ok(Effect::quiet(json!({"skipped": "not_linked"})));
         };
-        let change = tenants::payer::customer_change(&profile, fields);
+        let change = tenants::follow::customer_change(&profile, fields);
         let key = format!("stripe_customer:{}:{}", step.id, step.claim);
         self.applier.stripe.update_customer(&customer, &change, &key).await?;
         Ok(Effect {

@@ -36,6 +36,8 @@ pub struct Renewal {
     pub applier: Applier,
     /// The FIFO queue of events.
     pub queue: Queue,
+    /// Whether tenants are organizations in Keycloak.
+    pub has_organizations: bool,
     /// Whether nothing here is real, so that a run may write as if it were another hour.
     pub may_rehearse: bool,
 }
@@ -83,6 +85,8 @@ impl Renewal {
         let were_counted = counts.is_some();
         summary.counts = counts.unwrap_or_default();
         summary.tidied = summary.part("tidying", self.tidy(run).await).unwrap_or_default();
+        summary.organizations =
+            summary.part("organizations", self.leave_organizations(run).await).unwrap_or_default();
         summary.backfilled = summary.part("backfill", self.backfill(run).await).unwrap_or_default();
         summary.drift = summary.part("drift", self.compare(run).await).unwrap_or_default();
         summary.part("digest", self.leave_digest(run.now).await);

@@ -38,6 +38,8 @@ pub struct Summary {
     pub counts: CountCheck,
     /// Answers to repeated requests that were deleted, and old events whose payload was dropped.
     pub tidied: u64,
+    /// Tenants that are no organization in Keycloak yet, and are on their way to it.
+    pub organizations: u64,
     /// Stripe's list against ours.
     pub drift: DriftPage,
     /// Events that never came, and are on the queue now.

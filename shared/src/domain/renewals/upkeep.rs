@@ -23,6 +23,10 @@ pub(crate) const BACKFILL: SignedDuration = SignedDuration::from_hours(4);
 /// How long an event may be under way before it is missed.
 pub(crate) const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
 
+/// How many steps of organizations may be unfinished before a run leaves more. Where Keycloak refuses
+/// them all, no more than these fail.
+const ORGANIZATIONS: i64 = 200;
+
 /// When, after midnight UTC, the day's digest is due.
 pub(crate) const DIGEST_AT: SignedDuration = SignedDuration::from_hours(6);
 
@@ -53,6 +57,16 @@ impl Renewal {
         Ok(answers
             + in_chunks(time.share(SLICE_SHARE), || events::tidying::drop_payloads(db, now))
                 .await?)
+    }
+
+    /// Leaves steps for tenants that are no organizations in Keycloak yet: those from before the
+    /// setting was switched on.
+    pub(super) async fn leave_organizations(&self, Run { now, .. }: Run) -> Result<u64> {
+        if !self.has_organizations {
+            return Ok(0);
+        }
+        let db = self.connection().await?;
+        outbox::store::insert_missing_organizations(&db, ORGANIZATIONS, now).await
     }
 
     /// Queues what Stripe lists of the last hours and was never received.

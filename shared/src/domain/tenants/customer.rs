@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::model::{Organization, OrganizationUpdate, Tenant, not_found};
 use super::session::begin;
-use super::{payer, store};
+use super::{follow, store};
 use crate::base::caller::Customer;
 use crate::base::version::IfMatch;
 use crate::db::Db;
@@ -48,7 +48,7 @@ pub async fn update(
     if after != before {
         (after.version, after.updated_at) = (before.version + 1, now);
         store::save_profile(&tx, &after).await?;
-        payer::follow(&tx, &before, &after, now).await?;
+        follow::follow(&tx, &before, &after, now).await?;
         record(&tx, caller, before, &after, now).await?;
     }
     tx.commit().await?;

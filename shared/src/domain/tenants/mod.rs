@@ -1,6 +1,7 @@
 //! Customer companies: their ids, their profiles and their Stripe customers.
 
 pub mod customer;
+pub(crate) mod follow;
 pub mod model;
 pub mod operator;
 pub mod payer;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::model::{
     NewTenant, Tenant, TenantFilter, TenantStatus, TenantUpdate, deleted, not_found,
 };
-use super::{model, payer, store};
+use super::{follow, model, store};
 use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::fields::Change;
@@ -17,7 +17,7 @@ use crate::base::version::IfMatch;
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
-use crate::domain::{audit, families, idempotency};
+use crate::domain::{audit, families, idempotency, outbox};
 
 /// A page of the tenants that match the filter, by id; also deleted ones, unless it excludes them.
 ///
@@ -62,6 +62,7 @@ pub async fn create(
             format!("Tenant '{}' already exists", tenant.tenant_id),
         ));
     }
+    outbox::store::insert_organization(&tx, &tenant.tenant_id, now).await?;
     record(&tx, AuditEvent::TenantCreated, by, None, &tenant, now).await?;
     idempotency::keep(&tx, key, &tenant, now).await?;
     tx.commit().await?;
@@ -101,7 +102,7 @@ pub async fn update(
     customer_is_free(&tx, &tenant).await?;
     (tenant.version, tenant.updated_at) = (before.version + 1, now);
     store::save(&tx, &tenant).await?;
-    payer::follow(&tx, &before, &tenant, now).await?;
+    follow::follow(&tx, &before, &tenant, now).await?;
     record(&tx, AuditEvent::TenantUpdated, by, Some(json!(before)), &tenant, now).await?;
     tx.commit().await?;
     Ok(tenant)

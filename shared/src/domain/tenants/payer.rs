@@ -1,23 +1,18 @@
 //! Who pays for a tenant: its customer at Stripe.
 
 use axum::http::HeaderValue;
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::model::{Profile, Tenant};
+use super::model::Tenant;
 use super::session::begin;
 use crate::base::caller::Customer;
 use crate::base::ids::StripeCustomerId;
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
-use crate::domain::outbox::model::CustomerField;
-use crate::domain::{audit, outbox, tenants};
-use crate::outside::stripe::{AddressChange, CustomerChange, NewCustomer, Stripe};
+use crate::domain::{audit, tenants};
+use crate::outside::stripe::{NewCustomer, Stripe};
 use crate::{Error, Result};
-
-/// The most characters of a customer's phone at Stripe.
-const STRIPE_PHONE_LENGTH: usize = 20;
 
 /// What selling needs: the database as customers' role, Stripe, and the origins to which its pages
 /// may return.
@@ -105,58 +100,4 @@ pub(crate) async fn link(
     audit::store::insert(&tx, &entry).await?;
     tx.commit().await?;
     Ok(made)
-}
-
-/// Leaves the step that writes to the tenant's Stripe customer what an update of its profile changed.
-/// A tenant without one has nothing to follow.
-pub(crate) async fn follow(
-    tx: &Transaction<'_>,
-    before: &Tenant,
-    after: &Tenant,
-    now: Timestamp,
-) -> Result<()> {
-    let fields: Vec<_> = CustomerField::ALL
-        .iter()
-        .copied()
-        .filter(|field| {
-            customer_change(&before.profile, &[*field])
-                != customer_change(&after.profile, &[*field])
-        })
-        .collect();
-    if after.stripe_customer_id.is_none() || fields.is_empty() {
-        return Ok(());
-    }
-    outbox::store::insert_stripe_customer(tx, &after.tenant_id, &fields, now).await
-}
-
-/// These fields of the tenant's Stripe customer, as they are here.
-pub(crate) fn customer_change<'a>(
-    profile: &'a Profile,
-    fields: &[CustomerField],
-) -> CustomerChange<'a> {
-    let text = |value: &'a Option<String>| value.as_deref().unwrap_or_default();
-    let mut change = CustomerChange::default();
-    for field in fields {
-        match field {
-            CustomerField::Name => change.name = Some(&profile.name),
-            CustomerField::Email => change.email = Some(text(&profile.billing_email)),
-            CustomerField::Phone => {
-                let phone = text(&profile.phone);
-                // Beyond that Stripe refuses the whole change, and a part is another's number.
-                let fits = phone.chars().count() <= STRIPE_PHONE_LENGTH;
-                change.phone = Some(if fits { phone } else { "" });
-            }
-            CustomerField::Address => {
-                change.address = Some(AddressChange {
-                    line1: text(&profile.address_line1),
-                    line2: text(&profile.address_line2),
-                    city: text(&profile.city),
-                    state: text(&profile.state_province),
-                    postal_code: text(&profile.postal_code),
-                    country: text(&profile.country),
-                });
-            }
-        }
-    }
-    change
 }

@@ -19,7 +19,7 @@ use crate::base::paging::{Offset, Page, Slice};
 use crate::db::Db;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
-use crate::domain::{audit, idempotency, tenants, usage};
+use crate::domain::{audit, idempotency, outbox, tenants, usage};
 use crate::outside::keycloak::{Account, AccountChange, Keycloak, user_exists};
 
 /// A page of a tenant's users, by user name.
@@ -91,6 +91,7 @@ pub async fn create(
         AccountChange::Unchanged if !recorded && by_lost_try => AuditEvent::UserCreated,
         _ => return Err(user_exists()),
     };
+    outbox::store::insert_organization(&tx, &user.tenant_id, now).await?;
     record(&tx, event_type, by, &user, None, now).await?;
     usage::record_users(&tx, &user.tenant_id, &users, now).await?;
     idempotency::keep(&tx, key, &user, now).await?;

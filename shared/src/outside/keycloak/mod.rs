@@ -1,6 +1,8 @@
 //! Keycloak's admin API, as far as provisioning and operators need it (Keycloak's "Admin REST
 //! API"), by the service account of one client.
 
+mod organizations;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +26,7 @@ use crate::{Error, Result};
 /// How long the link of a welcome mail works.
 const WELCOME_LINK_SECONDS: u32 = 72 * 60 * 60;
 
-/// How long a first or last name may be.
+/// How long a first or last name, or an organization's, may be.
 const NAME_LENGTH: usize = 255;
 
 /// How many users are read at once to count them.
@@ -284,11 +286,7 @@ impl Keycloak {
         }
         let Some(answer) = answer? else { return Ok(None) };
         fault::point(Point::OutboxUserCreated);
-        let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-        let id =
-            location.and_then(|location| location.rsplit('/').next()).filter(|id| !id.is_empty());
-        id.map(|id| Some(id.to_owned()))
-            .ok_or_else(|| Error::unavailable(Service::Keycloak, "no Location for the new user"))
+        made_id(&answer, "user").map(Some)
     }
 
     /// `None` where such a user exists.
@@ -419,6 +417,15 @@ impl Keycloak {
     }
 }
 
+/// The id of what a POST has made.
+fn made_id(answer: &Response, what: &str) -> Result<String> {
+    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let id = location.and_then(|location| location.rsplit('/').next()).filter(|id| !id.is_empty());
+    id.map(str::to_owned).ok_or_else(|| {
+        Error::unavailable(Service::Keycloak, format!("no Location for the new {what}"))
+    })
+}
+
 fn unreachable(error: reqwest::Error) -> Error {
     Error::unavailable(Service::Keycloak, with_causes(&error.without_url()))
 }
@@ -517,17 +524,18 @@ fn clean_name(name: &str) -> Option<String> {
     let blanked: String =
         name.chars().map(|c| if c.is_control() || REFUSED.contains(c) { ' ' } else { c }).collect();
     let words = blanked.split_whitespace().collect::<Vec<_>>().join(" ");
-    // In UTF-16, as Java counts.
-    let mut units = 0;
-    let short: String = words
-        .chars()
-        .take_while(|c| {
-            units += c.len_utf16();
-            units <= NAME_LENGTH
-        })
-        .collect();
-    let short = short.trim_end();
+    let short = cut(&words, NAME_LENGTH);
     (!short.is_empty()).then(|| short.to_owned())
+}
+
+/// The beginning of a text, of at most so many units of UTF-16, as Java counts.
+fn cut(text: &str, length: usize) -> &str {
+    let mut units = 0;
+    let over = text.char_indices().find(|(_, c)| {
+        units += c.len_utf16();
+        units > length
+    });
+    over.map_or(text, |(end, _)| &text[..end]).trim_end()
 }
 
 /// A user name for a mail address that cannot be one; always the same for an address.
