@@ -10,12 +10,20 @@ async fn health_is_the_databases() {
     let mut world = World::new().await;
     assert_eq!(
         world.api().await.get(Who::Nobody, "/health").await.expect(200),
-        json!({"status": "ok"})
+        json!({"status": "ok", "missing": []})
     );
     let proxy = world.behind("DATABASE_PORT").await;
     let api = world.api().await;
     assert_eq!(api.get(Who::Nobody, "/health").await.status, 200);
     proxy.stall();
+    for _ in 0..20 {
+        assert_eq!(
+            api.get(Who::Nobody, "/health").await.status,
+            200,
+            "the database is not asked for everyone"
+        );
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     api.get(Who::Nobody, "/health").await.problem(503, "unavailable");
     proxy.pass();
     assert_eq!(

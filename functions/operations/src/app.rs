@@ -1,6 +1,7 @@
 //! The state of this function.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use axum::extract::FromRef;
 use shared::Result;
@@ -28,6 +29,8 @@ struct Outside {
     renewal_queue_url: String,
     /// Made at its first use: most requests need none.
     event_queue: OnceLock<Queue>,
+    /// When the database last answered a monitor.
+    healthy: Mutex<Option<Instant>>,
 }
 
 impl OperationsApp {
@@ -47,8 +50,15 @@ impl OperationsApp {
             event_queue_url: config::queue_url(env, "STRIPE_QUEUE_URL")?,
             renewal_queue_url: config::queue_url(env, "RENEWAL_QUEUE_URL")?,
             event_queue: OnceLock::new(),
+            healthy: Mutex::new(None),
         };
         Ok(Self { operator, outside: Arc::new(outside) })
+    }
+
+    /// When the database last answered a monitor.
+    #[must_use]
+    pub fn healthy(&self) -> &Mutex<Option<Instant>> {
+        &self.outside.healthy
     }
 
     /// The queue of Stripe's events.

@@ -50,7 +50,7 @@ impl Webhook {
         let dead_letters = config::queue_url(env, "STRIPE_DLQ_URL")?;
         let aws = aws::config(env)?;
         let secrets = Secrets::read(&aws, env, Role::Webhook).await?;
-        secrets.stripe_webhook_secrets()?;
+        secrets.check("STRIPE_WEBHOOK_SECRET", Secrets::stripe_webhook_secrets)?;
         let (queue, dead_letters) = (Queue::new(&aws, url), Queue::new(&aws, dead_letters));
         Ok(Self { secrets, queue, dead_letters, clock })
     }
@@ -90,6 +90,7 @@ impl Webhook {
             .get("stripe-signature")
             .and_then(|header| header.to_str().ok())
             .unwrap_or_default();
+        self.secrets.needed(Secrets::stripe_webhook_secrets).await?;
         if let Err(error) = self.verify(header, body) {
             // The secret may have been rotated since this instance read it.
             if error.code() != "signature_invalid" || !self.secrets.refresh().await.unwrap_or(false)

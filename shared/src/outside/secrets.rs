@@ -136,6 +136,53 @@ impl Secrets {
         Ok(true)
     }
 
+    /// The fields that are there and not filled in yet, as a deployment makes them (docs/deploy.md).
+    #[must_use]
+    pub fn unfilled(&self) -> Vec<&'static str> {
+        let held = self.held.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let empty =
+            |text: &Option<String>| text.as_ref().is_some_and(|text| text.trim().is_empty());
+        let values = &held.0;
+        [
+            (empty(&values.database_password), "DATABASE_PASSWORD"),
+            (empty(&values.stripe_secret_key), "STRIPE_SECRET_KEY"),
+            (
+                values.stripe_webhook_secret.as_ref().is_some_and(Vec::is_empty),
+                "STRIPE_WEBHOOK_SECRET",
+            ),
+            (empty(&values.keycloak_client_secret), "KEYCLOAK_CLIENT_SECRET"),
+            (empty(&values.smtp_password), "SMTP_PASSWORD"),
+        ]
+        .into_iter()
+        .filter_map(|(is_empty, name)| is_empty.then_some(name))
+        .collect()
+    }
+
+    /// Checks a value at the start of an instance. One that is not filled in yet keeps nothing from
+    /// starting: it is asked for when it is needed.
+    ///
+    /// # Errors
+    /// `Setting` where it is missing or malformed.
+    pub fn check<T>(&self, name: &str, pick: impl Fn(&Self) -> Result<T>) -> Result<()> {
+        if self.unfilled().contains(&name) {
+            tracing::warn!(secret.id = self.id, secret.field = name, "not filled in yet");
+            return Ok(());
+        }
+        pick(self).map(drop)
+    }
+
+    /// A value when it is needed. Where there is none the secret is read again, so that it is found
+    /// by instances that are older than it.
+    ///
+    /// # Errors
+    /// `Setting`, and as `read`.
+    pub async fn needed<T>(&self, pick: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        match pick(self) {
+            Err(Error::Setting(_)) if self.refresh().await? => pick(self),
+            found => found,
+        }
+    }
+
     fn text(&self, name: &str, pick: impl Fn(&Values) -> Option<String>) -> Result<String> {
         let held = self.held.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         match pick(&held.0) {

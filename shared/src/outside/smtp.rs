@@ -67,7 +67,7 @@ impl Mailer {
     /// `Setting` where the password or `SMTP_CA_FILE` is missing or malformed.
     pub fn new(settings: SmtpSettings, secrets: Arc<Secrets>) -> Result<Self> {
         if settings.user.is_some() {
-            secrets.smtp_password()?;
+            secrets.check("SMTP_PASSWORD", Secrets::smtp_password)?;
         }
         let root = settings.ca_file.as_deref().map(|path| {
             let malformed = |why: String| Error::Setting(format!("SMTP_CA_FILE {path:?}: {why}"));
@@ -227,7 +227,8 @@ impl Mailer {
         &self,
         user: &str,
     ) -> Result<std::result::Result<Box<AsyncSmtpConnection>, SmtpError>> {
-        let credentials = Credentials::new(user.to_owned(), self.secrets.smtp_password()?);
+        let password = self.secrets.needed(Secrets::smtp_password).await?;
+        let credentials = Credentials::new(user.to_owned(), password);
         let mut connection = self.open().await?;
         Ok(connection.auth(DEFAULT_MECHANISMS, &credentials).await.map(|_| connection))
     }

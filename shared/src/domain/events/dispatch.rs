@@ -128,7 +128,7 @@ impl Applier {
             seen
         };
         fault::point(Point::ApplyBegun);
-        if event.livemode != self.stripe.livemode()? {
+        if event.livemode != self.stripe.livemode().await? {
             return self.ignore(event, "of the other mode (livemode)").await;
         }
         match event.kind {

@@ -95,7 +95,7 @@ impl Keycloak {
     /// # Errors
     /// `Setting` where the client secret is missing.
     pub fn new(settings: KeycloakSettings, secrets: Arc<Secrets>) -> Result<Self> {
-        secrets.keycloak_client_secret()?;
+        secrets.check("KEYCLOAK_CLIENT_SECRET", Secrets::keycloak_client_secret)?;
         let http = tls::http_client(Duration::from_secs(3), Duration::from_secs(10))?;
         Ok(Self { http, settings, secrets, token: Mutex::new(None) })
     }
@@ -403,7 +403,7 @@ impl Keycloak {
             "{}/realms/{}/protocol/openid-connect/token",
             self.settings.url, self.settings.realm
         );
-        let secret = self.secrets.keycloak_client_secret()?;
+        let secret = self.secrets.needed(Secrets::keycloak_client_secret).await?;
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", &self.settings.client_id),

@@ -46,16 +46,16 @@ impl Stripe {
     /// # Errors
     /// `Setting` where the secret key is missing or malformed.
     pub fn new(base: String, secrets: Arc<Secrets>) -> Result<Self> {
-        secrets.stripe_secret_key()?;
+        secrets.check("STRIPE_SECRET_KEY", Secrets::stripe_secret_key)?;
         Ok(Self { http: OnceCell::new(), base, secrets })
     }
 
     /// Whether the key is one of live mode. Events of the other mode are not ours.
     ///
     /// # Errors
-    /// `Setting`.
-    pub fn livemode(&self) -> Result<bool> {
-        Ok(self.secrets.stripe_secret_key()?.contains("_live_"))
+    /// `Setting` while it is not filled in.
+    pub async fn livemode(&self) -> Result<bool> {
+        Ok(self.secrets.needed(Secrets::stripe_secret_key).await?.contains("_live_"))
     }
 
     async fn http(&self) -> Result<&reqwest::Client> {
@@ -182,7 +182,7 @@ impl Stripe {
         let unreachable = |error: reqwest::Error| {
             Failure::from(Error::unavailable(Service::Stripe, with_causes(&error.without_url())))
         };
-        let secret = self.secrets.stripe_secret_key()?;
+        let secret = self.secrets.needed(Secrets::stripe_secret_key).await?;
         let mut call = self
             .http()
             .await?
