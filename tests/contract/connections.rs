@@ -45,6 +45,18 @@ async fn the_migrate_function_runs_many_times_at_once_and_one_does_the_work() {
         );
         assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
     }
+    let settings: Vec<String> = here
+        .query_one(
+            "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'pulse_system'::regrole",
+            &[],
+        )
+        .await
+        .expect("the role's settings")
+        .get(0);
+    assert!(
+        settings.contains(&"idle_session_timeout=5min".to_owned()),
+        "a frozen instance keeps its connection: {settings:?}"
+    );
 }
 
 /// A proxy that ends TLS as a managed database does: the client must ask for TLS, and check the

@@ -94,6 +94,9 @@ pub async fn set_default_currency(client: &Client, currency: &Currency) -> Resul
     Ok(())
 }
 
+/// How long a connection of a role may rest.
+const IDLE_SESSION: &str = "5min";
+
 /// Lets a role of ours log in with this password. Only its SCRAM verifier is sent, so no log of the
 /// server can hold it.
 ///
@@ -107,7 +110,12 @@ pub async fn set_password(client: &Client, role: &str, password: &str) -> Result
         ));
     }
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
-    let alter = format!("ALTER ROLE {role} LOGIN PASSWORD '{verifier}'");
+    // An instance that Lambda has frozen keeps its connection, and an old version's instances are
+    // frozen while the new version's connect. It makes another when it is needed again.
+    let alter = format!(
+        "ALTER ROLE {role} LOGIN PASSWORD '{verifier}'; \
+         ALTER ROLE {role} SET idle_session_timeout = '{IDLE_SESSION}'"
+    );
     // Two at once on one role: PostgreSQL refuses the second ("tuple concurrently updated") instead
     // of letting it wait. The lock is of this database and the role of the whole cluster, hence
     // the retries as well.

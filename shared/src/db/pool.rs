@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Timeouts,
 };
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
@@ -26,6 +27,10 @@ pub const TIDIED_AT_ONCE: i64 = 2_000;
 
 /// How long to wait for a connection, made or given back.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that has rested for so long is tried before it is used: the server ends those of
+/// an instance that was frozen (`idle_session_timeout`, functions/migrate), which may not know yet.
+const RESTED: Duration = Duration::from_mins(1);
 
 /// The database as one role. Connects at the first use.
 pub struct Db {
@@ -140,6 +145,15 @@ fn pool(
         recycle: Some(CONNECT_TIMEOUT),
     };
     let pool = Pool::builder(manager)
+        .pre_recycle(Hook::async_fn(|client, metrics| {
+            let rested = metrics.last_used() > RESTED;
+            Box::pin(async move {
+                if rested {
+                    client.simple_query("").await.map_err(HookError::Backend)?;
+                }
+                Ok(())
+            })
+        }))
         .max_size(settings.pool_size)
         .timeouts(timeouts)
         .runtime(Runtime::Tokio1)
