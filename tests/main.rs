@@ -48,6 +48,7 @@ mod contract {
     mod lists;
     mod mails;
     mod openapi;
+    mod realm;
     mod round_trips;
     mod settings;
     mod stripe_mock;
