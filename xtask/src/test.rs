@@ -174,6 +174,18 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
     }
     let mut shear = Command::new(linters.join("cargo-shear"));
     report.step("cargo shear", status(shear.arg("--deny-warnings"))).await?;
+    match tools::actionlint(&stack::root(), &Progress::new()).await? {
+        Some(program) => {
+            let mut lint = Command::new(program);
+            // What else is on this machine must not decide.
+            lint.args(["-shellcheck=", "-pyflakes="]);
+            for workflow in fs::read_dir(stack::root().join(".github/workflows"))? {
+                lint.arg(workflow?.path());
+            }
+            report.step("actionlint", status(&mut lint)).await?;
+        }
+        None => report.skipped.push("actionlint (no Go)".to_owned()),
+    }
     report
         .step(
             "cargo clippy",

@@ -20,6 +20,7 @@ use crate::ui::Progress;
 
 const KEYCLOAK: &str = "26.7.0";
 const STRIPE_MOCK: &str = "v0.203.0";
+const ACTIONLINT: &str = "v1.7.12";
 const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.9.0";
 
 /// Where the tools are.
@@ -129,6 +130,17 @@ pub(crate) async fn linters(root: &Path, progress: &Progress) -> Result<PathBuf>
     let folder = root.join(".tools");
     let _lock = lock(&folder, "lint.lock").await?;
     Ok(environment(root, &folder, "lint", &find_python().await?, progress).await?.join("bin"))
+}
+
+/// actionlint's program; `None` if there is no Go.
+pub(crate) async fn actionlint(root: &Path, progress: &Progress) -> Result<Option<PathBuf>> {
+    let folder = root.join(".tools");
+    if find_go().await.is_err() {
+        return Ok(None);
+    }
+    let _lock = lock(&folder, "lint.lock").await?;
+    let module = "github.com/rhysd/actionlint/cmd/actionlint";
+    go_program(&folder, "actionlint", module, ACTIONLINT, progress).await.map(Some)
 }
 
 /// Two stacks may start at once: one of them fetches, and the other waits.
@@ -346,35 +358,48 @@ async fn elasticmq(root: &Path, folder: &Path, progress: &Progress) -> Result<Pa
     Ok(target)
 }
 
+/// stripe-mock, and the specification of Stripe's API that it carries.
 async fn stripe_mock(folder: &Path, progress: &Progress) -> Result<StripeMock> {
-    let target = folder.join("stripe-mock");
-    let mock = StripeMock {
-        program: target.join("stripe-mock"),
-        specification: target.join("spec3.json"),
-    };
-    let module = format!("github.com/stripe/stripe-mock@{STRIPE_MOCK}");
-    let wanted = format!("{module} and its specification");
-    if is_current(folder, "stripe-mock", &wanted)? {
-        return Ok(mock);
+    let module = "github.com/stripe/stripe-mock";
+    let program = go_program(folder, "stripe-mock", module, STRIPE_MOCK, progress).await?;
+    let specification = program.with_file_name(format!("spec3-{STRIPE_MOCK}.json"));
+    if !specification.exists() {
+        let module = format!("{module}@{STRIPE_MOCK}");
+        let source = go(folder).args(["mod", "download", "-json", &module]).output().await?;
+        let source: serde_json::Value =
+            serde_json::from_slice(&source.stdout).context("go mod download -json")?;
+        let source = source["Dir"].as_str().context("go mod download -json names no folder")?;
+        let source = Path::new(source).join("embedded/openapi/spec3.json");
+        fs::copy(&source, &specification)
+            .with_context(|| format!("{} is not Stripe's specification", source.display()))?;
     }
-    let step = progress.step(format!("stripe-mock {STRIPE_MOCK} (Go, once)"));
-    let go = || {
-        let mut go = Command::new("go");
-        // Go checks the module against its checksum database. GOTOOLCHAIN keeps it from fetching
-        // another Go.
-        go.env("GOBIN", &target).env("GOTOOLCHAIN", "local").current_dir(folder);
-        go
-    };
-    let log = log(folder, "stripe-mock");
-    run_logged("go install", go().args(["install", &module]), &log).await?;
-    let source = go().args(["mod", "download", "-json", &module]).output().await?;
-    let source: serde_json::Value =
-        serde_json::from_slice(&source.stdout).context("go mod download -json")?;
-    let source = source["Dir"].as_str().context("go mod download -json names no folder")?;
-    let specification = Path::new(source).join("embedded/openapi/spec3.json");
-    fs::copy(&specification, &mock.specification)
-        .with_context(|| format!("{} is not Stripe's specification", specification.display()))?;
-    fs::write(stamp(folder, "stripe-mock"), wanted)?;
+    Ok(StripeMock { program, specification })
+}
+
+/// Go, which checks a module against its checksum database, and fetches no other Go.
+fn go(folder: &Path) -> Command {
+    let mut go = Command::new("go");
+    go.env("GOTOOLCHAIN", "local").current_dir(folder);
+    go
+}
+
+async fn go_program(
+    folder: &Path,
+    name: &str,
+    module: &str,
+    version: &str,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let target = folder.join(name);
+    let program = target.join(name);
+    if is_current(folder, name, version)? {
+        return Ok(program);
+    }
+    let step = progress.step(format!("{name} {version} (Go, once)"));
+    let mut go = go(folder);
+    go.args(["install", &format!("{module}@{version}")]).env("GOBIN", &target);
+    run_logged("go install", &mut go, &log(folder, name)).await?;
+    fs::write(stamp(folder, name), version)?;
     step.done();
-    Ok(mock)
+    Ok(program)
 }
