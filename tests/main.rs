@@ -40,6 +40,7 @@ mod api {
 }
 mod contract {
     mod access;
+    mod capacity;
     mod connections;
     mod database;
     mod due;
@@ -47,6 +48,7 @@ mod contract {
     mod layers;
     mod lists;
     mod mails;
+    mod monitoring;
     mod openapi;
     mod realm;
     mod round_trips;

@@ -4,12 +4,14 @@
 
 mod bench;
 mod demo;
+mod deploy;
 mod dev;
 mod load;
 mod package;
 mod process;
 mod stack;
 mod stripe;
+mod templates;
 mod test;
 mod token;
 mod tools;
@@ -84,6 +86,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Bring an account to a deployed stage, or check how far it is
+    Deploy(deploy::DeployArgs),
+    /// Check the templates as SAM transforms them, and deploy them into moto; a part of `test`
+    Templates,
     /// Run everything that CI runs, on a stack of its own
     Test(test::TestArgs),
 }
@@ -167,6 +173,8 @@ async fn main() -> ExitCode {
         Command::Openapi { state } => test::write_reviewed(state.as_deref()).await,
         Command::Package(args) => package::run(&args).await,
         Command::Sam { arguments } => package::sam(&arguments).await,
+        Command::Deploy(args) => deploy::run(&args).await,
+        Command::Templates => templates::run().await,
         Command::Test(args) => test::run(&args).await,
     };
     match outcome {

@@ -14,6 +14,7 @@ use tokio::process::Command;
 
 use crate::stack;
 use crate::stack::StackArgs;
+use crate::templates::Programs;
 use crate::tools;
 use crate::ui::Progress;
 use crate::ui::seconds;
@@ -257,7 +258,10 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
         // Last, because it writes random valid data into the stack's catalogue.
         report.step("schemathesis docs/openapi.json", schemathesis(&env, &state)).await?;
         report
-            .step("cfn-lint, sam validate and checkov of template.yaml", deployment(deploy_tools))
+            .step(
+                "the templates: as written, as SAM transforms them, deployed into moto",
+                deployment(deploy_tools),
+            )
             .await
     };
     let outcome = tokio::select! {
@@ -325,20 +329,21 @@ async fn schemathesis(env: &stack::settings::Env, state: &Path) -> Result<()> {
 
 /// Checks the templates against AWS's schemas and known unsafe settings, without calling AWS.
 async fn deployment(tools: tokio::task::JoinHandle<Result<PathBuf>>) -> Result<()> {
-    let programs = tools.await??.join("bin");
+    let deployment = tools.await??;
+    let programs = deployment.join("bin");
     status(
         Command::new(stack::root().join(".tools/python/bin/cfn-lint"))
             .args(["template.yaml", "foundation.yaml"]),
     )
     .await?;
     let mut sam = Command::new(programs.join("sam"));
-    status(
-        sam.args(["validate", "--lint"])
-            .env("AWS_DEFAULT_REGION", stack::REGION)
-            .env("SAM_CLI_TELEMETRY", "0"),
-    )
-    .await?;
-    status(Command::new(programs.join("checkov")).args(["--config-file", ".checkov.yaml"])).await
+    // Its region is in samconfig.toml, as a deployment finds it.
+    sam.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+    status(sam.args(["validate", "--lint"]).env("SAM_CLI_TELEMETRY", "0")).await?;
+    status(Command::new(programs.join("checkov")).args(["--config-file", ".checkov.yaml"])).await?;
+    let root = stack::root();
+    let programs = Programs { deployment, stack: root.join(".tools/python") };
+    crate::templates::check(&root, &programs).await
 }
 
 fn empty(state: &Path) -> Result<()> {

@@ -23,7 +23,8 @@ use super::{IDEMPOTENCY_KEY, PROBLEM_JSON, REQUEST_ID, extract};
 use crate::Error;
 use crate::base::clock::Clock;
 use crate::process::config::Env;
-use crate::process::telemetry;
+use crate::process::metrics::Unit;
+use crate::process::{metrics, telemetry};
 
 /// Adds to routes what every request has.
 pub fn serve(routes: Router, app: &App) -> Router {
@@ -104,6 +105,11 @@ async fn frame(mut request: Request, next: Next) -> Response {
     // 5xx is what an operator must act on.
     if status >= 500 {
         log!(error);
+        // A deployment is taken back because of it. Not for what anybody may ask for, or a stranger
+        // could take it back while the database is slow.
+        if caller.get().is_some() {
+            metrics::put("Faults", Unit::Count, 1);
+        }
     } else {
         log!(info);
     }

@@ -29,6 +29,12 @@ impl Template {
         Ok(Self(from_yaml(serde_yaml_ng::from_str(&text)?)?))
     }
 
+    /// A template that is JSON already, as SAM transforms one.
+    #[must_use]
+    pub fn of(template: Value) -> Self {
+        Self(template)
+    }
+
     /// Returns the whole template.
     #[must_use]
     pub fn whole(&self) -> &Value {
@@ -85,7 +91,12 @@ impl Template {
     /// When a reference has no value, or an intrinsic function is not supported here.
     pub fn resolve(&self, value: &Value, lookup: Lookup<'_>) -> Result<Value> {
         match value {
-            Value::Array(items) => items.iter().map(|item| self.resolve(item, lookup)).collect(),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| self.resolve(item, lookup));
+                // An item that is AWS::NoValue is not there.
+                let items = items.filter(|item| !matches!(item, Ok(Value::Null)));
+                Ok(Value::Array(items.collect::<Result<_>>()?))
+            }
             Value::Object(object) => match object.iter().next() {
                 Some((name, argument)) if is_intrinsic(object) => {
                     self.call_intrinsic(name, argument, lookup)
@@ -104,6 +115,10 @@ impl Template {
     fn call_intrinsic(&self, name: &str, argument: &Value, lookup: Lookup<'_>) -> Result<Value> {
         match (name, argument) {
             ("Ref" | "Fn::GetAtt", Value::String(name)) => self.resolve_reference(name, lookup),
+            ("Fn::GetAtt", Value::Array(path)) => {
+                let path: Vec<_> = path.iter().map(to_text).collect();
+                self.resolve_reference(&path.join("."), lookup)
+            }
             ("Fn::Sub", Value::String(text)) => {
                 let mut filled = String::new();
                 let mut rest = text.as_str();
