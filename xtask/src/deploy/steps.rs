@@ -36,6 +36,8 @@ pub(super) struct Deployment {
     aws: Aws,
     /// Once the credentials were seen to work.
     account: Option<String>,
+    /// Once the application was seen.
+    deployed: bool,
     /// Of the application; what the foundation gives is added on the way.
     settings: Values,
     foundation: Values,
@@ -55,6 +57,7 @@ impl Deployment {
             stage: stage.to_owned(),
             aws: Aws { region },
             account: None,
+            deployed: false,
             settings: application.parameter_overrides,
             foundation: foundation.parameter_overrides,
             names: [application.stack_name, foundation.stack_name]
@@ -68,6 +71,10 @@ impl Deployment {
             !matches!(step, Step::Settings | Step::Credentials | Step::Keycloak | Step::Build);
         if by_aws && self.account.is_none() {
             return Found::Unseen("there are no credentials".to_owned());
+        }
+        let after = [Step::Secrets, Step::Health, Step::Alarms, Step::Protection];
+        if after.contains(&step) && !self.deployed {
+            return Found::Unseen("the application is not deployed yet".to_owned());
         }
         let found = match step {
             Step::Settings => self.look_at_settings(),
@@ -345,15 +352,16 @@ impl Deployment {
         release::code(&self.root, &stack::function_names(&self.root)?)
     }
 
-    async fn look_at_application(&self) -> Result<Found> {
-        let name = &self.names[0];
+    async fn look_at_application(&mut self) -> Result<Found> {
+        let name = self.names[0].clone();
         let mend = format!("cargo xtask deploy {}", self.stage);
-        let Some(stack) = self.aws.stack(name).await? else {
+        let Some(stack) = self.aws.stack(&name).await? else {
             return Ok(Found::Missing(format!("there is no {name}"), mend));
         };
-        if let Some((what, mend)) = stack.stuck(name, &self.aws.region) {
+        if let Some((what, mend)) = stack.stuck(&name, &self.aws.region) {
             return Ok(Found::Missing(what, mend));
         }
+        self.deployed = true;
         let Ok(code) = self.code() else {
             return Ok(Found::Unseen("what is deployed is compared with what is built".to_owned()));
         };
