@@ -69,8 +69,10 @@ BEGIN
     GET DIAGNOSTICS n = ROW_COUNT;
     rows := rows || jsonb_build_object('stripe_events', n);
 
-    UPDATE outbox_steps AS s SET payload = without_personal(payload), began_email = NULL, last_error = NULL
-    WHERE s.tenant_id = tenant AND (payload <> without_personal(payload) OR began_email IS NOT NULL OR last_error IS NOT NULL);
+    -- The result of a mail has to whom it went.
+    UPDATE outbox_steps AS s SET payload = without_personal(payload), result = result - 'to', began_email = NULL, last_error = NULL
+    WHERE s.tenant_id = tenant
+      AND (payload <> without_personal(payload) OR result ? 'to' OR began_email IS NOT NULL OR last_error IS NOT NULL);
     GET DIAGNOSTICS n = ROW_COUNT;
     rows := rows || jsonb_build_object('outbox_steps', n);
 

@@ -85,8 +85,8 @@ async fn company(world: &World, api: &Api) -> Value {
     world
         .db
         .batch_execute(
-            "UPDATE outbox_steps SET last_error = 'mail server: 550 <zq7@acme.example> is unknown'
-             WHERE kind = 'welcome_mail';
+            "UPDATE outbox_steps SET last_error = 'mail server: 550 <zq7@acme.example> is unknown',
+             result = result || '{\"to\": \"zq7@acme.example\"}' WHERE kind = 'welcome_mail';
              INSERT INTO flags (kind, tenant_id, detail, resolved_at, resolution_note, created_at)
              VALUES ('step_failed', 'acme', '550 <zq7@acme.example> is unknown', now(),
                      'asked zq7@acme.example', now())",
@@ -95,6 +95,8 @@ async fn company(world: &World, api: &Api) -> Value {
         .expect("an error and a flag");
     world.stripe.cancel(&text(&subscription["stripe_subscription_id"])).expect("cancelled");
     hear_everything(world).await;
+    // Steps of an organization wait a minute for others of their tenant.
+    world.clock.pass(61);
     world.outbox().await;
     subscription
 }

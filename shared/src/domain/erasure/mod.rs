@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// Users that are read of Keycloak at once.
 const PAGE: i64 = 100;
 
-/// Deletes the users of a deleted tenant, and takes what is personal out of its rows. An event that
+/// Deletes the users of a deleted tenant and its organization, and takes what is personal out of its rows. An event that
 /// comes afterwards brings its payload along, so it may be repeated; where nothing is found any
 /// more, it changes nothing.
 ///
@@ -46,6 +46,7 @@ pub async fn erase(
     drop(connection);
 
     let users = delete_users(keycloak, id).await?;
+    keycloak.delete_organization(id).await?;
 
     let mut connection = db.connection().await?;
     let tx = connection.transaction().await?;

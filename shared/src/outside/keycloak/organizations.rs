@@ -66,6 +66,26 @@ impl Keycloak {
         Ok(found.into_iter().find(|found| found.alias.as_deref() == Some(tenant.as_str())))
     }
 
+    /// Deletes the tenant's organization, if there is one; its members stay. A realm without
+    /// organizations, or in which we may not manage any, has none of ours.
+    ///
+    /// # Errors
+    /// `Upstream`.
+    pub async fn delete_organization(&self, tenant: &TenantId) -> Result<()> {
+        let alias = format!("alias:{tenant}");
+        let call = |call: RequestBuilder| call.query(&[("q", alias.as_str())]);
+        let answer = self.try_call(Method::GET, "/organizations", call).await?;
+        if [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].contains(&answer.status()) {
+            return Ok(());
+        }
+        if let Some(found) = self.find_organization(tenant).await? {
+            let path = format!("/{}", found.id);
+            let answer = self.organizations(Method::DELETE, &path, |call| call).await?;
+            accept("DELETE /organizations/{id}", answer).await?;
+        }
+        Ok(())
+    }
+
     async fn create_organization(&self, tenant: &TenantId, name: &str) -> Result<String> {
         let body = json!({"name": name, "alias": tenant, "enabled": true});
         let answer = self.organizations(Method::POST, "", |call| call.json(&body)).await?;

@@ -111,6 +111,11 @@ pub(super) fn endpoint(
             realm.organizations[index].apply(&input)?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
+        ("DELETE", [id]) => {
+            let index = index(id)?;
+            realm.organizations.remove(index);
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
         ("GET", [id, "members"]) => {
             let members = &organizations[index(id)?].members;
             let found = users.iter().filter(|user| members.contains(&user.id));
