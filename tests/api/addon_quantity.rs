@@ -114,6 +114,7 @@ async fn slots_of_a_price_with_the_longest_id_reach_stripe() {
     shop.world.stripe.add_price(Price {
         id: long.clone(),
         product: text(&price["product"]),
+        currency: "usd".to_owned(),
         unit_amount: 300,
         interval: Interval::Month,
         nickname: "a long id".to_owned(),

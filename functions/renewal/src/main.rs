@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    telemetry::exit(run().await)
+    telemetry::exit(Box::pin(run()).await)
 }
 
 async fn run() -> Result<(), lambda_runtime::Error> {

@@ -60,8 +60,7 @@ impl Deployment {
             deployed: false,
             settings: application.parameter_overrides,
             foundation: foundation.parameter_overrides,
-            names: [application.stack_name, foundation.stack_name]
-                .map(|name| name.unwrap_or_default()),
+            names: [application.stack_name, foundation.stack_name].map(Option::unwrap_or_default),
         })
     }
 

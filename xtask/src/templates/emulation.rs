@@ -53,12 +53,12 @@ pub(super) async fn check(
             let by_default = |name: &str| defaults == ["every one"] || defaults.contains(&name);
             given.retain(|name, _| !by_default(name) || declared[name]["Default"].is_null());
             let given = deploy::with_release(given, "code");
-            let job = job(root, name, given.clone());
+            let job = job(root, name, &given);
             let mut template = transform(root, programs, &[job]).await?.remove(0);
             gaps.leave_out(&mut template);
             let resources = template["Resources"].as_object().into_iter().flatten();
             everything.extend(resources.map(|(name, _)| name.clone()));
-            stacks.push(stack(name, template, &given));
+            stacks.push(stack(name, &template, &given));
         }
         let artifacts: Vec<_> = everything.iter().map(|name| format!("{name}.zip")).collect();
         let request = json!({"stacks": stacks, "artifacts": artifacts, "unknown": gaps.unknown,
@@ -85,7 +85,7 @@ pub(super) async fn check(
 }
 
 /// A stack with its parameters, those of them from the stack before it that it needs.
-fn stack(template: &str, transformed: Value, given: &Values) -> Value {
+fn stack(template: &str, transformed: &Value, given: &Values) -> Value {
     let name = template.trim_end_matches(".yaml");
     let mut parameters = json!(given);
     for filled in deploy::FILLED_IN {

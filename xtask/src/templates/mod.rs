@@ -63,7 +63,7 @@ pub(crate) async fn check(root: &Path, programs: &Programs) -> Result<()> {
     let [foundation, application] = TEMPLATES;
     let mut found = Vec::new();
     let jobs: Vec<_> =
-        TEMPLATES.iter().map(|name| job(root, name, values::first(root, name))).collect();
+        TEMPLATES.iter().map(|name| job(root, name, &values::first(root, name))).collect();
     let transformed = transform(root, programs, &jobs).await?;
     for (name, template) in TEMPLATES.iter().zip(&transformed) {
         found.extend(graph::check(template).into_iter().map(|what| format!("{name}: {what}")));
@@ -82,7 +82,7 @@ pub(crate) async fn check(root: &Path, programs: &Programs) -> Result<()> {
 }
 
 /// A template with the values that it is transformed with.
-fn job(root: &Path, template: &str, parameters: Values) -> Value {
+fn job(root: &Path, template: &str, parameters: &Values) -> Value {
     json!({"template": root.join(template), "region": stack::REGION, "parameters": parameters})
 }
 

@@ -19,19 +19,19 @@ pub(super) async fn check(root: &Path, programs: &Programs, name: &str) -> Resul
     let mut found = Vec::new();
     let first = values::first(root, name);
     let mut names = Vec::new();
-    let mut jobs = vec![job(root, name, deploy::with_release(first.clone(), "code"))];
+    let mut jobs = vec![job(root, name, &deploy::with_release(first.clone(), "code"))];
     for (parameter, said) in declared.iter().filter(|(parameter, _)| *parameter != "Release") {
         match values::two(said) {
             Ok([_, second]) => {
                 let mut changed = first.clone();
                 changed.insert(parameter.clone(), second);
-                jobs.push(job(root, name, deploy::with_release(changed, "code")));
+                jobs.push(job(root, name, &deploy::with_release(changed, "code")));
                 names.push(parameter.as_str());
             }
             Err(error) => found.push(format!("{name}: parameter {parameter}: {error}")),
         }
     }
-    jobs.push(job(root, name, deploy::with_release(first, "other code")));
+    jobs.push(job(root, name, &deploy::with_release(first, "other code")));
     names.push("the code");
     let transformed = transform(root, programs, &jobs).await?;
     let before = versions(&transformed[0]);

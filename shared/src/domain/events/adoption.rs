@@ -161,9 +161,8 @@ impl Applier {
         let is_young = listed.created().is_none_or(|created| created > now - ARRIVAL);
         let is_of_checkout = OF_A_CHECKOUT.iter().any(|key| named(key).is_some());
         let is_automatic = matches!(cause, Cause::Itself(_));
-        if store::has_open_checkout(&tx, id).await?
-            || (is_young && (is_automatic || is_of_checkout))
-        {
+        let may_come = is_young && (is_automatic || is_of_checkout);
+        if may_come || store::has_open_checkout(&tx, id).await? {
             return Err(Error::conflict(
                 "checkout_under_way",
                 format!(
@@ -213,9 +212,9 @@ impl Applier {
             let detail = format!("Stripe subscription '{id}' pays no plan's price");
             return Err(Error::conflict("no_plans_price", detail));
         }
-        currency::keep(&tx, &resolved.currencies, event, now).await?;
         let purchase = Purchase { snapshot, stripe_id: id.clone(), status, resolved };
         let actor = cause.actor(&purchase);
+        currency::keep(&tx, &purchase.resolved.currencies, actor, event, now).await?;
         let sale = Sale {
             tx: &tx,
             now,

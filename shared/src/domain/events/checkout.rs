@@ -217,8 +217,11 @@ impl Provisioning<'_> {
         }
         let named = self.metadata("plan_id");
         let resolved = resolve(self.tx, &snapshot.subscription, named.as_deref()).await?;
-        currency::keep(self.tx, &resolved.currencies, Some(&self.event.id), self.now).await?;
-        Ok(Ok(Purchase { snapshot, stripe_id, status, resolved }))
+        let purchase = Purchase { snapshot, stripe_id, status, resolved };
+        let actor = self.sale(Some(&purchase)).actor;
+        let read = &purchase.resolved.currencies;
+        currency::keep(self.tx, read, actor, Some(&self.event.id), self.now).await?;
+        Ok(Ok(purchase))
     }
 
     /// Makes a MAIN of it, with all that belongs to one.

@@ -19,6 +19,7 @@ use crate::domain::{audit, flags, plans, prices, tiers};
 pub(super) async fn keep(
     tx: &Transaction<'_>,
     read: &BTreeMap<StripePriceId, Currency>,
+    actor: Actor<'_>,
     event: Option<&StripeEventId>,
     now: Timestamp,
 ) -> Result<()> {
@@ -31,7 +32,7 @@ pub(super) async fn keep(
             stripe_event: event,
             previous_state: Some(state(&corrected.taken_for)),
             new_state: Some(state(currency)),
-            ..Entry::new(AuditEvent::PriceCurrencyCorrected, Actor::Stripe, now)
+            ..Entry::new(AuditEvent::PriceCurrencyCorrected, actor, now)
         };
         audit::store::insert(tx, &entry).await?;
         if !corrected.is_sold {

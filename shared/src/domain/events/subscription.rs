@@ -156,7 +156,7 @@ impl Applier {
         let subscription_sync =
             SubscriptionSync { tx: &tx, family: &family, before, snapshot, cause, actor, now };
         let changed = subscription_sync.apply(&resolved).await?;
-        currency::keep(&tx, &resolved.currencies, event.map(|event| &event.id), now).await?;
+        currency::keep(&tx, &resolved.currencies, actor, event.map(|event| &event.id), now).await?;
         fault::point(Point::SyncApplied);
         if let Some(event) = event {
             subscription_sync.record_notable(event).await?;

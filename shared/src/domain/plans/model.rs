@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::base::error::FieldFault;
 use crate::base::fields::{
-    Cents, Change, Count, Description, Limits, List, Name, NamedLimit, NamedLimits, SortOrder, TierId,
+    Cents, Change, Count, Description, Limits, List, Name, NamedLimit, NamedLimits, SortOrder,
+    TierId,
 };
 use crate::base::ids::{Currency, PlanId, StripePriceId};
 use crate::base::version::Versioned;

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::base::fields::{Limits, NamedLimit};
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query, query_keys, query_one, query_opt};
+use crate::db::{Conditions, Planner, execute, query, query_keys, query_opt};
 use crate::domain::prices::model::Price;
 
 crate::row! {

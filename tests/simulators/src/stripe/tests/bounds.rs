@@ -121,6 +121,7 @@ async fn a_subscription_has_20_items_and_a_payment_100_lines_and_a_million_dolla
     let simulator = simulator().await;
     for n in 0..21 {
         simulator.add_price(Price {
+            currency: "usd".to_owned(),
             id: format!("price_{n}"),
             product: "prod_1".to_owned(),
             unit_amount: 100,
@@ -301,6 +302,7 @@ async fn an_object_shows_ten_of_a_list_and_the_lists_own_route_has_the_others() 
     simulator.set_now(at("2027-01-31T10:00:00Z"));
     for n in 0..12 {
         simulator.add_price(Price {
+            currency: "usd".to_owned(),
             id: format!("price_{n}"),
             product: "prod_1".to_owned(),
             unit_amount: 100,
