@@ -61,6 +61,24 @@ async fn who_is_not_charged_on_purpose_keeps_access_and_gets_no_mail() {
     }
 }
 
+/// Neither is whose invoice was open already when collection was paused.
+#[tokio::test]
+async fn who_is_not_charged_any_more_is_not_asked_for_an_open_invoice() {
+    let mut company = Company::new().await;
+    company.world.stripe.set_card(&company.customer, Card::Debit { days: 90, succeeds: true });
+    live_through(&mut company, 31).await;
+    company.world.stripe.pause_collection(&company.stripe, Some("void")).expect("paused");
+    company.deliver().await;
+    // Longer than a payment may be under way, and not until the next invoice, which is void.
+    live_through(&mut company, 26).await;
+    let invoice =
+        company.world.stripe.object(&company.stripe).expect("it")["latest_invoice"].clone();
+    let invoice = company.world.stripe.object(&text(&invoice)).expect("an invoice");
+    assert_eq!(invoice["status"], "open");
+    assert_eq!(company.status().await, "ACTIVE");
+    assert_eq!(mails(&company).await, [] as [&str; 0]);
+}
+
 /// A year of one who pays by bank debit: it takes up to 13 days, and nothing is missing meanwhile.
 #[tokio::test]
 async fn a_year_by_bank_debit_has_no_word_of_a_missing_payment() {

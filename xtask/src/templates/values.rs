@@ -13,7 +13,7 @@ use super::Values;
 
 /// What a parameter may be. The first two that a pattern accepts are taken: give it another line
 /// where a new pattern accepts none.
-const SAMPLES: [&str; 23] = [
+const SAMPLES: [&str; 26] = [
     "one",
     "other",
     "https://one.example.com",
@@ -37,6 +37,9 @@ const SAMPLES: [&str; 23] = [
     "2222222222222222222222222222222222222222222222222222222222222222",
     "10.1.0.0/16",
     "10.2.0.0/16",
+    "eur",
+    "eu-west-1",
+    "us-west-2",
 ];
 
 /// The first of each parameter's two values: with them, each condition of the templates is true.
