@@ -169,7 +169,7 @@ async fn a_year_from_the_trial_to_the_end() {
             "WELCOME_EMAIL_SENT",
         ][..],
         // The trial's end, and the renewal before today.
-        &["STRIPE_INVOICE_PAID MAIN", "STRIPE_INVOICE_PAID MAIN"],
+        &["STRIPE_INVOICE_PAID MAIN", "KEYCLOAK_ORGANIZATION_SET", "STRIPE_INVOICE_PAID MAIN"],
         &[
             "ADDON_ORDERED MAIN",
             "STRIPE_CHECKOUT_COMPLETED ADDON",

@@ -71,6 +71,7 @@ async fn a_customer_who_pays_by_wire_and_forgets_goes_from_notices_to_grace_to_s
     assert_eq!(
         names,
         [
+            "KEYCLOAK_ORGANIZATION_SET",
             "MAIL_SENT",
             "MAIL_SENT",
             "MAIL_SENT",

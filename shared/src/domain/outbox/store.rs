@@ -296,7 +296,8 @@ pub(crate) async fn insert_organization(
 
 /// Inserts that step for tenants that have none, or whose step was done while organizations were
 /// switched off: so many that at most `most` are unfinished, one every 10 seconds. Returns how
-/// many. What failed or was dismissed stays for an operator, or for the next cause.
+/// many. What failed or was dismissed stays for an operator, or for the next cause; a tenant that
+/// another holds at the moment is left to the next run.
 ///
 /// # Errors
 /// `Database`.
@@ -319,7 +320,8 @@ pub(crate) async fn insert_missing_organizations(
                    ORDER BY tenant_id
                    LIMIT greatest(0, $2 - (SELECT count(*) FROM outbox_steps
                                            WHERE kind = 'keycloak_organization'
-                                           AND status IN ('pending', 'failed')))) AS missing
+                                           AND status IN ('pending', 'failed')))
+                   FOR KEY SHARE OF t SKIP LOCKED) AS missing
              ON CONFLICT (dedup_key) DO UPDATE
              SET status = 'pending', next_attempt_at = excluded.next_attempt_at, attempts = 0,
              claim = step.claim + 1, retried_at = $1, updated_at = $1 WHERE step.status = 'done'",
