@@ -306,7 +306,8 @@ fn envelope(row: &Row) -> Result<Envelope> {
 }
 
 /// Waiting events whose cause is here by now, of one customer or of all, in the order in which they
-/// happened. Those of a checkout wait for money, and so for another event.
+/// happened. Those of a checkout wait for money, and so for another event. Of a customer who has just
+/// become one of ours, whatever waits may be: a subscription that was begun before is adopted.
 pub(super) async fn ready(
     db: &impl GenericClient,
     customer: Option<&StripeCustomerId>,
@@ -319,7 +320,7 @@ pub(super) async fn ready(
                     THEN EXISTS (SELECT FROM tenants t WHERE t.stripe_customer_id = e.customer_id)
                          OR EXISTS (SELECT FROM stripe_customer_aliases a
                          WHERE a.stripe_customer_id = e.customer_id)
-                    ELSE EXISTS (SELECT FROM subscriptions s
+                    ELSE $1 IS NOT NULL OR EXISTS (SELECT FROM subscriptions s
                     WHERE s.stripe_subscription_id = e.stripe_subscription_id) END
          ORDER BY e.created_at, e.event_id LIMIT $2",
     );
