@@ -8,8 +8,8 @@ use tests::{World, text};
 
 use super::TENANTS;
 
-/// Stands in everything personal of the company, and nowhere else.
-const MARK: &str = "zq7";
+/// Stands in everything personal of the company, and is too long to stand in a random id.
+const MARK: &str = "zqxjkv";
 
 const ACME: Who<'_> = Who::Customer("acme");
 
@@ -47,13 +47,13 @@ async fn company(world: &World, api: &Api) -> Value {
     let admin = format!("{MARK}@acme.example");
     let session = world.checkout(
         "price_pro_month",
-        &[("company_name", "Acme"), ("admin_email", &admin), ("admin_first_name", "Zq7")],
+        &[("company_name", "Acme"), ("admin_email", &admin), ("admin_first_name", "Zqxjkv")],
     );
-    let address = Address { line1: Some("Zq7 Road 1".to_owned()), ..Address::default() };
+    let address = Address { line1: Some("Zqxjkv Road 1".to_owned()), ..Address::default() };
     let payer = Payer {
         email: admin.clone(),
-        name: Some("Zq7 Doe".to_owned()),
-        phone: Some("+49 zq7".to_owned()),
+        name: Some("Zqxjkv Doe".to_owned()),
+        phone: Some("+49 zqxjkv".to_owned()),
         address: Some(address),
     };
     world.stripe.pay(&session, payer).expect("paid");
@@ -61,15 +61,15 @@ async fn company(world: &World, api: &Api) -> Value {
     world.outbox().await;
     let subscription = world.row("SELECT * FROM subscriptions WHERE tenant_id = 'acme'").await;
 
-    let change = json!({"name": "Zq7 GmbH", "metadata": {"reached": "zq7 after 5 pm"}});
+    let change = json!({"name": "Zqxjkv GmbH", "metadata": {"reached": "zqxjkv after 5 pm"}});
     api.write("PATCH", &format!("{TENANTS}/acme"), change).await.expect(200);
-    let change = json!({"contact_name": "Zq7 Doe"});
+    let change = json!({"contact_name": "Zqxjkv Doe"});
     api.send(ACME, "PUT", "/api/v1/customer/organization", &[], Some(change)).await.expect(200);
-    let device = json!({"device_id": "DEV-1", "name": "Zq7's pump", "site_id": "zq7-home"});
+    let device = json!({"device_id": "DEV-1", "name": "Zqxjkv's pump", "site_id": "zqxjkv-home"});
     api.send(ACME, "POST", "/api/v1/customer/devices", &[("idempotency-key", "d1")], Some(device))
         .await
         .expect(201);
-    let user = json!({"tenant_id": "acme", "email": "two.zq7@acme.example", "first_name": "Zq7",
+    let user = json!({"tenant_id": "acme", "email": "two.zqxjkv@acme.example", "first_name": "Zqxjkv",
         "last_name": "Two"});
     api.send(
         Who::Admin,
@@ -85,11 +85,11 @@ async fn company(world: &World, api: &Api) -> Value {
     world
         .db
         .batch_execute(
-            "UPDATE outbox_steps SET last_error = 'mail server: 550 <zq7@acme.example> is unknown',
-             result = result || '{\"to\": \"zq7@acme.example\"}' WHERE kind = 'welcome_mail';
+            "UPDATE outbox_steps SET last_error = 'mail server: 550 <zqxjkv@acme.example> is unknown',
+             result = result || '{\"to\": \"zqxjkv@acme.example\"}' WHERE kind = 'welcome_mail';
              INSERT INTO flags (kind, tenant_id, detail, resolved_at, resolution_note, created_at)
-             VALUES ('step_failed', 'acme', '550 <zq7@acme.example> is unknown', now(),
-                     'asked zq7@acme.example', now())",
+             VALUES ('step_failed', 'acme', '550 <zqxjkv@acme.example> is unknown', now(),
+                     'asked zqxjkv@acme.example', now())",
         )
         .await
         .expect("an error and a flag");
@@ -106,7 +106,8 @@ async fn nothing_personal_is_left_of_an_erased_tenant_and_the_books_stay() {
     let world = World::new().await;
     let api = world.api().await;
     let subscription = company(&world, &api).await;
-    let customer = world.row("SELECT stripe_customer_id AS id FROM tenants WHERE name LIKE 'Zq7%'");
+    let customer =
+        world.row("SELECT stripe_customer_id AS id FROM tenants WHERE name LIKE 'Zqxjkv%'");
     let customer = text(&customer.await["id"]);
     // Whom Keycloak finds too where upper and lower case count for nothing.
     let _ = world.keycloak.add_user(User {
@@ -203,7 +204,7 @@ async fn nothing_personal_is_left_of_an_erased_tenant_and_the_books_stay() {
     assert_eq!(api.get(Who::Operator, erasures).await.expect(200)["count"], 1);
 
     // What Stripe still says of the customer comes with its event, and goes by a repetition.
-    let news = json!({"phone": "+49 zq7 8"});
+    let news = json!({"phone": "+49 zqxjkv 8"});
     world.stripe.update_customer(&customer, &news).expect("news");
     world.receive(&[&world.event("customer.updated")]).await;
     assert_eq!(marked(&world).await, ["stripe_events"]);
