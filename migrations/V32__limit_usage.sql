@@ -1,5 +1,6 @@
--- How many a tenant has of what its plans limit by name, as the service that counts them has reported last (docs/billing.md, "Use of named
--- limits"). Only adds, so that functions of the release before go on working.
+-- How many a tenant has of what its plans limit by name, as the service that counts them has
+-- reported last (docs/billing.md, "Use of named limits"). Only adds, so that functions of the
+-- release before go on working.
 CREATE TABLE limit_usage (
     tenant_id  text NOT NULL REFERENCES tenants,
     name       text NOT NULL CHECK (name ~ '^[a-z][a-z0-9_]{0,49}$'),
