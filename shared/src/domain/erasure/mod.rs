@@ -22,9 +22,9 @@ use crate::{Error, Result};
 /// Users that are read of Keycloak at once.
 const PAGE: i64 = 100;
 
-/// Deletes the users of a deleted tenant and its organization, and takes what is personal out of its rows. An event that
-/// comes afterwards brings its payload along, so it may be repeated; where nothing is found any
-/// more, it changes nothing.
+/// Deletes the users of a deleted tenant and its organization, and takes what is personal out of
+/// its rows. An event that comes afterwards brings its payload along, so it may be repeated; where
+/// nothing is found any more, it changes nothing.
 ///
 /// Keycloak is called with no transaction open: an erasure that fails half-way is repeated.
 ///

@@ -59,11 +59,9 @@ impl Keycloak {
     }
 
     async fn find_organization(&self, tenant: &TenantId) -> Result<Option<Representation>> {
-        let alias = format!("alias:{tenant}");
-        let query = [("q", alias.as_str()), ("briefRepresentation", "false")];
+        let query = by_alias(tenant);
         let answer = self.organizations(Method::GET, "", |call| call.query(&query)).await?;
-        let found: Vec<Representation> = answer.json().await.map_err(unreachable)?;
-        Ok(found.into_iter().find(|found| found.alias.as_deref() == Some(tenant.as_str())))
+        of_alias(answer, tenant).await
     }
 
     /// Deletes the tenant's organization, if there is one; its members stay. A realm without
@@ -72,13 +70,14 @@ impl Keycloak {
     /// # Errors
     /// `Upstream`.
     pub async fn delete_organization(&self, tenant: &TenantId) -> Result<()> {
-        let alias = format!("alias:{tenant}");
-        let call = |call: RequestBuilder| call.query(&[("q", alias.as_str())]);
-        let answer = self.try_call(Method::GET, "/organizations", call).await?;
+        let query = by_alias(tenant);
+        let answer =
+            self.try_call(Method::GET, "/organizations", |call| call.query(&query)).await?;
         if [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].contains(&answer.status()) {
             return Ok(());
         }
-        if let Some(found) = self.find_organization(tenant).await? {
+        let answer = accept("GET /organizations", answer).await?;
+        if let Some(found) = of_alias(answer, tenant).await? {
             let path = format!("/{}", found.id);
             let answer = self.organizations(Method::DELETE, &path, |call| call).await?;
             accept("DELETE /organizations/{id}", answer).await?;
@@ -166,6 +165,17 @@ impl Keycloak {
         let status = answer.status();
         Err(Error::unavailable(Service::Keycloak, format!("{what} answered {status}: {way_out}")))
     }
+}
+
+/// The query that finds a tenant's organization.
+fn by_alias(tenant: &TenantId) -> [(&'static str, String); 2] {
+    [("q", format!("alias:{tenant}")), ("briefRepresentation", "false".to_owned())]
+}
+
+/// The tenant's organization among those that were found.
+async fn of_alias(answer: Response, tenant: &TenantId) -> Result<Option<Representation>> {
+    let found: Vec<Representation> = answer.json().await.map_err(unreachable)?;
+    Ok(found.into_iter().find(|found| found.alias.as_deref() == Some(tenant.as_str())))
 }
 
 /// The company's name, cut to what Keycloak keeps, and the tenant's id: two companies may have one
