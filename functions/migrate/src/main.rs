@@ -19,11 +19,8 @@ async fn run() -> Result<(), lambda_runtime::Error> {
     let env = &Env::process();
     telemetry::init(env)?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        let span = tracing::info_span!(
-            "migrate",
-            request.id = event.context.request_id,
-            trace.id = event.context.xray_trace_id
-        );
+        let context = &event.context;
+        let span = telemetry::request_span(&context.request_id, context.xray_trace_id.as_deref());
         let now = u64::try_from(Clock::system().now().as_millisecond()).unwrap_or_default();
         let left = Duration::from_millis(event.context.deadline.saturating_sub(now));
         migrate::invoked(env, &event.payload, left)

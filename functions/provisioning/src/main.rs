@@ -20,11 +20,8 @@ async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::init(&env)?;
     let worker = &Provisioning::start(&env, Clock::system()).await?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        let span = tracing::info_span!(
-            "provisioning",
-            request.id = event.context.request_id,
-            trace.id = event.context.xray_trace_id
-        );
+        let context = &event.context;
+        let span = telemetry::request_span(&context.request_id, context.xray_trace_id.as_deref());
         worker.handle().instrument(span).await.map_err(lambda_runtime::Error::from)
     }))
     .await

@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    telemetry::exit(Box::pin(run()).await)
+    telemetry::exit(run().await)
 }
 
 async fn run() -> Result<(), lambda_runtime::Error> {
@@ -20,12 +20,11 @@ async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::init(&env)?;
     let worker = &Renewals::start(&env, Clock::system()).await?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async move {
-        let span = tracing::info_span!(
-            "renewal",
-            request.id = event.context.request_id,
-            trace.id = event.context.xray_trace_id
-        );
-        worker.handle(event.payload).instrument(span).await.map_err(lambda_runtime::Error::from)
+        let context = &event.context;
+        let span = telemetry::request_span(&context.request_id, context.xray_trace_id.as_deref());
+        // Boxed: a run is the largest future that there is.
+        let run = Box::pin(worker.handle(event.payload)).instrument(span);
+        run.await.map_err(lambda_runtime::Error::from)
     }))
     .await
 }

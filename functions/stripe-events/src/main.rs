@@ -21,11 +21,8 @@ async fn run() -> Result<(), lambda_runtime::Error> {
     telemetry::init(&env)?;
     let consumer = &StripeEvents::start(&env, Clock::system()).await?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-        let span = tracing::info_span!(
-            "stripe_events",
-            request.id = event.context.request_id,
-            trace.id = event.context.xray_trace_id
-        );
+        let context = &event.context;
+        let span = telemetry::request_span(&context.request_id, context.xray_trace_id.as_deref());
         Ok::<_, Infallible>(consumer.handle(event.payload).instrument(span).await)
     }))
     .await

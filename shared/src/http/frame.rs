@@ -66,7 +66,7 @@ async fn frame(mut request: Request, next: Next) -> Response {
     // The extractor that checks the token puts the caller here.
     let caller = extract::Caller::default();
     request.extensions_mut().insert(caller.clone());
-    let span = tracing::info_span!("request", request.id = id, trace.id = trace_id(&request));
+    let span = telemetry::request_span(&id, trace_id(&request));
     let mut answer = next.run(request).instrument(span.clone()).await;
     if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
         let problem = Problem::new(

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Span, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
@@ -47,6 +47,13 @@ pub fn init(env: &Env) -> Result<()> {
     let lines = tracing_subscriber::registry().with(LevelFilter::from_level(level)).with(Lines);
     let _ = tracing::subscriber::set_global_default(lines);
     Ok(())
+}
+
+/// The span of a request, or of another invocation: every line that is written in it has the id that
+/// Lambda or API Gateway gave it, and that of X-Ray's trace.
+#[must_use]
+pub fn request_span(id: &str, trace: Option<&str>) -> Span {
+    tracing::info_span!("request", request.id = id, trace.id = trace)
 }
 
 /// Writes what happens as lines of JSON. The fields of the spans around it stand beside its own, so

@@ -143,10 +143,7 @@ impl Plan {
             created_at: now,
             updated_at: now,
         };
-        match list {
-            Some(list) => plan.all_prices().replace(list),
-            None => plan.all_prices().list(None),
-        }
+        plan.all_prices().set(list);
         Ok(plan)
     }
 
@@ -242,10 +239,7 @@ impl PlanUpdate {
         self.annual_price_cents.apply(&mut plan.annual_price_cents, |cents| cents.map(Cents::get));
         self.is_active.apply(&mut plan.is_active, |active| active);
         self.sort_order.apply(&mut plan.sort_order, SortOrder::get_i32);
-        match list {
-            Some(list) => plan.all_prices().replace(list),
-            None => plan.all_prices().list(None),
-        }
+        plan.all_prices().set(list);
         Ok(plan)
     }
 }

@@ -123,8 +123,15 @@ pub(crate) struct Prices<'a> {
 }
 
 impl Prices<'_> {
-    /// Puts these in the place of all.
-    pub(crate) fn replace(self, list: Vec<Price>) {
+    /// Puts these in the place of all; without any, lists what the fields say by now.
+    pub(crate) fn set(self, listed: Option<Vec<Price>>) {
+        match listed {
+            Some(list) => self.replace(list),
+            None => self.list(None),
+        }
+    }
+
+    fn replace(self, list: Vec<Price>) {
         let fields = [(Interval::Month, self.month), (Interval::Year, self.year)];
         for (interval, (id, cents)) in fields {
             let own = price_in(&list, self.default, interval);

@@ -173,10 +173,7 @@ impl Tier {
             created_at: now,
             updated_at: now,
         };
-        match list {
-            Some(list) => tier.all_prices().replace(list),
-            None => tier.all_prices().list(None),
-        }
+        tier.all_prices().set(list);
         Ok(tier)
     }
 
@@ -216,10 +213,7 @@ impl TierUpdate {
         self.addon_stripe_annual_price_id.apply(&mut tier.addon_stripe_annual_price_id, |id| id);
         self.sort_order.apply(&mut tier.sort_order, SortOrder::get_i32);
         self.is_active.apply(&mut tier.is_active, |active| active);
-        match list {
-            Some(list) => tier.all_prices().replace(list),
-            None => tier.all_prices().list(None),
-        }
+        tier.all_prices().set(list);
         Ok(tier)
     }
 }
