@@ -6,26 +6,12 @@ use std::fs;
 use serde_json::{Value, json};
 use simulators::template::Template;
 
-use super::template::{functions, source, template};
+use super::template::{functions, sources_below, template};
 use tests::text;
 
 /// All sources of the functions and of the library, without blanks, however a line is broken.
 fn sources() -> String {
-    let mut sources = fs::read_dir(tests::repository("functions"))
-        .expect("functions")
-        .map(|entry| source(&entry.expect("an entry").file_name().to_string_lossy()))
-        .collect::<String>();
-    let mut folders = vec![tests::repository("shared/src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                sources += &fs::read_to_string(path).expect("a source");
-            }
-        }
-    }
+    let mut sources = sources_below("functions") + &sources_below("shared/src");
     sources.retain(|c| !c.is_whitespace());
     sources
 }

@@ -42,7 +42,12 @@ fn list(value: &Value) -> Vec<Value> {
 
 /// The sources of a function, in one text.
 pub(super) fn source(name: &str) -> String {
-    let mut folders = vec![tests::repository("functions").join(name).join("src")];
+    sources_below(&format!("functions/{name}/src"))
+}
+
+/// All sources below a folder of the repository, in one text.
+pub(super) fn sources_below(folder: &str) -> String {
+    let mut folders = vec![tests::repository(folder)];
     let mut all = String::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder") {

@@ -17,7 +17,7 @@ use tokio::process::Command;
 use super::FILLED_IN;
 use super::Found;
 use super::Step;
-use super::aws::Aws;
+use super::aws::{Aws, Stack};
 use super::release;
 use crate::package;
 use crate::stack;
@@ -239,18 +239,27 @@ impl Deployment {
             .all(|name| self.settings.contains_key(*name))
     }
 
+    /// A stack that is there and takes a deployment; else what is missing.
+    async fn usable_stack(&self, name: &str) -> Result<std::result::Result<Stack, Found>> {
+        let Some(stack) = self.aws.stack(name).await? else {
+            let mend = format!("cargo xtask deploy {}", self.stage);
+            return Ok(Err(Found::Missing(format!("there is no {name}"), mend)));
+        };
+        Ok(match stack.stuck(name, &self.aws.region) {
+            Some((what, mend)) => Err(Found::Missing(what, mend)),
+            None => Ok(stack),
+        })
+    }
+
     async fn look_at_foundation(&mut self) -> Result<Found> {
         if self.is_own() {
             return Ok(Found::Ready("your own network and database".to_owned()));
         }
         let name = self.names[1].clone();
-        let mend = format!("cargo xtask deploy {}", self.stage);
-        let Some(stack) = self.aws.stack(&name).await? else {
-            return Ok(Found::Missing(format!("there is no {name}"), mend));
+        let stack = match self.usable_stack(&name).await? {
+            Ok(stack) => stack,
+            Err(missing) => return Ok(missing),
         };
-        if let Some((what, mend)) = stack.stuck(&name, &self.aws.region) {
-            return Ok(Found::Missing(what, mend));
-        }
         for (name, value) in stack.outputs {
             if FILLED_IN.contains(&name.as_str()) {
                 self.settings.entry(name).or_insert(value);
@@ -354,12 +363,10 @@ impl Deployment {
     async fn look_at_application(&mut self) -> Result<Found> {
         let name = self.names[0].clone();
         let mend = format!("cargo xtask deploy {}", self.stage);
-        let Some(stack) = self.aws.stack(&name).await? else {
-            return Ok(Found::Missing(format!("there is no {name}"), mend));
+        let stack = match self.usable_stack(&name).await? {
+            Ok(stack) => stack,
+            Err(missing) => return Ok(missing),
         };
-        if let Some((what, mend)) = stack.stuck(&name, &self.aws.region) {
-            return Ok(Found::Missing(what, mend));
-        }
         self.deployed = true;
         let Ok(code) = self.code() else {
             return Ok(Found::Unseen("what is deployed is compared with what is built".to_owned()));

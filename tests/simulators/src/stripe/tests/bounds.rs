@@ -36,6 +36,20 @@ fn refused(code: &str, param: &str) -> (u16, String, String) {
     (400, code.to_owned(), param.to_owned())
 }
 
+/// Adds so many prices of a dollar by the month, `price_0` and on.
+fn add_prices(simulator: &Simulator, count: usize) {
+    for n in 0..count {
+        simulator.add_price(Price {
+            currency: "usd".to_owned(),
+            id: format!("price_{n}"),
+            product: "prod_1".to_owned(),
+            unit_amount: 100,
+            interval: Interval::Month,
+            nickname: format!("{n}"),
+        });
+    }
+}
+
 #[tokio::test]
 async fn a_text_or_amount_at_its_bound_is_taken_and_one_more_is_refused() {
     let simulator = simulator().await;
@@ -119,16 +133,7 @@ async fn an_idempotency_key_has_255_characters() {
 #[tokio::test]
 async fn a_subscription_has_20_items_and_a_payment_100_lines_and_a_million_dollars_less_a_cent() {
     let simulator = simulator().await;
-    for n in 0..21 {
-        simulator.add_price(Price {
-            currency: "usd".to_owned(),
-            id: format!("price_{n}"),
-            product: "prod_1".to_owned(),
-            unit_amount: 100,
-            interval: Interval::Month,
-            nickname: format!("{n}"),
-        });
-    }
+    add_prices(&simulator, 21);
     let cart = |count: usize| CheckoutParams {
         also: (1..count).map(|n| (format!("price_{n}"), 1)).collect(),
         ..CheckoutParams::subscription("price_0")
@@ -300,16 +305,7 @@ async fn pending_items_are_collected_by_the_next_invoice_alone() {
 async fn an_object_shows_ten_of_a_list_and_the_lists_own_route_has_the_others() {
     let simulator = simulator().await;
     simulator.set_now(at("2027-01-31T10:00:00Z"));
-    for n in 0..12 {
-        simulator.add_price(Price {
-            currency: "usd".to_owned(),
-            id: format!("price_{n}"),
-            product: "prod_1".to_owned(),
-            unit_amount: 100,
-            interval: Interval::Month,
-            nickname: format!("{n}"),
-        });
-    }
+    add_prices(&simulator, 12);
     let cart = CheckoutParams {
         also: (1..12).map(|n| (format!("price_{n}"), 1)).collect(),
         ..CheckoutParams::subscription("price_0")
