@@ -116,6 +116,7 @@ async fn nothing_personal_is_left_of_an_erased_tenant_and_the_books_stay() {
         ..User::default()
     });
 
+    assert_eq!(world.keycloak.organizations().len(), 1);
     assert_eq!(
         erase(&api).await.problem(409, "tenant_not_deleted"),
         "Tenant 'acme' is not deleted: delete it first"
@@ -169,6 +170,7 @@ async fn nothing_personal_is_left_of_an_erased_tenant_and_the_books_stay() {
     assert_eq!(subscription["tenant_id"], "acme");
     let users: Vec<_> = world.keycloak.users().into_iter().map(|user| user.username).collect();
     assert_eq!(users, ["stranger@elsewhere.example"]);
+    assert_eq!(world.keycloak.organizations().len(), 0, "its name is the company's");
 
     let tenant = api.get(Who::Operator, &format!("{TENANTS}/acme")).await.expect(200);
     assert_eq!(
