@@ -298,29 +298,29 @@ impl Story<'_> {
     async fn outbox(&self, tenant: &str) -> Result<()> {
         let query = "SELECT step_id, kind, status, attempts, last_error FROM outbox_steps
                      WHERE tenant_id = $1 ORDER BY step_id";
-        let steps = wait("the outbox to be done", async || {
-            let steps = self.database.query(query, &[&tenant]).await?;
+        let mut steps = Vec::new();
+        let done = wait("the outbox to be done", async || {
+            steps = self.database.query(query, &[&tenant]).await?;
             if let Some(row) = steps.iter().find(|row| row.get::<_, &str>("status") == "failed") {
-                bail!(
-                    "step {} failed: {:?}",
-                    row.get::<_, &str>("kind"),
-                    row.get::<_, Option<&str>>("last_error")
-                );
+                bail!("step {} failed", row.get::<_, &str>("kind"));
             }
-            Ok((!steps.is_empty()
-                && steps.iter().all(|row| row.get::<_, &str>("status") == "done"))
-            .then_some(steps))
-        });
-        for row in steps.await? {
+            let done = steps.iter().all(|row| row.get::<_, &str>("status") == "done");
+            Ok((!steps.is_empty() && done).then_some(()))
+        })
+        .await;
+        for row in &steps {
             println!(
-                "   step {:<12} {}  {}, attempts {}",
+                "   step {:<12} {}  {}, attempts {}{}",
                 row.get::<_, i64>("step_id"),
                 row.get::<_, &str>("kind"),
                 row.get::<_, &str>("status"),
-                row.get::<_, i32>("attempts")
+                row.get::<_, i32>("attempts"),
+                row.get::<_, Option<&str>>("last_error")
+                    .map(|error| format!(": {error}"))
+                    .unwrap_or_default()
             );
         }
-        Ok(())
+        done
     }
 
     /// Checks the user in Keycloak's admin API.
