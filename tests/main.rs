@@ -56,6 +56,7 @@ mod contract {
     mod stripe_mock;
     mod stripe_rows;
     mod template;
+    mod transactions;
     mod words;
 }
 mod scenarios {

@@ -223,7 +223,11 @@ async fn a_change_while_the_step_runs_leaves_it_due_again() {
     shop.buy(&parent, &[(2, 4)]).await;
     shop.world.stripe.set_latency(std::time::Duration::from_millis(1_500));
     let meanwhile = async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let claimed =
+            "outbox_steps WHERE kind = 'stripe_addon_quantity' AND claimed_until IS NOT NULL";
+        while shop.world.count(claimed).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         assert!(shop.world.apply(&event).await);
         assert_eq!(
             shop.world.outbox().await,

@@ -27,8 +27,16 @@ enum Mode {
 pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
-    sent: Arc<AtomicU64>,
-    ready: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// What went through a proxy.
+#[derive(Default)]
+struct Counts {
+    /// Bytes of clients.
+    sent: AtomicU64,
+    ready: AtomicU64,
+    waits: AtomicU64,
 }
 
 impl Proxy {
@@ -43,14 +51,9 @@ impl Proxy {
         let listener = TcpListener::from_std(listener).expect("a runtime");
         let port = listener.local_addr().expect("its address").port();
         let (state, states) = watch::channel((Mode::Pass, 0));
-        let (sent, ready) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        tokio::spawn(accept(
-            listener,
-            upstream.into(),
-            states,
-            (Arc::clone(&sent), Arc::clone(&ready)),
-        ));
-        Self { port, state, sent, ready }
+        let counts = Arc::<Counts>::default();
+        tokio::spawn(accept(listener, upstream.into(), states, Arc::clone(&counts)));
+        Self { port, state, counts }
     }
 
     /// Where it listens on 127.0.0.1.
@@ -62,14 +65,22 @@ impl Proxy {
     /// How many bytes clients have sent through it so far: where a sweep of cuts ends.
     #[must_use]
     pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::SeqCst)
+        self.counts.sent.load(Ordering::SeqCst)
     }
 
     /// How often PostgreSQL has said through it that it is ready for the next: once for each
     /// statement that a client sent by itself, and once for each that it had parsed.
     #[must_use]
     pub fn ready(&self) -> u64 {
-        self.ready.load(Ordering::SeqCst)
+        self.counts.ready.load(Ordering::SeqCst)
+    }
+
+    /// How often a client has asked PostgreSQL through it when nothing asked before was unanswered:
+    /// how often it waited for one round trip, however many statements that had. Nobody waits for a
+    /// ROLLBACK.
+    #[must_use]
+    pub fn waits(&self) -> u64 {
+        self.counts.waits.load(Ordering::SeqCst)
     }
 
     /// Forwards everything again: what was stalled goes on, what was to be cut is not.
@@ -109,7 +120,7 @@ async fn accept(
     listener: TcpListener,
     upstream: Arc<str>,
     states: watch::Receiver<State>,
-    counts: (Arc<AtomicU64>, Arc<AtomicU64>),
+    counts: Arc<Counts>,
 ) {
     let mut luck = 1_u64;
     while let Ok((client, _)) = listener.accept().await {
@@ -123,10 +134,9 @@ async fn accept(
                 continue;
             }
         }
-        let (upstream, states, counts) = (Arc::clone(&upstream), states.clone(), counts.clone());
-        tokio::spawn(async move {
-            carry(client, &upstream, state, states, (&counts.0, &counts.1)).await.ok()
-        });
+        let (upstream, states, counts) =
+            (Arc::clone(&upstream), states.clone(), Arc::clone(&counts));
+        tokio::spawn(async move { carry(client, &upstream, state, states, &counts).await.ok() });
     }
 }
 
@@ -136,12 +146,13 @@ async fn carry(
     upstream: &str,
     began: State,
     mut states: watch::Receiver<State>,
-    (sent, ready): (&AtomicU64, &AtomicU64),
+    counts: &Counts,
 ) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let mut left = if let Mode::CutAfter(bytes) = began.0 { bytes } else { u64::MAX };
-    let (mut server, mut asked, mut answered, mut messages) =
-        (None, vec![0; 8192], vec![0; 8192], Messages::default());
+    let (mut server, mut asked, mut answered) = (None, vec![0; 8192], vec![0; 8192]);
+    let (mut questions, mut answers) = (Messages::of_client(), Messages::default());
+    let mut unanswered = 0_u64;
     loop {
         let going = states
             .wait_for(|(mode, refused)| *mode != Mode::Stall || *refused > began.1)
@@ -163,7 +174,10 @@ async fn carry(
             read = server.read(&mut answered) => match read? {
                 0 => return Ok(()),
                 bytes => {
-                    ready.fetch_add(messages.ready(&answered[..bytes]), Ordering::SeqCst);
+                    let ready = answers.count(&answered[..bytes], b"Z");
+                    counts.ready.fetch_add(ready, Ordering::SeqCst);
+                    // One for which nobody asked ends the start of the connection.
+                    unanswered = unanswered.saturating_sub(ready);
                     client.write_all(&answered[..bytes]).await?;
                 }
             },
@@ -178,8 +192,13 @@ async fn carry(
                 if mode != Mode::Pass && matches!(began.0, Mode::CutBehind(word) if said(word)) {
                     left = bytes as u64;
                 }
+                let questions = questions.count(&asked[..bytes], b"QS");
+                let waits = questions > 0 && unanswered == 0
+                    && asked[..bytes] != *b"Q\0\0\0\rROLLBACK\0";
+                counts.waits.fetch_add(u64::from(waits), Ordering::SeqCst);
+                unanswered += questions;
                 server.write_all(&asked[..bytes]).await?;
-                sent.fetch_add(bytes as u64, Ordering::SeqCst);
+                counts.sent.fetch_add(bytes as u64, Ordering::SeqCst);
                 left -= bytes as u64;
                 if left == 0 {
                     // In order after the bytes, so that the service gets them all.
@@ -190,8 +209,8 @@ async fn carry(
     }
 }
 
-/// PostgreSQL's messages to a client: a letter, the length of the rest in four bytes, the rest. Of
-/// another service it says nothing of use.
+/// PostgreSQL's messages: a letter, the length of the rest in four bytes, the rest. Of another
+/// service it says nothing of use.
 #[derive(Default)]
 struct Messages {
     head: Vec<u8>,
@@ -199,17 +218,22 @@ struct Messages {
 }
 
 impl Messages {
-    /// How many of those that begin in these bytes say `ReadyForQuery`.
-    fn ready(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut ready = 0;
+    /// Those of a client, whose first has no letter.
+    fn of_client() -> Self {
+        Self { head: vec![0], skip: 0 }
+    }
+
+    /// How many of those that begin in these bytes have one of these letters.
+    fn count(&mut self, mut bytes: &[u8], letters: &[u8]) -> u64 {
+        let mut found = 0;
         loop {
             let skipped = self.skip.min(bytes.len());
             (self.skip, bytes) = (self.skip - skipped, &bytes[skipped..]);
-            let Some((byte, rest)) = bytes.split_first() else { return ready };
+            let Some((byte, rest)) = bytes.split_first() else { return found };
             self.head.push(*byte);
             bytes = rest;
             if let [kind, a, b, c, d] = self.head[..] {
-                ready += u64::from(kind == b'Z');
+                found += u64::from(letters.contains(&kind));
                 self.skip = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
                 self.head.clear();
             }

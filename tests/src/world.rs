@@ -317,6 +317,18 @@ impl World {
             .get(0)
     }
 
+    /// Until no session of a function is at work, or in a transaction: what was sent last, and
+    /// nobody waited for, is done too.
+    pub async fn sessions_rest(&self) {
+        let sessions = "pg_stat_activity WHERE datname = current_database()
+                        AND pid <> pg_backend_pid() AND state <> 'idle'";
+        for _ in 0..2 {
+            while self.count(sessions).await > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+    }
+
     /// Until a request stands before a lock of the database.
     pub async fn a_lock_is_waited_for(&self) {
         // Of another role's session its locks are seen, and not what it waits for.

@@ -1,10 +1,11 @@
 //! A row's columns, listed once: SELECT, INSERT and UPDATE come from one list.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::statements::{execute, query_opt};
+use super::transaction::Transaction;
+use crate::Result;
 
 /// A column's name, and its value in a row.
 pub type Column<'a> = (&'static str, Box<dyn ToSql + Sync + Send + 'a>);
@@ -14,7 +15,8 @@ pub type Column<'a> = (&'static str, Box<dyn ToSql + Sync + Send + 'a>);
 /// `column` is the field of the same name, `column = expression` anything else. It makes a module
 /// with `COLUMNS` (for a SELECT from the table by its alias), `insert` and `save`.
 ///
-/// - `key` is the primary key; with `generated` the database assigns it, and `insert` returns it.
+/// - `key` is the primary key; with `generated` the database assigns it, and `insert` returns it;
+///   with `fresh` it is new for each row, and `add` inserts without a wait.
 /// - `part save_it of field: Type { … } with { … }` lists columns of a struct within the row.
 ///   `save` writes them too; `save_it` writes only them and those under `with`, and `field` reads
 ///   them.
@@ -64,9 +66,9 @@ macro_rules! row {
 
             /// Saves what may change of the row, which is locked.
             pub(crate) async fn save(
-                tx: &deadpool_postgres::Transaction<'_>,
+                tx: &$crate::db::Transaction,
                 $row: &$type,
-            ) -> std::result::Result<u64, tokio_postgres::Error> {
+            ) -> $crate::Result<()> {
                 let key = (stringify!($key), Box::new(&$row.$key) as _);
                 $crate::db::update_row(tx, $table, &key, &changing($row)).await
             }
@@ -74,9 +76,9 @@ macro_rules! row {
             $(
                 /// Saves only this part of the row, which is locked.
                 pub(crate) async fn $save_part(
-                    tx: &deadpool_postgres::Transaction<'_>,
+                    tx: &$crate::db::Transaction,
                     $row: &$type,
-                ) -> std::result::Result<u64, tokio_postgres::Error> {
+                ) -> $crate::Result<()> {
                     let key = (stringify!($key), Box::new(&$row.$key) as _);
                     let columns: Vec<$crate::db::Column<'_>> = vec![
                         $((stringify!($in_part), Box::new(&$row.$field.$in_part)),)*
@@ -88,7 +90,7 @@ macro_rules! row {
                 /// Reads this part from the row of a query for `COLUMNS`.
                 pub(crate) fn $field(
                     row: &tokio_postgres::Row,
-                ) -> std::result::Result<$part, tokio_postgres::Error> {
+                ) -> $crate::Result<$part> {
                     Ok($part { $($in_part: row.try_get(stringify!($in_part))?),* })
                 }
             )?
@@ -96,17 +98,17 @@ macro_rules! row {
     };
 }
 
-/// The `insert` of a `row!`.
+/// The `insert` of a `row!`; the `add` of one whose key is made anew for each row.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! insert_fn {
     (key $key:ident, $row:ident: $type:ty, $table:literal) => {
         /// Inserts the row; `tail` ends the statement. Returns how many rows were inserted.
         pub(crate) async fn insert(
-            tx: &deadpool_postgres::Transaction<'_>,
+            tx: &$crate::db::Transaction,
             $row: &$type,
             tail: &str,
-        ) -> std::result::Result<u64, tokio_postgres::Error> {
+        ) -> $crate::Result<u64> {
             let mut columns: Vec<$crate::db::Column<'_>> =
                 vec![(stringify!($key), Box::new(&$row.$key))];
             columns.extend(once($row));
@@ -114,14 +116,24 @@ macro_rules! insert_fn {
             $crate::db::insert_row(tx, $table, &columns, tail).await
         }
     };
+    (fresh $key:ident, $row:ident: $type:ty, $table:literal) => {
+        /// Inserts the row, without a wait.
+        pub(crate) async fn add(tx: &$crate::db::Transaction, $row: &$type) -> $crate::Result<()> {
+            let mut columns: Vec<$crate::db::Column<'_>> =
+                vec![(stringify!($key), Box::new(&$row.$key))];
+            columns.extend(once($row));
+            columns.extend(changing($row));
+            $crate::db::add_row(tx, $table, &columns).await
+        }
+    };
     (generated $key:ident, $row:ident: $type:ty, $table:literal) => {
         /// Inserts the row; `tail` ends the statement before RETURNING. Returns the row's new key;
         /// `None` if nothing was inserted.
         pub(crate) async fn insert(
-            tx: &deadpool_postgres::Transaction<'_>,
+            tx: &$crate::db::Transaction,
             $row: &$type,
             tail: &str,
-        ) -> std::result::Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
+        ) -> $crate::Result<Option<tokio_postgres::Row>> {
             let mut columns = once($row);
             columns.extend(changing($row));
             let tail = format!("{tail} RETURNING {}", stringify!($key));
@@ -144,21 +156,26 @@ macro_rules! column_value {
 
 #[doc(hidden)]
 pub async fn insert_row(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     table: &str,
     columns: &[Column<'_>],
     tail: &str,
-) -> std::result::Result<u64, tokio_postgres::Error> {
+) -> Result<u64> {
     execute(tx, &insert_sql(table, columns, tail), &values(columns)).await
 }
 
 #[doc(hidden)]
+pub async fn add_row(tx: &Transaction, table: &str, columns: &[Column<'_>]) -> Result<()> {
+    tx.write(&insert_sql(table, columns, ""), &values(columns)).await
+}
+
+#[doc(hidden)]
 pub async fn insert_row_returning(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     table: &str,
     columns: &[Column<'_>],
     tail: &str,
-) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
+) -> Result<Option<Row>> {
     query_opt(tx, &insert_sql(table, columns, tail), &values(columns)).await
 }
 
@@ -170,11 +187,11 @@ fn insert_sql(table: &str, columns: &[Column<'_>], tail: &str) -> String {
 
 #[doc(hidden)]
 pub async fn update_row(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     table: &str,
     key: &Column<'_>,
     columns: &[Column<'_>],
-) -> std::result::Result<u64, tokio_postgres::Error> {
+) -> Result<()> {
     let sets: Vec<String> = columns
         .iter()
         .enumerate()
@@ -183,7 +200,7 @@ pub async fn update_row(
     let sql = format!("UPDATE {table} SET {} WHERE {} = $1", sets.join(", "), key.0);
     let mut params = values(std::slice::from_ref(key));
     params.extend(values(columns));
-    execute(tx, &sql, &params).await
+    tx.write(&sql, &params).await
 }
 
 fn values<'a>(columns: &'a [Column<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {

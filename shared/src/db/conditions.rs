@@ -1,43 +1,12 @@
 //! What a list lets through, and its page.
 
-use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::statements::query;
+use super::statements::{Executor, query, query_planned};
+use crate::Result;
 use crate::base::paging::Page;
 use crate::base::sql::Value;
-
-/// A connection, or a transaction on one, that plans a statement for its values: one round trip,
-/// and nothing of it is kept.
-pub trait Planner: GenericClient {
-    /// The rows.
-    fn query_planned(
-        &self,
-        sql: &str,
-        params: &[(&(dyn ToSql + Sync), Type)],
-    ) -> impl Future<Output = std::result::Result<Vec<Row>, tokio_postgres::Error>> + Send;
-}
-
-impl Planner for Object {
-    async fn query_planned(
-        &self,
-        sql: &str,
-        params: &[(&(dyn ToSql + Sync), Type)],
-    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
-        self.query_typed(sql, params).await
-    }
-}
-
-impl Planner for Transaction<'_> {
-    async fn query_planned(
-        &self,
-        sql: &str,
-        params: &[(&(dyn ToSql + Sync), Type)],
-    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
-        self.query_typed(sql, params).await
-    }
-}
 
 /// The conditions of a list: only those of the request, so that each uses its index.
 #[derive(Default)]
@@ -86,11 +55,11 @@ impl Conditions {
     /// The database's.
     pub async fn page<K>(
         self,
-        db: &impl Planner,
+        db: &impl Executor,
         select: &str,
         order: &str,
         page: &Page<K>,
-    ) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
+    ) -> Result<Vec<Row>> {
         let clause = if self.sql.is_empty() {
             String::new()
         } else {
@@ -105,6 +74,6 @@ impl Conditions {
             .iter()
             .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
             .collect();
-        db.query_planned(&format!("{sql} OFFSET {}", page.offset), &params).await
+        query_planned(db, &format!("{sql} OFFSET {}", page.offset), &params).await
     }
 }

@@ -16,6 +16,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::transaction::{Line, Transaction};
 use crate::base::error::{Service, with_causes};
 use crate::outside::secrets::Secrets;
 use crate::process::config::DatabaseSettings;
@@ -79,6 +80,26 @@ impl Db {
         )?;
         *self.pool.write().await = fresh.clone();
         fresh.get().await.map_err(pool_error)
+    }
+
+    /// A transaction on a connection of its own.
+    ///
+    /// # Errors
+    /// As `connection`; those of BEGIN are its first statement's.
+    pub async fn begin(&self) -> Result<Transaction> {
+        self.begin_with(async |_| Ok(())).await
+    }
+
+    /// The same with first statements that every other one depends on: where they fail, so does
+    /// the first that is polled after them.
+    ///
+    /// # Errors
+    /// As `begin`.
+    pub(crate) async fn begin_with<F: Future<Output = Result<()>> + Send + 'static>(
+        &self,
+        enter: impl FnOnce(Arc<Line>) -> F,
+    ) -> Result<Transaction> {
+        Ok(Transaction::new(self.connection().await?, enter))
     }
 
     /// Aborts database work that does not finish within `budget`, and rolls its transaction back.

@@ -1,26 +1,99 @@
 //! Statements, parsed once a connection, and work in chunks.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::GenericClient;
-use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use deadpool_postgres::{ClientWrapper, Object};
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, Statement};
 
-use crate::Result;
+use crate::{Error, Result};
+
+type Values<'q> = &'q [&'q (dyn ToSql + Sync)];
+
+/// A statement with its values, and how `PostgreSQL` comes to its plan.
+#[derive(Clone, Copy)]
+pub enum Query<'q> {
+    /// Parsed once a connection.
+    Kept(&'q str, Values<'q>),
+    /// Planned for its values, whose types are known: parsed on the way, and nothing of it is kept.
+    Planned(&'q str, &'q [(&'q (dyn ToSql + Sync), Type)]),
+}
+
+/// What a statement answered.
+pub struct Answer {
+    rows: Vec<Row>,
+    changed: u64,
+}
+
+impl Query<'_> {
+    /// Has it parsed, where that is a round trip of its own.
+    pub(super) async fn prepare(
+        self,
+        client: &ClientWrapper,
+    ) -> std::result::Result<Option<Statement>, tokio_postgres::Error> {
+        match self {
+            Query::Kept(sql, _) => client.prepare_cached(sql).await.map(Some),
+            Query::Planned(..) => Ok(None),
+        }
+    }
+
+    /// Sends it as soon as it is polled, and waits for its answer.
+    pub(super) async fn send(
+        self,
+        client: &ClientWrapper,
+        statement: Option<Statement>,
+    ) -> std::result::Result<Answer, tokio_postgres::Error> {
+        let answer = match (self, &statement) {
+            (Query::Kept(sql, values), None) => {
+                client.query_raw(sql, values.iter().copied()).await?
+            }
+            (Query::Kept(_, values), Some(statement)) => {
+                client.query_raw(statement, values.iter().copied()).await?
+            }
+            (Query::Planned(sql, values), _) => {
+                let values = values.iter().map(|(value, kind)| (*value, kind.clone()));
+                client.query_typed_raw(sql, values).await?
+            }
+        };
+        let mut answer = pin!(answer);
+        let mut rows = Vec::new();
+        while let Some(row) = answer.try_next().await? {
+            rows.push(row);
+        }
+        Ok(Answer { rows, changed: answer.rows_affected().unwrap_or_default() })
+    }
+}
+
+/// A connection, or a transaction on one.
+pub trait Executor: Sync {
+    /// Runs a statement.
+    ///
+    /// # Errors
+    /// The database's.
+    fn run<'q>(&'q self, query: Query<'q>) -> BoxFuture<'q, Result<Answer>>;
+}
+
+impl Executor for Object {
+    fn run<'q>(&'q self, query: Query<'q>) -> BoxFuture<'q, Result<Answer>> {
+        Box::pin(async move {
+            let statement = query.prepare(self).await?;
+            Ok(query.send(self, statement).await?)
+        })
+    }
+}
 
 /// Runs a statement that is parsed once a connection, and is one round trip each time after that.
-/// (One given as text is two.) Not for statements whose best plan depends on their values: lists
-/// with optional filters, and what is due in a whole table.
+/// Not for statements whose best plan depends on their values: lists with optional filters, and
+/// what is due in a whole table (`query_planned`).
 ///
 /// # Errors
 /// The database's.
-pub async fn query(
-    db: &impl GenericClient,
-    sql: &str,
-    params: &[&(dyn ToSql + Sync)],
-) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
-    let statement = db.prepare_cached(sql).await?;
-    db.query(&statement, params).await
+pub async fn query(db: &impl Executor, sql: &str, params: Values<'_>) -> Result<Vec<Row>> {
+    Ok(db.run(Query::Kept(sql, params)).await?.rows)
 }
 
 /// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`. For an array
@@ -30,71 +103,63 @@ pub async fn query(
 /// # Errors
 /// The database's.
 pub async fn query_keys(
-    db: &impl GenericClient,
+    db: &impl Executor,
     sql: impl Fn(&str) -> String,
     keys: &[&str],
-) -> std::result::Result<Vec<Row>, tokio_postgres::Error> {
-    let sql = for_keys(sql, keys);
+) -> Result<Vec<Row>> {
     match keys {
-        [key] => query(db, &sql, &[key]).await,
-        _ => query(db, &sql, &[&keys]).await,
+        [key] => query(db, &sql("= $1"), &[key]).await,
+        _ => query(db, &sql("= ANY($1)"), &[&keys]).await,
     }
-}
-
-/// Parses what `query_keys` then sends as soon as it is polled: before whatever is polled after it,
-/// which `PostgreSQL` runs after it.
-///
-/// # Errors
-/// The database's.
-pub async fn prepare_keys(
-    db: &impl GenericClient,
-    sql: impl Fn(&str) -> String,
-    keys: &[&str],
-) -> std::result::Result<(), tokio_postgres::Error> {
-    db.prepare_cached(&for_keys(sql, keys)).await.map(drop)
-}
-
-pub(crate) fn for_keys(sql: impl Fn(&str) -> String, keys: &[&str]) -> String {
-    sql(if keys.len() == 1 { "= $1" } else { "= ANY($1)" })
 }
 
 /// The same for at most one row.
 ///
 /// # Errors
-/// The database's.
-pub async fn query_opt(
-    db: &impl GenericClient,
-    sql: &str,
-    params: &[&(dyn ToSql + Sync)],
-) -> std::result::Result<Option<Row>, tokio_postgres::Error> {
-    let statement = db.prepare_cached(sql).await?;
-    db.query_opt(&statement, params).await
+/// The database's; `Internal` for more rows.
+pub async fn query_opt(db: &impl Executor, sql: &str, params: Values<'_>) -> Result<Option<Row>> {
+    let mut rows = query(db, sql, params).await?;
+    match rows.len() {
+        0 | 1 => Ok(rows.pop()),
+        more => Err(Error::Internal(format!("{more} rows where there is one at most: {sql}"))),
+    }
 }
 
 /// The same for exactly one row.
 ///
 /// # Errors
-/// The database's.
-pub async fn query_one(
-    db: &impl GenericClient,
-    sql: &str,
-    params: &[&(dyn ToSql + Sync)],
-) -> std::result::Result<Row, tokio_postgres::Error> {
-    let statement = db.prepare_cached(sql).await?;
-    db.query_one(&statement, params).await
+/// The database's; `Internal` for none or more rows.
+pub async fn query_one(db: &impl Executor, sql: &str, params: Values<'_>) -> Result<Row> {
+    let row = query_opt(db, sql, params).await?;
+    row.ok_or_else(|| Error::Internal(format!("no row where there is always one: {sql}")))
 }
 
 /// The same for what answers no rows: how many it changed.
 ///
 /// # Errors
 /// The database's.
-pub async fn execute(
-    db: &impl GenericClient,
+pub async fn execute(db: &impl Executor, sql: &str, params: Values<'_>) -> Result<u64> {
+    Ok(db.run(Query::Kept(sql, params)).await?.changed)
+}
+
+/// Runs a statement that is planned for these values: one round trip, and nothing of it is kept.
+///
+/// # Errors
+/// The database's.
+pub async fn query_planned(
+    db: &impl Executor,
     sql: &str,
-    params: &[&(dyn ToSql + Sync)],
-) -> std::result::Result<u64, tokio_postgres::Error> {
-    let statement = db.prepare_cached(sql).await?;
-    db.execute(&statement, params).await
+    params: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<Row>> {
+    Ok(db.run(Query::Planned(sql, params)).await?.rows)
+}
+
+/// Whether a transaction failed because it wrote NULL to a column of this table that takes none:
+/// so a `write`, whose answer nobody waits for, says that its condition does not hold.
+#[must_use]
+pub fn wrote_null(error: &Error, table: &str) -> bool {
+    matches!(error, Error::Database(error) if error.code() == Some(&SqlState::NOT_NULL_VIOLATION)
+        && error.as_db_error().is_some_and(|error| error.table() == Some(table)))
 }
 
 /// Repeats a chunk of work until one finds nothing or `budget` is used up; the rest is for the next

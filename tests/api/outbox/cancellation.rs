@@ -38,8 +38,7 @@ impl<'a> Cancelled<'a> {
     /// Leaves the step.
     async fn ask(&self, stripe: &StripeSubscriptionId) {
         let outbox = &self.world.provisioning.outbox;
-        let mut db = outbox.applier.db.connection().await.expect("a connection");
-        let tx = db.transaction().await.expect("a transaction");
+        let tx = outbox.applier.db.begin().await.expect("a transaction");
         shared::domain::outbox::insert_stripe_cancel(
             &tx,
             &self.tenant,

@@ -9,7 +9,6 @@ pub mod proration;
 pub(crate) mod quantity;
 pub(crate) mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -18,7 +17,7 @@ use crate::base::caller::Customer;
 use crate::base::fields;
 use crate::base::fields::ReturnUrl;
 use crate::base::ids::AddonOrderId;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::tenants::model::Tenant;
@@ -39,8 +38,7 @@ pub async fn price(
     now: Timestamp,
 ) -> Result<AddonCheckout> {
     model::each_tier_once(&wanted.additions.0)?;
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     let quote = quoted(&tx, wanted, now).await?;
     Ok(AddonCheckout { url: None, session_id: None, quote })
 }
@@ -122,8 +120,7 @@ async fn order(
     wanted: &NewAddonCheckout,
     now: Timestamp,
 ) -> Result<OrderStart> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
         return Ok(OrderStart::Answered(first));
     }
@@ -177,7 +174,7 @@ fn is_for(order: &Order, wanted: &NewAddonCheckout) -> bool {
 }
 
 /// The price of what is wanted, now.
-async fn quoted(tx: &Transaction<'_>, wanted: &NewAddonCheckout, now: Timestamp) -> Result<Quote> {
+async fn quoted(tx: &Transaction, wanted: &NewAddonCheckout, now: Timestamp) -> Result<Quote> {
     let id = &wanted.parent_subscription_id;
     // Row-level security: another tenant's is not there.
     let family = families::locks::find(tx, id).await?.ok_or_else(families::not_found)?;
@@ -200,8 +197,7 @@ async fn keep(
     answer: AddonCheckout,
     now: Timestamp,
 ) -> Result<AddonCheckout> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     // A twin may have been faster: by the same order, it has the same session.
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
         return Ok(first);

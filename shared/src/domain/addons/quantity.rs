@@ -5,13 +5,12 @@
 //! the step runs, so one step serves all changes before it. A change while it runs makes it due
 //! again (`outbox::store::insert_addon_quantity`).
 
-use deadpool_postgres::Transaction;
 use serde_json::{Value, json};
 
 use super::model::RenewingSlots;
 use super::store;
 use crate::base::ids::{Currency, StripePriceId, StripeSubscriptionId, SubscriptionId};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::families::stripe_slots::{StripeSlots, Target, TierRead};
 use crate::domain::prices::model::{Interval, shown};
 use crate::domain::prices::store::Known;
@@ -88,8 +87,7 @@ async fn begin(
     root: &SubscriptionId,
     at_stripe: &Subscription,
 ) -> Result<Option<(Vec<Edit>, Targets)>> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let family = families::locks::lock(&tx, root).await?.ok_or_else(families::not_found)?;
     let prices: Vec<_> = at_stripe.items.data.iter().map(Item::price).collect::<Result<_>>()?;
     let known = prices::store::find(&tx, &prices).await?;
@@ -124,8 +122,7 @@ async fn begin(
 
 /// Notes that it was set.
 async fn finish(db: &Db, root: &SubscriptionId, targets: &Targets) -> Result<()> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let family = families::locks::lock(&tx, root).await?.ok_or_else(families::not_found)?;
     let mut slots = family.root.stripe.and_then(|link| link.slots).unwrap_or_default();
     slots.finish(targets);
@@ -141,7 +138,7 @@ fn quantity(items: &[&Item]) -> i32 {
 /// How the parent is paid: by the interval of the item that is not for slots, and in which
 /// currency.
 async fn paid_in(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     root: &SubscriptionId,
     at_stripe: &Subscription,
     known: &Known,

@@ -1,6 +1,5 @@
 //! `addon_orders`, and what the families of paid ones renew.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
@@ -8,7 +7,7 @@ use tokio_postgres::types::Json;
 use super::model::{Order, Quote, RenewingSlots};
 use crate::Result;
 use crate::base::ids::{AddonOrderId, Currency, StripeSessionId, SubscriptionId, TenantId};
-use crate::db::{execute, query, query_one, query_opt};
+use crate::db::{Executor, Transaction, query, query_one, query_opt};
 use crate::domain::families::subscription::LIVE;
 use crate::domain::prices::model::Interval;
 
@@ -42,15 +41,10 @@ fn order(row: &Row) -> Result<Order> {
 }
 
 /// Inserts an open order. `request_key` is the idempotency key of its request.
-pub(crate) async fn insert(
-    tx: &Transaction<'_>,
-    new: &Order,
-    request_key: Option<&str>,
-) -> Result<()> {
+pub(crate) async fn insert(tx: &Transaction, new: &Order, request_key: Option<&str>) -> Result<()> {
     let days = |days: i64| i32::try_from(days).unwrap_or(i32::MAX);
     let quote = &new.quote;
-    execute(
-        tx,
+    tx.write(
         "INSERT INTO addon_orders (order_id, tenant_id, parent_subscription_id, interval, term_end,
          remaining_days, period_days, lines, amount_cents, currency, request_key, expires_at,
          created_at, updated_at)
@@ -71,13 +65,12 @@ pub(crate) async fn insert(
             &new.created_at,
         ],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// The order that the same request, repeated within a day, left before.
 pub(crate) async fn of_request(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     request_key: &str,
     now: Timestamp,
@@ -91,7 +84,7 @@ pub(crate) async fn of_request(
 }
 
 /// The order of this id.
-pub(crate) async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<Option<Order>> {
+pub(crate) async fn find(db: &impl Executor, id: &AddonOrderId) -> Result<Option<Order>> {
     query_opt(db, &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1"), &[&id])
         .await?
         .as_ref()
@@ -100,7 +93,7 @@ pub(crate) async fn find(db: &impl GenericClient, id: &AddonOrderId) -> Result<O
 }
 
 /// The same, locked until the transaction ends.
-pub(crate) async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Option<Order>> {
+pub(crate) async fn lock(tx: &Transaction, id: &AddonOrderId) -> Result<Option<Order>> {
     query_opt(
         tx,
         &format!("SELECT {ORDER} FROM addon_orders WHERE order_id = $1 FOR UPDATE"),
@@ -114,22 +107,19 @@ pub(crate) async fn lock(tx: &Transaction<'_>, id: &AddonOrderId) -> Result<Opti
 
 /// Notes which checkout the order became.
 pub(crate) async fn set_session(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &AddonOrderId,
     session: &StripeSessionId,
     now: Timestamp,
 ) -> Result<()> {
     let sql = "UPDATE addon_orders SET stripe_checkout_session_id = $2, updated_at = $3
                WHERE order_id = $1 AND stripe_checkout_session_id IS NULL";
-    execute(tx, sql, &[&id, &session, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&id, &session, &now]).await
 }
 
 /// Ends a locked order: paid, with its ADDON, or expired.
-pub(crate) async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -> Result<()> {
-    execute(
-        tx,
-        "UPDATE addon_orders SET status = $2, subscription_id = $3, stripe_checkout_session_id = $4,
+pub(crate) async fn close(tx: &Transaction, order: &Order, now: Timestamp) -> Result<()> {
+    tx.write("UPDATE addon_orders SET status = $2, subscription_id = $3, stripe_checkout_session_id = $4,
          updated_at = $5 WHERE order_id = $1",
         &[
             &order.order_id,
@@ -138,15 +128,13 @@ pub(crate) async fn close(tx: &Transaction<'_>, order: &Order, now: Timestamp) -
             &order.stripe_checkout_session_id,
             &now,
         ],
-    )
-    .await?;
-    Ok(())
+    ).await
 }
 
 /// How a subscription is paid: the interval of its Stripe price, where that price is mapped, and
 /// its currency; that of all else where Stripe has not said so.
 pub(crate) async fn paid_in(
-    db: &impl GenericClient,
+    db: &impl Executor,
     id: &SubscriptionId,
 ) -> Result<(Option<Interval>, Currency)> {
     let sql = "SELECT p.interval, coalesce(s.stripe_currency, p.currency, default_currency())
@@ -160,7 +148,7 @@ pub(crate) async fn paid_in(
 /// ADDONs that were ordered here and have no Stripe subscription of their own. Never more than were
 /// ordered, though an operator may have given more.
 pub(crate) async fn renewing_slots(
-    db: &impl GenericClient,
+    db: &impl Executor,
     parent: &SubscriptionId,
     (interval, currency): (Interval, &Currency),
 ) -> Result<Vec<RenewingSlots>> {
@@ -198,7 +186,7 @@ pub(crate) struct OrderedSlots {
 
 /// The same for each live ADDON, those that were ordered last first.
 pub(crate) async fn ordered_slots(
-    db: &impl GenericClient,
+    db: &impl Executor,
     parent: &SubscriptionId,
 ) -> Result<Vec<OrderedSlots>> {
     let sql = "SELECT o.subscription_id, line.tier_id,
@@ -221,7 +209,7 @@ pub(crate) async fn ordered_slots(
 }
 
 /// Whether any slot of a family renews.
-pub(crate) async fn renews_slots(db: &impl GenericClient, parent: &SubscriptionId) -> Result<bool> {
+pub(crate) async fn renews_slots(db: &impl Executor, parent: &SubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM addon_orders o JOIN subscriptions s
                ON s.subscription_id = o.subscription_id
                               WHERE o.parent_subscription_id = $1 AND o.status = 'paid'

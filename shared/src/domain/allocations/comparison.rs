@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::GenericClient;
 use jiff::Timestamp;
 
 use super::model::{CountCheck, CountKind, CountSlice};
@@ -16,7 +15,7 @@ use super::recount::count_anew;
 use super::store;
 use crate::Result;
 use crate::base::ids::SubscriptionId;
-use crate::db::Db;
+use crate::db::{Db, Executor};
 use crate::domain::audit::model::Actor;
 use crate::domain::families;
 
@@ -27,10 +26,7 @@ pub const SLICE: i64 = 50_000;
 ///
 /// # Errors
 /// `Database`.
-pub async fn compare(
-    db: &impl GenericClient,
-    after: Option<&SubscriptionId>,
-) -> Result<CountSlice> {
+pub async fn compare(db: &impl Executor, after: Option<&SubscriptionId>) -> Result<CountSlice> {
     let Some((last, compared)) = store::slice_end(db, after, SLICE).await? else {
         return Ok(CountSlice::default());
     };
@@ -88,8 +84,7 @@ pub async fn correct(
 
 /// Whether there was anything to correct.
 async fn correct_family(db: &Db, root: &SubscriptionId, now: Timestamp) -> Result<bool> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let Some(family) = families::locks::lock(&tx, root).await? else { return Ok(false) };
     let done = count_anew(&tx, Actor::Renewal, &family, now).await?;
     tx.commit().await?;

@@ -8,7 +8,7 @@ pub(crate) mod store;
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{GenericClient, Transaction};
+use futures::try_join;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +20,7 @@ use crate::base::caller::Person;
 use crate::base::fields::{Change, Count};
 use crate::base::ids::{PlanId, SubscriptionId};
 use crate::base::version::IfMatch;
-use crate::db::Db;
+use crate::db::{Db, Executor, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::{Allocation, Family};
 use crate::domain::families::subscription::Subscription;
@@ -46,22 +46,22 @@ pub async fn list(db: &Db, id: &SubscriptionId) -> Result<AllocationList> {
 
 /// What a member of a family has of each tier, by the tiers' order.
 pub(crate) async fn view(
-    db: &impl GenericClient,
+    db: &impl Executor,
     family: &Family,
     id: &SubscriptionId,
 ) -> Result<Vec<AllocationView>> {
-    view_counted(db, family, id, &store::count_devices(db, &family.root.subscription_id).await?)
-        .await
+    let (rows, counted) =
+        try_join!(store::rows(db, id), store::count_devices(db, &family.root.subscription_id))?;
+    Ok(views(family, id, rows, &counted))
 }
 
-/// The same, of a family whose devices are counted already.
-pub(crate) async fn view_counted(
-    db: &impl GenericClient,
+/// The same, of what is read already.
+pub(crate) fn views(
     family: &Family,
     id: &SubscriptionId,
+    rows: Vec<store::AllocationRow>,
     counted: &BTreeMap<i32, i64>,
-) -> Result<Vec<AllocationView>> {
-    let rows = store::rows(db, id).await?;
+) -> Vec<AllocationView> {
     let view = |row: store::AllocationRow| {
         let (used, limit) = (family.slots_used(row.tier_id), family.effective_limit(row.tier_id));
         AllocationView {
@@ -83,7 +83,7 @@ pub(crate) async fn view_counted(
             updated_at: row.updated_at,
         }
     };
-    Ok(rows.into_iter().map(view).collect())
+    rows.into_iter().map(view).collect()
 }
 
 /// Adds an allocation by hand.
@@ -98,8 +98,7 @@ pub async fn create(
     new: NewAllocation,
     now: Timestamp,
 ) -> Result<AllocationView> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     if let Some(made) = idempotency::earlier(&tx, key, now).await? {
         return Ok(made);
     }
@@ -117,7 +116,7 @@ pub async fn create(
     }
     let slots = SlotLimit { tier_id: tier.tier_id, slot_limit: new.slot_limit.get_i32() };
     set_slots(&tx, &family, id, &[slots], now).await?;
-    let made = viewed(&tx, &family, id, tier.tier_id).await?;
+    let (_, made) = viewed(&tx, &family, id, tier.tier_id).await?;
     let details = json!({"subscription_id": id, "tier_id": tier.tier_id,
         "tier_name": tier.display_name, "slot_limit": made.slot_limit});
     record(
@@ -152,9 +151,17 @@ pub async fn update(
     update: AllocationUpdate,
     now: Timestamp,
 ) -> Result<AllocationChange> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
+    let tx = db.begin().await?;
+    let counted = async {
+        if update.slots_used.is_set() {
+            store::count_devices(&tx, id).await
+        } else {
+            Ok(BTreeMap::new())
+        }
+    };
+    let (family, tier, counted) =
+        try_join!(families::locks::lock(&tx, id), tiers::store::find(&tx, tier_id), counted)?;
+    let family = family.ok_or_else(families::not_found)?;
     let subscription = family.member(id).ok_or_else(families::not_found)?;
     let held = family.allocation(id, tier_id).ok_or_else(not_found)?;
     if_match.check(held.version)?;
@@ -182,12 +189,12 @@ pub async fn update(
     let slots_used = change("slots_used", &update.slots_used, held.slots_used);
     let mut after = Allocation { slot_limit, slots_used, ..held.clone() };
     if update.slots_used.is_set() {
-        let counted = store::count_devices(&tx, id).await?.get(&tier_id).copied().unwrap_or(0);
+        let counted = counted.get(&tier_id).copied().unwrap_or(0);
         after.counted_by_hand = i64::from(slots_used) != counted;
     }
     if after != *held {
         families::rows::save_allocation(&tx, &after, now).await?;
-        let tier = tiers::store::find(&tx, tier_id).await?.ok_or_else(tiers::model::not_found)?;
+        let tier = tier.ok_or_else(tiers::model::not_found)?;
         let details = json!({"subscription_id": id, "tier_id": tier_id,
             "tier_name": tier.display_name, "changes": changes});
         let state = |of: &Allocation| {
@@ -207,9 +214,7 @@ pub async fn update(
         .await?;
         charge_for_slots(&tx, &family, id, now).await?;
     }
-    let family = reread(&tx, &family).await?;
-    let allocation = viewed(&tx, &family, id, tier_id).await?;
-    tx.commit().await?;
+    let ((family, allocation), ()) = try_join!(viewed(&tx, &family, id, tier_id), tx.commit())?;
     let drift = family.slots_used(tier_id) - allocation.actual_count;
     let warning = (drift != 0).then(|| {
         format!(
@@ -233,8 +238,7 @@ pub async fn delete(
     if_match: &IfMatch,
     now: Timestamp,
 ) -> Result<()> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
     let subscription = family.member(id).ok_or_else(families::not_found)?;
     let held = family.allocation(id, tier_id).ok_or_else(not_found)?;
@@ -290,7 +294,7 @@ pub async fn delete(
 
 /// An ADDON's slots are renewed by Stripe, no more of them than there are.
 async fn charge_for_slots(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     id: &SubscriptionId,
     now: Timestamp,
@@ -313,8 +317,7 @@ pub async fn sync(
     dry_run: bool,
     now: Timestamp,
 ) -> Result<AllocationsSynced> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
     let subscription = family.member(id).ok_or_else(families::not_found)?;
     let no_plan = || {
@@ -378,7 +381,7 @@ pub async fn sync(
 /// Gives a locked subscription the slots of its new plan; tiers that only the old one brought drop
 /// to 0. Returns what changed.
 pub(crate) async fn take_plan(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     after: &Subscription,
     old: Option<&PlanId>,
@@ -403,7 +406,7 @@ pub(crate) async fn take_plan(
 
 /// Gives a locked member these slots and no others. Null where it has just them.
 pub(crate) async fn take_slots(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     id: &SubscriptionId,
     slots: &[SlotLimit],
@@ -430,7 +433,7 @@ pub(crate) async fn take_slots(
 /// Sets limits of a member, and returns those of the tiers in question before and after. The root
 /// gets a row to count in.
 pub(crate) async fn set_slots(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     id: &SubscriptionId,
     wanted: &[SlotLimit],
@@ -451,18 +454,22 @@ pub(crate) async fn set_slots(
     Ok((before, wanted.to_vec()))
 }
 
-async fn reread(tx: &Transaction<'_>, family: &Family) -> Result<Family> {
-    families::locks::find(tx, &family.root.subscription_id).await?.ok_or_else(families::not_found)
-}
-
+/// A family and an allocation of it, as they are now.
 async fn viewed(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     id: &SubscriptionId,
     tier: i32,
-) -> Result<AllocationView> {
-    let family = reread(tx, family).await?;
-    view(tx, &family, id).await?.into_iter().find(|seen| seen.tier_id == tier).ok_or_else(not_found)
+) -> Result<(Family, AllocationView)> {
+    let root = &family.root.subscription_id;
+    let (family, rows, counted) = try_join!(
+        families::locks::find(tx, root),
+        store::rows(tx, id),
+        store::count_devices(tx, root)
+    )?;
+    let family = family.ok_or_else(families::not_found)?;
+    let view = views(&family, id, rows, &counted).into_iter().find(|seen| seen.tier_id == tier);
+    Ok((family, view.ok_or_else(not_found)?))
 }
 
 fn not_found() -> Error {
@@ -471,7 +478,7 @@ fn not_found() -> Error {
 
 #[expect(clippy::too_many_arguments, reason = "one audit row")]
 async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     by: &Person,
     subscription: &Subscription,

@@ -1,6 +1,5 @@
 //! Counts that differ from the devices are corrected.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -9,7 +8,7 @@ use super::store;
 use crate::Result;
 use crate::base::caller::Person;
 use crate::base::ids::SubscriptionId;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::{audit, families};
@@ -26,8 +25,7 @@ pub async fn reconcile(
     dry_run: bool,
     now: Timestamp,
 ) -> Result<Reconciled> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let family = families::locks::lock(&tx, id).await?.ok_or_else(families::not_found)?;
     let reconciled =
         Reconciled { dry_run, ..count_anew(&tx, Actor::Operator(by), &family, now).await? };
@@ -40,7 +38,7 @@ pub async fn reconcile(
 /// The same of a locked family, in its transaction. The hourly run leaves what an operator counted
 /// by hand.
 pub(crate) async fn count_anew(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: Actor<'_>,
     family: &Family,
     now: Timestamp,

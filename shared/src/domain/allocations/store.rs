@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use super::model::{CountKind, Difference, SlotLimit};
 use crate::Result;
 use crate::base::ids::{PlanId, SubscriptionId};
-use crate::db::query;
+use crate::db::{Executor, Transaction, query, query_one, query_planned};
 
 /// An allocation with its tier's names.
 pub(crate) struct AllocationRow {
@@ -26,10 +26,7 @@ pub(crate) struct AllocationRow {
 }
 
 /// A subscription's allocations, by the tiers' order.
-pub(crate) async fn rows(
-    db: &impl GenericClient,
-    id: &SubscriptionId,
-) -> Result<Vec<AllocationRow>> {
+pub(crate) async fn rows(db: &impl Executor, id: &SubscriptionId) -> Result<Vec<AllocationRow>> {
     let sql = "SELECT a.id, a.tier_id, t.name, t.display_name, a.slot_limit, a.slots_used,
                a.counted_by_hand, a.version, a.created_at, a.updated_at
                FROM subscription_tier_allocations a JOIN device_tiers t ON t.tier_id = a.tier_id
@@ -51,7 +48,7 @@ pub(crate) async fn rows(
 
 /// How many devices of a root's family hold each tier.
 pub(crate) async fn count_devices(
-    db: &impl GenericClient,
+    db: &impl Executor,
     root: &SubscriptionId,
 ) -> Result<BTreeMap<i32, i64>> {
     let sql = "SELECT d.tier_id, count(*) FROM devices d JOIN subscriptions s
@@ -63,7 +60,7 @@ pub(crate) async fn count_devices(
 
 /// How many devices are on each member of a root's family.
 pub(crate) async fn count_members(
-    db: &impl GenericClient,
+    db: &impl Executor,
     root: &SubscriptionId,
 ) -> Result<Vec<(SubscriptionId, i64)>> {
     let sql =
@@ -76,7 +73,7 @@ pub(crate) async fn count_members(
 
 /// What so many of a plan bring, by tier.
 pub(crate) async fn plan_defaults(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     plan: &PlanId,
     quantity: i32,
 ) -> Result<Vec<SlotLimit>> {
@@ -96,14 +93,14 @@ pub(crate) async fn plan_defaults(
 /// The last of the `size` subscriptions after this one, by id, and how many there are; none where
 /// there is none.
 pub(crate) async fn slice_end(
-    db: &impl GenericClient,
+    db: &impl Executor,
     after: Option<&SubscriptionId>,
     size: i64,
 ) -> Result<Option<(SubscriptionId, i64)>> {
     let sql = "SELECT max(subscription_id), count(*)
                FROM (SELECT subscription_id FROM subscriptions WHERE subscription_id > $1
                ORDER BY subscription_id LIMIT $2) slice";
-    let row = db.query_one(sql, &[&after.map_or("", SubscriptionId::as_str), &size]).await?;
+    let row = query_one(db, sql, &[&after.map_or("", SubscriptionId::as_str), &size]).await?;
     row.get::<_, Option<&str>>(0)
         .map(|last| Ok((SubscriptionId::parse(last)?, row.get(1))))
         .transpose()
@@ -112,13 +109,17 @@ pub(crate) async fn slice_end(
 /// The counts of subscriptions after the first and up to the last that are not what the devices
 /// say.
 pub(crate) async fn differences(
-    db: &impl GenericClient,
+    db: &impl Executor,
     after: Option<&SubscriptionId>,
     last: &SubscriptionId,
 ) -> Result<Vec<Difference>> {
-    let rows = db
-        .query(include_str!("differences.sql"), &[&after.map_or("", SubscriptionId::as_str), &last])
-        .await?;
+    let after = after.map_or("", SubscriptionId::as_str);
+    let rows = query_planned(
+        db,
+        include_str!("differences.sql"),
+        &[(&after, Type::TEXT), (&last, Type::TEXT)],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             let count = match row.get("count") {

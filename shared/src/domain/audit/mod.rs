@@ -4,7 +4,6 @@
 pub mod model;
 pub(crate) mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -12,7 +11,7 @@ use self::model::{Actor, AuditEvent, AuditFilter, AuditRow, Entry};
 use crate::Result;
 use crate::base::caller::Person;
 use crate::base::paging::{Page, Slice};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 
 /// A page of the trail, newest first.
 ///
@@ -29,7 +28,7 @@ pub async fn list(
 
 /// Records an operator's change of the catalogue, which belongs to no tenant.
 pub(crate) async fn record_catalogue(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     by: &Person,
     previous_state: Option<Value>,

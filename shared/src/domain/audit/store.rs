@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 
 use super::model::{Actor, AuditFilter, AuditRow, Entry};
 use crate::Result;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute};
+use crate::db::{Conditions, Executor, Transaction, execute};
 
 const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id,
                       subscription_id, device_id, actor_type, actor_id, ip_address, stripe_event_id,
@@ -24,10 +23,9 @@ fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
 }
 
 /// Adds one row.
-pub(crate) async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()> {
+pub(crate) async fn insert(tx: &Transaction, entry: &Entry<'_>) -> Result<()> {
     let (actor_type, actor_id, ip) = actor(entry);
-    execute(
-        tx,
+    tx.write(
         &format!("{INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"),
         &[
             &entry.at,
@@ -44,27 +42,26 @@ pub(crate) async fn insert(tx: &Transaction<'_>, entry: &Entry<'_>) -> Result<()
             &entry.details(),
         ],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
-/// Adds the rows of a chunk in one statement: all by the system, and of one time.
+/// Adds rows of one time in one statement.
 pub(crate) async fn insert_all(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     entries: &[Entry<'_>],
     now: Timestamp,
 ) -> Result<()> {
     let actors: Vec<_> = entries.iter().map(actor).collect();
     let sql = format!(
         "{INSERT} SELECT $1, new.event_type, new.tenant, new.subscription, new.device,
-                new.actor_type, new.actor, NULL, new.stripe_event, new.before, new.after,
+                new.actor_type, new.actor, new.ip::inet, new.stripe_event, new.before, new.after,
                 new.details
          FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                     $8::text[], $9::jsonb[], $10::jsonb[], $11::jsonb[])
-              AS new (event_type, tenant, subscription, device, actor_type, actor, stripe_event,
+                     $8::text[], $9::text[], $10::jsonb[], $11::jsonb[], $12::jsonb[])
+              AS new (event_type, tenant, subscription, device, actor_type, actor, ip, stripe_event,
                       before, after, details)"
     );
-    tx.execute(
+    tx.write(
         &sql,
         &[
             &now,
@@ -74,25 +71,25 @@ pub(crate) async fn insert_all(
             &entries.iter().map(|entry| entry.device).collect::<Vec<_>>(),
             &actors.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>(),
             &actors.iter().map(|(_, id, _)| *id).collect::<Vec<_>>(),
+            &actors.iter().map(|(.., ip)| ip.map(|ip| ip.to_string())).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.stripe_event).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.previous_state.as_ref()).collect::<Vec<_>>(),
             &entries.iter().map(|entry| entry.new_state.as_ref()).collect::<Vec<_>>(),
             &entries.iter().map(Entry::details).collect::<Vec<_>>(),
         ],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Creates the missing partitions of this month and of the next `months`.
-pub(crate) async fn ensure_partitions(db: &impl GenericClient, months: i32) -> Result<()> {
-    db.execute("SELECT ensure_audit_partitions($1)", &[&months]).await?;
+pub(crate) async fn ensure_partitions(db: &impl Executor, months: i32) -> Result<()> {
+    execute(db, "SELECT ensure_audit_partitions($1)", &[&months]).await?;
     Ok(())
 }
 
 /// A page of the rows that match the filter, newest first, and one more.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     filter: &AuditFilter,
     page: &Page<(Timestamp, i64)>,
 ) -> Result<Vec<AuditRow>> {

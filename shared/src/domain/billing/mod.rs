@@ -7,6 +7,7 @@
 pub mod model;
 pub(crate) mod store;
 
+use futures::try_join;
 use jiff::Timestamp;
 
 use self::model::{
@@ -33,10 +34,9 @@ use crate::{Error, Result};
 /// # Errors
 /// `Database`.
 pub async fn config(db: &Db, publishable_key: &str, caller: &Customer) -> Result<BillingConfig> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let plans = plans::store::list(&tx, &Page::whole()).await?;
-    tx.commit().await?;
+    let tx = begin(db, &caller.tenant).await?;
+    let page = Page::whole();
+    let (plans, ()) = try_join!(plans::store::list(&tx, &page), tx.close())?;
     let plans = plans.into_iter().filter(|plan| plan.is_active).map(Into::into).collect();
     Ok(BillingConfig { publishable_key: publishable_key.to_owned(), plans })
 }
@@ -46,12 +46,14 @@ pub async fn config(db: &Db, publishable_key: &str, caller: &Customer) -> Result
 /// # Errors
 /// `Database`.
 pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let tenant =
-        tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
+    let tx = begin(db, &caller.tenant).await?;
+    let (tenant, families) = try_join!(
+        tenants::store::find(&tx, &caller.tenant),
+        families::locks::read_all(&tx, &caller.tenant)
+    )?;
+    let tenant = tenant.ok_or_else(tenants::model::not_found)?;
     let mut subscriptions = Vec::new();
-    for family in families::locks::read_all(&tx, &caller.tenant).await? {
+    for family in families {
         let root = &family.root;
         let at_portal =
             root.subscription_type == SubscriptionType::Main && root.is_stripe_managed();
@@ -60,18 +62,14 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
             && !addons::store::renews_slots(&tx, &root.subscription_id).await?;
         let counted = allocations::store::count_devices(&tx, &root.subscription_id).await?;
         for member in family.members().filter(|member| member.status != Status::Expired) {
+            let rows = allocations::store::rows(&tx, &member.subscription_id).await?;
+            let id = &member.subscription_id;
             subscriptions.push(BillingSubscription {
                 effective_status: family.effective_status(member),
                 currency: member.stripe.as_ref().and_then(|link| link.currency.clone()),
                 stripe_managed: member.is_stripe_managed(),
                 portal_plan_change: one_product && member.subscription_id == root.subscription_id,
-                allocations: allocations::view_counted(
-                    &tx,
-                    &family,
-                    &member.subscription_id,
-                    &counted,
-                )
-                .await?,
+                allocations: allocations::views(&family, id, rows, &counted),
                 subscription_id: member.subscription_id.clone(),
                 subscription_type: member.subscription_type,
                 status: member.status,
@@ -87,7 +85,7 @@ pub async fn status(db: &Db, caller: &Customer) -> Result<BillingStatus> {
             });
         }
     }
-    tx.commit().await?;
+    tx.close().await?;
     Ok(BillingStatus {
         linked: tenant.stripe_customer_id.is_some(),
         billing_email: tenant.profile.billing_email,
@@ -150,8 +148,7 @@ async fn prepare(
     wanted: &NewCheckout,
     now: Timestamp,
 ) -> Result<Prepared> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
         return Ok(Prepared::Answered(first));
     }
@@ -181,8 +178,7 @@ async fn keep(
     if key.is_none() {
         return Ok(opened);
     }
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     // A twin may have been faster: by the same key at Stripe, it has the same session.
     if let Some(first) = idempotency::earlier(&tx, key, now).await? {
         return Ok(first);
@@ -204,8 +200,7 @@ pub async fn checkout_status(
 ) -> Result<CheckoutStatus> {
     let Till { db, stripe: client, .. } = *till;
     let (made, failed) = {
-        let mut db = db.connection().await?;
-        let tx = begin(&mut db, &caller.tenant).await?;
+        let tx = begin(db, &caller.tenant).await?;
         let made = store::made_by(&tx, &caller.tenant, id).await?;
         let failed = made.is_none() && store::has_failed(&tx, id).await?;
         tx.commit().await?;
@@ -237,8 +232,7 @@ pub async fn checkout_status(
 /// Whether the customer is the tenant's, linked or a further one.
 async fn is_own(db: &Db, caller: &Customer, customer: Option<StripeCustomerId>) -> Result<bool> {
     let Some(customer) = customer else { return Ok(false) };
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     let tenant =
         tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
     let own = tenant.stripe_customer_id.as_ref() == Some(&customer)

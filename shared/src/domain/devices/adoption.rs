@@ -1,13 +1,13 @@
 //! A MAIN that a company buys while it has no other live one takes the place of what was before it:
 //! it ends the company's trials and adopts orphaned devices (docs/subscriptions.md, "Devices").
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::store;
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
+use crate::db::Transaction;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::subscription::{Subscription, SubscriptionType};
 use crate::domain::{audit, families};
@@ -17,7 +17,7 @@ use crate::domain::{audit, families};
 /// just paid. Ends the trials that an operator gave. Nothing where the tenant has another live
 /// MAIN.
 pub(crate) async fn adopt(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     to: &SubscriptionId,
     (actor, event): (Actor<'_>, Option<&StripeEventId>),

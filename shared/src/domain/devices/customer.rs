@@ -3,26 +3,26 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
+use futures::{join, try_join};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::model::{
     Assignments, Device, DeviceFilter, DeviceResult, MoveResult, OwnDevice, TierChange, not_found,
 };
-use super::{change_tier, model, move_locked, place_for, record, store, takes_a_device};
+use super::{change_tier, entry, model, move_locked, place_for, record, store, takes_a_device};
 use crate::base::caller::Customer;
 use crate::base::error::{FieldFault, Refusal};
 use crate::base::fields::Text;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::families::family::Family;
 use crate::domain::idempotency::model::Key;
 use crate::domain::tenants::session::begin;
 use crate::domain::tiers::model::Tier;
-use crate::domain::{families, idempotency, tiers};
+use crate::domain::{audit, families, idempotency, tiers};
 use crate::{Error, Result};
 
 /// A page of the tenant's devices, by id.
@@ -35,10 +35,8 @@ pub async fn list(
     filter: &DeviceFilter,
     page: &Page<(TenantId, DeviceId)>,
 ) -> Result<Slice<Device>> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let devices = store::list(&tx, filter, page).await?;
-    tx.commit().await?;
+    let tx = begin(db, &caller.tenant).await?;
+    let (devices, ()) = try_join!(store::list(&tx, filter, page), tx.close())?;
     Ok(page.cut(devices, |device| (device.tenant_id.clone(), device.device_id.clone())))
 }
 
@@ -47,11 +45,9 @@ pub async fn list(
 /// # Errors
 /// `device_not_found`.
 pub async fn get(db: &Db, caller: &Customer, id: &DeviceId) -> Result<Device> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let device = store::find(&tx, &caller.tenant, id).await?.ok_or_else(not_found);
-    tx.commit().await?;
-    device
+    let tx = begin(db, &caller.tenant).await?;
+    let (device, ()) = try_join!(store::find(&tx, &caller.tenant, id), tx.close())?;
+    device.ok_or_else(not_found)
 }
 
 /// Registers a device on the subscription that is named, else where one with room ends last.
@@ -66,26 +62,33 @@ pub async fn register(
     new: OwnDevice,
     now: Timestamp,
 ) -> Result<Device> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    if let Some(made) = idempotency::earlier(&tx, key, now).await? {
-        return Ok(made);
-    }
+    let tx = begin(db, &caller.tenant).await?;
     let (name, site) =
         (new.name.as_ref().map(Text::as_str), new.site_id.as_ref().map(Text::as_str));
-    if !store::insert(&tx, &caller.tenant, &new.device_id, name, site, now).await? {
-        return Err(Error::conflict(
-            "device_exists",
-            format!("Device '{}' already exists", new.device_id),
-        ));
+    let families = async {
+        match &new.subscription_id {
+            Some(id) => families::locks::lock_all(&tx, &[id]).await,
+            None => families::locks::lock_live(&tx, &caller.tenant).await,
+        }
+    };
+    let (made, device, families) = join!(
+        idempotency::earlier(&tx, key, now),
+        store::insert(&tx, &caller.tenant, &new.device_id, name, site, now),
+        families
+    );
+    if let Some(made) = made? {
+        return Ok(made);
     }
+    let device = device?.ok_or_else(|| {
+        Error::conflict("device_exists", format!("Device '{}' already exists", new.device_id))
+    })?;
+    let families = families?;
     let on = match new.subscription_id {
         Some(id) => {
-            let family = families::locks::lock(&tx, &id).await?.ok_or_else(families::not_found)?;
-            takes_a_device(&family, &id)?;
+            takes_a_device(families.first().ok_or_else(families::not_found)?, &id)?;
             id
         }
-        None => place_for(&tx, &caller.tenant).await?.ok_or_else(|| {
+        None => place_for(&families)?.ok_or_else(|| {
             Error::refusal(
                 Refusal::PaymentRequired,
                 "no_live_subscription",
@@ -93,20 +96,12 @@ pub async fn register(
             )
         })?,
     };
-    store::assign(&tx, &caller.tenant, &new.device_id, &on, now).await?;
-    families::locks::add_devices(&tx, &on, 1, now).await?;
-    let device = store::find(&tx, &caller.tenant, &new.device_id).await?.ok_or_else(not_found)?;
+    let device = Device { subscription_id: Some(on.clone()), ..device };
     let details = json!({"device_id": device.device_id, "subscription_id": on});
-    record(
-        &tx,
-        AuditEvent::DeviceRegistered,
-        Actor::Customer(&caller.person),
-        &device,
-        None,
-        details,
-        now,
-    )
-    .await?;
+    let by = Actor::Customer(&caller.person);
+    store::assign(&tx, &caller.tenant, &device.device_id, &on, now).await?;
+    families::locks::add_devices(&tx, &on, 1, now).await?;
+    record(&tx, AuditEvent::DeviceRegistered, by, &device, None, details, now).await?;
     idempotency::keep(&tx, key, &device, now).await?;
     tx.commit().await?;
     Ok(device)
@@ -117,11 +112,10 @@ pub async fn register(
 /// # Errors
 /// `device_not_found`.
 pub async fn decommission(db: &Db, caller: &Customer, id: &DeviceId, now: Timestamp) -> Result<()> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
+    let tx = begin(db, &caller.tenant).await?;
+    let (device, families) = lock(&tx, caller, id, None).await?;
     if let Some(on) = &device.subscription_id {
-        let family = families::locks::lock(&tx, on).await?.ok_or_else(families::not_found)?;
+        let family = families.first().ok_or_else(families::not_found)?;
         if let Some(tier) = device.tier_id {
             families::locks::add_slots(&tx, &family.root.subscription_id, tier, -1, now).await?;
         }
@@ -130,18 +124,22 @@ pub async fn decommission(db: &Db, caller: &Customer, id: &DeviceId, now: Timest
     store::decommission(&tx, &caller.tenant, id, now).await?;
     let details = json!({"device_id": id, "subscription_id": device.subscription_id,
         "tier_id": device.tier_id});
-    record(
-        &tx,
-        AuditEvent::DeviceDecommissioned,
-        Actor::Customer(&caller.person),
-        &device,
-        None,
-        details,
-        now,
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(())
+    let by = Actor::Customer(&caller.person);
+    record(&tx, AuditEvent::DeviceDecommissioned, by, &device, None, details, now).await?;
+    tx.commit().await
+}
+
+/// Locks a device, then its family and that of another subscription, if one is named.
+async fn lock(
+    tx: &Transaction,
+    caller: &Customer,
+    id: &DeviceId,
+    other: Option<&SubscriptionId>,
+) -> Result<(Device, Vec<Family>)> {
+    let device = store::lock(tx, &caller.tenant, id);
+    let families = families::locks::lock_of_device(tx, &caller.tenant, id, other);
+    let (device, families) = try_join!(device, families)?;
+    Ok((device.ok_or_else(not_found)?, families))
 }
 
 /// Gives a device a tier, while the family has a free slot of it. To the tier that it has changes
@@ -157,31 +155,22 @@ pub async fn assign_tier(
     tier: i32,
     now: Timestamp,
 ) -> Result<TierChange> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    // At once, in one round trip, as what is written below; the device is judged first.
-    let (device, tier) =
-        futures::join!(store::lock(&tx, &caller.tenant, id), tiers::active(&tx, tier));
-    let (device, tier) = (device?.ok_or_else(not_found)?, tier?);
-    let on = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
+    let tx = begin(db, &caller.tenant).await?;
+    // The device is judged first.
+    let (locked, tier) = join!(lock(&tx, caller, id, None), tiers::active(&tx, tier));
+    let ((device, families), tier) = (locked?, tier?);
+    device.subscription_id.as_ref().ok_or_else(no_subscription)?;
     if device.tier_id != Some(tier.tier_id) {
-        let family = families::locks::lock(&tx, on).await?.ok_or_else(families::not_found)?;
-        may_take(&family, &tier)?;
+        let family = families.first().ok_or_else(families::not_found)?;
+        may_take(family, &tier)?;
         let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": tier.tier_id})));
         let details =
             json!({"device_id": id, "old_tier_id": device.tier_id, "new_tier_id": tier.tier_id});
-        let recorded = record(
-            &tx,
-            AuditEvent::DeviceTierAssigned,
-            Actor::Customer(&caller.person),
-            &device,
-            states,
-            details,
-            now,
-        );
-        futures::try_join!(change_tier(&tx, &family, &device, Some(tier.tier_id), now), recorded)?;
+        let by = Actor::Customer(&caller.person);
+        change_tier(&tx, family, &device, Some(tier.tier_id), now).await?;
+        record(&tx, AuditEvent::DeviceTierAssigned, by, &device, states, details, now).await?;
+        tx.commit().await?;
     }
-    tx.commit().await?;
     Ok(TierChange {
         status: "ok",
         device_id: id.clone(),
@@ -200,26 +189,16 @@ pub async fn remove_tier(
     id: &DeviceId,
     now: Timestamp,
 ) -> Result<TierChange> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
-    if let (Some(old), Some(on)) = (device.tier_id, &device.subscription_id) {
-        let family = families::locks::lock(&tx, on).await?.ok_or_else(families::not_found)?;
-        change_tier(&tx, &family, &device, None, now).await?;
+    let tx = begin(db, &caller.tenant).await?;
+    let (device, families) = lock(&tx, caller, id, None).await?;
+    if let (Some(old), Some(family)) = (device.tier_id, families.first()) {
         let states = Some((json!({"tier_id": old}), json!({"tier_id": null})));
         let details = json!({"device_id": id, "old_tier_id": old, "new_tier_id": null});
-        record(
-            &tx,
-            AuditEvent::DeviceTierRemoved,
-            Actor::Customer(&caller.person),
-            &device,
-            states,
-            details,
-            now,
-        )
-        .await?;
+        let by = Actor::Customer(&caller.person);
+        change_tier(&tx, family, &device, None, now).await?;
+        record(&tx, AuditEvent::DeviceTierRemoved, by, &device, states, details, now).await?;
+        tx.commit().await?;
     }
-    tx.commit().await?;
     Ok(TierChange { status: "ok", device_id: id.clone(), tier_id: None, tier_name: None })
 }
 
@@ -235,12 +214,9 @@ pub async fn move_to(
     to: &SubscriptionId,
     now: Timestamp,
 ) -> Result<MoveResult> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
-    let moved = move_locked(&tx, Actor::Customer(&caller.person), &device, to, None, now).await?;
-    tx.commit().await?;
-    Ok(moved)
+    let tx = begin(db, &caller.tenant).await?;
+    let (device, families) = lock(&tx, caller, id, Some(to)).await?;
+    move_locked(&tx, Actor::Customer(&caller.person), &device, &families, to, None, now).await
 }
 
 /// Gives many devices one tier, or takes it from them: each that can, or all or none.
@@ -257,20 +233,20 @@ pub async fn assign_many(
 ) -> Result<Assignments> {
     let ids = wanted.device_ids.0;
     no_device_twice(&ids)?;
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let tier = match wanted.tier_id {
-        Some(tier) => Some(tiers::active(&tx, tier.get_i32()).await?),
-        None => None,
+    let tx = begin(db, &caller.tenant).await?;
+    let tier = async {
+        match wanted.tier_id {
+            Some(tier) => tiers::active(&tx, tier.get_i32()).await.map(Some),
+            None => Ok(None),
+        }
     };
-    let devices: BTreeMap<DeviceId, Device> = store::lock_many(&tx, &caller.tenant, &ids)
-        .await?
-        .into_iter()
-        .map(|device| (device.device_id.clone(), device))
-        .collect();
-    let on: Vec<&SubscriptionId> =
-        devices.values().filter_map(|device| device.subscription_id.as_ref()).collect();
-    let mut families = families::locks::lock_all(&tx, &on).await?;
+    let (tier, devices, mut families) = try_join!(
+        tier,
+        store::lock_many(&tx, &caller.tenant, &ids),
+        families::locks::lock_of_devices(&tx, &caller.tenant, &ids)
+    )?;
+    let devices: BTreeMap<DeviceId, Device> =
+        devices.into_iter().map(|device| (device.device_id.clone(), device)).collect();
     let mut results = Vec::new();
     let mut changed = Vec::new();
     for id in &ids {
@@ -325,7 +301,7 @@ fn decide(device: Option<&Device>, tier: Option<&Tier>, families: &mut [Family])
 /// Writes what was decided: the devices, then each family's counts in their order, then one audit
 /// row a device.
 async fn write(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     caller: &Customer,
     changed: &[&Device],
     tier: Option<&Tier>,
@@ -334,7 +310,6 @@ async fn write(
 ) -> Result<()> {
     let wanted = tier.map(|tier| tier.tier_id);
     let ids: Vec<&DeviceId> = changed.iter().map(|device| &device.device_id).collect();
-    store::set_tiers(tx, &caller.tenant, &ids, wanted, now).await?;
     let root = |device: &Device| {
         families.iter().find(|family| {
             device.subscription_id.as_ref().is_some_and(|on| family.member(on).is_some())
@@ -349,6 +324,7 @@ async fn write(
             *counts.entry((&family.root.subscription_id, tier)).or_default() += count;
         }
     }
+    store::set_tiers(tx, &caller.tenant, &ids, wanted, now).await?;
     for ((root, tier), count) in counts {
         families::locks::add_slots(tx, root, tier, count, now).await?;
     }
@@ -357,14 +333,18 @@ async fn write(
     } else {
         AuditEvent::DeviceTierRemoved
     };
-    let rows = changed.iter().map(|device| {
-        let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": wanted})));
-        let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
-        "new_tier_id": wanted, "of_many": changed.len()});
-        record(tx, event_type, Actor::Customer(&caller.person), device, states, details, now)
-    });
-    // At once: they share the round trips.
-    futures::future::try_join_all(rows).await.map(drop)
+    let of_many = changed.len();
+    let entries: Vec<_> = changed
+        .iter()
+        .copied()
+        .map(|device| {
+            let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": wanted})));
+            let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
+                "new_tier_id": wanted, "of_many": of_many});
+            entry(event_type, Actor::Customer(&caller.person), device, states, details, now)
+        })
+        .collect();
+    audit::store::insert_all(tx, &entries, now).await
 }
 
 fn no_device_twice(ids: &[DeviceId]) -> Result<()> {

@@ -11,14 +11,14 @@ pub mod operator;
 pub mod service;
 pub(crate) mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use self::model::{Device, MoveResult};
 use crate::base::error::Refusal;
 use crate::base::fields::{Note, Text};
-use crate::base::ids::{SubscriptionId, TenantId};
+use crate::base::ids::SubscriptionId;
+use crate::db::Transaction;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::SubscriptionType;
@@ -28,8 +28,7 @@ use crate::{Error, Result};
 /// Where a device goes that names no subscription: to a live MAIN, else a TRIAL, else a TEMPORARY,
 /// with room, and of these to the one that ends last. None where the tenant has no live
 /// subscription at all.
-async fn place_for(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Option<SubscriptionId>> {
-    let families = families::locks::lock_live(tx, tenant).await?;
+fn place_for(families: &[Family]) -> Result<Option<SubscriptionId>> {
     if families.is_empty() {
         return Ok(None);
     }
@@ -69,26 +68,22 @@ fn full(used: i64, capacity: i64) -> Error {
 
 /// Writes a locked device's tier, and counts it in its locked family.
 async fn change_tier(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     device: &Device,
     tier: Option<i32>,
     now: Timestamp,
 ) -> Result<()> {
-    let counted =
-        families::locks::move_slot(tx, &family.root.subscription_id, device.tier_id, tier, now);
-    futures::try_join!(
-        counted,
-        store::set_tier(tx, &device.tenant_id, &device.device_id, tier, now)
-    )
-    .map(drop)
+    families::locks::move_slot(tx, &family.root.subscription_id, device.tier_id, tier, now).await?;
+    store::set_tier(tx, &device.tenant_id, &device.device_id, tier, now).await
 }
 
-/// Moves a locked device, for an operator or a customer.
+/// Moves a locked device of locked families, for an operator or a customer, and commits.
 async fn move_locked(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: Actor<'_>,
     device: &Device,
+    families: &[Family],
     to: &SubscriptionId,
     notes: Option<&Note>,
     now: Timestamp,
@@ -101,8 +96,6 @@ async fn move_locked(
     if device.subscription_id.as_ref() == Some(to) {
         return Ok(moved);
     }
-    let ids: Vec<&SubscriptionId> = device.subscription_id.iter().chain([to]).collect();
-    let families = families::locks::lock_all(tx, &ids).await?;
     let of = |id: &SubscriptionId| families.iter().find(|family| family.member(id).is_some());
     let target = of(to).ok_or_else(families::not_found)?;
     let source = device.subscription_id.as_ref().and_then(of);
@@ -119,58 +112,58 @@ async fn move_locked(
             format!("Cannot assign to {} subscription", status.as_str()),
         ));
     }
-    relocate(tx, device, source, target, to, now).await?;
+    let counted = may_move(device, source, target)?;
     let details = json!({"device_id": device.device_id, "from_subscription": device.subscription_id,
         "to_subscription": to, "tier_id": device.tier_id,
                          "notes": notes.map(Text::as_str)});
     let places =
         Some((json!({"subscription_id": device.subscription_id}), json!({"subscription_id": to})));
-    record(tx, AuditEvent::DeviceReassigned, by, device, places, details, now).await?;
-    Ok(moved)
-}
-
-/// Writes a locked device's subscription, and moves its counts from one locked family to the other.
-async fn relocate(
-    tx: &Transaction<'_>,
-    device: &Device,
-    source: Option<&Family>,
-    target: &Family,
-    to: &SubscriptionId,
-    now: Timestamp,
-) -> Result<()> {
-    let same_family =
-        source.is_some_and(|source| source.root.subscription_id == target.root.subscription_id);
-    if !same_family {
-        if !target.has_room() {
-            return Err(Error::malformed("device_limit_reached", "Subscription at device limit"));
-        }
-        if let Some(tier) = device.tier_id {
-            if !target.has_free_slot(tier) {
-                let (used, limit) = (target.slots_used(tier), target.effective_limit(tier));
-                let detail = format!(
-                    "The device's tier has no free slot there. Used: {used}/{limit}. Add slots, \
-                     or remove the tier first."
-                );
-                return Err(Error::conflict("no_free_slot", detail));
-            }
-            let mut roots: Vec<(&SubscriptionId, i32)> =
-                source.map(|source| (&source.root.subscription_id, -1)).into_iter().collect();
-            roots.push((&target.root.subscription_id, 1));
-            roots.sort_unstable();
-            for (root, count) in roots {
-                families::locks::add_slots(tx, root, tier, count, now).await?;
-            }
-        }
+    for (root, tier, count) in counted {
+        families::locks::add_slots(tx, root, tier, count, now).await?;
     }
     if let Some(from) = &device.subscription_id {
         families::locks::add_devices(tx, from, -1, now).await?;
     }
     families::locks::add_devices(tx, to, 1, now).await?;
-    store::assign(tx, &device.tenant_id, &device.device_id, to, now).await
+    store::assign(tx, &device.tenant_id, &device.device_id, to, now).await?;
+    record(tx, AuditEvent::DeviceReassigned, by, device, places, details, now).await?;
+    tx.commit().await?;
+    Ok(moved)
+}
+
+/// Whether a device may move from one locked family to another: then what to count, of slots of
+/// its tier, on which root, in their order.
+fn may_move<'f>(
+    device: &Device,
+    source: Option<&'f Family>,
+    target: &'f Family,
+) -> Result<Vec<(&'f SubscriptionId, i32, i32)>> {
+    let same_family =
+        source.is_some_and(|source| source.root.subscription_id == target.root.subscription_id);
+    if same_family {
+        return Ok(Vec::new());
+    }
+    if !target.has_room() {
+        return Err(Error::malformed("device_limit_reached", "Subscription at device limit"));
+    }
+    let Some(tier) = device.tier_id else { return Ok(Vec::new()) };
+    if !target.has_free_slot(tier) {
+        let (used, limit) = (target.slots_used(tier), target.effective_limit(tier));
+        let detail = format!(
+            "The device's tier has no free slot there. Used: {used}/{limit}. Add slots, or remove \
+             the tier first."
+        );
+        return Err(Error::conflict("no_free_slot", detail));
+    }
+    let mut counted: Vec<_> =
+        source.map(|source| (&source.root.subscription_id, tier, -1)).into_iter().collect();
+    counted.push((&target.root.subscription_id, tier, 1));
+    counted.sort_unstable();
+    Ok(counted)
 }
 
 async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     by: Actor<'_>,
     device: &Device,
@@ -178,8 +171,19 @@ async fn record(
     details: Value,
     now: Timestamp,
 ) -> Result<()> {
+    audit::store::insert(tx, &entry(event_type, by, device, states, details, now)).await
+}
+
+fn entry<'a>(
+    event_type: AuditEvent,
+    by: Actor<'a>,
+    device: &'a Device,
+    states: Option<(Value, Value)>,
+    details: Value,
+    now: Timestamp,
+) -> Entry<'a> {
     let (previous_state, new_state) = states.unzip();
-    let entry = Entry {
+    Entry {
         tenant: Some(&device.tenant_id),
         subscription: device.subscription_id.as_ref(),
         device: Some(&device.device_id),
@@ -187,6 +191,5 @@ async fn record(
         new_state,
         details: Some(details),
         ..Entry::new(event_type, by, now)
-    };
-    audit::store::insert(tx, &entry).await
+    }
 }

@@ -1,6 +1,6 @@
 //! What an operator does with devices, whatever the limits say.
 
-use deadpool_postgres::Transaction;
+use futures::{join, try_join};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::base::caller::Person;
 use crate::base::fields::{Change, Text};
 use crate::base::ids::{DeviceId, TenantId};
 use crate::base::paging::{Page, Slice};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{families, idempotency, tenants, tiers};
@@ -44,47 +44,48 @@ pub async fn register(
     new: NewDevice,
     now: Timestamp,
 ) -> Result<Device> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
-    if let Some(made) = idempotency::earlier(&tx, key, now).await? {
-        return Ok(made);
-    }
-    tenants::store::share(&tx, &new.tenant_id).await?;
+    let tx = db.begin().await?;
     let name = new.name.as_ref().map(Text::as_str);
     let site = new.site_id.as_ref().map(Text::as_str);
-    if !store::insert(&tx, &new.tenant_id, &new.device_id, name, site, now).await? {
-        return Err(Error::conflict(
-            "device_exists",
-            format!("Device '{}' already exists", new.device_id),
-        ));
+    let families = async {
+        match &new.subscription_id {
+            Change::Set(None) => Ok(Vec::new()),
+            Change::Set(Some(id)) => families::locks::lock_all(&tx, &[id]).await,
+            Change::Keep => families::locks::lock_live(&tx, &new.tenant_id).await,
+        }
+    };
+    let (made, tenant, device, families) = join!(
+        idempotency::earlier(&tx, key, now),
+        tenants::store::share(&tx, &new.tenant_id),
+        store::insert(&tx, &new.tenant_id, &new.device_id, name, site, now),
+        families
+    );
+    if let Some(made) = made? {
+        return Ok(made);
     }
+    tenant?;
+    let device = device?.ok_or_else(|| {
+        Error::conflict("device_exists", format!("Device '{}' already exists", new.device_id))
+    })?;
+    let families = families?;
     let on = match new.subscription_id {
         Change::Set(None) => None,
         Change::Set(Some(id)) => {
-            let family = families::locks::lock(&tx, &id)
-                .await?
-                .filter(|family| family.root.tenant_id == new.tenant_id);
-            let family = family.ok_or_else(families::not_found)?;
-            takes_a_device(&family, &id)?;
+            let mut of_tenant =
+                families.iter().filter(|family| family.root.tenant_id == new.tenant_id);
+            takes_a_device(of_tenant.next().ok_or_else(families::not_found)?, &id)?;
             Some(id)
         }
-        Change::Keep => place_for(&tx, &new.tenant_id).await?,
+        Change::Keep => place_for(&families)?,
     };
-    if let Some(id) = &on {
+    let device = Device { subscription_id: on, ..device };
+    if let Some(id) = &device.subscription_id {
         store::assign(&tx, &new.tenant_id, &new.device_id, id, now).await?;
         families::locks::add_devices(&tx, id, 1, now).await?;
     }
-    let device = store::find(&tx, &new.tenant_id, &new.device_id).await?.ok_or_else(not_found)?;
-    record(
-        &tx,
-        AuditEvent::DeviceRegistered,
-        Actor::Operator(by),
-        &device,
-        None,
-        json!({"device_id": device.device_id, "subscription_id": on}),
-        now,
-    )
-    .await?;
+    let by = Actor::Operator(by);
+    let details = json!({"device_id": device.device_id, "subscription_id": device.subscription_id});
+    record(&tx, AuditEvent::DeviceRegistered, by, &device, None, details, now).await?;
     idempotency::keep(&tx, key, &device, now).await?;
     tx.commit().await?;
     Ok(device)
@@ -100,19 +101,19 @@ pub async fn override_tier(
     wanted: Override,
     now: Timestamp,
 ) -> Result<OverrideResult> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
-    let device =
-        store::lock(&tx, &wanted.tenant_id, &wanted.device_id).await?.ok_or_else(not_found)?;
-    let tier = match wanted.tier_id {
-        Some(tier) => Some(
-            tiers::store::find(&tx, tier.get_i32())
-                .await?
-                .ok_or_else(tiers::model::not_found)?
-                .tier_id,
-        ),
-        None => None,
+    let tx = db.begin().await?;
+    let tier = async {
+        let Some(tier) = wanted.tier_id else { return Ok(None) };
+        let tier = tiers::store::find(&tx, tier.get_i32()).await?;
+        tier.map(|tier| Some(tier.tier_id)).ok_or_else(tiers::model::not_found)
     };
+    let (device, families, tier) = join!(
+        store::lock(&tx, &wanted.tenant_id, &wanted.device_id),
+        families::locks::lock_of_device(&tx, &wanted.tenant_id, &wanted.device_id, None),
+        tier
+    );
+    let device = device?.ok_or_else(not_found)?;
+    let (families, tier) = (families?, tier?);
     let overridden = OverrideResult {
         status: "ok",
         device_id: device.device_id.clone(),
@@ -128,25 +129,16 @@ pub async fn override_tier(
             "Device has no subscription assigned. Assign a subscription first.",
         )
     };
-    let subscription = device.subscription_id.as_ref().ok_or_else(no_subscription)?;
-    let family = families::locks::lock(&tx, subscription).await?.ok_or_else(families::not_found)?;
+    let family = families.first().ok_or_else(no_subscription)?;
     if let Some(tier) = tier {
         families::locks::ensure_row(&tx, &family.root, tier, now).await?;
     }
-    change_tier(&tx, &family, &device, tier, now).await?;
+    change_tier(&tx, family, &device, tier, now).await?;
     let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
     "new_tier_id": tier, "notes": wanted.notes.as_ref().map(Text::as_str)});
     let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": tier})));
-    record(
-        &tx,
-        AuditEvent::OperatorTierAssignment,
-        Actor::Operator(by),
-        &device,
-        states,
-        details,
-        now,
-    )
-    .await?;
+    let by = Actor::Operator(by);
+    record(&tx, AuditEvent::OperatorTierAssignment, by, &device, states, details, now).await?;
     tx.commit().await?;
     Ok(overridden)
 }
@@ -165,27 +157,21 @@ pub async fn move_to(
     wanted: Move,
     now: Timestamp,
 ) -> Result<MoveResult> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let tenant = match wanted.tenant_id {
         Some(tenant) => tenant,
         None => only_tenant_of(&tx, id).await?,
     };
-    let device = store::lock(&tx, &tenant, id).await?.ok_or_else(not_found)?;
-    let moved = move_locked(
-        &tx,
-        Actor::Operator(by),
-        &device,
-        &wanted.subscription_id,
-        wanted.notes.as_ref(),
-        now,
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(moved)
+    let (device, families) = try_join!(
+        store::lock(&tx, &tenant, id),
+        families::locks::lock_of_device(&tx, &tenant, id, Some(&wanted.subscription_id))
+    )?;
+    let device = device.ok_or_else(not_found)?;
+    let (by, to) = (Actor::Operator(by), &wanted.subscription_id);
+    move_locked(&tx, by, &device, &families, to, wanted.notes.as_ref(), now).await
 }
 
-pub(crate) async fn only_tenant_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<TenantId> {
+pub(crate) async fn only_tenant_of(tx: &Transaction, id: &DeviceId) -> Result<TenantId> {
     let mut tenants = store::tenants_of(tx, id).await?;
     match (tenants.pop(), tenants.is_empty()) {
         (Some(tenant), true) => Ok(tenant),

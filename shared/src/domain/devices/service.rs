@@ -30,8 +30,7 @@ pub async fn see(db: &Db, wanted: &Sightings, now: Timestamp) -> Result<SeenCoun
     if !faults.is_empty() {
         return Err(Error::Invalid(faults));
     }
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let counts = store::see(&tx, devices).await?;
     tx.commit().await?;
     Ok(counts)

@@ -1,14 +1,15 @@
 //! `devices`.
 
-use deadpool_postgres::{GenericClient, Transaction};
+use futures::future::try_join;
 use jiff::Timestamp;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::model::{Device, DeviceFilter, SeenCounts, Sighting};
 use crate::Result;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
+use crate::db::{Conditions, Executor, Transaction, execute, query, query_one, query_opt};
 use crate::domain::families::subscription::LIVE;
 
 const DEVICE: &str =
@@ -36,7 +37,7 @@ fn device(row: &Row) -> Result<Device> {
 
 /// A page by tenant and id, and one more.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     filter: &DeviceFilter,
     page: &Page<(TenantId, DeviceId)>,
 ) -> Result<Vec<Device>> {
@@ -62,7 +63,7 @@ pub(crate) async fn list(
 
 /// How many devices are on a subscription, and the first of them by id.
 pub(crate) async fn on(
-    db: &impl GenericClient,
+    db: &impl Executor,
     id: &SubscriptionId,
     first: i64,
 ) -> Result<(i64, Vec<Device>)> {
@@ -80,7 +81,7 @@ pub(crate) async fn on(
 
 /// A tenant's device in use.
 pub(crate) async fn find(
-    db: &impl GenericClient,
+    db: &impl Executor,
     tenant: &TenantId,
     id: &DeviceId,
 ) -> Result<Option<Device>> {
@@ -91,7 +92,7 @@ pub(crate) async fn find(
 
 /// The same, locked until the transaction ends.
 pub(crate) async fn lock(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     id: &DeviceId,
 ) -> Result<Option<Device>> {
@@ -103,7 +104,7 @@ pub(crate) async fn lock(
 }
 
 /// Up to two tenants that have a device of this id in use.
-pub(crate) async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Vec<TenantId>> {
+pub(crate) async fn tenants_of(tx: &Transaction, id: &DeviceId) -> Result<Vec<TenantId>> {
     let rows = query(
         tx,
         "SELECT tenant_id FROM devices WHERE device_id = $1 AND status = 'ACTIVE' LIMIT 2",
@@ -113,16 +114,16 @@ pub(crate) async fn tenants_of(tx: &Transaction<'_>, id: &DeviceId) -> Result<Ve
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Registers a device, or registers a decommissioned one again. False where the id is in use.
+/// Registers a device, or registers a decommissioned one again. None where the id is in use.
 pub(crate) async fn insert(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     id: &DeviceId,
     name: Option<&str>,
     site: Option<&str>,
     now: Timestamp,
-) -> Result<bool> {
-    let inserted = execute(
+) -> Result<Option<Device>> {
+    let inserted = query_opt(
         tx,
         "INSERT INTO devices AS d (tenant_id, device_id, name, site_id, status, registered_at,
          created_at, updated_at)
@@ -131,16 +132,17 @@ pub(crate) async fn insert(
              SET name = excluded.name, site_id = excluded.site_id, status = 'ACTIVE',
              registered_at = excluded.registered_at, decommissioned_at = NULL,
              updated_at = excluded.updated_at
-             WHERE d.status = 'DECOMMISSIONED'",
+             WHERE d.status = 'DECOMMISSIONED'
+             RETURNING *, NULL AS tier_name, NULL AS tier_display_name",
         &[&tenant, &id, &name, &site, &now],
     )
     .await?;
-    Ok(inserted == 1)
+    inserted.as_ref().map(device).transpose()
 }
 
 /// Puts a locked device on a subscription.
 pub(crate) async fn assign(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     id: &DeviceId,
     to: &SubscriptionId,
@@ -148,13 +150,12 @@ pub(crate) async fn assign(
 ) -> Result<()> {
     let sql = "UPDATE devices SET subscription_id = $3, updated_at = $4 WHERE tenant_id = $1
                AND device_id = $2";
-    execute(tx, sql, &[&tenant, &id, &to, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&tenant, &id, &to, &now]).await
 }
 
 /// Gives a locked device a tier, or none.
 pub(crate) async fn set_tier(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     id: &DeviceId,
     tier: Option<i32>,
@@ -162,13 +163,12 @@ pub(crate) async fn set_tier(
 ) -> Result<()> {
     let sql =
         "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1 AND device_id = $2";
-    execute(tx, sql, &[&tenant, &id, &tier, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&tenant, &id, &tier, &now]).await
 }
 
 /// The devices among these that are in use, locked by their ids.
 pub(crate) async fn lock_many(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     ids: &[DeviceId],
 ) -> Result<Vec<Device>> {
@@ -182,26 +182,24 @@ pub(crate) async fn lock_many(
 
 /// Gives locked devices a tier, or none.
 pub(crate) async fn set_tiers(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     ids: &[&DeviceId],
     tier: Option<i32>,
     now: Timestamp,
 ) -> Result<()> {
     let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
-    execute(
-        tx,
+    tx.write(
         "UPDATE devices SET tier_id = $3, updated_at = $4 WHERE tenant_id = $1
                  AND device_id = ANY($2)",
         &[&tenant, &ids, &tier, &now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Takes a locked device out of use.
 pub(crate) async fn decommission(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     id: &DeviceId,
     now: Timestamp,
@@ -209,14 +207,13 @@ pub(crate) async fn decommission(
     let sql = "UPDATE devices SET status = 'DECOMMISSIONED', decommissioned_at = $3,
                subscription_id = NULL, tier_id = NULL, updated_at = $3
                WHERE tenant_id = $1 AND device_id = $2";
-    execute(tx, sql, &[&tenant, &id, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&tenant, &id, &now]).await
 }
 
 /// Locks the devices that may be orphaned, because their subscription is dead or a trial, by id,
 /// and returns those subscriptions.
 pub(crate) async fn lock_orphaned(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
 ) -> Result<Vec<SubscriptionId>> {
     let sql = "WITH locked AS (
@@ -234,7 +231,7 @@ pub(crate) async fn lock_orphaned(
 
 /// Whether the tenant has a live MAIN other than this one.
 pub(crate) async fn has_other_main(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     other_than: &SubscriptionId,
 ) -> Result<bool> {
@@ -255,7 +252,7 @@ pub(crate) struct MovedDevice {
 
 /// Moves every device of these subscriptions to another of their tenant; both are locked.
 pub(crate) async fn move_all(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     from: &[&SubscriptionId],
     to: &SubscriptionId,
     now: Timestamp,
@@ -316,20 +313,14 @@ const SEE: &str = "WITH named AS (
 /// Notes when devices in use were last heard of, in the role of telemetry: the rest of the
 /// transaction can do nothing else. A device that somebody changes at the moment is waited for
 /// only so long; the whole batch can be sent again.
-pub(crate) async fn see(tx: &Transaction<'_>, devices: &[Sighting]) -> Result<SeenCounts> {
-    let narrow = tx.prepare_cached(
-        "SELECT set_config('role', 'pulse_telemetry', true), set_config('lock_timeout', '2s', true)",
-    );
-    let (narrow, see) = futures::future::try_join(narrow, tx.prepare_cached(SEE)).await?;
+pub(crate) async fn see(tx: &Transaction, devices: &[Sighting]) -> Result<SeenCounts> {
+    let narrow = "SELECT set_config('role', 'pulse_telemetry', true),
+                  set_config('lock_timeout', '2s', true)";
     let ids: Vec<&DeviceId> = devices.iter().map(|seen| &seen.device_id).collect();
     let tenants: Vec<_> = devices.iter().map(|seen| seen.tenant_id.as_ref()).collect();
     let times: Vec<Timestamp> = devices.iter().map(|seen| seen.last_seen_at.get()).collect();
-    // In one round trip. The first is sent first, and the second runs after it.
-    let (_, row) = futures::future::try_join(
-        tx.execute(&narrow, &[]),
-        tx.query_one(&see, &[&ids, &tenants, &times]),
-    )
-    .await?;
+    let seen: [&(dyn ToSql + Sync); 3] = [&ids, &tenants, &times];
+    let (_, row) = try_join(execute(tx, narrow, &[]), query_one(tx, SEE, &seen)).await?;
     let (updated, found): (i64, i64) = (row.get("updated"), row.get("found"));
     let (all, ambiguous) = (i64::try_from(devices.len()).unwrap_or(i64::MAX), row.get("ambiguous"));
     Ok(SeenCounts {

@@ -5,8 +5,6 @@ pub mod model;
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
-
 use self::model::{Allowed, Check, Entitlements, FamilyEntitlements, Use};
 use crate::base::fields::{Count, Limits, NamedLimit};
 use crate::base::ids::{PlanId, TenantId};
@@ -24,34 +22,30 @@ use crate::{Error, Result};
 /// # Errors
 /// `Database`.
 pub async fn get(db: &Db, tenant: &TenantId) -> Result<Entitlements> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, tenant).await?;
-    let (families, tiers, usage) = read(&tx, tenant, true).await?;
-    let families = compute(&tx, &families, &tiers).await?;
-    tx.commit().await?;
+    let (families, tiers, usage) = read(db, tenant, true).await?;
+    let families = compute(db, &families, &tiers).await?;
     Ok(model::of_all(tenant.clone(), families, usage))
 }
 
 /// The tenant's families, every tier, and what was reported of its use if that is needed, in one
 /// round trip.
 async fn read(
-    tx: &Transaction<'_>,
+    db: &Db,
     tenant: &TenantId,
     with_usage: bool,
 ) -> Result<(Vec<Family>, Vec<Tier>, BTreeMap<String, Used>)> {
+    let tx = begin(db, tenant).await?;
     let whole = Page::whole();
     let usage = async {
-        if with_usage { usage::store::read(tx, tenant).await } else { Ok(BTreeMap::new()) }
+        if with_usage { usage::store::read(&tx, tenant).await } else { Ok(BTreeMap::new()) }
     };
-    let tiers = tiers::store::list(tx, &whole, false);
-    futures::try_join!(families::locks::read_all(tx, tenant), tiers, usage)
+    let tiers = tiers::store::list(&tx, &whole, false);
+    let families = families::locks::read_all(&tx, tenant);
+    let (families, tiers, usage, ()) = futures::try_join!(families, tiers, usage, tx.close())?;
+    Ok((families, tiers, usage))
 }
 
-async fn compute(
-    tx: &Transaction<'_>,
-    families: &[Family],
-    tiers: &[Tier],
-) -> Result<Vec<FamilyEntitlements>> {
+async fn compute(db: &Db, families: &[Family], tiers: &[Tier]) -> Result<Vec<FamilyEntitlements>> {
     // What the release before bought has no copy yet.
     let uncopied: Vec<&PlanId> = families
         .iter()
@@ -62,7 +56,7 @@ async fn compute(
     let limits: BTreeMap<PlanId, Limits> = if uncopied.is_empty() {
         BTreeMap::new()
     } else {
-        plans::store::limits(tx, uncopied.into_iter()).await?
+        plans::store::limits(&db.connection().await?, uncopied.into_iter()).await?
     };
     Ok(families.iter().map(|family| model::of_family(family, tiers, &limits)).collect())
 }
@@ -73,8 +67,6 @@ async fn compute(
 /// `Exceeded` (`limit_reached`) with the numbers; `feature_not_in_plan`; `subscription_not_found`;
 /// `Invalid` for what no plan limits, and where the use of something counted elsewhere is missing.
 pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, tenant).await?;
     let resource = asked.resource.as_str();
     let tier = resource.strip_prefix("tier:");
     // What was reported is the whole company's, and says nothing of one family's part.
@@ -82,27 +74,29 @@ pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> 
         && resource != "devices"
         && asked.current_usage.is_none()
         && asked.subscription_id.is_none();
-    let (mut families, tiers, reported) = read(&tx, tenant, from_report).await?;
+    let (mut families, tiers, reported) = read(db, tenant, from_report).await?;
     if let Some(id) = &asked.subscription_id {
         families.retain(|family| family.member(id).is_some());
         if families.is_empty() {
             return Err(families::not_found());
         }
     }
-    let families = compute(&tx, &families, &tiers).await?;
+    let families = compute(db, &families, &tiers).await?;
     let all = model::of_all(tenant.clone(), families, reported);
     let counted = |slots: Use| (NamedLimit::Number(slots.limit), Some(slots.used));
     let (limit, used) = match tier {
         _ if resource == "devices" => counted(all.devices),
         Some(name) => match all.tiers.iter().find(|tier| tier.name == name) {
             Some(tier) => counted(tier.slots),
-            None if tiers::store::exists(&tx, name).await? => counted(Use::default()),
+            None if tiers::store::exists(&db.connection().await?, name).await? => {
+                counted(Use::default())
+            }
             None => return Err(Error::invalid("resource", "is no device tier")),
         },
         None => {
             let limit = match all.limits.get(resource) {
                 Some(limit) => *limit,
-                None => plans::store::any_limit(&tx, resource)
+                None => plans::store::any_limit(&db.connection().await?, resource)
                     .await?
                     .ok_or_else(|| Error::invalid("resource", "is nothing that a plan limits"))?
                     .nothing(),
@@ -111,6 +105,5 @@ pub async fn check(db: &Db, tenant: &TenantId, asked: Check) -> Result<Allowed> 
             (limit, asked.current_usage.map(Count::get).or(reported))
         }
     };
-    tx.commit().await?;
     model::decide(resource, limit, used, asked.requested.get())
 }

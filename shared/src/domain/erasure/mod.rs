@@ -4,14 +4,13 @@
 pub mod model;
 mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
 use self::model::{ErasedRows, Erasure, ErasureRequest};
 use crate::base::caller::Person;
 use crate::base::ids::TenantId;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::tenants;
@@ -39,17 +38,11 @@ pub async fn erase(
     request: ErasureRequest,
     now: Timestamp,
 ) -> Result<Erasure> {
-    let mut connection = db.connection().await?;
-    let tx = connection.transaction().await?;
-    lock_finished(&tx, id).await?;
-    tx.rollback().await?;
-    drop(connection);
-
+    lock_finished(&db.begin().await?, id).await?;
     let users = delete_users(keycloak, id).await?;
     keycloak.delete_organization(id).await?;
 
-    let mut connection = db.connection().await?;
-    let tx = connection.transaction().await?;
+    let tx = db.begin().await?;
     let tenant = lock_finished(&tx, id).await?;
     let rows = store::erase(&tx, id).await?;
     let erasure = |erased_at| Erasure { tenant_id: id.clone(), erased_at, users, rows };
@@ -72,7 +65,7 @@ pub async fn erase(
 }
 
 /// Locks a tenant that is deleted, and that nothing needs any more.
-async fn lock_finished(tx: &Transaction<'_>, id: &TenantId) -> Result<Tenant> {
+async fn lock_finished(tx: &Transaction, id: &TenantId) -> Result<Tenant> {
     let tenant = tenants::store::lock(tx, id).await?.ok_or_else(tenants::model::not_found)?;
     if !tenant.is_deleted() {
         return Err(Error::conflict(

@@ -1,23 +1,22 @@
 //! What an erasure asks of the database; the statements that erase are those of
 //! `migrations/V38__erasure.sql`.
 
-use deadpool_postgres::Transaction;
 use tokio_postgres::types::Json;
 
 use super::model::ErasedRows;
 use crate::Result;
 use crate::base::ids::TenantId;
-use crate::db::query_one;
+use crate::db::{Transaction, query_one};
 
 /// Takes what is personal out of the rows of a deleted tenant.
-pub(super) async fn erase(tx: &Transaction<'_>, id: &TenantId) -> Result<ErasedRows> {
+pub(super) async fn erase(tx: &Transaction, id: &TenantId) -> Result<ErasedRows> {
     let Json(rows) = query_one(tx, "SELECT erase_tenant($1)", &[&id]).await?.try_get(0)?;
     Ok(rows)
 }
 
 /// What may still need what would be erased, and how many of each there are.
 pub(super) async fn unfinished(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &TenantId,
 ) -> Result<[(&'static str, i64); 4]> {
     let row = query_one(

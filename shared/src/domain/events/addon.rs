@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::checkout::{Provisioning, Verdict, description};
+use super::checkout::{Known, Provisioning, Verdict, description};
 use super::items;
 use super::model::EventStatus;
 use super::sale::Purchase;
@@ -22,10 +22,10 @@ use crate::{Error, Result};
 impl Provisioning<'_> {
     /// A paid checkout that names a parent: of an order of ours, else with a Stripe subscription of
     /// its own.
-    pub(super) async fn addon(&self) -> Result<Verdict> {
+    pub(super) async fn addon(&self, known: Result<Option<Known<'_>>>) -> Result<Verdict> {
         match (self.metadata("addon_order_id"), &self.checkout.snapshot) {
             (Some(order), _) => self.ordered(&order).await,
-            (None, Some(snapshot)) => self.with_its_own(snapshot).await,
+            (None, Some(snapshot)) => self.with_its_own(snapshot, known).await,
             (None, None) => Err(unknown_order("none")),
         }
     }
@@ -101,8 +101,12 @@ impl Provisioning<'_> {
 
     /// An ADDON that Stripe charges for by itself: it follows its own Stripe subscription, never
     /// beyond its parent's term.
-    async fn with_its_own(&self, snapshot: &Snapshot) -> Result<Verdict> {
-        let purchase = match self.purchase(snapshot).await? {
+    async fn with_its_own<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        known: Result<Option<Known<'a>>>,
+    ) -> Result<Verdict> {
+        let purchase = match self.purchase(snapshot, known).await? {
             Ok(purchase) => purchase,
             Err(verdict) => return Ok(verdict),
         };
@@ -194,13 +198,7 @@ impl Provisioning<'_> {
 
     /// Who paid. An add-on never makes a tenant: it must name one, or its customer must be known.
     async fn tenant_of_addon(&self, bought: Option<&Purchase<'_>>) -> Result<(TenantId, bool)> {
-        let known = match &self.checkout.customer {
-            Some(customer) => {
-                crate::domain::tenants::store::find_by_customer(self.tx, customer).await?
-            }
-            None => None,
-        };
-        if known.is_none() && self.metadata("tenant_id").is_none() {
+        if self.payer.is_none() && self.metadata("tenant_id").is_none() {
             return Err(Error::conflict(
                 "unknown_tenant",
                 "the paid add-on names no tenant, and nobody has its customer",

@@ -69,8 +69,7 @@ impl Applier {
         let id = &new.stripe_subscription_id;
         {
             // A repetition is answered without Stripe.
-            let mut db = self.db.connection().await?;
-            let tx = db.transaction().await?;
+            let tx = self.db.begin().await?;
             if let Some(made) = idempotency::earlier(&tx, key, self.clock.now()).await? {
                 return Ok(made);
             }
@@ -116,8 +115,7 @@ impl Applier {
     /// The tenant that the metadata names, else the customer's.
     async fn tenant_of(&self, payer: &Payer<'_>) -> Result<Option<TenantId>> {
         let named = payer.named.filter(|named| !named.trim().is_empty());
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.db.begin().await?;
         if let Some(named) = named {
             let Ok(id) = TenantId::parse(named) else { return Ok(None) };
             return Ok(tenants::store::find(&tx, &id).await?.map(|tenant| tenant.tenant_id));
@@ -144,8 +142,7 @@ impl Applier {
         let customer = listed
             .customer()?
             .ok_or_else(|| stripe::unreadable(format!("subscription {id} has no customer")))?;
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.db.begin().await?;
         if let Some(made) = idempotency::earlier(&tx, key, now).await? {
             return Ok(made);
         }

@@ -59,8 +59,7 @@ impl Backfiller<'_> {
                 "enqueued": done.enqueued, "already_known": done.already_known,
                 "done": done.done,
             });
-            let mut db = self.db.connection().await?;
-            let tx = db.transaction().await?;
+            let tx = self.db.begin().await?;
             let entry = Entry {
                 details: Some(details),
                 ..Entry::new(AuditEvent::StripeBackfill, Actor::Operator(by), now)

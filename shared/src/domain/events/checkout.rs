@@ -1,12 +1,12 @@
 //! A checkout at Stripe: who paid becomes a customer (docs/events.md, "Checkout").
 
-use deadpool_postgres::Transaction;
+use futures::{join, try_join};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::kind::{CheckoutEvent, EventKind};
 use super::model::{Envelope, EventStatus};
-use super::resolve::resolve;
+use super::resolve::{Resolved, resolve};
 use super::sale::{Purchase, Sale, first_status};
 use super::snapshot::Snapshot;
 use super::{Applier, Outcome, currency, store};
@@ -15,6 +15,7 @@ use crate::base::ids::{
     StripeCustomerId, StripePriceId, StripeSessionId, StripeSubscriptionId, TenantId,
 };
 use crate::base::{fault, fields};
+use crate::db::Transaction;
 use crate::domain::audit::model::{Actor, AuditEvent, StripeCause};
 use crate::domain::families::subscription::Status;
 use crate::domain::flags::model::FlagKind;
@@ -42,6 +43,12 @@ pub(super) struct Checkout {
     metadata: Metadata,
 }
 
+impl Checkout {
+    fn metadata(&self, key: &str) -> Option<String> {
+        fields::filled(self.metadata.get(key).map(String::as_str))
+    }
+}
+
 /// Applies `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`
 /// alike: what counts is whether the session is paid now.
 /// Returns the customer as well, whose other events may have waited for it.
@@ -52,16 +59,24 @@ pub(super) async fn apply(
     let checkout = read(applier, event).await?;
     fault::point(Point::ApplyRead);
     let now = applier.clock.now();
-    let mut db = applier.db.connection().await?;
-    let tx = db.transaction().await?;
-    if let Some(status) = store::claim_for_customer(&tx, event, checkout.customer.as_ref(), now)
-        .await?
-        .filter(|status| status.is_final())
-    {
+    let tx = applier.db.begin().await?;
+    let customer = checkout.customer.as_ref();
+    let (claimed, payer, known) = join!(
+        store::claim_for_customer(&tx, event, customer, now),
+        async {
+            match customer {
+                Some(customer) => tenants::store::find_by_customer(&tx, customer).await,
+                None => Ok(None),
+            }
+        },
+        Known::read(&tx, &checkout)
+    );
+    if let Some(status) = claimed?.filter(|status| status.is_final()) {
         return Ok((Outcome::quiet(status), None));
     }
     fault::point(Point::ApplyClaimed);
-    let verdict = Provisioning { tx: &tx, event, checkout: &checkout, now }.decide().await?;
+    let provisioning = Provisioning { tx: &tx, event, checkout: &checkout, payer: payer?, now };
+    let verdict = provisioning.decide(known).await?;
     let tenant = verdict.tenant.as_ref();
     store::finish(&tx, &event.id, verdict.status, verdict.reason, tenant, now).await?;
     if verdict.status != EventStatus::Waiting {
@@ -108,6 +123,26 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
     Ok(Checkout { id, session, snapshot, customer, metadata })
 }
 
+/// What we know of what was bought.
+pub(super) struct Known<'a> {
+    /// The tenant of the subscription that was already made of it.
+    made_for: Option<TenantId>,
+    resolved: Resolved<'a>,
+}
+
+impl<'a> Known<'a> {
+    async fn read(tx: &Transaction, checkout: &'a Checkout) -> Result<Option<Self>> {
+        let Some(snapshot) = &checkout.snapshot else { return Ok(None) };
+        let stripe_id = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
+        let named = checkout.metadata("plan_id");
+        let (made_for, resolved) = try_join!(
+            families::rows::find_made_by(tx, &checkout.id, &stripe_id),
+            resolve(tx, &snapshot.subscription, named.as_deref())
+        )?;
+        Ok(Some(Self { made_for, resolved }))
+    }
+}
+
 /// What becomes of the event.
 #[derive(Default)]
 pub(super) struct Verdict {
@@ -127,9 +162,11 @@ impl Verdict {
 
 /// One checkout in its transaction.
 pub(super) struct Provisioning<'a> {
-    pub(super) tx: &'a Transaction<'a>,
+    pub(super) tx: &'a Transaction,
     event: &'a Envelope,
     pub(super) checkout: &'a Checkout,
+    /// The tenant whose customer paid.
+    pub(super) payer: Option<TenantId>,
     pub(super) now: Timestamp,
 }
 
@@ -149,12 +186,12 @@ impl Provisioning<'_> {
         }
     }
 
-    async fn decide(&self) -> Result<Verdict> {
+    async fn decide(&self, known: Result<Option<Known<'_>>>) -> Result<Verdict> {
         if let Some(verdict) = self.without_purchase().await? {
             return Ok(verdict);
         }
         if self.metadata("parent_subscription_id").is_some() {
-            return self.addon().await;
+            return self.addon(known).await;
         }
         let Some(snapshot) = &self.checkout.snapshot else {
             return Err(Error::conflict(
@@ -163,7 +200,7 @@ impl Provisioning<'_> {
                  unknown",
             ));
         };
-        match self.purchase(snapshot).await? {
+        match self.purchase(snapshot, known).await? {
             Ok(purchase) => self.provision(purchase).await,
             Err(verdict) => Ok(verdict),
         }
@@ -199,15 +236,17 @@ impl Provisioning<'_> {
     pub(super) async fn purchase<'a>(
         &self,
         snapshot: &'a Snapshot,
+        known: Result<Option<Known<'a>>>,
     ) -> Result<std::result::Result<Purchase<'a>, Verdict>> {
         let Some(status) = first_status(&snapshot.subscription.status)? else {
             let reason = "the Stripe subscription is incomplete";
             return Ok(Err(Verdict::of(EventStatus::Waiting, reason)));
         };
         let stripe_id = StripeSubscriptionId::parse(&snapshot.subscription.id)?;
-        if let Some(tenant) =
-            families::rows::find_made_by(self.tx, &self.checkout.id, &stripe_id).await?
-        {
+        let Some(Known { made_for, resolved }) = known? else {
+            return Err(Error::Internal("a purchase of nothing".to_owned()));
+        };
+        if let Some(tenant) = made_for {
             // One that was adopted while its checkout was late is the checkout's after all.
             families::rows::set_session(self.tx, &stripe_id, &self.checkout.id).await?;
             return Ok(Err(Verdict {
@@ -215,8 +254,6 @@ impl Provisioning<'_> {
                 ..Verdict::of(EventStatus::Applied, "already provisioned")
             }));
         }
-        let named = self.metadata("plan_id");
-        let resolved = resolve(self.tx, &snapshot.subscription, named.as_deref()).await?;
         let purchase = Purchase { snapshot, stripe_id, status, resolved };
         let actor = self.sale(Some(&purchase)).actor;
         let read = &purchase.resolved.currencies;
@@ -266,7 +303,7 @@ impl Provisioning<'_> {
     }
 
     pub(super) fn metadata(&self, key: &str) -> Option<String> {
-        fields::filled(self.checkout.metadata.get(key).map(String::as_str))
+        self.checkout.metadata(key)
     }
 
     fn prices(&self) -> Result<Vec<StripePriceId>> {
@@ -280,21 +317,17 @@ impl Provisioning<'_> {
 
     /// The tenant that paid, locked, and whether it is new.
     pub(super) async fn tenant(&self, bought: Option<&Purchase<'_>>) -> Result<(TenantId, bool)> {
-        let by_customer = match &self.checkout.customer {
-            Some(customer) => tenants::store::find_by_customer(self.tx, customer).await?,
-            None => None,
-        };
         let named = self.metadata("tenant_id");
         let Some(id) = named
             .as_deref()
             .map(|named| TenantId::parse(named).map_err(|_| unknown_tenant(named)))
             .transpose()?
-            .or_else(|| by_customer.clone())
+            .or_else(|| self.payer.clone())
         else {
             return Ok((self.new_tenant(bought).await?, true));
         };
         if let (Some(customer), Some(other)) =
-            (&self.checkout.customer, by_customer.filter(|other| *other != id))
+            (&self.checkout.customer, self.payer.as_ref().filter(|other| **other != id))
         {
             return Err(Error::conflict(
                 "customer_of_another_tenant",

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::Result;
 use crate::base::ids::{Currency, StripeEventId, StripePriceId};
+use crate::db::Transaction;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::prices::model::{PriceOf, shown};
@@ -17,7 +17,7 @@ use crate::domain::{audit, flags, plans, prices, tiers};
 /// Keeps what the prices of a snapshot are in, once each. What was taken for another currency is
 /// audited and flagged: an operator must look at what is shown as its price.
 pub(super) async fn keep(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     read: &BTreeMap<StripePriceId, Currency>,
     actor: Actor<'_>,
     event: Option<&StripeEventId>,

@@ -105,7 +105,7 @@ impl Applier {
         };
         let seen = {
             // The connection goes back before Stripe is read: a slow answer must not hold it.
-            let mut db = self.db.connection().await?;
+            let db = self.db.connection().await?;
             let ours = async {
                 match &subscription {
                     Ok(Some(id)) => families::rows::find_synced(&db, id).await,
@@ -116,17 +116,16 @@ impl Applier {
             if let Some(status) = status.filter(|status| status.is_final()) {
                 return Ok(Outcome::quiet(status));
             }
-            if receives > 1
-                && store::count_attempt(&mut db, event, self.clock.now()).await?
-                    > MAX_CRASHED_ATTEMPTS
-            {
-                return Err(Error::conflict(
-                    "consumer_dies",
-                    format!("{MAX_CRASHED_ATTEMPTS} attempts crashed: their consumer died"),
-                ));
-            }
             seen
         };
+        if receives > 1
+            && store::count_attempt(&self.db, event, self.clock.now()).await? > MAX_CRASHED_ATTEMPTS
+        {
+            return Err(Error::conflict(
+                "consumer_dies",
+                format!("{MAX_CRASHED_ATTEMPTS} attempts crashed: their consumer died"),
+            ));
+        }
         fault::point(Point::ApplyBegun);
         if event.livemode != self.stripe.livemode().await? {
             return self.ignore(event, "of the other mode (livemode)").await;

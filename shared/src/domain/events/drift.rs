@@ -120,8 +120,7 @@ impl Applier {
         if unknown.is_empty() {
             return Ok(());
         }
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.db.begin().await?;
         for id in &unknown {
             if store::has_open_event(&tx, id).await? {
                 continue;
@@ -158,8 +157,7 @@ impl Applier {
             return Ok(Vec::new());
         }
         let prices: Vec<StripePriceId> = paid.iter().map(|(_, price)| price.clone()).collect();
-        let mut db = self.db.connection().await?;
-        let ours = prices::store::find(&db.transaction().await?, &prices).await?;
+        let ours = prices::store::find(&self.db.begin().await?, &prices).await?;
         let mut paying: Vec<usize> = paid
             .into_iter()
             .filter(|(_, price)| ours.iter().any(|(our, _)| our == price))

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -11,6 +10,7 @@ use super::stripe_state;
 use super::subscription::SubscriptionSync;
 use crate::Result;
 use crate::base::ids::StripeEventId;
+use crate::db::Transaction;
 use crate::domain::addons::store::OrderedSlots;
 use crate::domain::allocations::model::SlotLimit;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
@@ -28,7 +28,7 @@ pub(super) fn devices(slots: &[SlotLimit]) -> i32 {
 /// Inserts the ADDON of what was bought at Stripe beside the plan of a root, whose family is
 /// locked or not there yet.
 pub(super) async fn insert_addon(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     root: &Subscription,
     slots: &[SlotLimit],

@@ -73,13 +73,7 @@ impl Outcome {
 
 impl Applier {
     async fn note_transient(&self, event: &Envelope, error: &Error) -> Result<()> {
-        store::record_transient(
-            &mut self.db.connection().await?,
-            event,
-            &error.to_string(),
-            self.clock.now(),
-        )
-        .await
+        store::record_transient(&self.db, event, &error.to_string(), self.clock.now()).await
     }
 
     /// A permanent error: recorded with its text, so that others go on. Somebody may have paid, or
@@ -107,8 +101,7 @@ impl Applier {
         flag: Option<Flag<'_>>,
     ) -> Result<Outcome> {
         let now = self.clock.now();
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.db.begin().await?;
         if !store::record(&tx, event, status, Some(reason), None, now).await? {
             return Ok(Outcome::quiet(store::status(&tx, &event.id).await?.unwrap_or(status)));
         }

@@ -2,7 +2,6 @@
 //! customer's own data (docs/events.md, "Notices"). Access changes only when Stripe changes the
 //! subscription.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,6 +9,7 @@ use super::model::{Envelope, EventStatus};
 use super::{Applier, Outcome, kind, store};
 use crate::base::error::Service;
 use crate::base::ids::{StripeChargeId, StripeCustomerId, TenantId};
+use crate::db::Transaction;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry, StripeCause};
 use crate::domain::flags::model::{Flag, FlagKind};
 use crate::domain::outbox::model::CustomerField;
@@ -105,8 +105,7 @@ async fn try_apply(
     read: Option<CustomerRead>,
 ) -> Result<Option<EventStatus>> {
     let now = applier.clock.now();
-    let mut db = applier.db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = applier.db.begin().await?;
     if let Some(status) = store::claim_for_customer(&tx, event, Some(customer), now)
         .await?
         .filter(|status| status.is_final())
@@ -142,7 +141,7 @@ async fn try_apply(
 
 /// One notice in its transaction.
 struct Notice<'a> {
-    tx: &'a Transaction<'a>,
+    tx: &'a Transaction,
     event: &'a Envelope,
     tenant: &'a TenantId,
     now: Timestamp,

@@ -1,6 +1,5 @@
 //! What an operator does with a recorded event: reads it, replays it, or dismisses it.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,7 +9,7 @@ use super::store::LockedEvent;
 use crate::base::caller::Person;
 use crate::base::ids::StripeEventId;
 use crate::base::paging::{Page, Slice};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::outside::queue::Queue;
@@ -54,8 +53,7 @@ pub async fn replay(
 ) -> Result<EventDetail> {
     let message = {
         // The connection goes back before the message is sent.
-        let mut db = db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = db.begin().await?;
         let LockedEvent { event, envelope } = lock_open(&tx, id).await?;
         let replay = event.replays + 1;
         store::count_replay(&tx, id, now).await?;
@@ -79,8 +77,7 @@ pub async fn dismiss(
     operator: &Person,
     now: Timestamp,
 ) -> Result<EventDetail> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let LockedEvent { event, .. } = lock_open(&tx, id).await?;
     store::finish(&tx, id, EventStatus::Dismissed, Some(note), None, now).await?;
     let details = json!({"note": note});
@@ -94,7 +91,7 @@ fn not_found() -> Error {
     Error::not_found("stripe_event_not_found", "Stripe event not found")
 }
 
-async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<LockedEvent> {
+async fn lock_open(tx: &Transaction, id: &StripeEventId) -> Result<LockedEvent> {
     let locked = store::lock(tx, id).await?.ok_or_else(not_found)?;
     let status = locked.event.status;
     if status.is_final() {
@@ -107,7 +104,7 @@ async fn lock_open(tx: &Transaction<'_>, id: &StripeEventId) -> Result<LockedEve
 }
 
 async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     event: &EventRow,
     details: Value,

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
-
 use crate::Result;
 use crate::base::ids::{Currency, PlanId, StripePriceId};
+use crate::db::Transaction;
 use crate::domain::allocations::model::SlotLimit;
 use crate::domain::plans::model::Plan;
 use crate::domain::prices::model::PriceOf;
@@ -36,7 +35,7 @@ pub(crate) struct Resolved<'a> {
 /// # Errors
 /// `Conflict` (`two_plans`); `Upstream` (`stripe_shape`).
 pub(crate) async fn resolve<'a>(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     subscription: &'a crate::outside::stripe::Subscription,
     named: Option<&str>,
 ) -> Result<Resolved<'a>> {
@@ -45,14 +44,25 @@ pub(crate) async fn resolve<'a>(
         return Err(stripe::unreadable(format!("subscription {} has no items", subscription.id)));
     };
     let prices: Vec<StripePriceId> = items.iter().map(Item::price).collect::<Result<_>>()?;
-    let (mut known, mut unread) = prices::store::find_with_unread(tx, &prices).await?;
+    let named = named.and_then(|id| PlanId::parse(id).ok());
+    let read = async || {
+        futures::try_join!(
+            prices::store::find_with_unread(tx, &prices),
+            plans::store::find_of(tx, &prices, named.as_ref())
+        )
+    };
+    let ((mut known, mut unread), mut plans) = read().await?;
     let mut plan = plans::model::plan_item(&prices, &known)?;
     if plan.is_none() && known.len() < prices.len() {
         // One that is being mapped now counts; one that is mapped later finds what is made of this.
         prices::store::lock_shared(tx).await?;
-        (known, unread) = prices::store::find_with_unread(tx, &prices).await?;
+        ((known, unread), plans) = read().await?;
         plan = plans::model::plan_item(&prices, &known)?;
     }
+    let mut find = |id: &PlanId| {
+        let index = plans.iter().position(|plan| plan.plan_id == *id)?;
+        Some(plans.swap_remove(index))
+    };
     let mut slots: Vec<SlotLimit> = Vec::new();
     for (item, price) in items.iter().zip(&prices) {
         let Some(tier) = prices::model::tier_of(price, &known) else { continue };
@@ -74,9 +84,8 @@ pub(crate) async fn resolve<'a>(
         let is_plans = |price: &StripePriceId| {
             known.iter().any(|(id, of)| id == price && matches!(of, PriceOf::Plan(_)))
         };
-        let plan = plans::store::find(tx, &plan).await?;
         return Ok(Resolved {
-            plan,
+            plan: find(&plan),
             price: Some(price.clone()),
             by_price: true,
             item: &items[index],
@@ -85,10 +94,7 @@ pub(crate) async fn resolve<'a>(
             currencies,
         });
     }
-    let plan = match named.and_then(|id| PlanId::parse(id).ok()) {
-        Some(id) => plans::store::find(tx, &id).await?,
-        None => None,
-    };
+    let plan = named.as_ref().and_then(find);
     let price =
         prices.iter().find(|price| prices::model::tier_of(price, &known).is_none()).cloned();
     let quantity = quantity_of(&|other| Some(other) == price.as_ref());

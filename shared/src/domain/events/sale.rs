@@ -1,7 +1,6 @@
 //! What was bought at Stripe becomes a MAIN, with all that belongs to one: by its checkout
 //! (`checkout.rs`), or by its adoption (`adoption.rs`).
 
-use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -15,6 +14,7 @@ use crate::base::ids::{
     TenantId,
 };
 use crate::base::{fault, fields};
+use crate::db::Transaction;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry, StripeCause};
 use crate::domain::families::family::Family;
 use crate::domain::families::subscription::{Status, Subscription, SubscriptionType};
@@ -67,7 +67,7 @@ pub(super) fn first_status(stripe: &str) -> Result<Option<Status>> {
 
 /// One purchase in its transaction, and who says so.
 pub(super) struct Sale<'a> {
-    pub(super) tx: &'a Transaction<'a>,
+    pub(super) tx: &'a Transaction,
     pub(super) now: Timestamp,
     pub(super) actor: Actor<'a>,
     /// The event that tells of it.

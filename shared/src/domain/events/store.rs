@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use deadpool_postgres::{GenericClient, Object, Transaction};
+use futures::future::try_join;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::kind::EventKind;
 use super::model::{Envelope, EventDetail, EventFilter, EventRow, EventStatus};
@@ -14,13 +15,12 @@ use crate::base::ids::{
     StripeCustomerId, StripeEventId, StripeSessionId, StripeSubscriptionId, TenantId,
 };
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query, query_one, query_opt};
+use crate::db::{
+    Conditions, Db, Executor, Transaction, execute, query, query_one, query_opt, query_planned,
+};
 
 /// The recorded status of an event, if it has one.
-pub(super) async fn status(
-    db: &impl GenericClient,
-    id: &StripeEventId,
-) -> Result<Option<EventStatus>> {
+pub(super) async fn status(db: &impl Executor, id: &StripeEventId) -> Result<Option<EventStatus>> {
     let row = query_opt(db, "SELECT status FROM stripe_events WHERE event_id = $1", &[&id]).await?;
     row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
@@ -35,7 +35,7 @@ const LOCKED_STATUS: &str = "SELECT status FROM stripe_events WHERE event_id = $
 /// so (queue, replay, backfill): what the rules find out about a customer who has no row yet stays
 /// true until the commit.
 pub(super) async fn claim_for_customer(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event: &Envelope,
     customer: Option<&StripeCustomerId>,
     now: Timestamp,
@@ -58,23 +58,44 @@ pub(super) async fn claim_for_customer(
 /// returns what is recorded of the event. The row of a new one is left to `record`: written once
 /// and not twice, to each of its indexes.
 pub(super) async fn lock_customer(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event: &Envelope,
 ) -> Result<Option<EventStatus>> {
-    let lock = tx.prepare_cached("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))").await?;
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
     let (customer, id) = (event.customer(), event.id.as_str());
     let key = customer.as_ref().map_or(id, StripeCustomerId::as_str);
     // In one round trip. The lock is sent first, and the row is read after it: as the holder before
     // left it.
-    let read = async { query_opt(tx, LOCKED_STATUS, &[&id]).await };
-    let (_, row) = futures::future::try_join(tx.execute(&lock, &[&key]), read).await?;
+    let (_, row) =
+        try_join(execute(tx, lock, &[&key]), query_opt(tx, LOCKED_STATUS, &[&id])).await?;
     row.map(|row| Ok(row.try_get(0)?)).transpose()
 }
 
+/// Records the outcome of an event, whose row may be there or not, without a wait. Where another
+/// delivery has made it final meanwhile, this one's work must not be committed: then the status is
+/// no status, which the table refuses (`db::wrote_null`).
+pub(super) async fn record_once(
+    tx: &Transaction,
+    event: &Envelope,
+    status: EventStatus,
+    reason: Option<&str>,
+    tenant: Option<&TenantId>,
+    now: Timestamp,
+) -> Result<()> {
+    let update = "DO UPDATE SET status = CASE WHEN e.status IN ('waiting', 'failed')
+                  THEN excluded.status END, status_reason = excluded.status_reason,
+                  tenant_id = coalesce(excluded.tenant_id, e.tenant_id), lost_tries = 0,
+                  updated_at = excluded.updated_at";
+    let customer = event.customer();
+    let outcome = (status, reason, tenant);
+    let (sql, values) = insertion("", update, event, customer.as_ref(), outcome, now);
+    tx.write(&sql, &refs(&values)).await
+}
+
 /// Records the outcome of an event, whose row may be there or not. False where another delivery has
-/// made it final meanwhile: then this one's work must not be committed.
+/// made it final meanwhile.
 pub(super) async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event: &Envelope,
     status: EventStatus,
     reason: Option<&str>,
@@ -91,14 +112,32 @@ pub(super) async fn record(
 }
 
 async fn insert(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     first: &str,
     on_conflict: &str,
     event: &Envelope,
     customer: Option<&StripeCustomerId>,
-    (status, reason, tenant): (EventStatus, Option<&str>, Option<&TenantId>),
+    outcome: (EventStatus, Option<&str>, Option<&TenantId>),
     now: Timestamp,
 ) -> Result<u64> {
+    let (sql, values) = insertion(first, on_conflict, event, customer, outcome, now);
+    execute(tx, &sql, &refs(&values)).await
+}
+
+type Values<'a> = Vec<Box<dyn ToSql + Sync + Send + 'a>>;
+
+fn refs<'a>(values: &'a Values<'_>) -> Vec<&'a (dyn ToSql + Sync)> {
+    values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
+}
+
+fn insertion<'a>(
+    first: &str,
+    on_conflict: &str,
+    event: &'a Envelope,
+    customer: Option<&'a StripeCustomerId>,
+    (status, reason, tenant): (EventStatus, Option<&'a str>, Option<&'a TenantId>),
+    now: Timestamp,
+) -> (String, Values<'a>) {
     let sql = format!(
         "INSERT INTO stripe_events AS e (event_id, event_type, api_version, livemode, created_at,
          customer_id, object_id, stripe_subscription_id, payload, recorded_at, updated_at, status,
@@ -107,32 +146,27 @@ async fn insert(
          $8::text, $9::jsonb, $10::timestamptz, $10, $11::text, $12::text, $13::text {first}
          ON CONFLICT (event_id) {on_conflict}"
     );
-    let inserted = execute(
-        tx,
-        &sql,
-        &[
-            &event.id,
-            &event.event_type,
-            &event.api_version,
-            &event.livemode,
-            &event.created,
-            &customer,
-            &event.object_id(),
-            // Malformed ones are recorded as well: their handler says what is wrong.
-            &event.subscription().ok().flatten().as_ref().map(StripeSubscriptionId::as_str),
-            &(!event.slim).then(|| stored(&event.object)),
-            &now,
-            &status,
-            &reason,
-            &tenant,
-        ],
-    )
-    .await?;
-    Ok(inserted)
+    let values: Values<'a> = vec![
+        Box::new(&event.id),
+        Box::new(&event.event_type),
+        Box::new(&event.api_version),
+        Box::new(&event.livemode),
+        Box::new(&event.created),
+        Box::new(customer),
+        Box::new(event.object_id()),
+        // Malformed ones are recorded as well: their handler says what is wrong.
+        Box::new(event.subscription().ok().flatten()),
+        Box::new((!event.slim).then(|| stored(&event.object))),
+        Box::new(now),
+        Box::new(status),
+        Box::new(reason),
+        Box::new(tenant),
+    ];
+    (sql, values)
 }
 
 /// Makes sure that the event has a row.
-async fn ensure_row(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> Result<()> {
+async fn ensure_row(tx: &Transaction, event: &Envelope, now: Timestamp) -> Result<()> {
     insert(
         tx,
         "",
@@ -150,12 +184,8 @@ async fn ensure_row(tx: &Transaction<'_>, event: &Envelope, now: Timestamp) -> R
 /// until it ends.
 ///
 /// A commit of its own, before the attempt: a consumer that dies cannot count it after.
-pub(super) async fn count_attempt(
-    db: &mut Object,
-    event: &Envelope,
-    now: Timestamp,
-) -> Result<i32> {
-    let tx = db.transaction().await?;
+pub(super) async fn count_attempt(db: &Db, event: &Envelope, now: Timestamp) -> Result<i32> {
+    let tx = db.begin().await?;
     ensure_row(&tx, event, now).await?;
     let count = "UPDATE stripe_events SET lost_tries = lost_tries + 1, updated_at = $2
                  WHERE event_id = $1 RETURNING lost_tries";
@@ -166,15 +196,14 @@ pub(super) async fn count_attempt(
 
 /// Records an attempt that failed with a transient error: its consumer lives.
 pub(super) async fn record_transient(
-    db: &mut Object,
+    db: &Db,
     event: &Envelope,
     error: &str,
     now: Timestamp,
 ) -> Result<()> {
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     ensure_row(&tx, event, now).await?;
-    execute(
-        &tx,
+    tx.write(
         "UPDATE stripe_events SET lost_tries = 0, transient_errors = transient_errors + 1,
          last_error = $2, updated_at = $3
          WHERE event_id = $1 AND status IN ('waiting', 'failed')",
@@ -217,7 +246,7 @@ fn event(row: &Row) -> Result<EventRow> {
 
 /// A page of the events that the filter lets through, the one recorded last first, and one more.
 pub(super) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     filter: &EventFilter,
     page: &Page<(Timestamp, StripeEventId)>,
 ) -> Result<Vec<EventRow>> {
@@ -247,28 +276,25 @@ fn whole(clause: &str) -> String {
 }
 
 /// An event with its object; none where it is not recorded.
-pub(super) async fn find(
-    db: &impl GenericClient,
-    id: &StripeEventId,
-) -> Result<Option<EventDetail>> {
+pub(super) async fn find(db: &impl Executor, id: &StripeEventId) -> Result<Option<EventDetail>> {
     let row = query_opt(db, &whole("WHERE e.event_id = $1"), &[&id]).await?;
     row.map(|row| Ok(EventDetail { event: event(&row)?, payload: row.get("payload") })).transpose()
 }
 
 /// Which of these are recorded.
-pub(super) async fn known(db: &impl GenericClient, ids: &[&str]) -> Result<HashSet<String>> {
+pub(super) async fn known(db: &impl Executor, ids: &[&str]) -> Result<HashSet<String>> {
     let rows =
         query(db, "SELECT event_id FROM stripe_events WHERE event_id = ANY($1)", &[&ids]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Reserves the next read of Stripe, and returns the seconds until then.
-pub(super) async fn book_read(db: &impl GenericClient, per_second: i32) -> Result<f64> {
+pub(super) async fn book_read(db: &impl Executor, per_second: i32) -> Result<f64> {
     Ok(query_one(db, "SELECT book_stripe_read($1)", &[&per_second]).await?.get(0))
 }
 
 /// Locks an event that an operator works on; none where it is not recorded.
-pub(super) async fn lock(tx: &Transaction<'_>, id: &StripeEventId) -> Result<Option<LockedEvent>> {
+pub(super) async fn lock(tx: &Transaction, id: &StripeEventId) -> Result<Option<LockedEvent>> {
     let row = query_opt(tx, &whole("WHERE e.event_id = $1 FOR UPDATE"), &[&id]).await?;
     row.map(|row| Ok(LockedEvent { event: event(&row)?, envelope: envelope(&row)? })).transpose()
 }
@@ -309,7 +335,7 @@ fn envelope(row: &Row) -> Result<Envelope> {
 /// happened. Those of a checkout wait for money, and so for another event. Of a customer who has just
 /// become one of ours, whatever waits may be: a subscription that was begun before is adopted.
 pub(super) async fn ready(
-    db: &impl GenericClient,
+    db: &impl Executor,
     customer: Option<&StripeCustomerId>,
     limit: i64,
 ) -> Result<Vec<Envelope>> {
@@ -329,7 +355,7 @@ pub(super) async fn ready(
 
 /// The paid checkout that waits for this Stripe subscription to be complete.
 pub(super) async fn waiting_checkout(
-    db: &impl GenericClient,
+    db: &impl Executor,
     id: &StripeSubscriptionId,
 ) -> Result<Option<Envelope>> {
     let sql = whole(
@@ -340,20 +366,14 @@ pub(super) async fn waiting_checkout(
 }
 
 /// Whether an event of this Stripe subscription is waiting, failed or dismissed.
-pub(super) async fn has_open_event(
-    tx: &Transaction<'_>,
-    id: &StripeSubscriptionId,
-) -> Result<bool> {
+pub(super) async fn has_open_event(tx: &Transaction, id: &StripeSubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
                AND status IN ('waiting', 'failed', 'dismissed'))";
     Ok(query_one(tx, sql, &[&id]).await?.get(0))
 }
 
 /// Whether a checkout of this Stripe subscription is waiting or failed.
-pub(super) async fn has_open_checkout(
-    tx: &Transaction<'_>,
-    id: &StripeSubscriptionId,
-) -> Result<bool> {
+pub(super) async fn has_open_checkout(tx: &Transaction, id: &StripeSubscriptionId) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
                AND event_type LIKE 'checkout.session.%' AND status IN ('waiting', 'failed'))";
     Ok(query_one(tx, sql, &[&id]).await?.get(0))
@@ -373,13 +393,13 @@ pub(super) struct EndedWait {
 
 /// Ends events that have waited since before `since`.
 pub(super) async fn end_waiting(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     since: Timestamp,
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<EndedWait>> {
-    let rows = tx
-        .query(
+    let rows = query_planned(
+            tx,
             "UPDATE stripe_events SET status = 'ignored',
              status_reason = 'nothing of ours appeared within 72 hours', updated_at = $2
              WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting'
@@ -387,7 +407,7 @@ pub(super) async fn end_waiting(
                                 ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING event_id, event_type, stripe_subscription_id, EXISTS (SELECT FROM stripe_prices p
                  WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0) AS ours",
-            &[&since, &now, &limit],
+            &[(&since, Type::TIMESTAMPTZ), (&now, Type::TIMESTAMPTZ), (&limit, Type::INT8)],
         )
         .await?;
     rows.iter()
@@ -404,17 +424,15 @@ pub(super) async fn end_waiting(
 
 /// Counts a replay.
 pub(super) async fn count_replay(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &StripeEventId,
     now: Timestamp,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "UPDATE stripe_events SET replays = replays + 1, updated_at = $2 WHERE event_id = $1",
         &[&id, &now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// `PostgreSQL`'s jsonb has no NUL character. The copy here is only read by people, so losing it
@@ -430,48 +448,41 @@ fn stored(object: &Value) -> Value {
 
 /// Records the outcome of an event whose row is locked.
 pub(super) async fn finish(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &StripeEventId,
     status: EventStatus,
     reason: Option<&str>,
     tenant: Option<&TenantId>,
     now: Timestamp,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "UPDATE stripe_events SET status = $2, status_reason = $3,
          tenant_id = coalesce($4, tenant_id), lost_tries = 0, updated_at = $5 WHERE event_id = $1",
         &[&id, &status, &reason, &tenant, &now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Ends the wait of the other events of a checkout, now that its outcome is known.
 pub(super) async fn finish_waiting_checkout(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     session: &StripeSessionId,
     status: EventStatus,
     reason: &str,
     tenant: Option<&TenantId>,
     now: Timestamp,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "UPDATE stripe_events SET status = $2, status_reason = $3,
          tenant_id = coalesce($4, tenant_id), updated_at = $5
          WHERE object_id = $1 AND status = 'waiting' AND event_type LIKE 'checkout.session.%'",
         &[&session, &status, &reason, &tenant, &now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Whether Stripe has reported that the asynchronous payment of this checkout failed.
-pub(super) async fn payment_failed(
-    tx: &Transaction<'_>,
-    session: &StripeSessionId,
-) -> Result<bool> {
+pub(super) async fn payment_failed(tx: &Transaction, session: &StripeSessionId) -> Result<bool> {
     let row = query_one(
         tx,
         "SELECT EXISTS (SELECT FROM stripe_events WHERE object_id = $1
@@ -485,7 +496,7 @@ pub(super) async fn payment_failed(
 /// Drops the payloads of up to `limit` final events that were recorded before then, the oldest
 /// first. Their outcome is as old as it was.
 pub(super) async fn drop_payloads(
-    db: &impl GenericClient,
+    db: &impl Executor,
     before: Timestamp,
     limit: i64,
 ) -> Result<u64> {
@@ -495,5 +506,5 @@ pub(super) async fn drop_payloads(
                                   AND status IN ('applied', 'ignored', 'dismissed')
                                   AND recorded_at < $1
                                   ORDER BY recorded_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
-    Ok(db.execute(sql, &[&before, &limit]).await?)
+    execute(db, sql, &[&before, &limit]).await
 }

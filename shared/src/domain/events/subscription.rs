@@ -1,7 +1,6 @@
 //! The sync of a subscription that we have: whichever event is about it, a snapshot is read from
 //! Stripe, and applied under the root's lock (docs/events.md, "Subscriptions").
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,6 +15,7 @@ use crate::base::error::Service;
 use crate::base::fault::Point;
 use crate::base::ids::{StripeEventId, StripePriceId, StripeSubscriptionId, SubscriptionId};
 use crate::base::{fault, fields};
+use crate::db::{Transaction, wrote_null};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry, StripeCause};
 use crate::domain::families::family::Family;
 use crate::domain::families::rows::Synced;
@@ -102,7 +102,15 @@ impl Applier {
                 None => self.read_snapshot(id).await?,
             };
             fault::point(Point::SnapshotRead);
-            if let Some(done) = self.try_sync(&own, sync, cause, &snapshot).await? {
+            let done = self.try_sync(&own, sync, cause, &snapshot).await;
+            let done = done.map_err(|error| match cause.event() {
+                Some(event) if wrote_null(&error, "stripe_events") => {
+                    let detail = format!("another delivery of {} was faster", event.id);
+                    Error::conflict("event_final", detail)
+                }
+                _ => error,
+            })?;
+            if let Some(done) = done {
                 snapshots.keep(id, sync + 1, snapshot);
                 return Ok(Some(done));
             }
@@ -124,20 +132,23 @@ impl Applier {
     ) -> Result<Option<(EventStatus, bool)>> {
         let now = self.clock.now();
         let event = cause.event();
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
-        if let Some(event) = event
-            && let Some(status) =
-                store::lock_customer(&tx, event).await?.filter(|status| status.is_final())
-        {
-            return Ok(Some((status, false)));
-        }
+        let tx = self.db.begin().await?;
         let named =
             fields::filled(snapshot.subscription.metadata.get("plan_id").map(String::as_str));
-        let (family, resolved) = futures::join!(
+        let recorded = async {
+            match event {
+                Some(event) => store::lock_customer(&tx, event).await,
+                None => Ok(None),
+            }
+        };
+        let (recorded, family, resolved) = futures::join!(
+            recorded,
             families::locks::lock(&tx, own),
             resolve(&tx, &snapshot.subscription, named.as_deref())
         );
+        if let Some(status) = recorded?.filter(|status| status.is_final()) {
+            return Ok(Some((status, false)));
+        }
         let family = family?.ok_or_else(families::not_found)?;
         let before = family.member(own).ok_or_else(families::not_found)?;
         if before.stripe.as_ref().is_none_or(|link| link.sync != sync) {
@@ -187,7 +198,7 @@ fn price(subscription: &Subscription) -> Option<&StripePriceId> {
 
 /// One snapshot in its transaction, its family locked.
 pub(super) struct SubscriptionSync<'a> {
-    pub(super) tx: &'a Transaction<'a>,
+    pub(super) tx: &'a Transaction,
     pub(super) family: &'a Family,
     pub(super) before: &'a Subscription,
     snapshot: &'a Snapshot,
@@ -242,10 +253,8 @@ impl SubscriptionSync<'_> {
         if after == *before && tier_slots.is_null() && of_items.is_empty() {
             let reason =
                 if before.hold.is_some() { "held: kept beside ours" } else { "nothing new" };
-            futures::try_join!(
-                families::rows::count_sync(self.tx, &before.subscription_id),
-                self.finish(Some(reason))
-            )?;
+            families::rows::count_sync(self.tx, &before.subscription_id).await?;
+            self.finish(Some(reason)).await?;
             return Ok(false);
         }
         if after.status.is_live() && !before.status.is_live() {
@@ -263,7 +272,8 @@ impl SubscriptionSync<'_> {
             self.warn_of_vain_payment(&after).await?;
         }
         let change = stripe_state::event_type(before, &counted, is_paid);
-        futures::try_join!(self.save(before, counted, change, details), self.finish(None))?;
+        self.save(before, counted, change, details).await?;
+        self.finish(None).await?;
         if before.subscription_type == SubscriptionType::Main {
             self.carry_addons(&after, &of_items, is_paid).await?;
             if price(&after) != price(before) {
@@ -418,19 +428,8 @@ impl SubscriptionSync<'_> {
     /// Records what became of the event.
     async fn finish(&self, reason: Option<&str>) -> Result<()> {
         let Some(event) = self.cause.event() else { return Ok(()) };
-        if store::record(
-            self.tx,
-            event,
-            EventStatus::Applied,
-            reason,
-            Some(&self.before.tenant_id),
-            self.now,
-        )
-        .await?
-        {
-            return Ok(());
-        }
-        Err(Error::conflict("event_final", format!("another delivery of {} was faster", event.id)))
+        let tenant = Some(&self.before.tenant_id);
+        store::record_once(self.tx, event, EventStatus::Applied, reason, tenant, self.now).await
     }
 
     pub(super) async fn save(
@@ -461,12 +460,8 @@ impl SubscriptionSync<'_> {
             details,
             ..self.entry(event_type, &before.subscription_id)
         };
-        // At once, in one round trip.
-        futures::try_join!(
-            families::rows::save(self.tx, &after),
-            audit::store::insert(self.tx, &entry)
-        )
-        .map(drop)
+        families::rows::save(self.tx, &after).await?;
+        audit::store::insert(self.tx, &entry).await
     }
 
     /// Audits and flags an event that an operator must see.

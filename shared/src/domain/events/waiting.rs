@@ -35,8 +35,7 @@ impl Applier {
     pub async fn take_up_waiting(&self) -> Result<usize> {
         let taken = self.take_up(None).await?;
         let now = self.clock.now();
-        let mut db = self.db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.db.begin().await?;
         for ended in store::end_waiting(&tx, now - PATIENCE, now, AT_ONCE).await? {
             if !ended.names_our_price {
                 continue;

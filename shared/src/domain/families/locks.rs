@@ -1,6 +1,5 @@
 //! Locks families, and keeps their counts: `subscriptions` and `subscription_tier_allocations`.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -9,70 +8,100 @@ use super::family::{Allocation, Family};
 use super::rows::{COLUMNS, subscription};
 use super::subscription::{LIVE, Subscription};
 use crate::Result;
-use crate::base::ids::{SubscriptionId, TenantId};
-use crate::db::{execute, prepare_keys, query, query_keys};
+use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
+use crate::db::{Executor, Transaction, query};
 
 /// Locks the family of this subscription; none where there is no such subscription, or row-level
 /// security hides it.
-pub(crate) async fn lock(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<Option<Family>> {
+pub(crate) async fn lock(tx: &Transaction, id: &SubscriptionId) -> Result<Option<Family>> {
     Ok(lock_all(tx, &[id]).await?.pop())
 }
 
 /// Locks the families of these subscriptions, by their roots' ids, and reads them; each once.
-pub(crate) async fn lock_all(tx: &Transaction<'_>, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
-    let keys: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
-    // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
-    let lock = |given: &str| {
-        format!(
-            "SELECT subscription_id FROM subscriptions WHERE subscription_id IN ({})
-             ORDER BY subscription_id FOR NO KEY UPDATE",
-            roots(given)
-        )
-    };
-    // In one round trip. The lock is parsed beforehand, so that it is the first to be sent; the
-    // others run after it, and so with the lock held: only then do the rows say what stays
-    // true.
-    prepare_keys(tx, lock, &keys).await?;
-    let (_, families) =
-        futures::future::try_join(async { Ok(query_keys(tx, lock, &keys).await?) }, read(tx, ids))
-            .await?;
-    Ok(families)
+pub(crate) async fn lock_all(tx: &Transaction, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
+    match ids {
+        [id] => lock_of(tx, &roots("= $1"), &[id]).await,
+        _ => lock_of(tx, &roots("= ANY($1)"), &[&ids]).await,
+    }
+}
+
+/// Locks the family that a device is on, and that of another subscription, if one is named.
+pub(crate) async fn lock_of_device(
+    tx: &Transaction,
+    tenant: &TenantId,
+    device: &DeviceId,
+    other: Option<&SubscriptionId>,
+) -> Result<Vec<Family>> {
+    let on = "(SELECT subscription_id FROM devices WHERE tenant_id = $1 AND device_id = $2)";
+    match other {
+        None => lock_of(tx, &roots(&format!("= {on}")), &[&tenant, &device]).await,
+        Some(other) => {
+            let given = format!("IN ({on}, $3)");
+            lock_of(tx, &roots(&given), &[&tenant, &device, &other]).await
+        }
+    }
+}
+
+/// Locks the families that these devices are on.
+pub(crate) async fn lock_of_devices(
+    tx: &Transaction,
+    tenant: &TenantId,
+    devices: &[DeviceId],
+) -> Result<Vec<Family>> {
+    let given =
+        "IN (SELECT subscription_id FROM devices WHERE tenant_id = $1 AND device_id = ANY($2))";
+    lock_of(tx, &roots(given), &[&tenant, &devices]).await
 }
 
 /// Locks every family of a tenant that could take a device: those with a live root.
-pub(crate) async fn lock_live(tx: &Transaction<'_>, tenant: &TenantId) -> Result<Vec<Family>> {
-    let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
-               AND parent_subscription_id IS NULL AND status = ANY($2)
-               ORDER BY subscription_id FOR NO KEY UPDATE";
-    let rows = query(tx, sql, &[&tenant, &LIVE.as_slice()]).await?;
-    let roots = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<Vec<_>>>()?;
-    read(tx, &roots.iter().collect::<Vec<_>>()).await
+pub(crate) async fn lock_live(tx: &Transaction, tenant: &TenantId) -> Result<Vec<Family>> {
+    let roots = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
+                 AND parent_subscription_id IS NULL AND status = ANY($2)";
+    lock_of(tx, roots, &[&tenant, &LIVE.as_slice()]).await
+}
+
+/// Locks the families of these roots, and reads them: after the lock, in the same round trip. Only
+/// then do the rows say what stays true.
+async fn lock_of(
+    tx: &Transaction,
+    roots: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Family>> {
+    // NO KEY UPDATE: rows that refer to a subscription are inserted beside it without waiting.
+    let lock = format!(
+        "SELECT subscription_id FROM subscriptions WHERE subscription_id IN ({roots})
+         ORDER BY subscription_id FOR NO KEY UPDATE"
+    );
+    let (locked, mut families) =
+        futures::try_join!(query(tx, &lock, params), read(tx, roots, params))?;
+    // One that appeared between the two is not locked.
+    families.retain(|family| {
+        locked.iter().any(|row| row.get::<_, &str>(0) == family.root.subscription_id.as_str())
+    });
+    Ok(families)
 }
 
 /// Every family of a tenant whose root has not expired, unlocked.
-pub(crate) async fn read_all(db: &impl GenericClient, tenant: &TenantId) -> Result<Vec<Family>> {
+pub(crate) async fn read_all(db: &impl Executor, tenant: &TenantId) -> Result<Vec<Family>> {
     let roots = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
                  AND parent_subscription_id IS NULL AND status <> 'EXPIRED'";
-    let tenant = tenant.as_str();
-    let (members, allocations, of): (_, _, [&(dyn ToSql + Sync); 1]) =
-        (members(roots), allocations(roots), [&tenant]);
-    let (members, allocations) =
-        futures::try_join!(query(db, &members, &of), query(db, &allocations, &of))?;
-    families(&members, &allocations)
+    read(db, roots, &[&tenant]).await
 }
 
 /// The family of this subscription, unlocked; none as in `lock`.
-pub(crate) async fn find(db: &impl GenericClient, id: &SubscriptionId) -> Result<Option<Family>> {
-    Ok(read(db, &[id]).await?.pop())
+pub(crate) async fn find(db: &impl Executor, id: &SubscriptionId) -> Result<Option<Family>> {
+    Ok(read(db, &roots("= $1"), &[&id]).await?.pop())
 }
 
-/// The families of these subscriptions.
-async fn read(db: &impl GenericClient, ids: &[&SubscriptionId]) -> Result<Vec<Family>> {
-    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
-    // At once: PostgreSQL answers both in one round trip.
-    let members = query_keys(db, |given| members(&roots(given)), &ids);
+/// The families of these roots.
+async fn read(
+    db: &impl Executor,
+    roots: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Family>> {
+    let (members, allocations) = (members(roots), allocations(roots));
     let (members, allocations) =
-        futures::try_join!(members, query_keys(db, |given| allocations(&roots(given)), &ids))?;
+        futures::try_join!(query(db, &members, params), query(db, &allocations, params))?;
     families(&members, &allocations)
 }
 
@@ -147,21 +176,20 @@ fn families(members: &[Row], allocations: &[Row]) -> Result<Vec<Family>> {
 
 /// Counts devices that came to a member (or left it, below 0).
 pub(crate) async fn add_devices(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &SubscriptionId,
     devices: i32,
     now: Timestamp,
 ) -> Result<()> {
     let sql = "UPDATE subscriptions SET active_device_count = active_device_count + $2,
                updated_at = $3 WHERE subscription_id = $1";
-    execute(tx, sql, &[&id, &devices, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&id, &devices, &now]).await
 }
 
 /// Counts slots of a tier that the family of this root took (or freed, below 0). An operator may
 /// have set the count by hand to less than the devices: it never falls below 0.
 pub(crate) async fn add_slots(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     root: &SubscriptionId,
     tier: i32,
     slots: i32,
@@ -170,14 +198,13 @@ pub(crate) async fn add_slots(
     let sql = "UPDATE subscription_tier_allocations
                SET slots_used = greatest(slots_used + $3, 0), updated_at = $4
                WHERE subscription_id = $1 AND tier_id = $2";
-    execute(tx, sql, &[&root, &tier, &slots, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&root, &tier, &slots, &now]).await
 }
 
 /// Counts a device of the family of this root whose tier changes: one slot less of the old, one
 /// more of the other; none where there is none. Never below 0, as above.
 pub(crate) async fn move_slot(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     root: &SubscriptionId,
     from: Option<i32>,
     to: Option<i32>,
@@ -187,13 +214,12 @@ pub(crate) async fn move_slot(
                SET slots_used = greatest(slots_used + CASE WHEN tier_id = $3 THEN 1
                ELSE -1 END, 0), updated_at = $4
                WHERE subscription_id = $1 AND tier_id IN ($2, $3)";
-    execute(tx, sql, &[&root, &from, &to, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&root, &from, &to, &now]).await
 }
 
 /// Makes sure that the root has a row to count a tier's slots in.
 pub(crate) async fn ensure_row(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     root: &Subscription,
     tier: i32,
     now: Timestamp,
@@ -202,14 +228,13 @@ pub(crate) async fn ensure_row(
         "INSERT INTO subscription_tier_allocations (tenant_id, subscription_id, tier_id, slot_limit,
          created_at, updated_at) VALUES ($1, $2, $3, 0, $4, $4)
                ON CONFLICT (subscription_id, tier_id) DO NOTHING";
-    execute(tx, sql, &[&root.tenant_id, &root.subscription_id, &tier, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&root.tenant_id, &root.subscription_id, &tier, &now]).await
 }
 
 /// Counts again, after devices of `members` moved to the root `to`: places on each, slots on
 /// the roots' rows, made where they are missing.
 pub(crate) async fn recount(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     members: &[&SubscriptionId],
     roots: &[&SubscriptionId],
     to: &SubscriptionId,
@@ -223,17 +248,15 @@ pub(crate) async fn recount(
          SELECT DISTINCT tenant_id, subscription_id, tier_id, 0, $2::timestamptz, $2::timestamptz
          FROM devices WHERE subscription_id = $1 AND tier_id IS NOT NULL
          ON CONFLICT (subscription_id, tier_id) DO NOTHING";
-    execute(tx, sql, &[&to, &now]).await?;
-    execute(
-        tx,
+    tx.write(sql, &[&to, &now]).await?;
+    tx.write(
         "UPDATE subscriptions s SET active_device_count = (SELECT count(*) FROM devices d
          WHERE d.subscription_id = s.subscription_id), updated_at = $2
          WHERE s.subscription_id = ANY($1)",
         &[&ids(members), &now],
     )
     .await?;
-    execute(
-        tx,
+    tx.write(
         "UPDATE subscription_tier_allocations a
          SET slots_used = (SELECT count(*) FROM devices d JOIN subscriptions s
          ON s.subscription_id = d.subscription_id
@@ -243,6 +266,5 @@ pub(crate) async fn recount(
          WHERE a.subscription_id = ANY($1)",
         &[&ids(roots), &now],
     )
-    .await?;
-    Ok(())
+    .await
 }

@@ -1,6 +1,5 @@
 //! `subscriptions` and `subscription_tier_allocations`.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -14,10 +13,10 @@ use crate::base::ids::{
     Currency, PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
     TenantId,
 };
-use crate::db::{execute, query, query_one, query_opt};
+use crate::db::{Executor, Transaction, query, query_one, query_opt};
 
 crate::row! {
-    mod columns: subscription: Subscription, "subscriptions" as "s", key subscription_id,
+    mod columns: subscription: Subscription, "subscriptions" as "s", fresh subscription_id,
     once {
         tenant_id,
         subscription_type,
@@ -121,22 +120,20 @@ pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
 }
 
 /// The next id.
-pub(crate) async fn next_id(tx: &Transaction<'_>, now: Timestamp) -> Result<SubscriptionId> {
+pub(crate) async fn next_id(tx: &Transaction, now: Timestamp) -> Result<SubscriptionId> {
     SubscriptionId::parse(
         query_one(tx, "SELECT generate_subscription_id($1)", &[&now]).await?.get(0),
     )
 }
 
 /// Inserts a subscription.
-pub(crate) async fn insert(tx: &Transaction<'_>, new: &Subscription) -> Result<()> {
-    columns::insert(tx, new, "").await?;
-    Ok(())
+pub(crate) async fn insert(tx: &Transaction, new: &Subscription) -> Result<()> {
+    columns::add(tx, new).await
 }
 
 /// Writes what may change of a subscription whose family is locked. Counts are not among it.
-pub(crate) async fn save(tx: &Transaction<'_>, subscription: &Subscription) -> Result<()> {
-    columns::save(tx, subscription).await?;
-    Ok(())
+pub(crate) async fn save(tx: &Transaction, subscription: &Subscription) -> Result<()> {
+    columns::save(tx, subscription).await
 }
 
 /// A subscription, and how many snapshots were applied to it.
@@ -144,7 +141,7 @@ pub(crate) type Synced = (SubscriptionId, i64);
 
 /// The subscription of ours that this Stripe subscription pays for.
 pub(crate) async fn find_synced(
-    db: &impl GenericClient,
+    db: &impl Executor,
     id: &StripeSubscriptionId,
 ) -> Result<Option<Synced>> {
     let sql =
@@ -153,10 +150,7 @@ pub(crate) async fn find_synced(
 }
 
 /// Those of ours that these Stripe subscriptions pay for.
-pub(crate) async fn find_paid_by(
-    db: &impl GenericClient,
-    ids: &[&str],
-) -> Result<Vec<Subscription>> {
+pub(crate) async fn find_paid_by(db: &impl Executor, ids: &[&str]) -> Result<Vec<Subscription>> {
     let sql =
         format!("SELECT {COLUMNS} FROM subscriptions s WHERE s.stripe_subscription_id = ANY($1)");
     query(db, &sql, &[&ids]).await?.iter().map(subscription).collect()
@@ -165,30 +159,27 @@ pub(crate) async fn find_paid_by(
 /// Saves what is known of the slots at Stripe of a locked MAIN. A snapshot that was read before
 /// must be read again: it counts as one more that was applied.
 pub(crate) async fn save_stripe_slots(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     root: &SubscriptionId,
     slots: &StripeSlots,
 ) -> Result<()> {
     let sql = "UPDATE subscriptions SET stripe_slots = $2, stripe_sync = stripe_sync + 1
                WHERE subscription_id = $1";
-    execute(tx, sql, &[&root, &Json(slots)]).await?;
-    Ok(())
+    tx.write(sql, &[&root, &Json(slots)]).await
 }
 
 /// Counts a snapshot that was applied and changed nothing else.
-pub(crate) async fn count_sync(tx: &Transaction<'_>, id: &SubscriptionId) -> Result<()> {
-    execute(
-        tx,
+pub(crate) async fn count_sync(tx: &Transaction, id: &SubscriptionId) -> Result<()> {
+    tx.write(
         "UPDATE subscriptions SET stripe_sync = stripe_sync + 1 WHERE subscription_id = $1",
         &[&id],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// The tenant of the subscription that this checkout or this Stripe subscription already made.
 pub(crate) async fn find_made_by(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     session: &StripeSessionId,
     stripe: &StripeSubscriptionId,
 ) -> Result<Option<TenantId>> {
@@ -204,24 +195,22 @@ pub(crate) async fn find_made_by(
 
 /// Names the checkout of a subscription that was made without it.
 pub(crate) async fn set_session(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     stripe: &StripeSubscriptionId,
     session: &StripeSessionId,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "UPDATE subscriptions SET stripe_checkout_session_id = $2
          WHERE stripe_subscription_id = $1 AND stripe_checkout_session_id IS NULL",
         &[&stripe, &session],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// The next id, and a live MAIN of this plan that the tenant has since `since`: probably bought
 /// twice. In one round trip.
 pub(crate) async fn next_id_and_twin(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     plan: Option<&PlanId>,
     since: Timestamp,
@@ -253,7 +242,7 @@ pub(crate) struct MainAtStripe {
 /// The tenant's MAINs that go on at Stripe, whatever their status is here: Stripe charges for them,
 /// or will as soon as it can. By id.
 pub(crate) async fn mains_at_stripe(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
 ) -> Result<Vec<MainAtStripe>> {
     let sql = "SELECT subscription_id, coalesce(stripe_status, ''), stripe_currency
@@ -271,7 +260,7 @@ pub(crate) async fn mains_at_stripe(
 /// The tenant's subscriptions that give access, by id. Where the tenant is locked, no other gets to
 /// give it one.
 pub(crate) async fn live_subscriptions(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &TenantId,
 ) -> Result<Vec<(SubscriptionId, Status)>> {
     let rows = query(
@@ -286,7 +275,7 @@ pub(crate) async fn live_subscriptions(
 
 /// The tenant's live trials, by id.
 pub(crate) async fn live_trials(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
 ) -> Result<Vec<SubscriptionId>> {
     let sql = "SELECT subscription_id FROM subscriptions WHERE tenant_id = $1
@@ -297,7 +286,7 @@ pub(crate) async fn live_trials(
 
 /// Saves the status and the end of grace of locked subscriptions.
 pub(crate) async fn save_statuses(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     after: &[Subscription],
     now: Timestamp,
 ) -> Result<()> {
@@ -309,14 +298,13 @@ pub(crate) async fn save_statuses(
                version = new.version, updated_at = $5
                FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS new (id,
                status, grace_end, version) WHERE subscription_id = new.id";
-    tx.execute(sql, &[&ids, &statuses, &ends, &versions, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&ids, &statuses, &ends, &versions, &now]).await
 }
 
 /// Saves when the notices of locked subscriptions are due next. It is no change of theirs: no new
 /// version.
 pub(crate) async fn save_notice_times(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     notices: &[(&SubscriptionId, Option<Timestamp>)],
 ) -> Result<()> {
     let ids: Vec<&str> = notices.iter().map(|(id, _)| id.as_str()).collect();
@@ -324,14 +312,13 @@ pub(crate) async fn save_notice_times(
     let sql = "UPDATE subscriptions SET noticed_term_end = term_end, next_notice_at = new.next
                FROM unnest($1::text[], $2::timestamptz[]) AS new (id, next)
                WHERE subscription_id = new.id";
-    tx.execute(sql, &[&ids, &next]).await?;
-    Ok(())
+    tx.write(sql, &[&ids, &next]).await
 }
 
 /// Gives a new subscription the slots that so many of its plan bring, and returns them as
 /// `[{tier_id, slot_limit}]`, by tier.
 pub(crate) async fn insert_plan_defaults(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     subscription: &SubscriptionId,
     (plan, quantity): (&PlanId, i32),
@@ -356,7 +343,7 @@ pub(crate) async fn insert_plan_defaults(
 
 /// Sets how many slots a member brings; only another limit is a new version.
 pub(crate) async fn set_limit(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     id: &SubscriptionId,
     tier: i32,
@@ -369,37 +356,33 @@ pub(crate) async fn set_limit(
          SET slot_limit = excluded.slot_limit, version = a.version + 1,
          updated_at = excluded.updated_at
          WHERE a.slot_limit <> excluded.slot_limit";
-    execute(tx, sql, &[&tenant, &id, &tier, &slot_limit, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&tenant, &id, &tier, &slot_limit, &now]).await
 }
 
 /// Writes an allocation whose family is locked; another limit is a new version.
 pub(crate) async fn save_allocation(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     allocation: &Allocation,
     now: Timestamp,
 ) -> Result<()> {
     let Allocation { id, slot_limit, slots_used, counted_by_hand, .. } = allocation;
-    execute(
-        tx,
+    tx.write(
         "UPDATE subscription_tier_allocations
          SET version = version + (slot_limit <> $2)::integer, slot_limit = $2, slots_used = $3,
          counted_by_hand = $4, updated_at = $5 WHERE id = $1",
         &[id, slot_limit, slots_used, counted_by_hand, &now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Removes an allocation whose family is locked.
-pub(crate) async fn delete_allocation(tx: &Transaction<'_>, id: i64) -> Result<()> {
-    execute(tx, "DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await?;
-    Ok(())
+pub(crate) async fn delete_allocation(tx: &Transaction, id: i64) -> Result<()> {
+    tx.write("DELETE FROM subscription_tier_allocations WHERE id = $1", &[&id]).await
 }
 
 /// Corrects how many slots a row says are used, by the devices and not by hand.
 pub(crate) async fn set_used(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &SubscriptionId,
     tier: i32,
     used: i64,
@@ -408,19 +391,17 @@ pub(crate) async fn set_used(
     let sql = "UPDATE subscription_tier_allocations
                SET slots_used = $3::bigint, counted_by_hand = false, updated_at = $4
                WHERE subscription_id = $1 AND tier_id = $2";
-    execute(tx, sql, &[&id, &tier, &used, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&id, &tier, &used, &now]).await
 }
 
 /// Corrects how many devices are on a subscription.
 pub(crate) async fn set_devices(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &SubscriptionId,
     devices: i64,
     now: Timestamp,
 ) -> Result<()> {
     let sql = "UPDATE subscriptions SET active_device_count = $2::bigint, updated_at = $3
                WHERE subscription_id = $1";
-    execute(tx, sql, &[&id, &devices, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&id, &devices, &now]).await
 }

@@ -5,7 +5,6 @@
 pub mod model;
 pub(crate) mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use self::model::{About, FlagFilter, FlagKind, FlagRow};
 use crate::base::caller::Person;
 use crate::base::fields::Note;
 use crate::base::paging::{Page, Slice};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::{Error, Result};
@@ -36,8 +35,7 @@ pub async fn list(
 /// # Errors
 /// `flag_not_found`; `Conflict` (`flag_resolved`).
 pub async fn resolve(db: &Db, by: &Person, id: i64, note: Note, now: Timestamp) -> Result<FlagRow> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let before = store::lock(&tx, id)
         .await?
         .ok_or_else(|| Error::not_found("flag_not_found", "Flag not found"))?;
@@ -62,7 +60,7 @@ pub async fn resolve(db: &Db, by: &Person, id: i64, note: Note, now: Timestamp) 
 
 /// Ends the open flags of these kinds that are about this: what they complained of is mended.
 pub(crate) async fn settle(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     kinds: &[FlagKind],
     about: About<'_>,
     note: &str,
@@ -78,7 +76,7 @@ pub(crate) async fn settle(
 }
 
 async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     before: &FlagRow,
     flag: &FlagRow,
     by: Actor<'_>,

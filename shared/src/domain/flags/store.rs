@@ -1,6 +1,5 @@
 //! `flags`.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
@@ -8,7 +7,7 @@ use super::model::{About, Flag, FlagFilter, FlagKind, FlagRow};
 use crate::Result;
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query, query_opt};
+use crate::db::{Conditions, Executor, Transaction, query, query_opt};
 
 const COLUMNS: &str = "flag_id, kind, tenant_id, subscription_id, stripe_event_id, detail,
                        created_at, resolved_at, resolved_by, resolution_note";
@@ -30,9 +29,8 @@ fn flag(row: &Row) -> Result<FlagRow> {
 }
 
 /// Raises a flag, unless its event has raised it before.
-pub(crate) async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
-    execute(
-        tx,
+pub(crate) async fn raise(tx: &Transaction, flag: &Flag<'_>, now: Timestamp) -> Result<()> {
+    tx.write(
         "INSERT INTO flags (kind, tenant_id, subscription_id, stripe_event_id, detail, created_at,
          subject) VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (kind, stripe_event_id) WHERE stripe_event_id IS NOT NULL DO NOTHING",
@@ -46,31 +44,28 @@ pub(crate) async fn raise(tx: &Transaction<'_>, flag: &Flag<'_>, now: Timestamp)
             &flag.subject,
         ],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Raises a flag that no event tells of, unless one that says the same is open.
 pub(crate) async fn raise_while_open(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     flag: &Flag<'_>,
     now: Timestamp,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "INSERT INTO flags (kind, tenant_id, subscription_id, detail, created_at, subject)
          SELECT $1, $2, $3, $4, $5, $6
          WHERE NOT EXISTS (SELECT FROM flags WHERE resolved_at IS NULL AND kind = $1
          AND subscription_id IS NOT DISTINCT FROM $3 AND detail = $4)",
         &[&flag.kind.as_str(), &flag.tenant, &flag.subscription, &flag.detail, &now, &flag.subject],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// A page of the flags that the filter lets through, newest first, and one more.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     filter: &FlagFilter,
     page: &Page<(Timestamp, i64)>,
 ) -> Result<Vec<FlagRow>> {
@@ -93,27 +88,25 @@ pub(crate) async fn list(
 }
 
 /// The flag of this number, locked.
-pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<FlagRow>> {
+pub(crate) async fn lock(tx: &Transaction, id: i64) -> Result<Option<FlagRow>> {
     let sql = format!("SELECT {COLUMNS} FROM flags WHERE flag_id = $1 FOR UPDATE");
     let row = query_opt(tx, &sql, &[&id]).await?;
     row.as_ref().map(flag).transpose()
 }
 
 /// Writes how a locked flag ended.
-pub(crate) async fn save_resolution(tx: &Transaction<'_>, flag: &FlagRow) -> Result<()> {
-    execute(
-        tx,
+pub(crate) async fn save_resolution(tx: &Transaction, flag: &FlagRow) -> Result<()> {
+    tx.write(
         "UPDATE flags SET resolved_at = $2, resolved_by = $3, resolution_note = $4
          WHERE flag_id = $1",
         &[&flag.flag_id, &flag.resolved_at, &flag.resolved_by, &flag.resolution_note],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Ends the open flags of these kinds that are about this, and returns them as they are now.
 pub(crate) async fn resolve_open(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     kinds: &[FlagKind],
     about: About<'_>,
     by: &str,

@@ -10,13 +10,12 @@ mod store;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use deadpool_postgres::Transaction;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::model::Key;
-use crate::db::{Db, TIDIED_AT_ONCE};
+use crate::db::{Db, TIDIED_AT_ONCE, Transaction};
 use crate::{Error, Result};
 
 /// How long an answer is kept.
@@ -33,20 +32,24 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// `InProgress` while the first is not done; `Invalid` if the first was another request.
 pub async fn earlier<T: DeserializeOwned>(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     key: Option<&Key>,
     now: Timestamp,
 ) -> Result<Option<T>> {
     let Some(key) = key else { return Ok(None) };
     let mut tries = 1;
-    while !store::try_lock(tx, key).await? {
+    let kept = loop {
+        let locked = store::try_lock(tx, key);
+        if let (true, kept) = futures::try_join!(locked, store::find(tx, key, now - KEPT))? {
+            break kept;
+        }
         if tries == LOCK_TRIES {
             return Err(Error::InProgress);
         }
         tries += 1;
         tokio::time::sleep(LOCK_PAUSE).await;
-    }
-    let Some((request, answer)) = store::find(tx, key, now - KEPT).await? else { return Ok(None) };
+    };
+    let Some((request, answer)) = kept else { return Ok(None) };
     if request != key.request {
         return Err(used_for_another());
     }
@@ -65,7 +68,7 @@ pub(crate) fn used_for_another() -> Error {
 /// # Errors
 /// `Database`.
 pub async fn keep<T: Serialize>(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     key: Option<&Key>,
     answer: &T,
     now: Timestamp,

@@ -1,15 +1,14 @@
 //! `idempotency_keys`.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::model::Key;
 use crate::Result;
-use crate::db::{execute, query_one, query_opt};
+use crate::db::{Executor, Transaction, execute, query_one, query_opt};
 
 /// Tries to lock the key until this transaction ends. False if another transaction holds it.
-pub(super) async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
+pub(super) async fn try_lock(tx: &Transaction, key: &Key) -> Result<bool> {
     let row =
         query_one(tx, "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", &[&key.scope()])
             .await?;
@@ -18,7 +17,7 @@ pub(super) async fn try_lock(tx: &Transaction<'_>, key: &Key) -> Result<bool> {
 
 /// The request of the key and its answer, if it was kept since then.
 pub(super) async fn find(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     key: &Key,
     since: Timestamp,
 ) -> Result<Option<(Vec<u8>, Value)>> {
@@ -35,13 +34,12 @@ pub(super) async fn find(
 
 /// Keeps an answer, and replaces an expired one.
 pub(super) async fn insert(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     key: &Key,
     answer: &Value,
     now: Timestamp,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "INSERT INTO idempotency_keys (subject, tenant_id, route, key, request, answer, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT ON CONSTRAINT idempotency_keys_scope
@@ -49,19 +47,14 @@ pub(super) async fn insert(
          created_at = excluded.created_at",
         &[&key.subject, &key.tenant, &key.route, &key.text, &key.request, &answer, &now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Deletes up to `limit` answers that were kept before then, oldest first. An answer that is being
 /// replaced is a new one, and stays.
-pub(super) async fn delete_until(
-    db: &impl GenericClient,
-    until: Timestamp,
-    limit: i64,
-) -> Result<u64> {
+pub(super) async fn delete_until(db: &impl Executor, until: Timestamp, limit: i64) -> Result<u64> {
     let sql = "DELETE FROM idempotency_keys WHERE created_at <= $1
                AND ctid = ANY(ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at <= $1
                ORDER BY created_at LIMIT $2))";
-    Ok(db.execute(sql, &[&until, &limit]).await?)
+    execute(db, sql, &[&until, &limit]).await
 }

@@ -1,11 +1,12 @@
 //! What breaks an invariant. What is in grace, over, waiting or pending is found by an index; only
 //! ADDONs are all read, with their roots.
 
-use deadpool_postgres::GenericClient;
 use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::types::{ToSql, Type};
 
 use super::model::{EXAMPLES, Invariant, MONEY_OVERDUE, RUN_OVERDUE, TICK_OVERDUE, WORD_OVERDUE};
 use crate::Result;
+use crate::db::{Executor, query_planned};
 
 const GRACE_WITHOUT_END: &str =
     "SELECT subscription_id AS id FROM subscriptions WHERE status = 'GRACE' AND grace_end IS NULL";
@@ -67,7 +68,7 @@ const STEPS_STUCK: &str = "
 /// How often it is broken at `now`, and the first examples. Those that a comparison with the
 /// devices finds are not asked here.
 pub(super) async fn find(
-    db: &impl GenericClient,
+    db: &impl Executor,
     invariant: Invariant,
     now: Timestamp,
 ) -> Result<(i64, Vec<String>)> {
@@ -85,14 +86,8 @@ pub(super) async fn find(
     let sql = format!(
         "SELECT id::text, count(*) OVER () FROM ({sql}) broken ORDER BY broken.id LIMIT {EXAMPLES}"
     );
-    let rows = db
-        .query(
-            &sql,
-            &times
-                .iter()
-                .map(|time| time as &(dyn tokio_postgres::types::ToSql + Sync))
-                .collect::<Vec<_>>(),
-        )
-        .await?;
+    let times: Vec<_> =
+        times.iter().map(|time| (time as &(dyn ToSql + Sync), Type::TIMESTAMPTZ)).collect();
+    let rows = query_planned(db, &sql, &times).await?;
     Ok((rows.first().map_or(0, |row| row.get(1)), rows.iter().map(|row| row.get(0)).collect()))
 }

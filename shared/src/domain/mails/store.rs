@@ -1,14 +1,14 @@
 //! What mails are made of; reads only.
 
-use deadpool_postgres::GenericClient;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use super::model::{Digest, DigestPart, MailRow, Notice, Subject};
 use crate::base::ids::SubscriptionId;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, query_opt};
+use crate::db::{Conditions, Executor, query_opt, query_planned};
 use crate::domain::families::rows::{COLUMNS, subscription};
 use crate::domain::families::subscription::LIVE;
 use crate::{Error, Result};
@@ -17,10 +17,7 @@ use crate::{Error, Result};
 const LINES: i64 = 20;
 
 /// What a mail about this root is made of.
-pub(crate) async fn find(
-    db: &impl GenericClient,
-    root: &SubscriptionId,
-) -> Result<Option<Subject>> {
+pub(crate) async fn find(db: &impl Executor, root: &SubscriptionId) -> Result<Option<Subject>> {
     let sql = format!(
         "SELECT {COLUMNS}, t.name AS company, t.status AS tenant_status,
          coalesce(t.billing_email, t.contact_email) AS address, p.name AS plan,
@@ -40,7 +37,7 @@ pub(crate) async fn find(
          JOIN subscription_plans p ON p.plan_id = s.plan_id
          WHERE s.subscription_id = $1"
     );
-    let Some(row) = db.query_opt(&sql, &[&root, &LIVE.as_slice()]).await? else { return Ok(None) };
+    let Some(row) = query_opt(db, &sql, &[&root, &LIVE.as_slice()]).await? else { return Ok(None) };
     Ok(Some(Subject {
         root: subscription(&row)?,
         company: row.get("company"),
@@ -55,7 +52,7 @@ pub(crate) async fn find(
 
 /// The root of a subscription's family.
 pub(crate) async fn root(
-    db: &impl GenericClient,
+    db: &impl Executor,
     id: &SubscriptionId,
 ) -> Result<Option<SubscriptionId>> {
     let sql = "SELECT coalesce(parent_subscription_id, subscription_id) FROM subscriptions
@@ -65,7 +62,7 @@ pub(crate) async fn root(
 
 /// A page of the mails about this root, newest first, and one more.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     root: &SubscriptionId,
     page: &Page<i64>,
 ) -> Result<Vec<MailRow>> {
@@ -108,7 +105,7 @@ fn mail(row: &Row) -> Result<MailRow> {
 
 /// A part of the digest: how many, and a line for each of the latest.
 pub(crate) async fn part(
-    db: &impl GenericClient,
+    db: &impl Executor,
     part: DigestPart,
     digest: &Digest,
 ) -> Result<(i64, Vec<String>)> {
@@ -158,7 +155,12 @@ pub(crate) async fn part(
          FROM (VALUES ($1::timestamptz, $2::timestamptz)) bounds (since, until),
          LATERAL ({rows}) rows ORDER BY at DESC, id DESC LIMIT {LINES}"
     );
-    let rows = db.query(&sql, &[&digest.from, &digest.to]).await?;
+    let rows = query_planned(
+        db,
+        &sql,
+        &[(&digest.from, Type::TIMESTAMPTZ), (&digest.to, Type::TIMESTAMPTZ)],
+    )
+    .await?;
     Ok((
         rows.first().map_or(0, |row| row.get("total")),
         rows.iter().map(|row| row.get("line")).collect(),

@@ -8,12 +8,12 @@ pub mod model;
 pub mod operator;
 pub(crate) mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
 pub use self::store::{insert_addon_quantity, insert_stripe_cancel, insert_stripe_sync};
 use crate::Result;
 use crate::base::ids::Currency;
+use crate::db::Transaction;
 use crate::domain::families::family::Family;
 use crate::domain::prices;
 use crate::domain::prices::model::{Assignment, Mapping, Price, PriceOf};
@@ -25,7 +25,7 @@ use crate::domain::prices::model::{Assignment, Mapping, Price, PriceOf};
 /// # Errors
 /// As `prices::assign`.
 pub(crate) async fn map_prices(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     of: &PriceOf,
     (default, listed): (&Currency, &[Price]),
     moves: bool,
@@ -45,7 +45,7 @@ pub(crate) async fn map_prices(
 
 /// Has Stripe charge for the slots of the ADDONs that are live from now on.
 pub(crate) async fn charge_for_slots(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     family: &Family,
     now: Timestamp,
 ) -> Result<()> {

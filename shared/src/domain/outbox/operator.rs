@@ -1,6 +1,5 @@
 //! Steps as operators see and handle them.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,7 +9,7 @@ use crate::base::caller::Person;
 use crate::base::error::FieldFault;
 use crate::base::fields::Note;
 use crate::base::paging::{Page, Slice};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::flags::model::{About, FlagKind};
 use crate::domain::{audit, flags};
@@ -32,8 +31,7 @@ pub async fn list(db: &Db, filter: &StepFilter, page: &Page<i64>) -> Result<Slic
 /// `step_not_found`; `Conflict` (`step_final`); `Invalid` for each field that the step has no use
 /// for.
 pub async fn retry(db: &Db, by: &Person, id: i64, retry: Retry, now: Timestamp) -> Result<StepRow> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let before = lock_open(&tx, id).await?;
     let fields = retry.replaced();
     if !fields.is_empty() && before.kind != StepKind::NewAccount {
@@ -59,8 +57,7 @@ pub async fn dismiss(
     note: &Note,
     now: Timestamp,
 ) -> Result<StepRow> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let before = lock_open(&tx, id).await?;
     let step = store::dismiss(&tx, id, now).await?;
     record(
@@ -86,7 +83,7 @@ pub async fn dismiss(
     Ok(step)
 }
 
-pub(crate) async fn lock_open(tx: &Transaction<'_>, id: i64) -> Result<StepRow> {
+pub(crate) async fn lock_open(tx: &Transaction, id: i64) -> Result<StepRow> {
     let step = store::lock(tx, id)
         .await?
         .ok_or_else(|| Error::not_found("step_not_found", "Outbox step not found"))?;
@@ -102,7 +99,7 @@ pub(crate) async fn lock_open(tx: &Transaction<'_>, id: i64) -> Result<StepRow> 
 /// The step's payload stays out of the audit: the audit is never deleted, and must not hold a mail
 /// address.
 pub(crate) async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     by: &Person,
     before: &StepRow,

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde::{Deserialize as _, Serialize};
 use serde_json::{Value, json};
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::types::Type;
 
 use super::model::{
     AddonQuantity, CustomerField, LEASE, MailLane, MailStep, StepFilter, StepKind, StepRow,
@@ -18,7 +18,9 @@ use crate::base::ids::{
     StripeEventId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId, TenantId,
 };
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query_one, query_opt};
+use crate::db::{
+    Conditions, Executor, Transaction, execute, query, query_one, query_opt, query_planned,
+};
 use crate::domain::families::subscription::Subscription;
 use crate::outside::keycloak::NewAccount;
 use crate::{Error, Result};
@@ -55,22 +57,37 @@ pub(crate) struct Step {
 /// Inserts the two steps of a new tenant's first login: the user, then the mail. A repeated checkout
 /// is the same steps; the log of both names the event.
 pub(crate) async fn insert_first_login(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     (checkout, event): (&StripeSessionId, &StripeEventId),
     user: &NewAccount,
     now: Timestamp,
 ) -> Result<()> {
     let payload = serde_json::to_value(user).map_err(|error| Error::Internal(error.to_string()))?;
-    let cause = (checkout, event);
-    let user = insert(tx, StepKind::NewAccount, tenant, None, cause, &payload, now).await?;
-    insert(tx, StepKind::WelcomeMail, tenant, Some(user), cause, &json!({}), now).await?;
-    Ok(())
+    tx.write(
+        "WITH account AS (
+             INSERT INTO outbox_steps (kind, tenant_id, dedup_key, payload, stripe_event_id,
+             next_attempt_at, created_at, updated_at)
+             VALUES ($1, $2, $1 || ':' || $4, $5, $6, $7, $7, $7) RETURNING step_id)
+         INSERT INTO outbox_steps (kind, tenant_id, after_step_id, dedup_key, payload,
+         stripe_event_id, next_attempt_at, created_at, updated_at)
+         SELECT $3, $2, step_id, $3 || ':' || $4, '{}', $6, $7, $7, $7 FROM account",
+        &[
+            &StepKind::NewAccount,
+            &tenant,
+            &StepKind::WelcomeMail,
+            &checkout,
+            &payload,
+            &event,
+            &now,
+        ],
+    )
+    .await
 }
 
 /// Whether a checkout made the tenant and no login was ever begun, because what was bought had
 /// ended by then.
-pub(crate) async fn has_no_login(tx: &Transaction<'_>, tenant: &TenantId) -> Result<bool> {
+pub(crate) async fn has_no_login(tx: &Transaction, tenant: &TenantId) -> Result<bool> {
     let sql = "SELECT NOT EXISTS (SELECT FROM outbox_steps WHERE tenant_id = $1
                                   AND kind = 'keycloak_user')
                AND EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1
@@ -78,32 +95,12 @@ pub(crate) async fn has_no_login(tx: &Transaction<'_>, tenant: &TenantId) -> Res
     Ok(query_one(tx, sql, &[&tenant]).await?.get(0))
 }
 
-async fn insert(
-    tx: &Transaction<'_>,
-    kind: StepKind,
-    tenant: &TenantId,
-    after: Option<i64>,
-    (checkout, event): (&StripeSessionId, &StripeEventId),
-    payload: &Value,
-    now: Timestamp,
-) -> Result<i64> {
-    let row = query_one(
-        tx,
-        "INSERT INTO outbox_steps (kind, tenant_id, after_step_id, dedup_key, payload,
-         stripe_event_id, next_attempt_at, created_at, updated_at)
-             VALUES ($1, $2, $3, $1 || ':' || $4, $5, $6, $7, $7, $7) RETURNING step_id",
-        &[&kind, &tenant, &after, &checkout, &payload, &event, &now],
-    )
-    .await?;
-    Ok(row.get(0))
-}
-
 /// Inserts the steps of mails, each key once. Returns the keys that were not there yet.
 ///
 /// # Errors
 /// `Database`.
 pub(crate) async fn insert_mails(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     mails: Vec<MailStep<'_>>,
     now: Timestamp,
 ) -> Result<HashSet<String>> {
@@ -115,7 +112,7 @@ pub(crate) async fn insert_mails(
                SELECT 'mail', new.tenant, new.key, new.payload, $4, $4, $4
                FROM unnest($1::text[], $2::text[], $3::jsonb[]) AS new (tenant, key, payload)
                ON CONFLICT (dedup_key) DO NOTHING RETURNING dedup_key";
-    let rows = tx.query(sql, &[&tenants, &keys, &payloads, &now]).await?;
+    let rows = query(tx, sql, &[&tenants, &keys, &payloads, &now]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -123,12 +120,9 @@ pub(crate) async fn insert_mails(
 ///
 /// # Errors
 /// `Database`.
-pub(crate) async fn existing_keys(
-    db: &impl GenericClient,
-    keys: &[String],
-) -> Result<HashSet<String>> {
+pub(crate) async fn existing_keys(db: &impl Executor, keys: &[String]) -> Result<HashSet<String>> {
     let rows =
-        db.query("SELECT dedup_key FROM outbox_steps WHERE dedup_key = ANY($1)", &[&keys]).await?;
+        query(db, "SELECT dedup_key FROM outbox_steps WHERE dedup_key = ANY($1)", &[&keys]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -138,7 +132,7 @@ pub(crate) async fn existing_keys(
 /// # Errors
 /// `Database`.
 pub async fn insert_stripe_cancel(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     subscription: &SubscriptionId,
     stripe: &StripeSubscriptionId,
@@ -158,7 +152,7 @@ pub async fn insert_stripe_cancel(
 /// # Errors
 /// `Database`.
 pub async fn insert_stripe_sync(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     stripe: &StripeSubscriptionId,
     now: Timestamp,
@@ -173,12 +167,11 @@ pub async fn insert_stripe_sync(
 /// beside that, and goes on at Stripe, ten a second: a login does not wait behind thousands of
 /// them. A step that exists is due again, whatever its state.
 pub(crate) async fn insert_stripe_syncs(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     price: &StripePriceId,
     now: Timestamp,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
          created_at, updated_at)
          SELECT 'stripe_sync', tenant_id, 'stripe_sync:' || stripe_subscription_id,
@@ -195,15 +188,14 @@ pub(crate) async fn insert_stripe_syncs(
          claimed_until = NULL, claim = step.claim + 1, retried_at = $2, updated_at = $2",
         &[&price, &now, &json!([{"price_id": price}])],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Inserts the one step of this `key`, or makes it due again if it has one of these states. The new
 /// claim number voids a running attempt, which may have read stale state. False where the step is
 /// unchanged.
 async fn upsert(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     kind: StepKind,
     tenant: &TenantId,
     key: &str,
@@ -237,7 +229,7 @@ async fn upsert(
 /// # Errors
 /// `Database`.
 pub async fn insert_addon_quantity(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     root: &Subscription,
     now: Timestamp,
 ) -> Result<bool> {
@@ -247,8 +239,7 @@ pub async fn insert_addon_quantity(
     let payload = AddonQuantity { subscription_id: root.subscription_id.clone() };
     let payload =
         serde_json::to_value(payload).map_err(|error| Error::Internal(error.to_string()))?;
-    execute(
-        tx,
+    tx.write(
         "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
          created_at, updated_at)
          VALUES ('stripe_addon_quantity', $1, 'stripe_addon_quantity:' || $2::text, $3, $4, $4, $4)
@@ -268,14 +259,13 @@ pub async fn insert_addon_quantity(
 /// # Errors
 /// `Database`.
 pub(crate) async fn insert_stripe_customer(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     fields: &[CustomerField],
     now: Timestamp,
 ) -> Result<()> {
     let sql = "SELECT leave_stripe_customer_step($1, $2, $3)";
-    query_one(tx, sql, &[&tenant, &json!(fields), &now]).await?;
-    Ok(())
+    tx.write(sql, &[&tenant, &json!(fields), &now]).await
 }
 
 /// Inserts the step that sets a tenant's organization in Keycloak. There is one step for each
@@ -286,12 +276,11 @@ pub(crate) async fn insert_stripe_customer(
 /// # Errors
 /// `Database`.
 pub(crate) async fn insert_organization(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     now: Timestamp,
 ) -> Result<()> {
-    query_one(tx, "SELECT leave_organization_step($1, $2)", &[&tenant, &now]).await?;
-    Ok(())
+    tx.write("SELECT leave_organization_step($1, $2)", &[&tenant, &now]).await
 }
 
 /// Inserts that step for tenants that have none, or whose step was done while organizations were
@@ -302,12 +291,12 @@ pub(crate) async fn insert_organization(
 /// # Errors
 /// `Database`.
 pub(crate) async fn insert_missing_organizations(
-    db: &Client,
+    db: &impl Executor,
     most: i64,
     now: Timestamp,
 ) -> Result<u64> {
-    let written = db
-        .execute(
+    execute(
+            db,
             "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
              created_at, updated_at)
              SELECT 'keycloak_organization', tenant_id, 'keycloak_organization:' || tenant_id, '{}',
@@ -327,8 +316,7 @@ pub(crate) async fn insert_missing_organizations(
              claim = step.claim + 1, retried_at = $1, updated_at = $1 WHERE step.status = 'done'",
             &[&now, &most],
         )
-        .await?;
-    Ok(written)
+        .await
 }
 
 /// Which fields of the tenant's Stripe customer are older than its profile.
@@ -336,7 +324,7 @@ pub(crate) async fn insert_missing_organizations(
 /// # Errors
 /// `Database`.
 pub(crate) async fn unwritten_customer_fields(
-    db: &impl GenericClient,
+    db: &impl Executor,
     tenant: &TenantId,
 ) -> Result<Vec<CustomerField>> {
     let sql = "SELECT payload FROM outbox_steps WHERE dedup_key = 'stripe_customer:' || $1::text
@@ -369,7 +357,7 @@ fn step(row: &Row) -> Result<StepRow> {
 
 /// A page of the steps that the filter matches, newest first, and one more.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     filter: &StepFilter,
     page: &Page<i64>,
 ) -> Result<Vec<StepRow>> {
@@ -389,7 +377,7 @@ pub(crate) async fn list(
 }
 
 /// Locks the step of this id until the transaction ends.
-pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow>> {
+pub(crate) async fn lock(tx: &Transaction, id: i64) -> Result<Option<StepRow>> {
     let row = query_opt(
         tx,
         &format!("SELECT {STEP} FROM outbox_steps WHERE step_id = $1 FOR UPDATE"),
@@ -402,10 +390,14 @@ pub(crate) async fn lock(tx: &Transaction<'_>, id: i64) -> Result<Option<StepRow
 /// Claims the step that has been due longest, and whose predecessor is done. A worker that dies
 /// holds it until the lease ends. Mails come after everything else, because a login does not wait
 /// behind ten thousand of them, and organizations last, because no access depends on them.
-pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Result<Option<Step>> {
-    let row = db
-        .query_opt(
-            "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2,
+pub(crate) async fn claim_due(
+    db: &impl Executor,
+    lane: MailLane,
+    now: Timestamp,
+) -> Result<Option<Step>> {
+    let rows = query_planned(
+        db,
+        "UPDATE outbox_steps SET claim = claim + 1, claimed_until = $2, next_attempt_at = $2,
              attempts = attempts + 1, updated_at = $1
              WHERE step_id = (
                  SELECT due.step_id FROM outbox_steps due
@@ -422,10 +414,14 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
              retried_at IS NOT NULL AS is_again,
                        (SELECT result FROM outbox_steps before
                        WHERE before.step_id = outbox_steps.after_step_id) AS before",
-            &[&now, &(now + LEASE), &(lane == MailLane::Open)],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(None) };
+        &[
+            (&now, Type::TIMESTAMPTZ),
+            (&(now + LEASE), Type::TIMESTAMPTZ),
+            (&(lane == MailLane::Open), Type::BOOL),
+        ],
+    )
+    .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(Step {
         id: row.get("step_id"),
         kind: row.try_get("kind")?,
@@ -448,51 +444,47 @@ pub(crate) async fn claim_due(db: &Client, lane: MailLane, now: Timestamp) -> Re
 /// # Errors
 /// `Upstream`, transient, where another step began it and is not finished, or the claim is void.
 pub(crate) async fn begin_account(
-    db: &Client,
+    db: &impl Executor,
     step: &Step,
     email: &str,
     now: Timestamp,
 ) -> Result<()> {
-    let begun = db
-        .execute(
-            "UPDATE outbox_steps SET began_email = $3, updated_at = $4
+    let begun = execute(
+        db,
+        "UPDATE outbox_steps SET began_email = $3, updated_at = $4
              WHERE step_id = $1 AND claim = $2 AND status = 'pending'",
-            &[&step.id, &step.claim, &email, &now],
-        )
-        .await;
+        &[&step.id, &step.claim, &email, &now],
+    )
+    .await;
     let refuse = |why| Err(Error::unavailable(Service::Database, why));
     match begun {
         Ok(1) => Ok(()),
         Ok(_) => refuse("the claim is void"),
-        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+        Err(Error::Database(error)) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
             refuse("another step is making the user of this address")
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
-/// Records that a step is done. False where the claim is void: another worker's result counts.
+/// Records that a step is done, without a wait. Where the claim is void, another worker's result
+/// counts, and nothing may be committed: the status then is none (`db::wrote_null`).
 pub(crate) async fn finish(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     step: &Step,
     result: &Value,
     now: Timestamp,
-) -> Result<bool> {
-    let updated = execute(
-        tx,
-        "UPDATE outbox_steps SET status = 'done', result = $3, claimed_until = NULL,
-         last_error = NULL, updated_at = $4
-             WHERE step_id = $1 AND claim = $2 AND status = 'pending'",
-        &[&step.id, &step.claim, &result, &now],
-    )
-    .await?;
-    Ok(updated == 1)
+) -> Result<()> {
+    let sql = "UPDATE outbox_steps SET status = CASE WHEN claim = $2 AND status = 'pending'
+               THEN 'done' END, result = $3, claimed_until = NULL, last_error = NULL,
+               updated_at = $4 WHERE step_id = $1";
+    tx.write(sql, &[&step.id, &step.claim, &result, &now]).await
 }
 
 /// Records that an attempt failed. The next is at `next_attempt`; without one, the step waits for
 /// an operator. False as in `finish`.
 pub(crate) async fn fail(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     step: &Step,
     error: &str,
     next_attempt: Option<Timestamp>,
@@ -514,7 +506,7 @@ pub(crate) async fn fail(
 /// A running attempt's claim is void. If another step has begun to make the user of its address
 /// meanwhile, that user is the other one's.
 pub(crate) async fn retry(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: i64,
     fields: &Value,
     now: Timestamp,
@@ -532,9 +524,8 @@ pub(crate) async fn retry(
 }
 
 /// Dismisses a locked step, and those that wait for it.
-pub(crate) async fn dismiss(tx: &Transaction<'_>, id: i64, now: Timestamp) -> Result<StepRow> {
-    execute(
-        tx,
+pub(crate) async fn dismiss(tx: &Transaction, id: i64, now: Timestamp) -> Result<StepRow> {
+    tx.write(
         "UPDATE outbox_steps SET status = 'dismissed', claim = claim + 1, claimed_until = NULL,
          updated_at = $2
          WHERE after_step_id = $1 AND status IN ('pending', 'failed')",

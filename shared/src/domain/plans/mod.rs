@@ -9,7 +9,6 @@ pub(crate) mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -20,7 +19,7 @@ use crate::base::fields::List;
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::{Mapping, PriceOf};
@@ -55,8 +54,7 @@ pub async fn create(
     new: NewPlan,
     now: Timestamp,
 ) -> Result<Plan> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     if let Some(plan) = idempotency::earlier(&tx, key, now).await? {
         return Ok(plan);
     }
@@ -88,8 +86,7 @@ pub async fn update(
     update: PlanUpdate,
     now: Timestamp,
 ) -> Result<Plan> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let wanted = update.moved_prices();
     let owners = lock_with_owners(&tx, id, &wanted).await?;
     let before = owners.get(id).cloned().ok_or_else(not_found)?;
@@ -106,7 +103,12 @@ pub async fn update(
     }
     (plan.version, plan.updated_at) = (before.version + 1, now);
     store::save(&tx, &plan).await?;
-    let taken = assign_prices(&tx, &plan, !wanted.is_empty(), now).await?;
+    let is_priced_anew = (&plan.prices, &plan.currency) != (&before.prices, &before.currency);
+    let taken = if is_priced_anew || !wanted.is_empty() {
+        assign_prices(&tx, &plan, !wanted.is_empty(), now).await?
+    } else {
+        Vec::new()
+    };
     audit::record_catalogue(
         &tx,
         AuditEvent::PlanUpdated,
@@ -125,7 +127,7 @@ pub async fn update(
 
 /// A name means the same kind of limit in every plan: else what a company with two plans may have
 /// would be a guess.
-async fn check_limits(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
+async fn check_limits(tx: &Transaction, plan: &Plan) -> Result<()> {
     if plan.limits.is_empty() {
         return Ok(());
     }
@@ -135,7 +137,7 @@ async fn check_limits(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
 /// Locks a plan and those that have these prices, in one order: two updates that take each other's
 /// prices wait for each other.
 async fn lock_with_owners(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &PlanId,
     prices: &[StripePriceId],
 ) -> Result<BTreeMap<PlanId, Plan>> {
@@ -158,7 +160,7 @@ async fn lock_with_owners(
 
 /// Maps the plan's prices, and returns what those stood for that it took from elsewhere.
 async fn assign_prices(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     plan: &Plan,
     moves: bool,
     now: Timestamp,
@@ -169,7 +171,7 @@ async fn assign_prices(
 
 /// Audits that a price was taken from another plan, which is at its next version if it sold by it.
 async fn record_move(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: &Person,
     to: &Plan,
     before: &Mapping,
@@ -213,8 +215,7 @@ pub async fn set_tier_defaults(
     now: Timestamp,
 ) -> Result<TierDefaults> {
     model::no_tier_twice(&wanted)?;
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let plan = store::lock(&tx, id).await?.ok_or_else(not_found)?;
     if_match.check(plan.version)?;
     if let Some(unknown) = store::first_unknown_tier(&tx, &wanted).await? {

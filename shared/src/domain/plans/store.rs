@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
@@ -12,7 +11,7 @@ use crate::Result;
 use crate::base::fields::{Limits, NamedLimit};
 use crate::base::ids::{PlanId, StripePriceId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query, query_keys, query_opt};
+use crate::db::{Conditions, Executor, Transaction, query, query_keys, query_opt};
 use crate::domain::prices::model::Price;
 
 crate::row! {
@@ -78,7 +77,7 @@ fn plan(row: &Row) -> Result<Plan> {
 }
 
 /// A page in the order of the catalogue, and one more.
-pub(crate) async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
+pub(crate) async fn list(db: &impl Executor, page: &Page<(i32, PlanId)>) -> Result<Vec<Plan>> {
     let mut conditions = Conditions::default();
     if let Some((sort_order, id)) = &page.after {
         conditions.and_two(
@@ -96,41 +95,58 @@ pub(crate) async fn list(db: &impl Planner, page: &Page<(i32, PlanId)>) -> Resul
 }
 
 /// The plan of this id, also a retired one.
-pub(crate) async fn find(db: &impl GenericClient, id: &PlanId) -> Result<Option<Plan>> {
+pub(crate) async fn find(db: &impl Executor, id: &PlanId) -> Result<Option<Plan>> {
     let row = query_opt(db, &format!("{} WHERE p.plan_id = $1", select()), &[&id]).await?;
     row.as_ref().map(plan).transpose()
 }
 
+/// The plans that these prices pay for, and the one that is named.
+pub(crate) async fn find_of(
+    db: &impl Executor,
+    prices: &[StripePriceId],
+    named: Option<&PlanId>,
+) -> Result<Vec<Plan>> {
+    let prices: Vec<&str> = prices.iter().map(StripePriceId::as_str).collect();
+    let named = named.map(PlanId::as_str);
+    let sql = |given: &str| {
+        format!(
+            "{} WHERE p.plan_id IN (SELECT plan_id FROM stripe_prices WHERE stripe_price_id {given}
+             UNION ALL SELECT $2)",
+            select()
+        )
+    };
+    let rows = match prices[..] {
+        [price] => query(db, &sql("= $1"), &[&price, &named]).await?,
+        _ => query(db, &sql("= ANY($1)"), &[&prices, &named]).await?,
+    };
+    rows.iter().map(plan).collect()
+}
+
 /// The same, locked until this transaction ends.
-pub(crate) async fn lock(tx: &Transaction<'_>, id: &PlanId) -> Result<Option<Plan>> {
+pub(crate) async fn lock(tx: &Transaction, id: &PlanId) -> Result<Option<Plan>> {
     let sql = format!("{} WHERE p.plan_id = $1 FOR UPDATE OF p", select());
     query_opt(tx, &sql, &[&id]).await?.as_ref().map(plan).transpose()
 }
 
 /// Inserts a plan. False if its id is taken.
-pub(crate) async fn insert(tx: &Transaction<'_>, plan: &Plan) -> Result<bool> {
+pub(crate) async fn insert(tx: &Transaction, plan: &Plan) -> Result<bool> {
     Ok(columns::insert(tx, plan, "ON CONFLICT (plan_id) DO NOTHING").await? == 1)
 }
 
 /// Writes a locked plan, without its prices: `prices::assign` writes those.
-pub(crate) async fn save(tx: &Transaction<'_>, plan: &Plan) -> Result<()> {
-    columns::save(tx, plan).await?;
-    Ok(())
+pub(crate) async fn save(tx: &Transaction, plan: &Plan) -> Result<()> {
+    columns::save(tx, plan).await
 }
 
 /// Makes the next version of a plan whose prices have changed by themselves.
-pub(crate) async fn touch(tx: &Transaction<'_>, id: &PlanId, now: Timestamp) -> Result<()> {
+pub(crate) async fn touch(tx: &Transaction, id: &PlanId, now: Timestamp) -> Result<()> {
     let sql = "UPDATE subscription_plans SET version = version + 1, updated_at = $2
                WHERE plan_id = $1";
-    execute(tx, sql, &[&id, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&id, &now]).await
 }
 
 /// A plan's tier defaults in the tiers' order; `None` if there is no such plan.
-pub(crate) async fn tier_defaults(
-    db: &impl GenericClient,
-    id: &PlanId,
-) -> Result<Option<TierDefaults>> {
+pub(crate) async fn tier_defaults(db: &impl Executor, id: &PlanId) -> Result<Option<TierDefaults>> {
     let rows = query(
         db,
         "SELECT p.version, d.id, d.tier_id, t.name, t.display_name, d.slot_limit
@@ -161,7 +177,7 @@ pub(crate) async fn tier_defaults(
 
 /// The first tier among these that does not exist.
 pub(crate) async fn first_unknown_tier(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     defaults: &[TierDefault],
 ) -> Result<Option<i32>> {
     let tiers: Vec<i32> = defaults.iter().map(|entry| entry.tier_id.get_i32()).collect();
@@ -177,26 +193,24 @@ pub(crate) async fn first_unknown_tier(
 
 /// Replaces the tier defaults of a locked plan.
 pub(crate) async fn replace_tier_defaults(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &PlanId,
     defaults: &[TierDefault],
 ) -> Result<()> {
     let tiers: Vec<i32> = defaults.iter().map(|entry| entry.tier_id.get_i32()).collect();
     let limits: Vec<i32> = defaults.iter().map(|entry| entry.slot_limit.get_i32()).collect();
-    execute(tx, "DELETE FROM plan_tier_defaults WHERE plan_id = $1", &[&id]).await?;
-    execute(
-        tx,
+    tx.write("DELETE FROM plan_tier_defaults WHERE plan_id = $1", &[&id]).await?;
+    tx.write(
         "INSERT INTO plan_tier_defaults (plan_id, tier_id, slot_limit) SELECT $1, *
          FROM unnest($2::integer[], $3::integer[])",
         &[&id, &tiers, &limits],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// What these plans limit, by name.
 pub(crate) async fn limits(
-    db: &impl GenericClient,
+    db: &impl Executor,
     ids: impl Iterator<Item = &PlanId>,
 ) -> Result<BTreeMap<PlanId, Limits>> {
     let ids: Vec<&str> = ids.map(PlanId::as_str).collect();
@@ -224,17 +238,17 @@ const NAMES: i64 = 0x6c69_6d69_7473;
 /// What all other plans limit, by name. Who writes limits after this waits until this transaction
 /// ends.
 pub(crate) async fn lock_limits_of_others(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &PlanId,
 ) -> Result<BTreeMap<PlanId, Limits>> {
-    execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&NAMES]).await?;
+    tx.write("SELECT pg_advisory_xact_lock($1)", &[&NAMES]).await?;
     // A statement of its own: it must see what the holder before has written.
     let sql = "SELECT plan_id, limits FROM subscription_plans WHERE plan_id <> $1";
     by_plan(&query(tx, sql, &[&id]).await?)
 }
 
 /// What some plan limits by this name; `None` if no plan names it.
-pub(crate) async fn any_limit(db: &impl GenericClient, name: &str) -> Result<Option<NamedLimit>> {
+pub(crate) async fn any_limit(db: &impl Executor, name: &str) -> Result<Option<NamedLimit>> {
     let sql = "SELECT limits->$1 AS named FROM subscription_plans WHERE jsonb_exists(limits, $1)
                ORDER BY plan_id LIMIT 1";
     let row = query_opt(db, sql, &[&name]).await?;

@@ -4,11 +4,11 @@
 pub mod model;
 pub(crate) mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
 use self::model::{Assignment, Interval, Price, PriceOf};
 use crate::base::ids::{Currency, StripePriceId};
+use crate::db::Transaction;
 use crate::{Error, Result};
 
 /// Makes these the present prices of a plan or tier; others that it had become former ones. In the
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// `Conflict`: `price_taken` if a price is another plan's or tier's, or of another interval, and is
 /// not moved; `price_currency` if Stripe says that it is in another currency.
 pub async fn assign(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     of: &PriceOf,
     (default, prices): (&Currency, &[Price]),
     moves: bool,
@@ -45,7 +45,7 @@ pub async fn assign(
 }
 
 async fn assign_one(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     of: &PriceOf,
     (id, price, is_further): (&StripePriceId, &Price, bool),
     moves: bool,

@@ -1,29 +1,26 @@
 //! `stripe_prices`.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::model::{Correction, Interval, Mapping, Price, PriceOf};
 use crate::Result;
 use crate::base::ids::{Currency, PlanId, StripePriceId};
-use crate::db::{execute, query_keys, query_one, query_opt};
+use crate::db::{Executor, Transaction, query_keys, query_one, query_opt};
 
 /// The advisory lock of the mapping. The number is arbitrary, but nothing else may use it.
 const LOCK: i64 = 0x7075_6c73_6501;
 
 /// Lets one transaction at a time change the mapping: two that swap prices would otherwise
 /// deadlock.
-pub(crate) async fn lock(tx: &Transaction<'_>) -> Result<()> {
-    execute(tx, "SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    Ok(())
+pub(crate) async fn lock(tx: &Transaction) -> Result<()> {
+    tx.write("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await
 }
 
 /// Lets no transaction change the mapping before this one ends: what it makes by a price that is
 /// not mapped is there when the price is mapped.
-pub(crate) async fn lock_shared(tx: &Transaction<'_>) -> Result<()> {
-    execute(tx, "SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK]).await?;
-    Ok(())
+pub(crate) async fn lock_shared(tx: &Transaction) -> Result<()> {
+    tx.write("SELECT pg_advisory_xact_lock_shared($1)", &[&LOCK]).await
 }
 
 fn columns(of: &PriceOf) -> (Option<&str>, Option<i32>) {
@@ -44,13 +41,13 @@ fn price_of(row: &Row) -> Result<PriceOf> {
 pub(crate) type Known = Vec<(StripePriceId, PriceOf)>;
 
 /// What these prices belong to; without those that are not mapped.
-pub(crate) async fn find(tx: &Transaction<'_>, ids: &[StripePriceId]) -> Result<Known> {
+pub(crate) async fn find(tx: &Transaction, ids: &[StripePriceId]) -> Result<Known> {
     Ok(find_with_unread(tx, ids).await?.0)
 }
 
 /// The same, and those of them whose currency was not read from Stripe yet.
 pub(crate) async fn find_with_unread(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     ids: &[StripePriceId],
 ) -> Result<(Known, Vec<StripePriceId>)> {
     let ids: Vec<&str> = ids.iter().map(StripePriceId::as_str).collect();
@@ -72,13 +69,13 @@ pub(crate) async fn find_with_unread(
 }
 
 /// The currency of all that names none.
-pub(crate) async fn default_currency(db: &impl GenericClient) -> Result<Currency> {
+pub(crate) async fn default_currency(db: &impl Executor) -> Result<Currency> {
     Ok(query_one(db, "SELECT default_currency()", &[]).await?.try_get(0)?)
 }
 
 /// What Stripe says that a price is in, if it was read.
 pub(crate) async fn read_currency(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     price: &StripePriceId,
 ) -> Result<Option<Currency>> {
     let sql = "SELECT currency FROM stripe_prices WHERE stripe_price_id = $1 AND is_currency_read";
@@ -89,7 +86,7 @@ pub(crate) async fn read_currency(
 /// present price then sells in that currency, unless another one does; the cents that were shown
 /// for it stay its own.
 pub(crate) async fn save_read_currency(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     price: &StripePriceId,
     currency: &Currency,
 ) -> Result<Option<Correction>> {
@@ -131,36 +128,29 @@ pub(crate) async fn save_read_currency(
 
 /// Makes the present price in the default currency a former one, unless it is this one.
 pub(crate) async fn retire_others(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     of: &PriceOf,
     interval: Interval,
     price: Option<&StripePriceId>,
 ) -> Result<()> {
     let (plan, tier) = columns(of);
-    execute(
-        tx,
+    tx.write(
         "UPDATE stripe_prices SET is_current = false
          WHERE plan_id IS NOT DISTINCT FROM $1 AND tier_id IS NOT DISTINCT FROM $2 AND interval = $3
          AND is_current AND stripe_price_id IS DISTINCT FROM $4",
         &[&plan, &tier, &interval, &price],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Makes the present prices in further currencies former ones, but these.
-pub(crate) async fn retire_further(
-    tx: &Transaction<'_>,
-    of: &PriceOf,
-    kept: &[&Price],
-) -> Result<()> {
+pub(crate) async fn retire_further(tx: &Transaction, of: &PriceOf, kept: &[&Price]) -> Result<()> {
     let (plan, tier) = columns(of);
     let texts = |text: fn(&Price) -> &str| kept.iter().map(|price| text(price)).collect::<Vec<_>>();
     let ids = texts(|price| price.stripe_price_id.as_ref().map_or("", StripePriceId::as_str));
     let intervals = texts(|price| price.interval.as_str());
     let currencies = texts(|price| price.currency.as_str());
-    execute(
-        tx,
+    tx.write(
         "UPDATE stripe_prices p SET is_further = false
          WHERE plan_id IS NOT DISTINCT FROM $1 AND tier_id IS NOT DISTINCT FROM $2 AND is_further
          AND NOT EXISTS (SELECT FROM unnest($3::text[], $4::text[], $5::text[])
@@ -168,8 +158,7 @@ pub(crate) async fn retire_further(
                          AND kept.interval = p.interval AND kept.currency = p.currency)",
         &[&plan, &tier, &ids, &intervals, &currencies],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// The columns of a price of a further currency; those in the default currency have neither.
@@ -180,7 +169,7 @@ fn further(price: &Price, is_further: bool) -> (Option<&Currency>, Option<i64>) 
 /// Maps a price that is new or a former one of the same plan or tier. Returns whether it is new;
 /// none if it is mapped to another one.
 pub(crate) async fn make_current(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     of: &PriceOf,
     (id, price, is_further): (&StripePriceId, &Price, bool),
     now: Timestamp,
@@ -209,7 +198,7 @@ pub(crate) async fn make_current(
 /// What the price stands for, if that is a plan: another one, or this one by an interval in which it
 /// is sold no more.
 pub(crate) async fn find_movable(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     price: &StripePriceId,
     to: &PlanId,
 ) -> Result<Option<Mapping>> {
@@ -234,18 +223,14 @@ pub(crate) async fn find_movable(
 
 /// Has a mapped price stand for another plan or interval, as the present one.
 pub(crate) async fn reassign(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     to: &PlanId,
     (id, price, is_further): (&StripePriceId, &Price, bool),
 ) -> Result<()> {
     let (currency, cents) = further(price, is_further);
-    execute(
-        tx,
-        "UPDATE stripe_prices SET plan_id = $2, interval = $3, is_current = NOT $4, is_further = $4,
+    tx.write("UPDATE stripe_prices SET plan_id = $2, interval = $3, is_current = NOT $4, is_further = $4,
          currency = CASE WHEN is_currency_read THEN currency ELSE $5 END, cents = $6
          WHERE stripe_price_id = $1",
         &[&id, &to, &price.interval, &is_further, &currency, &cents],
-    )
-    .await?;
-    Ok(())
+    ).await
 }

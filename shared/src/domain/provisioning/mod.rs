@@ -17,6 +17,7 @@ use self::perform::Effect;
 use crate::base::fault;
 use crate::base::fault::Point;
 use crate::base::ids::{StripeEventId, TenantId};
+use crate::db::wrote_null;
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, Entry};
 use crate::domain::events::Applier;
@@ -80,12 +81,12 @@ impl Outbox {
                 .applier
                 .db
                 .bounded(RECORD_BUDGET, async {
-                    store::claim_due(
-                        &*self.applier.db.connection().await?,
-                        lane,
-                        self.applier.clock.now(),
-                    )
-                    .await
+                    // In a transaction: what arrives at the database after its worker has given up
+                    // claims nothing.
+                    let tx = self.applier.db.begin().await?;
+                    let step = store::claim_due(&tx, lane, self.applier.clock.now()).await?;
+                    tx.commit().await?;
+                    Ok(step)
                 })
                 .await?;
             let Some(step) = claimed else { break };
@@ -133,12 +134,17 @@ impl Outbox {
     }
 
     async fn record_done(&self, step: &Step, effect: Effect) -> Result<()> {
-        let now = self.applier.clock.now();
-        let mut db = self.applier.db.connection().await?;
-        let tx = db.transaction().await?;
-        if !store::finish(&tx, step, &effect.result, now).await? {
-            return Ok(());
+        match self.try_record_done(step, effect).await {
+            // The claim is void: what another worker made of it counts.
+            Err(error) if wrote_null(&error, "outbox_steps") => Ok(()),
+            recorded => recorded,
         }
+    }
+
+    async fn try_record_done(&self, step: &Step, effect: Effect) -> Result<()> {
+        let now = self.applier.clock.now();
+        let tx = self.applier.db.begin().await?;
+        store::finish(&tx, step, &effect.result, now).await?;
         if step.is_again {
             let (subject, failed) = (step.id.to_string(), [FlagKind::StepFailed]);
             let note = "The step is done";
@@ -165,8 +171,7 @@ impl Outbox {
             audit::store::insert(&tx, &entry).await?;
         }
         fault::point(Point::OutboxRecorded);
-        tx.commit().await?;
-        Ok(())
+        tx.commit().await
     }
 
     /// When to try again: never after a permanent error, nor once the step has been tried for long
@@ -179,8 +184,7 @@ impl Outbox {
     async fn record_error(&self, step: &Step, error: &Error) -> Result<()> {
         let now = self.applier.clock.now();
         let next = self.next_attempt(step, error);
-        let mut db = self.applier.db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.applier.db.begin().await?;
         if store::fail(&tx, step, &error.to_string(), next, now).await? && next.is_none() {
             let detail = format!("outbox step {} ({}): {error}", step.id, step.kind.as_str());
             flags::store::raise(

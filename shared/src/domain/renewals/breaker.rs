@@ -45,8 +45,7 @@ impl Renewal {
         Breaker { due, live, approved }: Breaker,
         now: Timestamp,
     ) -> Result<()> {
-        let mut db = self.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.applier.db.begin().await?;
         let detail = "So many subscriptions would get grace or lose access within a day that the \
                       hourly run waits for an operator's word"
             .to_owned();

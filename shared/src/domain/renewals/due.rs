@@ -1,5 +1,6 @@
 //! Changes and notices that are due, in chunks.
 
+use futures::try_join;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -78,8 +79,7 @@ impl Renewal {
         approval: Option<i64>,
         after: &mut Position,
     ) -> Result<Option<Vec<Subscription>>> {
-        let mut db = self.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.applier.db.begin().await?;
         let now = run.now;
         let chunk = store::due(&tx, set, now, refreshed, after, CHUNK, true).await?;
         let Some(last) = chunk.last() else { return Ok(None) };
@@ -104,11 +104,11 @@ impl Renewal {
             let (_, kind, at) = model::describe_change(before, after);
             mail(after, kind, at)
         });
-        outbox::store::insert_mails(&tx, mails.collect(), now).await?;
+        let mails = mails.collect();
         audit::store::insert_all(&tx, &entries, now).await?;
-        let after: Vec<Subscription> = changed.into_iter().map(|(_, after)| after).collect();
+        let after: Vec<Subscription> = changed.iter().map(|(_, after)| after.clone()).collect();
         families::rows::save_statuses(&tx, &after, now).await?;
-        tx.commit().await?;
+        try_join!(outbox::store::insert_mails(&tx, mails, now), tx.commit())?;
         Ok(Some(after))
     }
 
@@ -116,8 +116,7 @@ impl Renewal {
     pub(super) async fn notice(&self, run: Run, summary: &mut Summary) -> Result<()> {
         let now = run.now;
         while !run.time.is_up() {
-            let mut db = self.connection().await?;
-            let tx = db.transaction().await?;
+            let tx = self.applier.db.begin().await?;
             let chunk = store::unnoticed(&tx, now, CHUNK).await?;
             if chunk.is_empty() {
                 break;
@@ -134,16 +133,16 @@ impl Renewal {
                 })
                 .unzip();
             let keys: Vec<String> = mails.iter().map(|mail| mail.key.clone()).collect();
-            let inserted = outbox::store::insert_mails(&tx, mails, now).await?;
-            for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| inserted.contains(*key)) {
-                *summary.notices.entry(kind.as_str()).or_default() += 1;
-            }
             let next: Vec<_> = plans
                 .iter()
                 .map(|(subscription, plan)| (&subscription.subscription_id, plan.next))
                 .collect();
             families::rows::save_notice_times(&tx, &next).await?;
-            tx.commit().await?;
+            let (inserted, ()) =
+                try_join!(outbox::store::insert_mails(&tx, mails, now), tx.commit())?;
+            for (kind, _) in kinds.iter().zip(&keys).filter(|(_, key)| inserted.contains(*key)) {
+                *summary.notices.entry(kind.as_str()).or_default() += 1;
+            }
         }
         Ok(())
     }

@@ -69,8 +69,7 @@ impl Renewal {
     ) -> Result<()> {
         let Err(error) = self.applier.catch_up(stripe).await else { return Ok(()) };
         if !error.is_transient() {
-            let mut db = self.connection().await?;
-            let tx = db.transaction().await?;
+            let tx = self.applier.db.begin().await?;
             let detail =
                 format!("{id} is past its end, and Stripe could not be asked of it: {error}");
             let flag = Flag {

@@ -4,15 +4,15 @@
 //! A chunk is locked without waiting: what another holds at this moment, a tenant's row included,
 //! is for the next run. So no run waits for another, and none can deadlock.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 
 use super::model::{Approval, Counts, PATIENCE};
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
+use crate::db::{Executor, Transaction, execute, query_one, query_opt, query_planned};
 use crate::domain::families::rows::{COLUMNS, subscription};
 use crate::domain::families::subscription::{LIVE, Status, Subscription};
 use crate::{Error, Result};
@@ -71,7 +71,7 @@ fn or_beginning(after: Option<&(Timestamp, SubscriptionId)>) -> (Timestamp, &str
 
 /// Up to `limit` of those that are due, in order; locked where `locks`.
 pub async fn due(
-    db: &impl GenericClient,
+    db: &impl Executor,
     part: DueSet,
     now: Timestamp,
     refreshed: &[&str],
@@ -87,11 +87,21 @@ pub async fn due(
          ORDER BY {at}, s.subscription_id LIMIT $5 {locks}"
     );
     let (instant, id) = or_beginning(after.as_ref());
-    db.query(&sql, &[&now, &refreshed, &instant, &id, &limit])
-        .await?
-        .iter()
-        .map(subscription)
-        .collect()
+    query_planned(
+        db,
+        &sql,
+        &[
+            (&now, Type::TIMESTAMPTZ),
+            (&refreshed, Type::TEXT_ARRAY),
+            (&instant, Type::TIMESTAMPTZ),
+            (&id, Type::TEXT),
+            (&limit, Type::INT8),
+        ],
+    )
+    .await?
+    .iter()
+    .map(subscription)
+    .collect()
 }
 
 /// The instant by which a part is in order.
@@ -105,11 +115,7 @@ pub fn position(part: DueSet, subscription: &Subscription) -> (Timestamp, Subscr
 }
 
 /// What is due in all, Stripe's own to decide aside.
-pub async fn count_due(
-    db: &impl GenericClient,
-    now: Timestamp,
-    refreshed: &[&str],
-) -> Result<Counts> {
+pub async fn count_due(db: &impl Executor, now: Timestamp, refreshed: &[&str]) -> Result<Counts> {
     let of_part = |part: DueSet, column: &str| {
         let (_, condition) = part.sql();
         format!(
@@ -128,15 +134,18 @@ pub async fn count_due(
         of_part(trial, ended),
         of_part(grace, "'suspension'")
     );
-    let row = db.query_one(&sql, &[&now, &refreshed]).await?;
-    Ok(Counts { expiries: row.get(0), graces: row.get(1), suspensions: row.get(2) })
+    let rows =
+        query_planned(db, &sql, &[(&now, Type::TIMESTAMPTZ), (&refreshed, Type::TEXT_ARRAY)])
+            .await?;
+    let count = |of: usize| rows.first().map_or(0, |row| row.get(of));
+    Ok(Counts { expiries: count(0), graces: count(1), suspensions: count(2) })
 }
 
 /// Subscriptions that give access: counted up to `limit`, because more make no difference.
-pub async fn count_live(db: &impl GenericClient, limit: i64) -> Result<i64> {
+pub async fn count_live(db: &impl Executor, limit: i64) -> Result<i64> {
     let sql =
         "SELECT count(*) FROM (SELECT FROM subscriptions WHERE status = ANY($1) LIMIT $2) live";
-    Ok(db.query_one(sql, &[&LIVE.as_slice(), &limit]).await?.get(0))
+    Ok(query_one(db, sql, &[&LIVE.as_slice(), &limit]).await?.get(0))
 }
 
 /// A subscription whose sync is overdue.
@@ -153,7 +162,7 @@ pub struct Overdue {
 
 /// Those whose sync is overdue, in order.
 pub async fn overdue(
-    db: &impl GenericClient,
+    db: &impl Executor,
     now: Timestamp,
     after: &Position,
     limit: i64,
@@ -174,7 +183,18 @@ pub async fn overdue(
          WHERE (at, subscription_id) > ($3, $4) ORDER BY at, subscription_id LIMIT $5"
     );
     let (instant, id) = or_beginning(after.as_ref());
-    let rows = db.query(&sql, &[&now, &(now - PATIENCE), &instant, &id, &limit]).await?;
+    let rows = query_planned(
+        db,
+        &sql,
+        &[
+            (&now, Type::TIMESTAMPTZ),
+            (&(now - PATIENCE), Type::TIMESTAMPTZ),
+            (&instant, Type::TIMESTAMPTZ),
+            (&id, Type::TEXT),
+            (&limit, Type::INT8),
+        ],
+    )
+    .await?;
     let read = |row: &Row| {
         let (id, tenant, stripe) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         Ok(Overdue { at: row.get(0), id, tenant, stripe })
@@ -183,22 +203,22 @@ pub async fn overdue(
 }
 
 /// Up to `limit` of those whose notices are to be looked at; locked.
-pub async fn unnoticed(
-    tx: &Transaction<'_>,
-    now: Timestamp,
-    limit: i64,
-) -> Result<Vec<Subscription>> {
+pub async fn unnoticed(tx: &Transaction, now: Timestamp, limit: i64) -> Result<Vec<Subscription>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM subscriptions s JOIN tenants t ON t.tenant_id = s.tenant_id
          WHERE {NOTICED} AND {NOTICE_DUE} <= $1 ORDER BY {NOTICE_DUE}, s.subscription_id
          LIMIT $2 {LOCKS}"
     );
-    tx.query(&sql, &[&now, &limit]).await?.iter().map(subscription).collect()
+    query_planned(tx, &sql, &[(&now, Type::TIMESTAMPTZ), (&limit, Type::INT8)])
+        .await?
+        .iter()
+        .map(subscription)
+        .collect()
 }
 
 /// The same for who only looks: without a lock, by id.
 pub async fn unnoticed_after(
-    db: &impl GenericClient,
+    db: &impl Executor,
     now: Timestamp,
     after: &str,
     limit: i64,
@@ -207,19 +227,30 @@ pub async fn unnoticed_after(
         "SELECT {COLUMNS} FROM subscriptions s WHERE {NOTICED} AND {NOTICE_DUE} <= $1
          AND s.subscription_id > $2 ORDER BY s.subscription_id LIMIT $3"
     );
-    db.query(&sql, &[&now, &after, &limit]).await?.iter().map(subscription).collect()
+    query_planned(
+        db,
+        &sql,
+        &[(&now, Type::TIMESTAMPTZ), (&after, Type::TEXT), (&limit, Type::INT8)],
+    )
+    .await?
+    .iter()
+    .map(subscription)
+    .collect()
 }
 
 /// How many are to be looked at.
-pub async fn count_unnoticed(db: &impl GenericClient, now: Timestamp) -> Result<i64> {
+pub async fn count_unnoticed(db: &impl Executor, now: Timestamp) -> Result<i64> {
     let sql =
         format!("SELECT count(*) FROM subscriptions s WHERE {NOTICED} AND {NOTICE_DUE} <= $1");
-    Ok(db.query_one(&sql, &[&now]).await?.get(0))
+    Ok(query_planned(db, &sql, &[(&now, Type::TIMESTAMPTZ)])
+        .await?
+        .first()
+        .map_or(0, |row| row.get(0)))
 }
 
 /// What happens by itself until `until`, the first first: subscriptions with their tenants' names.
 pub async fn forecast(
-    db: &impl GenericClient,
+    db: &impl Executor,
     until: Timestamp,
     page: &Page<(Timestamp, SubscriptionId)>,
 ) -> Result<Vec<(Subscription, String)>> {
@@ -241,29 +272,38 @@ pub async fn forecast(
          JOIN subscriptions s ON s.subscription_id = due.subscription_id JOIN tenants t
          ON t.tenant_id = s.tenant_id ORDER BY due.at, due.subscription_id"
     );
-    let params: [&(dyn ToSql + Sync); 5] = [&until, &instant, &id, &page.fetch(), &page.offset];
-    db.query(&sql, &params)
-        .await?
-        .iter()
-        .map(|row| Ok((subscription(row)?, row.get("tenant_name"))))
-        .collect()
+    query_planned(
+        db,
+        &sql,
+        &[
+            (&until, Type::TIMESTAMPTZ),
+            (&instant, Type::TIMESTAMPTZ),
+            (&id, Type::TEXT),
+            (&page.fetch(), Type::INT8),
+            (&page.offset, Type::INT8),
+        ],
+    )
+    .await?
+    .iter()
+    .map(|row| Ok((subscription(row)?, row.get("tenant_name"))))
+    .collect()
 }
 
 /// Begins a run, and returns its number.
 pub async fn begin_run(
-    db: &impl GenericClient,
+    db: &impl Executor,
     started: Timestamp,
     as_of: Timestamp,
     requested_by: Option<&str>,
 ) -> Result<i64> {
     let sql = "INSERT INTO renewal_runs (started_at, as_of, requested_by) VALUES ($1, $2, $3)
                RETURNING run_id";
-    Ok(db.query_one(sql, &[&started, &as_of, &requested_by]).await?.get(0))
+    Ok(query_one(db, sql, &[&started, &as_of, &requested_by]).await?.get(0))
 }
 
 /// Ends a run.
 pub async fn finish_run(
-    db: &impl GenericClient,
+    db: &impl Executor,
     run: i64,
     status: &str,
     summary: &impl Serialize,
@@ -273,25 +313,20 @@ pub async fn finish_run(
         serde_json::to_value(summary).map_err(|error| Error::Internal(error.to_string()))?;
     let sql =
         "UPDATE renewal_runs SET status = $2, summary = $3, finished_at = $4 WHERE run_id = $1";
-    db.execute(sql, &[&run, &status, &summary, &now]).await?;
+    execute(db, sql, &[&run, &status, &summary, &now]).await?;
     Ok(())
 }
 
 /// How many the runs of a day before `now` took access from, or gave grace, without an
 /// approval.
-pub async fn counted_lately(db: &impl GenericClient, now: Timestamp) -> Result<i64> {
+pub async fn counted_lately(db: &impl Executor, now: Timestamp) -> Result<i64> {
     let sql = "SELECT coalesce(sum(counted), 0)::bigint FROM renewal_runs WHERE as_of > $1";
-    Ok(db.query_one(sql, &[&(now - SignedDuration::from_hours(24))]).await?.get(0))
+    Ok(query_one(db, sql, &[&(now - SignedDuration::from_hours(24))]).await?.get(0))
 }
 
 /// Counts a chunk's changes: against an approval, or for the breaker of the next day's runs. False
 /// where the approval is used up.
-pub async fn count(
-    tx: &Transaction<'_>,
-    run: i64,
-    approval: Option<i64>,
-    count: i64,
-) -> Result<bool> {
+pub async fn count(tx: &Transaction, run: i64, approval: Option<i64>, count: i64) -> Result<bool> {
     let (sql, id) = match approval {
         Some(approval) => (
             "UPDATE renewal_approvals SET used = used + $2::bigint::integer WHERE approval_id = $1
@@ -303,34 +338,33 @@ pub async fn count(
             run,
         ),
     };
-    Ok(tx.execute(sql, &[&id, &count]).await? == 1)
+    Ok(execute(tx, sql, &[&id, &count]).await? == 1)
 }
 
 /// The approval that counts at `now`: the last one, until it ends.
-pub async fn approval(db: &impl GenericClient, now: Timestamp) -> Result<Option<Approval>> {
+pub async fn approval(db: &impl Executor, now: Timestamp) -> Result<Option<Approval>> {
     let sql = "SELECT approval_id, (max_count - used)::bigint, approve_until > $1
                FROM renewal_approvals WHERE approved_at <= $1 ORDER BY approval_id DESC LIMIT 1";
-    let row = db.query_opt(sql, &[&now]).await?;
+    let row = query_opt(db, sql, &[&now]).await?;
     Ok(row.filter(|row| row.get(2)).map(|row| Approval { id: row.get(0), left: row.get(1) }))
 }
 
 /// Where a part goes on; none at its beginning.
-pub async fn cursor(db: &impl GenericClient, part: &str) -> Result<Option<String>> {
-    Ok(db
-        .query_opt("SELECT position FROM renewal_cursors WHERE part = $1", &[&part])
+pub async fn cursor(db: &impl Executor, part: &str) -> Result<Option<String>> {
+    Ok(query_opt(db, "SELECT position FROM renewal_cursors WHERE part = $1", &[&part])
         .await?
         .and_then(|row| row.get(0)))
 }
 
 /// Notes it.
 pub async fn save_cursor(
-    db: &impl GenericClient,
+    db: &impl Executor,
     part: &str,
     position: Option<&str>,
     now: Timestamp,
 ) -> Result<()> {
     let sql = "INSERT INTO renewal_cursors (part, position, updated_at) VALUES ($1, $2, $3)
                ON CONFLICT (part) DO UPDATE SET position = $2, updated_at = $3";
-    db.execute(sql, &[&part, &position, &now]).await?;
+    execute(db, sql, &[&part, &position, &now]).await?;
     Ok(())
 }

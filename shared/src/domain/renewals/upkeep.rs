@@ -126,8 +126,7 @@ impl Renewal {
             - SignedDuration::from_secs(since.as_second().rem_euclid(day.as_secs()))
             - SignedDuration::from_nanos(since.subsec_nanosecond().into());
         let (key, payload) = Digest { from: to - day, to }.step();
-        let mut db = self.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = self.applier.db.begin().await?;
         outbox::store::insert_mails(&tx, vec![MailStep { tenant: None, key, payload }], now)
             .await?;
         tx.commit().await?;

@@ -1,6 +1,5 @@
 //! The end of a subscription.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -10,7 +9,7 @@ use crate::base::caller::Person;
 use crate::base::fields::Note;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId};
 use crate::base::version::IfMatch;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::not_found;
@@ -20,7 +19,7 @@ use crate::domain::{audit, families, outbox};
 use crate::{Error, Result};
 
 pub(crate) async fn expire_addons(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: &Person,
     family: &Family,
     now: Timestamp,
@@ -35,7 +34,7 @@ pub(crate) async fn expire_addons(
 }
 
 pub(crate) async fn expire(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: &Person,
     before: &Subscription,
     details: Option<Value>,
@@ -58,8 +57,7 @@ pub async fn end(
     ending: Ending,
     now: Timestamp,
 ) -> Result<SubscriptionEnd> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let family = families::locks::lock(&tx, id).await?.ok_or_else(not_found)?;
     let before = family.member(id).ok_or_else(not_found)?.clone();
     if_match.check(before.version)?;
@@ -124,7 +122,7 @@ pub async fn end(
 }
 
 pub(crate) async fn expire_with(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: &Person,
     before: &Subscription,
     held: Subscription,
@@ -153,7 +151,7 @@ pub(crate) async fn expire_with(
 
 /// Leaves the cancellation to Stripe: its event, and not this request, ends the subscription.
 pub(crate) async fn ask_stripe(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: &Person,
     before: &Subscription,
     stripe: &StripeSubscriptionId,

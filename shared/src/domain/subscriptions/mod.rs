@@ -5,7 +5,7 @@ pub mod end;
 pub mod model;
 pub(crate) mod store;
 
-use deadpool_postgres::Transaction;
+use futures::try_join;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::base::fields::{Change, Description, Note};
 use crate::base::ids::SubscriptionId;
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
 use crate::domain::families::not_found;
@@ -99,8 +99,7 @@ pub async fn create(
         return Err(Error::invalid("parent_subscription_id", "is only for an ADDON"));
     }
     model::only_one_end(&new)?;
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     if let Some(made) = idempotency::earlier(&tx, key, now).await? {
         return Ok(made);
     }
@@ -192,20 +191,23 @@ pub async fn update(
     update: SubscriptionUpdate,
     now: Timestamp,
 ) -> Result<SubscriptionChange> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(not_found)?;
+    let tx = db.begin().await?;
+    let plan = async {
+        match &update.plan_id {
+            Change::Set(plan) => plans::store::find(&tx, plan).await,
+            Change::Keep => Ok(None),
+        }
+    };
+    let (family, plan) = try_join!(families::locks::lock(&tx, id), plan)?;
+    let family = family.ok_or_else(not_found)?;
     let before = family.member(id).ok_or_else(not_found)?.clone();
     if_match.check(before.version)?;
     if update.only_explains() && !matches!(update.mode, Change::Set(Mode::Hold)) {
         return Err(Error::malformed("no_fields", "No updates provided"));
     }
-    let plan = match &update.plan_id {
-        Change::Set(plan) => {
-            Some(plans::store::find(&tx, plan).await?.ok_or_else(plans::model::not_found)?)
-        }
-        Change::Keep => None,
-    };
+    if plan.is_none() && update.plan_id.is_set() {
+        return Err(plans::model::not_found());
+    }
     let (notes, reference) = (set(&update.notes), set(&update.transaction_ref));
 
     let mut after = update.applied_to(&before, family.root.term_end, plan.as_ref(), &by.id, now)?;
@@ -286,7 +288,7 @@ fn explained(notes: Option<&Note>, reference: Option<&Note>, mut details: Value)
 }
 
 async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     by: &Person,
     before: Option<&Subscription>,

@@ -6,13 +6,13 @@ use super::model::SubscriptionFilter;
 use crate::Result;
 use crate::base::ids::SubscriptionId;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner};
+use crate::db::{Conditions, Executor};
 use crate::domain::families::rows::{COLUMNS, subscription};
 use crate::domain::families::subscription::{Status, Subscription};
 
 /// A listed subscription: its tenant's name, and its root's status beside its own.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     filter: &SubscriptionFilter,
     page: &Page<(Timestamp, SubscriptionId)>,
     now: Timestamp,

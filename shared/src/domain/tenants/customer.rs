@@ -1,6 +1,6 @@
 //! What a customer does with their own tenant: they read it, and change its profile.
 
-use deadpool_postgres::Transaction;
+use futures::try_join;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use super::session::begin;
 use super::{follow, store};
 use crate::base::caller::Customer;
 use crate::base::version::IfMatch;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::{Error, Result};
@@ -19,11 +19,9 @@ use crate::{Error, Result};
 /// # Errors
 /// `Database`.
 pub async fn get(db: &Db, caller: &Customer) -> Result<Organization> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let tenant = store::find(&tx, &caller.tenant).await?.ok_or_else(not_found)?;
-    tx.commit().await?;
-    Ok(tenant.into())
+    let tx = begin(db, &caller.tenant).await?;
+    let (tenant, ()) = try_join!(store::find(&tx, &caller.tenant), tx.close())?;
+    Ok(tenant.ok_or_else(not_found)?.into())
 }
 
 /// Changes the own company's profile. If every value is already so, nothing changes.
@@ -37,8 +35,7 @@ pub async fn update(
     update: OrganizationUpdate,
     now: Timestamp,
 ) -> Result<Organization> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     let before = store::lock(&tx, &caller.tenant).await?.ok_or_else(not_found)?;
     if_match.check(before.version)?;
     if update.is_empty() {
@@ -56,7 +53,7 @@ pub async fn update(
 }
 
 async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     caller: &Customer,
     before: Tenant,
     after: &Tenant,

@@ -1,10 +1,10 @@
 //! What follows a tenant's profile elsewhere: its organization in Keycloak, and its Stripe customer.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
 use super::model::{Profile, Tenant};
 use crate::Result;
+use crate::db::Transaction;
 use crate::domain::outbox;
 use crate::domain::outbox::model::CustomerField;
 use crate::outside::stripe::{AddressChange, CustomerChange};
@@ -15,7 +15,7 @@ const STRIPE_PHONE_LENGTH: usize = 20;
 /// Leaves the steps that write elsewhere what an update of the profile changed: to the organization,
 /// and to the Stripe customer if there is one.
 pub(crate) async fn follow(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     before: &Tenant,
     after: &Tenant,
     now: Timestamp,

@@ -1,6 +1,5 @@
 //! What an operator does with tenants.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,7 +13,7 @@ use crate::base::fields::Change;
 use crate::base::ids::TenantId;
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, families, idempotency, outbox};
@@ -48,8 +47,7 @@ pub async fn create(
     new: NewTenant,
     now: Timestamp,
 ) -> Result<Tenant> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     if let Some(tenant) = idempotency::earlier(&tx, key, now).await? {
         return Ok(tenant);
     }
@@ -81,8 +79,7 @@ pub async fn update(
     update: TenantUpdate,
     now: Timestamp,
 ) -> Result<Tenant> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     // In the order of events: the customer is locked before the tenant.
     if let Change::Set(customer) = &update.stripe_customer_id {
         store::lock_customers(&tx, id, customer.as_ref()).await?;
@@ -122,8 +119,7 @@ pub async fn delete(
     if_match: &IfMatch,
     now: Timestamp,
 ) -> Result<()> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
     if before.is_deleted() {
         return Ok(());
@@ -146,7 +142,7 @@ pub async fn delete(
 }
 
 /// Refuses a customer that belongs to another tenant, linked or as an alias.
-pub(crate) async fn customer_is_free(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
+pub(crate) async fn customer_is_free(tx: &Transaction, tenant: &Tenant) -> Result<()> {
     let Some(customer) = &tenant.stripe_customer_id else { return Ok(()) };
     match store::find_by_customer(tx, customer).await? {
         Some(owner) if owner != tenant.tenant_id => Err(Error::conflict(
@@ -158,7 +154,7 @@ pub(crate) async fn customer_is_free(tx: &Transaction<'_>, tenant: &Tenant) -> R
 }
 
 pub(crate) async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     by: &Person,
     previous: Option<Value>,

@@ -61,8 +61,7 @@ pub(crate) async fn become_customer(
 }
 
 pub(crate) async fn linked(db: &Db, caller: &Customer) -> Result<Option<StripeCustomerId>> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     let tenant =
         tenants::store::find(&tx, &caller.tenant).await?.ok_or_else(tenants::model::not_found)?;
     tx.commit().await?;
@@ -76,8 +75,7 @@ pub(crate) async fn link(
     made: StripeCustomerId,
     now: Timestamp,
 ) -> Result<StripeCustomerId> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
+    let tx = begin(db, &caller.tenant).await?;
     // In the order of events: the customer's lock before the tenant's row.
     tenants::store::lock_customers(&tx, &caller.tenant, Some(&made)).await?;
     let tenant =

@@ -1,21 +1,27 @@
 //! A customer's transaction, which sees the rows of one tenant.
 
-use deadpool_postgres::{Object, Transaction};
+use std::sync::Arc;
 
 use super::store;
 use crate::base::error::Refusal;
 use crate::base::ids::TenantId;
+use crate::db::{Db, Line, Transaction};
 use crate::{Error, Result};
 
 /// Begins a transaction in which customers' role sees the rows of this tenant and no other. The
-/// setting ends with the transaction.
+/// setting ends with the transaction. If the tenant is deleted or unknown, its first statements
+/// and their caller are refused as forbidden (`tenant_deleted`): what they wrote does not stay.
 ///
 /// # Errors
-/// `Refused` as forbidden (`tenant_deleted`) if the tenant is deleted or unknown; `Database`.
-pub async fn begin<'a>(connection: &'a mut Object, tenant: &TenantId) -> Result<Transaction<'a>> {
-    let tx = connection.transaction().await?;
-    if store::enter(&tx, tenant).await? {
-        return Ok(tx);
+/// Where no connection is to be had.
+pub async fn begin(db: &Db, tenant: &TenantId) -> Result<Transaction> {
+    let tenant = tenant.clone();
+    db.begin_with(move |line| enter(line, tenant)).await
+}
+
+async fn enter(line: Arc<Line>, tenant: TenantId) -> Result<()> {
+    if store::enter(&line, &tenant).await? {
+        return Ok(());
     }
     Err(Error::refusal(
         Refusal::Forbidden,

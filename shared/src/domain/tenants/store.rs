@@ -1,6 +1,8 @@
 //! `tenants` and `stripe_customer_aliases`.
 
-use deadpool_postgres::{GenericClient, Transaction};
+use std::sync::Arc;
+
+use futures::future::try_join;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
@@ -12,7 +14,7 @@ use crate::Result;
 use crate::base::fields::Text;
 use crate::base::ids::{StripeCustomerId, TenantId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query_one, query_opt};
+use crate::db::{Conditions, Executor, Line, Transaction, execute, query_one, query_opt};
 
 crate::row! {
     mod columns: tenant: Tenant, "tenants" as "t", key tenant_id,
@@ -66,21 +68,17 @@ fn tenant(row: &Row) -> Result<Tenant> {
 
 /// Gives the transaction its tenant, whose rows and no others customers' role then sees. False if
 /// there is no such tenant, or it is deleted.
-pub(crate) async fn enter(tx: &Transaction<'_>, id: &TenantId) -> Result<bool> {
-    let set = tx.prepare_cached("SELECT set_config('app.tenant_id', $1, true)");
-    let find = tx.prepare_cached("SELECT FROM tenants WHERE tenant_id = $1 AND status = 'ACTIVE'");
-    let (set, find) = futures::future::try_join(set, find).await?;
-    let id = id.as_str();
-    // In one round trip. The first is sent first, and the second, which sees nothing without it,
-    // runs after it.
-    let (_, found) =
-        futures::future::try_join(tx.execute(&set, &[&id]), tx.query_opt(&find, &[&id])).await?;
+pub(crate) async fn enter(line: &Arc<Line>, id: &TenantId) -> Result<bool> {
+    let set = "SELECT set_config('app.tenant_id', $1, true)";
+    let find = "SELECT FROM tenants WHERE tenant_id = $1 AND status = 'ACTIVE'";
+    // The second sees nothing without the first, and runs after it.
+    let (_, found) = try_join(execute(line, set, &[&id]), query_opt(line, find, &[&id])).await?;
     Ok(found.is_some())
 }
 
 /// A page of the tenants that match the filter, by id, and one more.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     filter: &TenantFilter,
     page: &Page<TenantId>,
 ) -> Result<Vec<Tenant>> {
@@ -120,7 +118,7 @@ pub(crate) async fn list(
 }
 
 /// The tenant of this id, also a deleted one.
-pub(crate) async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Option<Tenant>> {
+pub(crate) async fn find(db: &impl Executor, id: &TenantId) -> Result<Option<Tenant>> {
     let row = query_opt(db, &format!("{} WHERE t.tenant_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tenant).transpose()
 }
@@ -129,7 +127,7 @@ pub(crate) async fn find(db: &impl GenericClient, id: &TenantId) -> Result<Optio
 ///
 /// # Errors
 /// `tenant_not_found`.
-pub(crate) async fn name(db: &impl GenericClient, id: &TenantId) -> Result<String> {
+pub(crate) async fn name(db: &impl Executor, id: &TenantId) -> Result<String> {
     let row = query_opt(db, "SELECT name FROM tenants WHERE tenant_id = $1", &[&id]).await?;
     row.map(|row| row.get(0)).ok_or_else(model::not_found)
 }
@@ -139,7 +137,7 @@ pub(crate) async fn name(db: &impl GenericClient, id: &TenantId) -> Result<Strin
 ///
 /// # Errors
 /// `tenant_not_found`, `tenant_deleted`.
-pub(crate) async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String> {
+pub(crate) async fn share(tx: &Transaction, id: &TenantId) -> Result<String> {
     let row =
         query_opt(tx, "SELECT name, status FROM tenants WHERE tenant_id = $1 FOR SHARE", &[&id])
             .await?;
@@ -152,14 +150,14 @@ pub(crate) async fn share(tx: &Transaction<'_>, id: &TenantId) -> Result<String>
 
 /// Locks the tenant, also a deleted one: until this transaction ends no other one changes it or
 /// gives it a subscription.
-pub(crate) async fn lock(tx: &Transaction<'_>, id: &TenantId) -> Result<Option<Tenant>> {
+pub(crate) async fn lock(tx: &Transaction, id: &TenantId) -> Result<Option<Tenant>> {
     let sql = format!("{} WHERE t.tenant_id = $1 FOR UPDATE", select());
     query_opt(tx, &sql, &[&id]).await?.as_ref().map(tenant).transpose()
 }
 
 /// The tenant whose customer this is, linked or as an alias.
 pub(crate) async fn find_by_customer(
-    db: &impl GenericClient,
+    db: &impl Executor,
     customer: &StripeCustomerId,
 ) -> Result<Option<TenantId>> {
     let row = query_opt(
@@ -174,56 +172,51 @@ pub(crate) async fn find_by_customer(
 }
 
 /// Inserts a tenant. False if its id is taken, also by a transaction that has just committed.
-pub(crate) async fn insert(tx: &Transaction<'_>, tenant: &Tenant) -> Result<bool> {
+pub(crate) async fn insert(tx: &Transaction, tenant: &Tenant) -> Result<bool> {
     Ok(columns::insert(tx, tenant, "ON CONFLICT (tenant_id) DO NOTHING").await? == 1)
 }
 
 /// Writes a locked tenant.
-pub(crate) async fn save(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
-    columns::save(tx, tenant).await?;
-    Ok(())
+pub(crate) async fn save(tx: &Transaction, tenant: &Tenant) -> Result<()> {
+    columns::save(tx, tenant).await
 }
 
 /// Locks the tenant's present customer and this one, before the tenant's row: only this transaction
 /// then decides to whom they belong. Events hold the same locks in the same order
 /// (`events::store::claim_alone`).
 pub(crate) async fn lock_customers(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &TenantId,
     customer: Option<&StripeCustomerId>,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "SELECT pg_advisory_xact_lock(hashtextextended(customer, 0))
          FROM (SELECT stripe_customer_id FROM tenants WHERE tenant_id = $1 UNION SELECT $2::text
          ORDER BY 1) AS customers (customer)
          WHERE customer IS NOT NULL",
         &[&id, &customer],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Links a customer to a tenant that has none.
 pub(crate) async fn link_customer(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &TenantId,
     customer: &StripeCustomerId,
     now: Timestamp,
 ) -> Result<()> {
-    execute(
-        tx,
+    tx.write(
         "UPDATE tenants SET stripe_customer_id = $2, version = version + 1, updated_at = $3
          WHERE tenant_id = $1 AND stripe_customer_id IS NULL",
         &[&id, &customer, &now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Adds an alias: a second customer of the tenant. False if it is one already.
 pub(crate) async fn insert_alias(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &TenantId,
     customer: &StripeCustomerId,
     now: Timestamp,
@@ -239,14 +232,13 @@ pub(crate) async fn insert_alias(
 }
 
 /// Writes the profile of a locked tenant, and no other column: customers' role may write no more.
-pub(crate) async fn save_profile(tx: &Transaction<'_>, tenant: &Tenant) -> Result<()> {
-    columns::save_profile(tx, tenant).await?;
-    Ok(())
+pub(crate) async fn save_profile(tx: &Transaction, tenant: &Tenant) -> Result<()> {
+    columns::save_profile(tx, tenant).await
 }
 
 /// Whether the customer is an alias of the tenant.
 pub(crate) async fn is_alias(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &TenantId,
     customer: &StripeCustomerId,
 ) -> Result<bool> {
@@ -258,7 +250,7 @@ pub(crate) async fn is_alias(
 /// Links a customer to the transaction's tenant, whose row is locked. False if the tenant has one,
 /// or the customer belongs to another tenant.
 pub(crate) async fn link_own_customer(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: &TenantId,
     customer: &StripeCustomerId,
     now: Timestamp,
@@ -266,8 +258,7 @@ pub(crate) async fn link_own_customer(
     if !query_one(tx, "SELECT link_stripe_customer($1)", &[&customer]).await?.get::<_, bool>(0) {
         return Ok(false);
     }
-    execute(
-        tx,
+    tx.write(
         "UPDATE tenants SET version = version + 1, updated_at = $2 WHERE tenant_id = $1",
         &[&id, &now],
     )

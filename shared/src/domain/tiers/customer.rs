@@ -17,10 +17,8 @@ pub async fn offered(
     caller: &Customer,
     page: &Page<(i32, i32)>,
 ) -> Result<Slice<OfferedTier>> {
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &caller.tenant).await?;
-    let tiers = store::list(&tx, page, true).await?;
-    tx.commit().await?;
+    let tx = begin(db, &caller.tenant).await?;
+    let (tiers, ()) = futures::try_join!(store::list(&tx, page, true), tx.close())?;
     let slice = page.cut(tiers, |tier| (tier.sort_order, tier.tier_id));
     Ok(Slice {
         items: slice.items.into_iter().map(OfferedTier::from).collect(),

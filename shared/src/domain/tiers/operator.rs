@@ -1,6 +1,5 @@
 //! What an operator does with device tiers.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -10,7 +9,7 @@ use crate::base::caller::Person;
 use crate::base::error::{Error, Result};
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::AuditEvent;
 use crate::domain::idempotency::model::Key;
 use crate::domain::prices::model::PriceOf;
@@ -45,8 +44,7 @@ pub async fn create(
     new: NewTier,
     now: Timestamp,
 ) -> Result<Tier> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     if let Some(tier) = idempotency::earlier(&tx, key, now).await? {
         return Ok(tier);
     }
@@ -74,8 +72,7 @@ pub async fn update(
     update: TierUpdate,
     now: Timestamp,
 ) -> Result<Tier> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
     if_match.check(before.version)?;
     if update.is_empty() {
@@ -101,7 +98,7 @@ pub async fn update(
     Ok(tier)
 }
 
-async fn assign_prices(tx: &Transaction<'_>, tier: &Tier, now: Timestamp) -> Result<()> {
+async fn assign_prices(tx: &Transaction, tier: &Tier, now: Timestamp) -> Result<()> {
     let of = PriceOf::Tier(tier.tier_id);
     outbox::map_prices(tx, &of, (&tier.currency, &tier.prices), false, now).await?;
     Ok(())

@@ -1,6 +1,5 @@
 //! `device_tiers`.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
@@ -10,7 +9,7 @@ use super::model::Tier;
 use crate::Result;
 use crate::base::ids::StripePriceId;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner, execute, query_one, query_opt};
+use crate::db::{Conditions, Executor, Transaction, query_one, query_opt};
 use crate::domain::prices::model::Price;
 
 crate::row! {
@@ -77,7 +76,7 @@ fn tier(row: &Row) -> Result<Tier> {
 
 /// A page in the tiers' order, and one more.
 pub(crate) async fn list(
-    db: &impl Planner,
+    db: &impl Executor,
     page: &Page<(i32, i32)>,
     active_only: bool,
 ) -> Result<Vec<Tier>> {
@@ -97,38 +96,36 @@ pub(crate) async fn list(
 }
 
 /// The tier of this number, also a retired one.
-pub(crate) async fn find(db: &impl GenericClient, id: i32) -> Result<Option<Tier>> {
+pub(crate) async fn find(db: &impl Executor, id: i32) -> Result<Option<Tier>> {
     let row = query_opt(db, &format!("{} WHERE t.tier_id = $1", select()), &[&id]).await?;
     row.as_ref().map(tier).transpose()
 }
 
 /// The same, locked until this transaction ends.
-pub(crate) async fn lock(tx: &Transaction<'_>, id: i32) -> Result<Option<Tier>> {
+pub(crate) async fn lock(tx: &Transaction, id: i32) -> Result<Option<Tier>> {
     let sql = format!("{} WHERE t.tier_id = $1 FOR UPDATE OF t", select());
     query_opt(tx, &sql, &[&id]).await?.as_ref().map(tier).transpose()
 }
 
 /// Inserts a tier and returns its number; `None` if its name is taken.
-pub(crate) async fn insert(tx: &Transaction<'_>, tier: &Tier) -> Result<Option<i32>> {
+pub(crate) async fn insert(tx: &Transaction, tier: &Tier) -> Result<Option<i32>> {
     let row = columns::insert(tx, tier, "ON CONFLICT (name) DO NOTHING").await?;
     Ok(row.map(|row| row.get(0)))
 }
 
 /// Writes a locked tier, without its prices: `prices::assign` writes those.
-pub(crate) async fn save(tx: &Transaction<'_>, tier: &Tier) -> Result<()> {
-    columns::save(tx, tier).await?;
-    Ok(())
+pub(crate) async fn save(tx: &Transaction, tier: &Tier) -> Result<()> {
+    columns::save(tx, tier).await
 }
 
 /// Makes the next version of a tier whose prices have changed by themselves.
-pub(crate) async fn touch(tx: &Transaction<'_>, id: i32, now: Timestamp) -> Result<()> {
+pub(crate) async fn touch(tx: &Transaction, id: i32, now: Timestamp) -> Result<()> {
     let sql = "UPDATE device_tiers SET version = version + 1, updated_at = $2 WHERE tier_id = $1";
-    execute(tx, sql, &[&id, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&id, &now]).await
 }
 
 /// Whether there is a tier of this name.
-pub(crate) async fn exists(db: &impl GenericClient, name: &str) -> Result<bool> {
+pub(crate) async fn exists(db: &impl Executor, name: &str) -> Result<bool> {
     Ok(query_one(db, "SELECT EXISTS (SELECT FROM device_tiers WHERE name = $1)", &[&name])
         .await?
         .get(0))

@@ -6,13 +6,12 @@ pub(crate) mod store;
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
 use self::model::{TenantUsage, UsageReport, Used};
 use crate::base::clock::Clock;
 use crate::base::ids::TenantId;
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::tenants::session::begin;
 use crate::outside::keycloak::Keycloak;
 use crate::{Error, Result};
@@ -29,8 +28,7 @@ pub async fn report(db: &Db, report: UsageReport, now: Timestamp) -> Result<Tena
         return Err(Error::invalid("as_of", "must not be in the future"));
     }
     let counts = report.usage.into_map().into_iter().map(|(name, of)| (name, of.get())).collect();
-    let mut db = db.connection().await?;
-    let tx = begin(&mut db, &tenant).await?;
+    let tx = begin(db, &tenant).await?;
     model::check_names(&counts, &store::known(&tx, &tenant, &counts).await?)?;
     store::record(&tx, &tenant, &counts, as_of, now).await?;
     let usage = store::read(&tx, &tenant).await?;
@@ -55,7 +53,7 @@ pub(crate) async fn count_users(
 
 /// Keeps a count of users, as a report is kept.
 pub(crate) async fn record_users(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     users: &Used,
     now: Timestamp,

@@ -2,19 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 
 use super::model::Used;
 use crate::Result;
 use crate::base::ids::TenantId;
-use crate::db::{execute, query};
+use crate::db::{Executor, Transaction, query};
 
 /// Everything that is known of a tenant's use, by name.
-pub(crate) async fn read(
-    db: &impl GenericClient,
-    tenant: &TenantId,
-) -> Result<BTreeMap<String, Used>> {
+pub(crate) async fn read(db: &impl Executor, tenant: &TenantId) -> Result<BTreeMap<String, Used>> {
     let sql = "SELECT name, used, as_of FROM limit_usage WHERE tenant_id = $1";
     let rows = query(db, sql, &[&tenant]).await?;
     let used = rows
@@ -26,7 +22,7 @@ pub(crate) async fn read(
 /// Which of these names a plan limits, or limited when this tenant bought it, and whether each is a
 /// feature.
 pub(super) async fn known(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     counts: &BTreeMap<String, i64>,
 ) -> Result<BTreeMap<String, bool>> {
@@ -44,7 +40,7 @@ pub(super) async fn known(
 /// Writes counts that are newer than what is known. Of two of one instant the higher one stays, so
 /// that the order of their arrival does not matter.
 pub(super) async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     tenant: &TenantId,
     counts: &BTreeMap<String, i64>,
     as_of: Timestamp,
@@ -59,6 +55,5 @@ pub(super) async fn record(
                ON CONFLICT (tenant_id, name) DO UPDATE
                SET used = EXCLUDED.used, as_of = EXCLUDED.as_of, updated_at = EXCLUDED.updated_at
                WHERE (EXCLUDED.as_of, EXCLUDED.used) > (known.as_of, known.used)";
-    execute(tx, sql, &[&tenant, &names, &used, &as_of, &now]).await?;
-    Ok(())
+    tx.write(sql, &[&tenant, &names, &used, &as_of, &now]).await
 }

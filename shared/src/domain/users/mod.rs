@@ -6,7 +6,6 @@
 pub mod model;
 mod store;
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,7 +15,7 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::ids::{TenantId, UserId};
 use crate::base::paging::{Offset, Page, Slice};
-use crate::db::Db;
+use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::idempotency::model::Key;
 use crate::domain::{audit, idempotency, outbox, tenants, usage};
@@ -76,8 +75,7 @@ pub async fn create(
     let user = User::of(keycloak.customer(&id, &tenant).await?, tenant);
     let users = usage::count_users(keycloak, &user.tenant_id, clock).await?;
 
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     if let Some(user) = idempotency::earlier(&tx, key, now).await? {
         return Ok(user);
     }
@@ -106,8 +104,7 @@ async fn begin(
     tenant: &TenantId,
     now: Timestamp,
 ) -> Result<Option<User>> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     let earlier = idempotency::earlier(&tx, key, now).await?;
     if earlier.is_none()
         && tenants::store::find(&tx, tenant)
@@ -145,8 +142,7 @@ pub async fn set_enabled(
         return Ok(user);
     }
     let users = usage::count_users(keycloak, &user.tenant_id, clock).await?;
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     tenants::store::lock(&tx, &user.tenant_id).await?;
     // Unless another request for the same change has recorded it meanwhile.
     if recorded == enabled || store::is_enabled(&tx, &user).await? != enabled {
@@ -182,8 +178,7 @@ pub async fn send_welcome_mail(
         return Err(Error::conflict("user_disabled", "The user is disabled: enable it first"));
     }
     keycloak.send_welcome_mail(&user.id).await.map_err(Error::of_email)?;
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     record(&tx, AuditEvent::WelcomeEmailSent, by, &user, None, now).await?;
     tx.commit().await?;
     Ok(())
@@ -202,7 +197,7 @@ fn not_found() -> Error {
 }
 
 async fn record(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     event_type: AuditEvent,
     by: &Person,
     user: &User,

@@ -1,13 +1,11 @@
 //! What `subscription_audit` has about a user. Users are in Keycloak and have no table.
 
-use deadpool_postgres::{GenericClient, Transaction};
-
 use super::model::User;
 use crate::Result;
-use crate::db::{query_one, query_opt};
+use crate::db::{Executor, Transaction, query_one, query_opt};
 
 /// Whether the audit has the creation of the user.
-pub(super) async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool> {
+pub(super) async fn is_created(tx: &Transaction, user: &User) -> Result<bool> {
     let row = query_one(
         tx,
         "SELECT EXISTS (SELECT FROM subscription_audit WHERE tenant_id = $1
@@ -19,7 +17,7 @@ pub(super) async fn is_created(tx: &Transaction<'_>, user: &User) -> Result<bool
 }
 
 /// Whether the user may log in according to the latest row; true if there is none.
-pub(super) async fn is_enabled(db: &impl GenericClient, user: &User) -> Result<bool> {
+pub(super) async fn is_enabled(db: &impl Executor, user: &User) -> Result<bool> {
     let row = query_opt(
         db,
         "SELECT event_type = 'USER_ENABLED' FROM subscription_audit

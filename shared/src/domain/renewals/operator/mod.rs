@@ -41,8 +41,7 @@ pub async fn approve(
     approval: NewBreakerApproval,
     now: Timestamp,
 ) -> Result<BreakerApproval> {
-    let mut db = db.connection().await?;
-    let tx = db.transaction().await?;
+    let tx = db.begin().await?;
     if let Some(made) = idempotency::earlier(&tx, key, now).await? {
         return Ok(made);
     }
@@ -79,8 +78,7 @@ pub async fn run(
         return Err(Error::invalid("as_of", "needs dry_run"));
     }
     {
-        let mut db = db.connection().await?;
-        let tx = db.transaction().await?;
+        let tx = db.begin().await?;
         audit::store::insert(
             &tx,
             &Entry::new(AuditEvent::RenewalRunRequested, Actor::Operator(by), now),

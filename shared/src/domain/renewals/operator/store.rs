@@ -1,16 +1,15 @@
 //! `renewal_runs` and `renewal_approvals`, as operators read and write them.
 
-use deadpool_postgres::{GenericClient, Transaction};
 use jiff::Timestamp;
 
 use super::model::{BreakerApproval, NewBreakerApproval, RunRow};
 use crate::Result;
 use crate::base::caller::Person;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Planner};
+use crate::db::{Conditions, Executor, Transaction, query_one};
 
 /// A page of runs, newest first, and one more.
-pub(super) async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
+pub(super) async fn runs(db: &impl Executor, page: &Page<(Timestamp, i64)>) -> Result<Vec<RunRow>> {
     let mut conditions = Conditions::default();
     if let Some((at, id)) = page.after {
         conditions.and_two("(started_at, run_id) < (?, ?)", at, id);
@@ -36,25 +35,25 @@ pub(super) async fn runs(db: &impl Planner, page: &Page<(Timestamp, i64)>) -> Re
 
 /// Adds an approval.
 pub(super) async fn insert_approval(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     by: &Person,
     approval: &NewBreakerApproval,
     now: Timestamp,
 ) -> Result<BreakerApproval> {
-    let row = tx
-        .query_one(
-            "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until, max_count,
+    let row = query_one(
+        tx,
+        "INSERT INTO renewal_approvals (approved_at, approved_by, approve_until, max_count,
              note) VALUES ($1, $2, $3, $4, $5)
              RETURNING approval_id, approved_at, approved_by, approve_until, max_count, used, note",
-            &[
-                &now,
-                &by.id,
-                &approval.approve_until.get(),
-                &approval.max_count.get_i32(),
-                &approval.note,
-            ],
-        )
-        .await?;
+        &[
+            &now,
+            &by.id,
+            &approval.approve_until.get(),
+            &approval.max_count.get_i32(),
+            &approval.note,
+        ],
+    )
+    .await?;
     Ok(BreakerApproval {
         approval_id: row.get("approval_id"),
         approved_at: row.get("approved_at"),
