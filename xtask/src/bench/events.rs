@@ -26,8 +26,11 @@ const EACH: u64 = 200;
 const CONSUMERS: u64 = 8;
 const BATCH: u32 = 10;
 
-const SCRIPT: Script =
-    Script { name: "apply_event", sql: include_str!("sql/apply_event.sql"), role: "system" };
+const SCRIPT: Script = Script {
+    name: "apply_event",
+    sql: std::borrow::Cow::Borrowed(include_str!("sql/apply_event.sql")),
+    role: "system",
+};
 
 /// Renewals of subscriptions: for each event, Stripe's state is read and moves a term.
 pub(super) async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
@@ -76,7 +79,7 @@ pub(super) async fn run(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>> {
                 pgbench(
                     bench,
                     fleet,
-                    &SCRIPT,
+                    (&SCRIPT, bench.env.get("DATABASE_PORT")?),
                     i32::try_from(at_once)?,
                     i32::try_from(EACH * at_once)?,
                 )

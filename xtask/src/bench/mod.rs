@@ -9,6 +9,7 @@
 //! the benchmark.
 
 mod database;
+mod distance;
 mod events;
 mod renewals;
 mod report;
@@ -59,6 +60,8 @@ enum Group {
     Renewals,
     /// Requests to one instance, over each fleet
     Requests,
+    /// The same with a database some way off, over the first fleet
+    Distance,
     /// Sixteen instances at once, over the first fleet
     Instances,
     /// Starts and memory of every function, on the first fleet
@@ -70,19 +73,29 @@ enum Group {
 }
 
 impl Group {
-    const ALL: [Self; 6] =
-        [Self::Renewals, Self::Requests, Self::Instances, Self::Starts, Self::Ingest, Self::Events];
+    const ALL: [Self; 7] = [
+        Self::Renewals,
+        Self::Requests,
+        Self::Distance,
+        Self::Instances,
+        Self::Starts,
+        Self::Ingest,
+        Self::Events,
+    ];
 
     /// Measures it over one of the fleets.
     async fn run(self, bench: &Bench, fleet: &Fleet, is_first: bool) -> Result<Vec<Measure>> {
         match self {
             Self::Renewals => renewals::run(bench, fleet).await,
             Self::Requests => requests::one_by_one(bench, fleet).await,
+            Self::Distance if is_first => distance::run(bench, fleet).await,
             Self::Instances if is_first => requests::at_once(bench, fleet).await,
             Self::Starts if is_first => starts::run(bench, fleet).await,
             Self::Ingest if is_first => starts::ingest(bench).await,
             Self::Events if is_first => events::run(bench, fleet).await,
-            Self::Instances | Self::Starts | Self::Ingest | Self::Events => Ok(Vec::new()),
+            Self::Distance | Self::Instances | Self::Starts | Self::Ingest | Self::Events => {
+                Ok(Vec::new())
+            }
         }
     }
 }

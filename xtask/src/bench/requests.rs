@@ -1,6 +1,7 @@
 //! Requests to one instance, one after the other, and to sixteen at once. Their floor is a
 //! hello-world function and the same statements under pgbench.
 
+use std::borrow::Cow;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -29,27 +30,27 @@ const INSTANCES: i32 = 16;
 /// Statements for pgbench.
 pub(super) struct Script {
     pub name: &'static str,
-    pub sql: &'static str,
+    pub sql: Cow<'static, str>,
     /// The database role; for a route, also the token's role.
     pub role: &'static str,
 }
 
 /// A request that is measured.
-struct Route {
-    name: &'static str,
-    function: &'static str,
-    script: Script,
+pub(super) struct Route {
+    pub name: &'static str,
+    pub function: &'static str,
+    pub script: Script,
     aim: f64,
-    event: fn(&str, u32) -> Vec<u8>,
+    pub event: fn(&str, u32) -> Vec<u8>,
 }
 
-const ROUTES: [Route; 7] = [
+pub(super) const ROUTES: [Route; 7] = [
     Route {
         name: "tier assignment",
         function: "device-tier",
         script: Script {
             name: "assign_tier",
-            sql: include_str!("sql/assign_tier.sql"),
+            sql: Cow::Borrowed(include_str!("sql/assign_tier.sql")),
             role: "customer",
         },
         aim: 1.4,
@@ -60,7 +61,7 @@ const ROUTES: [Route; 7] = [
         function: "operator-plans",
         script: Script {
             name: "plan_list",
-            sql: include_str!("sql/plan_list.sql"),
+            sql: Cow::Borrowed(include_str!("sql/plan_list.sql")),
             role: "operator",
         },
         aim: 1.5,
@@ -71,7 +72,7 @@ const ROUTES: [Route; 7] = [
         function: "subscriptions",
         script: Script {
             name: "subscription_page",
-            sql: include_str!("sql/subscription_page.sql"),
+            sql: Cow::Borrowed(include_str!("sql/subscription_page.sql")),
             role: "operator",
         },
         aim: 1.5,
@@ -84,7 +85,7 @@ const ROUTES: [Route; 7] = [
         function: "billing",
         script: Script {
             name: "entitlement_check",
-            sql: include_str!("sql/entitlement_check.sql"),
+            sql: Cow::Borrowed(include_str!("sql/entitlement_check.sql")),
             role: "customer",
         },
         aim: 1.5,
@@ -102,7 +103,7 @@ const ROUTES: [Route; 7] = [
         function: "device-tier",
         script: Script {
             name: "device_page",
-            sql: include_str!("sql/device_page.sql"),
+            sql: Cow::Borrowed(include_str!("sql/device_page.sql")),
             role: "customer",
         },
         aim: 1.5,
@@ -113,7 +114,7 @@ const ROUTES: [Route; 7] = [
         function: "operations",
         script: Script {
             name: "audit_page",
-            sql: include_str!("sql/audit_page.sql"),
+            sql: Cow::Borrowed(include_str!("sql/audit_page.sql")),
             role: "operator",
         },
         aim: 1.5,
@@ -126,7 +127,7 @@ const ROUTES: [Route; 7] = [
         function: "operations",
         script: Script {
             name: "event_page",
-            sql: include_str!("sql/event_page.sql"),
+            sql: Cow::Borrowed(include_str!("sql/event_page.sql")),
             role: "operator",
         },
         aim: 1.5,
@@ -163,12 +164,13 @@ pub(super) async fn one_by_one(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measu
 pub(super) async fn growth(bench: &Bench, first: &Fleet, fleet: &Fleet) -> Result<Vec<Measure>> {
     let step = bench.progress.step(format!("requests over {} against {}", fleet.rows, first.rows));
     let issuer = bench.issuer().await?;
+    let port = bench.env.get("DATABASE_PORT")?;
     revive(first).await?;
     let mut measures = Vec::new();
     for route in &ROUTES {
         let event = (route.event)(&token(&issuer, route.script.role, 1)?, 1);
-        let great = start(bench, fleet, &issuer, route.function, &event).await?;
-        let small = start(bench, first, &issuer, route.function, &event).await?;
+        let great = start(bench, fleet, &issuer, (route.function, port), &event).await?;
+        let small = start(bench, first, &issuer, (route.function, port), &event).await?;
         let mut growth = Measure::new(
             format!("{} over {} / over {}", route.name, fleet.rows, first.rows),
             "ms",
@@ -209,7 +211,7 @@ async fn measure(
         bench,
         fleet,
         issuer,
-        route.function,
+        (route.function, bench.env.get("DATABASE_PORT")?),
         &(route.event)(&token(issuer, route.script.role, 1)?, 1),
     )
     .await?;
@@ -229,6 +231,7 @@ async fn measure(
         if route.script.name == "assign_tier" { Aim::AtMost(1.5) } else { Aim::None },
     );
     let greeting = call("GET", "/", None, None);
+    let port = bench.env.get("DATABASE_PORT")?;
     for _ in 0..bench.rounds {
         let token = token(issuer, route.script.role, 1)?;
         let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
@@ -240,7 +243,7 @@ async fn measure(
             floor += hello.invoke(greeting.clone()).await?.1;
         }
         let after = (function.processor()? + processor(backend)?, hello.processor()?);
-        let sql = pgbench(bench, fleet, &route.script, 1, 1).await?;
+        let sql = pgbench(bench, fleet, (&route.script, port), 1, 1).await?;
         time.push(milliseconds(ours / REQUESTS), milliseconds(floor / REQUESTS + sql.each));
         used.push(
             milliseconds(after.0.saturating_sub(before.0) / REQUESTS),
@@ -267,7 +270,7 @@ pub(super) async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>
                 bench,
                 fleet,
                 &issuer,
-                "device-tier",
+                ("device-tier", bench.env.get("DATABASE_PORT")?),
                 &assign(&token(&issuer, "customer", 1)?, 1, 1),
             )
             .await?,
@@ -283,15 +286,18 @@ pub(super) async fn at_once(bench: &Bench, fleet: &Fleet) -> Result<Vec<Measure>
         "/s",
         Aim::AtLeast(0.5),
     );
-    let script = &ROUTES[0].script;
+    let (script, port) = (&ROUTES[0].script, bench.env.get("DATABASE_PORT")?);
     for _ in 0..bench.rounds {
         // In the fleet, every second tenant has a device.
         let apart = (0..INSTANCES).map(|n| (2 * n + 1, 2 * n + 1)).collect::<Vec<_>>();
         let rate = assign_at_once(&mut instances, &issuer, &apart).await?;
-        many.push(rate, pgbench(bench, fleet, script, INSTANCES, 1).await?.rate);
+        many.push(rate, pgbench(bench, fleet, (script, port), INSTANCES, 1).await?.rate);
         let together = (1..=INSTANCES).map(|n| (1, n)).collect::<Vec<_>>();
         let rate = assign_at_once(&mut instances, &issuer, &together).await?;
-        one.push(rate, pgbench(bench, fleet, script, INSTANCES, fleet.rows / 2).await?.rate);
+        one.push(
+            rate,
+            pgbench(bench, fleet, (script, port), INSTANCES, fleet.rows / 2).await?.rate,
+        );
     }
     for instance in instances {
         instance.stop().await?;
@@ -331,15 +337,18 @@ pub(super) async fn hello(bench: &Bench) -> Result<Instance> {
     Instance::start(&bench.program("hello"), &[], call("GET", "/", None, None), &bench.log).await
 }
 
-async fn start(
+pub(super) async fn start(
     bench: &Bench,
     fleet: &Fleet,
     issuer: &Fake,
-    function: &str,
+    (function, port): (&str, &str),
     first: &[u8],
 ) -> Result<Instance> {
-    let settings =
-        bench.settings(&[("DATABASE_NAME", &fleet.name), ("JWT_ISSUER", &issuer.issuer())]);
+    let settings = bench.settings(&[
+        ("DATABASE_NAME", &fleet.name),
+        ("DATABASE_PORT", port),
+        ("JWT_ISSUER", &issuer.issuer()),
+    ]);
     let instance =
         Instance::start(&bench.program(function), &settings, first.to_vec(), &bench.log).await?;
     body(&instance.first, 200).with_context(|| format!("{function}'s first answer"))?;
@@ -354,14 +363,19 @@ pub(super) fn token(issuer: &Fake, role: &str, tenant: i32) -> Result<String> {
 
 /// What pgbench measured.
 pub(super) struct Sql {
-    each: Duration,
+    pub each: Duration,
     processor: Duration,
     pub rate: f64,
 }
 
-fn pgbench_of(bench: &Bench, fleet: &Fleet, script: &Script, args: &[&str]) -> Result<Command> {
+fn pgbench_of(
+    bench: &Bench,
+    fleet: &Fleet,
+    (script, port): (&Script, &str),
+    args: &[&str],
+) -> Result<Command> {
     let file = bench.log.with_file_name(format!("{}.pgbench.sql", script.name));
-    std::fs::write(&file, script.sql)?;
+    std::fs::write(&file, &*script.sql)?;
     let passwords = &bench.credentials;
     let role = match script.role {
         "customer" => ("pulse_app", &passwords.customer),
@@ -369,19 +383,7 @@ fn pgbench_of(bench: &Bench, fleet: &Fleet, script: &Script, args: &[&str]) -> R
         _ => ("pulse_operator", &passwords.operator),
     };
     let mut pgbench = Command::new(&bench.pgbench);
-    pgbench
-        .args([
-            "-n",
-            "-M",
-            "prepared",
-            "-h",
-            "127.0.0.1",
-            "-U",
-            role.0,
-            "-p",
-            bench.env.get("DATABASE_PORT")?,
-        ])
-        .args(args);
+    pgbench.args(["-n", "-M", "prepared", "-h", "127.0.0.1", "-U", role.0, "-p", port]).args(args);
     pgbench
         .arg("-f")
         .arg(&file)
@@ -394,8 +396,9 @@ fn pgbench_of(bench: &Bench, fleet: &Fleet, script: &Script, args: &[&str]) -> R
 
 /// How long a new connection and the smallest statement take.
 pub(super) async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration> {
-    let script = Script { name: "connection", sql: "SELECT 1;", role: "operator" };
-    let output = pgbench_of(bench, fleet, &script, &["-C", "-t", "50"])?.output().await?;
+    let script = Script { name: "connection", sql: Cow::Borrowed("SELECT 1;"), role: "operator" };
+    let port = bench.env.get("DATABASE_PORT")?;
+    let output = pgbench_of(bench, fleet, (&script, port), &["-C", "-t", "50"])?.output().await?;
     let text = String::from_utf8_lossy(&output.stdout);
     let rate =
         text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
@@ -407,7 +410,7 @@ pub(super) async fn connection(bench: &Bench, fleet: &Fleet) -> Result<Duration>
 pub(super) async fn pgbench(
     bench: &Bench,
     fleet: &Fleet,
-    script: &Script,
+    (script, port): (&Script, &str),
     clients: i32,
     width: i32,
 ) -> Result<Sql> {
@@ -416,7 +419,7 @@ pub(super) async fn pgbench(
     let mut pgbench = pgbench_of(
         bench,
         fleet,
-        script,
+        (script, port),
         &["-c", &clients_arg, "-j", "2", "-T", &seconds, "-D", &devices, "-D", &width],
     )?;
     let running = tokio::spawn(async move { pgbench.output().await });
