@@ -18,7 +18,8 @@ enum Mode {
     Refuse,
     Stall,
     CutAfter(u64),
-    CutBehind(&'static str),
+    /// The word, and how often the client says it.
+    CutBehind(&'static str, u32),
     FailPercent(u64),
 }
 
@@ -106,7 +107,12 @@ impl Proxy {
     /// Cuts each new connection once its client has said this (a commit): the service hears it, the
     /// answer is lost.
     pub fn cut_behind(&self, word: &'static str) {
-        self.state.send_modify(|state| state.0 = Mode::CutBehind(word));
+        self.cut_behind_nth(word, 1);
+    }
+
+    /// The same once its client has said it so often.
+    pub fn cut_behind_nth(&self, word: &'static str, times: u32) {
+        self.state.send_modify(|state| state.0 = Mode::CutBehind(word, times));
     }
 
     /// Closes each new connection at once with this chance: a service that restarts again and
@@ -152,7 +158,7 @@ async fn carry(
     let mut left = if let Mode::CutAfter(bytes) = began.0 { bytes } else { u64::MAX };
     let (mut server, mut asked, mut answered) = (None, vec![0; 8192], vec![0; 8192]);
     let (mut questions, mut answers) = (Messages::of_client(), Messages::default());
-    let mut unanswered = 0_u64;
+    let (mut unanswered, mut heard) = (0_u64, 0);
     loop {
         let going = states
             .wait_for(|(mode, refused)| *mode != Mode::Stall || *refused > began.1)
@@ -189,8 +195,11 @@ async fn carry(
                 let said = |word: &str| {
                     asked[..bytes].windows(word.len()).any(|said| said == word.as_bytes())
                 };
-                if mode != Mode::Pass && matches!(began.0, Mode::CutBehind(word) if said(word)) {
-                    left = bytes as u64;
+                if let Mode::CutBehind(word, times) = began.0 {
+                    heard += u32::from(said(word));
+                    if mode != Mode::Pass && heard == times {
+                        left = bytes as u64;
+                    }
                 }
                 let questions = questions.count(&asked[..bytes], b"QS");
                 let waits = questions > 0 && unanswered == 0
