@@ -54,8 +54,8 @@ pub(crate) struct Step {
     pub stripe_event: Option<StripeEventId>,
 }
 
-/// Inserts the two steps of a new tenant's first login: the user, then the mail. A repeated checkout
-/// is the same steps; the log of both names the event.
+/// Inserts the two steps of a new tenant's first login, without a wait: the user, then the mail. A
+/// repeated checkout is the same steps; the log of both names the event.
 pub(crate) async fn insert_first_login(
     tx: &Transaction,
     tenant: &TenantId,
@@ -502,9 +502,9 @@ pub(crate) async fn fail(
     Ok(updated == 1)
 }
 
-/// Makes a locked step due now, with these fields of its payload replaced, and restarts its 72 hours.
-/// A running attempt's claim is void. If another step has begun to make the user of its address
-/// meanwhile, that user is the other one's.
+/// Makes a locked step due now, with these fields of its payload replaced, and restarts its 72
+/// hours. A running attempt's claim is void. If another step has begun to make the user of its
+/// address meanwhile, that user is the other one's.
 pub(crate) async fn retry(
     tx: &Transaction,
     id: i64,
