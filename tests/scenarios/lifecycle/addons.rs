@@ -105,3 +105,32 @@ async fn an_addon_of_its_own_follows_its_own_subscription_and_ends_no_later_than
     );
     assert_eq!(api.get(Who::Operator, &path).await.expect(200)["effective_status"], "EXPIRED");
 }
+
+/// What is not collected is not paid: where Stripe then pauses the MAIN, its term falls back to the
+/// one that was paid, and the ADDON that began since goes with it, and on with it again.
+#[tokio::test]
+async fn an_addon_falls_back_with_its_mains_term_though_it_began_after_that() {
+    let mut company = Company::new().await;
+    let stripe = company.stripe.clone();
+    company.world.stripe.pause_collection(&stripe, Some("keep_as_draft")).expect("not collected");
+    company.pass(30).await;
+    let api = company.world.api().await;
+    let new = json!({"tenant_id": "acme", "subscription_type": "ADDON", "device_limit": 5,
+        "parent_subscription_id": company.id, "term_start": company.world.clock.now()});
+    let addon = text(&api.create_subscription(new).await["subscription_id"]);
+    let sql = format!("SELECT term_end FROM subscriptions WHERE subscription_id = '{addon}'");
+    let ends = async |company: &Company| {
+        [
+            company.row("term_end").await["term_end"].clone(),
+            company.world.row(&sql).await["term_end"].clone(),
+        ]
+    };
+    assert_eq!(ends(&company).await, ["2026-03-31T10:00:00+00:00"; 2]);
+    company.world.stripe.pause(&stripe).expect("paused");
+    company.deliver().await;
+    assert_eq!(ends(&company).await, ["2026-02-28T10:00:00+00:00"; 2]);
+    company.world.stripe.pause_collection(&stripe, None).expect("collected");
+    company.world.stripe.resume(&stripe).expect("resumed");
+    company.deliver().await;
+    assert_eq!(ends(&company).await, ["2026-04-02T10:00:00+00:00"; 2]);
+}

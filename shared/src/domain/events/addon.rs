@@ -52,15 +52,7 @@ impl Provisioning<'_> {
         not_ended(&family)?;
         // From when its days were counted, until the parent's present end, which a renewal may have
         // moved since.
-        let term = (order.created_at, family.root.term_end);
-        if term.1 <= term.0 {
-            let detail = format!(
-                "the add-on is paid, but the term of its parent {} ended before the order: refund \
-                 it",
-                family.root.subscription_id
-            );
-            return Err(Error::conflict("parent_ended", detail));
-        }
+        let term = family.root.term_of_addon((order.created_at, family.root.term_end));
         let slots: Vec<SlotLimit> = order
             .quote
             .lines
@@ -116,11 +108,7 @@ impl Provisioning<'_> {
         let (tenant, _) = self.tenant_of_addon(Some(&purchase)).await?;
         let family = self.parent(&parent, &tenant).await?;
         not_ended(&family)?;
-        let paid = state.paid_term.unwrap_or(state.period);
-        // Where it has renewed and the parent has not, it is over with the parent's term, and goes
-        // on when that does.
-        let start = if paid.0 < family.root.term_end { paid.0 } else { family.root.term_start };
-        let term = (start, paid.1.min(family.root.term_end));
+        let term = family.root.term_of_addon(state.paid_term.unwrap_or(state.period));
         // With slots of its own, a plan that its metadata names is the parent's: its limits must
         // not count twice.
         let of_plan = bought.plan.as_ref().filter(|_| bought.slots.is_empty());

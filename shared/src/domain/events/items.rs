@@ -36,7 +36,6 @@ pub(super) async fn insert_addon(
     now: Timestamp,
 ) -> Result<Subscription> {
     let id = families::rows::next_id(tx, now).await?;
-    let start = if now < root.term_end { now } else { root.term_start };
     let new = Subscription {
         description: Some("Bought at Stripe beside the plan".to_owned()),
         parent_subscription_id: Some(root.subscription_id.clone()),
@@ -45,7 +44,7 @@ pub(super) async fn insert_addon(
             id,
             root.tenant_id.clone(),
             SubscriptionType::Addon,
-            (start, root.term_end),
+            root.term_of_addon((now, root.term_end)),
             "stripe",
             now,
         )
@@ -199,11 +198,8 @@ impl SubscriptionSync<'_> {
         after.status = if devices(&slots) > 0 { Status::Active } else { Status::Expired };
         after.grace_end = None;
         if after.status == Status::Active {
-            after.term_end = root.term_end;
-            after.term_start = after.term_start.min(self.now);
-            if after.term_end <= after.term_start {
-                after.term_start = root.term_start;
-            }
+            let start = after.term_start.min(self.now);
+            (after.term_start, after.term_end) = root.term_of_addon((start, root.term_end));
         }
         let held = |wanted: &SlotLimit| {
             self.family

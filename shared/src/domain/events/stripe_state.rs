@@ -125,9 +125,9 @@ impl StripeState<'_> {
     }
 
     /// The subscription as this state makes it, version and counts untouched. Under a hold only
-    /// what is kept of Stripe's state changes. `root_end` is the end of an ADDON's parent.
+    /// what is kept of Stripe's state changes. `root` is an ADDON's parent.
     #[must_use]
-    pub fn applied_to(&self, before: &Subscription, root_end: Option<Timestamp>) -> Subscription {
+    pub fn applied_to(&self, before: &Subscription, root: Option<&Subscription>) -> Subscription {
         let stripe = before.stripe.as_ref().map(|link| self.link(&link.id, Some(link)));
         let mut after = Subscription { stripe, ..before.clone() };
         if before.hold.is_some() {
@@ -145,8 +145,8 @@ impl StripeState<'_> {
                 .filter(|_| status == Status::Grace)
                 .or_else(|| self.grace_end(status, before.stripe.as_ref()));
         }
-        if let Some((start, end)) = self.paid_term {
-            let end = root_end.map_or(end, |root_end| end.min(root_end));
+        if let Some(paid) = self.paid_term {
+            let (start, end) = root.map_or(paid, |root| root.term_of_addon(paid));
             if end > start {
                 (after.term_start, after.term_end) = (start, end);
             }

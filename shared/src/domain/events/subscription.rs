@@ -218,8 +218,7 @@ impl SubscriptionSync<'_> {
         let mut state =
             snapshot.state(resolved.item, resolved.price.as_ref(), (plan, resolved.quantity))?;
         state.slots = slots.map(|_| items::devices(&resolved.slots));
-        let root_end = is_addon.then_some(self.family.root.term_end);
-        let mut after = state.applied_to(before, root_end);
+        let mut after = state.applied_to(before, is_addon.then_some(&self.family.root));
         self.warn(&state, resolved, slots.is_some(), before).await?;
         let mut tier_slots = Value::Null;
         if before.hold.is_none() {
@@ -395,14 +394,11 @@ impl SubscriptionSync<'_> {
                 }
                 (after.status, after.grace_end) = (Status::Expired, None);
             } else {
-                let end = addon
-                    .stripe_paid_until()
-                    .filter(|_| own)
-                    .map_or(root.term_end, |end| end.min(root.term_end));
-                if addon.hold.is_some() || end <= addon.term_start {
+                if addon.hold.is_some() {
                     continue;
                 }
-                after.term_end = end;
+                let end = addon.stripe_paid_until().filter(|_| own).unwrap_or(root.term_end);
+                (after.term_start, after.term_end) = root.term_of_addon((addon.term_start, end));
             }
             if after != *addon {
                 let is_paid = is_paid && after.term_end > addon.term_end;

@@ -256,6 +256,14 @@ impl Versioned for Subscription {
 }
 
 impl Subscription {
+    /// The term of an ADDON of this MAIN that is paid for so long: never beyond the MAIN's. What
+    /// begins after that is over with the MAIN, and goes on when that does.
+    #[must_use]
+    pub fn term_of_addon(&self, (start, end): (Timestamp, Timestamp)) -> (Timestamp, Timestamp) {
+        let start = if start < self.term_end { start } else { self.term_start };
+        (start, end.min(self.term_end))
+    }
+
     /// A new subscription that has nothing yet but its term.
     #[must_use]
     pub fn new(
