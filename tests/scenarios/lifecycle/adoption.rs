@@ -107,12 +107,28 @@ async fn a_subscription_is_left_to_its_checkout_and_is_its_own_even_if_that_is_l
     company.deliver().await;
     assert_eq!(ours(&company, &stripe).await, [starter(&json!(debit))]);
 
+    // A debit whose events are late: nothing says that it waits, and nothing was paid.
+    let debit = open(&company);
+    let paid = company.world.stripe.pay_async(&debit, payer("jane@acme.example")).expect("paid");
+    let stripe = text(&paid["subscription"]);
+    drop(company.new_events());
+    at_hour(&company, 5);
+    let drift = run(&company.world).await["drift"].clone();
+    assert_eq!((&drift["adopted"], &drift["unknown"]), (&json!(0), &json!(1)), "{drift}");
+    // Its checkout waits, and the word of its payment is lost: the comparison finds it paid.
+    assert!(company.hand_over(&[company.world.event("checkout.session.completed")]).await);
+    company.world.stripe.settle(&debit).expect("settled");
+    drop(company.new_events());
+    at_hour(&company, 6);
+    assert_eq!(run(&company.world).await["drift"]["adopted"], 1);
+    assert_eq!(ours(&company, &stripe).await, [starter(&json!(debit))]);
+
     // Its event is late: adopted meanwhile, it is the checkout's all the same.
     let late = open(&company);
     let paid = company.world.stripe.pay(&late, payer("jane@acme.example")).expect("paid");
     let stripe = text(&paid["subscription"]);
     let events = company.new_events();
-    at_hour(&company, 6);
+    at_hour(&company, 8);
     assert_eq!(run(&company.world).await["drift"]["adopted"], 1);
     assert_eq!(ours(&company, &stripe).await, [starter(&Value::Null)]);
     assert!(company.hand_over(&events).await);

@@ -95,6 +95,10 @@ impl Applier {
         let Some(tenant) = self.tenant_of(payer).await? else { return Ok(false) };
         let adopted = async {
             let snapshot = self.read_snapshot(id).await?;
+            if !self.was_bought(id, &snapshot).await? {
+                let detail = format!("nothing was paid yet for Stripe subscription '{id}'");
+                return Err(Error::conflict("stripe_subscription_unpaid", detail));
+            }
             self.adopt(id, &snapshot, &tenant, &Cause::Itself(event)).await
         };
         match adopted.await {

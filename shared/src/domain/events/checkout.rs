@@ -27,6 +27,9 @@ use crate::outside::stripe;
 use crate::outside::stripe::{CheckoutSession, Item, Metadata};
 use crate::{Error, Result};
 
+/// Why the events of a subscription change nothing that ended before its first payment.
+pub(super) const NEVER_PAID: &str = "its Stripe subscription ended before it was paid";
+
 /// What operators read of a subscription that a checkout made: with its plan, if it has one.
 pub(super) fn description(plan: Option<&Plan>) -> String {
     let plan = plan.map(|plan| format!(" ({})", plan.plan_id)).unwrap_or_default();
@@ -39,6 +42,9 @@ pub(super) struct Checkout {
     pub(super) session: CheckoutSession,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) customer: Option<StripeCustomerId>,
+    /// Whether it was paid, by itself or by an invoice of its subscription: where a bank debit
+    /// fails, the next attempt is none of the session's.
+    is_paid: bool,
     /// The session's, over the subscription's.
     metadata: Metadata,
 }
@@ -87,6 +93,9 @@ pub(super) async fn apply(
             |reason| format!("{reason} ({})", event.id),
         );
         store::finish_waiting_checkout(&tx, &checkout.id, others, &reason, tenant, now).await?;
+        if let Some(snapshot) = checkout.snapshot.as_ref().filter(|_| verdict.closes_checkout) {
+            store::finish_never_paid(&tx, &snapshot.subscription.id, NEVER_PAID, now).await?;
+        }
     }
     fault::point(Point::ApplyFinished);
     tx.commit().await?;
@@ -103,8 +112,13 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
     let id = StripeSessionId::parse(id)?;
     applier.pace().await?;
     let session = applier.stripe.checkout_session(&id).await?;
+    let mut is_paid = matches!(session.payment_status.as_str(), "paid" | "no_payment_required");
     let snapshot = match session.subscription()? {
-        Some(id) => Some(applier.read_snapshot(&id).await?),
+        Some(id) => {
+            let snapshot = applier.read_snapshot(&id).await?;
+            is_paid = is_paid || applier.was_bought(&id, &snapshot).await?;
+            Some(snapshot)
+        }
         None => None,
     };
     let subscription = snapshot.as_ref().map(|snapshot| &snapshot.subscription);
@@ -120,7 +134,7 @@ async fn read(applier: &Applier, event: &Envelope) -> Result<Checkout> {
             .filter(|(_, value)| !value.trim().is_empty())
             .map(|(key, value)| (key.clone(), value.clone())),
     );
-    Ok(Checkout { id, session, snapshot, customer, metadata })
+    Ok(Checkout { id, session, snapshot, customer, is_paid, metadata })
 }
 
 /// What we know of what was bought.
@@ -223,7 +237,7 @@ impl Provisioning<'_> {
             return ignored("not ours: neither our metadata nor one of our prices");
         }
         match session.payment_status.as_str() {
-            "paid" | "no_payment_required" => Ok(None),
+            _ if self.checkout.is_paid => Ok(None),
             "unpaid" => self.unpaid().await.map(Some),
             other => {
                 Err(stripe::unreadable(format!("checkout payment_status {other:?} is unknown")))
@@ -284,17 +298,26 @@ impl Provisioning<'_> {
     }
 
     /// Completed, but the money has not come: a bank debit takes days, and then succeeds or fails.
+    /// One that failed is tried again as long as its subscription runs.
     async fn unpaid(&self) -> Result<Verdict> {
+        let status = self.checkout.snapshot.as_ref().map(|it| it.subscription.status.as_str());
+        let is_over = matches!(status, Some("canceled" | "incomplete_expired"));
+        let closed =
+            |status, reason| Ok(Verdict { closes_checkout: true, ..Verdict::of(status, reason) });
         match self.event.kind {
-            EventKind::Checkout(CheckoutEvent::PaymentFailed) => Ok(Verdict {
-                closes_checkout: true,
-                ..Verdict::of(EventStatus::Applied, "its payment failed")
-            }),
             // Stripe has said that it was paid: the read was too early.
             EventKind::Checkout(CheckoutEvent::PaymentSucceeded) => Err(Error::unavailable(
                 crate::base::error::Service::Stripe,
                 "the session is not paid yet, though its payment succeeded",
             )),
+            _ if is_over => closed(EventStatus::Ignored, NEVER_PAID),
+            EventKind::Checkout(CheckoutEvent::PaymentFailed) if status.is_none() => {
+                closed(EventStatus::Applied, "its payment failed")
+            }
+            EventKind::Checkout(CheckoutEvent::PaymentFailed) => {
+                let reason = "its payment failed, and Stripe may try again";
+                Ok(Verdict::of(EventStatus::Waiting, reason))
+            }
             _ if store::payment_failed(self.tx, &self.checkout.id).await? => {
                 Ok(Verdict::of(EventStatus::Ignored, "its payment failed"))
             }

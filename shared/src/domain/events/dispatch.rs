@@ -6,7 +6,8 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use super::adoption::{ARRIVAL, Payer};
-use super::kind::EventKind;
+use super::checkout::NEVER_PAID;
+use super::kind::{EventKind, InvoiceEvent};
 use super::model::{Envelope, EventStatus, MAX_CRASHED_ATTEMPTS, MAX_RECEIVES, TYPE_LENGTH};
 use super::snapshot::SnapshotCache;
 use super::subscription::Cause;
@@ -158,6 +159,14 @@ impl Applier {
         Ok(outcome)
     }
 
+    /// Applies the checkout of a subscription that waits for it to be complete or paid, if there is
+    /// one: it may get no further event of its own. True where it was provisioned.
+    pub(super) async fn apply_waiting_checkout(&self, id: &StripeSubscriptionId) -> Result<bool> {
+        let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
+        let Some(checkout) = checkout else { return Ok(false) };
+        Ok(Box::pin(self.apply_checkout(&checkout)).await?.status == EventStatus::Applied)
+    }
+
     /// Syncs the subscription of an event. One that we do not have yet waits for its checkout;
     /// `seen` is ours, as `find_synced` found it.
     async fn apply_sync(
@@ -171,10 +180,7 @@ impl Applier {
         if let Some((status, _)) = self.sync_seen(id, seen, cause, snapshots).await? {
             return Ok(Outcome::quiet(status));
         }
-        // A checkout that waits because its subscription was incomplete gets no further event.
-        let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
-        if let Some(checkout) = checkout
-            && Box::pin(self.apply_checkout(&checkout)).await?.status == EventStatus::Applied
+        if self.apply_waiting_checkout(id).await?
             && let Some((status, _)) = self.sync_with_stripe(id, cause, snapshots).await?
         {
             return Ok(Outcome { status, wake_outbox: true });
@@ -183,6 +189,12 @@ impl Applier {
             && let Some((status, _)) = self.sync_with_stripe(id, cause, snapshots).await?
         {
             return Ok(Outcome::quiet(status));
+        }
+        let is_paid = matches!(event.kind, EventKind::Invoice(InvoiceEvent::Paid));
+        if !is_paid
+            && store::has_ended_checkout(&self.db.connection().await?, id, NEVER_PAID).await?
+        {
+            return self.ignore(event, NEVER_PAID).await;
         }
         let reason = "its Stripe subscription is not known here yet";
         self.record(event, EventStatus::Waiting, reason, None).await

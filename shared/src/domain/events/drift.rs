@@ -107,7 +107,7 @@ impl Applier {
             let id = StripeSubscriptionId::parse(&listed.id)?;
             let named = listed.metadata.get("tenant_id").map(String::as_str);
             let payer = Payer { customer: listed.customer()?, named };
-            match self.adopt_by_itself(&id, &payer, None).await {
+            match self.take_in_one(&id, &payer).await {
                 Ok(true) => page.adopted += 1,
                 Ok(false) => unknown.push(id),
                 Err(error) => {
@@ -143,6 +143,11 @@ impl Applier {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// By its checkout, which waits for a payment whose event was lost; else by its adoption.
+    async fn take_in_one(&self, id: &StripeSubscriptionId, payer: &Payer<'_>) -> Result<bool> {
+        Ok(self.apply_waiting_checkout(id).await? || self.adopt_by_itself(id, payer, None).await?)
     }
 
     /// Those of which a price is ours.

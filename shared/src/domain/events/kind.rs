@@ -31,6 +31,8 @@ pub enum CheckoutEvent {
 /// What happened to an invoice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvoiceEvent {
+    /// It was paid.
+    Paid,
     /// The customer must confirm the payment.
     ActionRequired,
     /// Stripe could not finalize it.
@@ -71,7 +73,7 @@ const ENDPOINT: [(&str, EventKind); 20] = [
     ("customer.subscription.resumed", EventKind::Subscription),
     ("customer.updated", EventKind::Notice(Notice::CustomerUpdated)),
     ("customer.deleted", EventKind::Notice(Notice::CustomerDeleted)),
-    ("invoice.paid", EventKind::Invoice(InvoiceEvent::Other)),
+    ("invoice.paid", EventKind::Invoice(InvoiceEvent::Paid)),
     ("invoice.payment_failed", EventKind::Invoice(InvoiceEvent::Other)),
     ("invoice.payment_action_required", EventKind::Invoice(InvoiceEvent::ActionRequired)),
     ("invoice.finalization_failed", EventKind::Invoice(InvoiceEvent::FinalizationFailed)),

@@ -24,6 +24,8 @@ pub(super) struct Snapshot {
     /// When it was read.
     read_at: Timestamp,
     payment: Payment,
+    /// Whether any of its invoices bought something; none where not all of them were read.
+    was_bought: Option<bool>,
     /// The invoice by which the present period is paid.
     pub paid_by: Option<String>,
     /// The oldest that is due and not paid.
@@ -154,7 +156,10 @@ impl Applier {
             let payment =
                 Payment::NothingDue { invoice_paid: latest.and_then(Invoice::paid_cents) };
             let paid_by = latest.map(|invoice| invoice.id.clone());
-            return Ok(Snapshot { subscription, read_at, payment, paid_by, unpaid: None });
+            let was_bought =
+                latest.is_some_and(|invoice| invoice.is_purchase(read_at)).then_some(true);
+            let unpaid = None;
+            return Ok(Snapshot { subscription, read_at, payment, was_bought, paid_by, unpaid });
         }
         self.pace().await?;
         let invoices = self.stripe.invoices(id).await?;
@@ -180,6 +185,22 @@ impl Applier {
                 .min(),
         };
         let paid_by = paid.map(|(_, invoice)| invoice.id.clone());
-        Ok(Snapshot { subscription, read_at, payment, paid_by, unpaid })
+        let was_bought = Some(invoices.iter().any(|invoice| invoice.is_purchase(read_at)));
+        Ok(Snapshot { subscription, read_at, payment, was_bought, paid_by, unpaid })
+    }
+
+    /// Whether anything was ever paid for it, or is payable later. Stripe runs what was bought by
+    /// bank debit before the money comes, if it does.
+    pub(super) async fn was_bought(
+        &self,
+        id: &StripeSubscriptionId,
+        snapshot: &Snapshot,
+    ) -> Result<bool> {
+        if let Some(was_bought) = snapshot.was_bought {
+            return Ok(was_bought);
+        }
+        self.pace().await?;
+        let invoices = self.stripe.invoices(id).await?;
+        Ok(invoices.iter().any(|invoice| invoice.is_purchase(snapshot.read_at)))
     }
 }

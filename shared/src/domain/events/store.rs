@@ -353,13 +353,13 @@ pub(super) async fn ready(
     query(db, &sql, &[&customer, &limit]).await?.iter().map(envelope).collect()
 }
 
-/// The paid checkout that waits for this Stripe subscription to be complete.
+/// The checkout that waits for this Stripe subscription to be complete, or to be paid.
 pub(super) async fn waiting_checkout(
     db: &impl Executor,
     id: &StripeSubscriptionId,
 ) -> Result<Option<Envelope>> {
     let sql = whole(
-        "WHERE e.status = 'waiting' AND e.event_type = 'checkout.session.completed'
+        "WHERE e.status = 'waiting' AND e.event_type LIKE 'checkout.session.%'
          AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1",
     );
     query_opt(db, &sql, &[&id]).await?.as_ref().map(envelope).transpose()
@@ -387,7 +387,7 @@ pub(super) struct EndedWait {
     pub event_type: String,
     /// Which Stripe subscription it is about.
     pub stripe_subscription_id: Option<StripeSubscriptionId>,
-    /// Whether one of our prices is in it.
+    /// Whether one of our prices is in it, and no checkout of it waits or has failed.
     pub names_our_price: bool,
 }
 
@@ -406,7 +406,11 @@ pub(super) async fn end_waiting(
              AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
                                 ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
              RETURNING event_id, event_type, stripe_subscription_id, EXISTS (SELECT FROM stripe_prices p
-                 WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0) AS ours",
+                 WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0)
+                 AND NOT EXISTS (SELECT FROM stripe_events c
+                 WHERE c.stripe_subscription_id = stripe_events.stripe_subscription_id
+                 AND c.event_type LIKE 'checkout.session.%'
+                 AND c.status IN ('waiting', 'failed')) AS ours",
             &[(&since, Type::TIMESTAMPTZ), (&now, Type::TIMESTAMPTZ), (&limit, Type::INT8)],
         )
         .await?;
@@ -479,6 +483,35 @@ pub(super) async fn finish_waiting_checkout(
         &[&session, &status, &reason, &tenant, &now],
     )
     .await
+}
+
+/// Ends what waits for a subscription that ended unpaid. Not the word of a payment: the read may
+/// have been older.
+pub(super) async fn finish_never_paid(
+    tx: &Transaction,
+    subscription: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Result<()> {
+    tx.write(
+        "UPDATE stripe_events SET status = 'ignored', status_reason = $2, updated_at = $3
+         WHERE stripe_subscription_id = $1 AND status = 'waiting'
+         AND event_type <> 'invoice.paid'",
+        &[&subscription, &reason, &now],
+    )
+    .await
+}
+
+/// Whether a checkout of this Stripe subscription ended for a reason that begins so.
+pub(super) async fn has_ended_checkout(
+    db: &impl Executor,
+    id: &StripeSubscriptionId,
+    reason: &str,
+) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
+               AND event_type LIKE 'checkout.session.%' AND status = 'ignored'
+               AND starts_with(status_reason, $2))";
+    Ok(query_one(db, sql, &[&id, &reason]).await?.get(0))
 }
 
 /// Whether Stripe has reported that the asynchronous payment of this checkout failed.

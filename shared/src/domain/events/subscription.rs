@@ -38,7 +38,7 @@ fn notable(event: InvoiceEvent) -> Option<(AuditEvent, FlagKind)> {
         InvoiceEvent::FinalizationFailed => {
             Some((AuditEvent::StripeFinalizationFailed, FlagKind::FinalizationFailed))
         }
-        InvoiceEvent::Other => None,
+        InvoiceEvent::Paid | InvoiceEvent::Other => None,
     }
 }
 

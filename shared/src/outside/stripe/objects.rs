@@ -179,6 +179,7 @@ pub struct Invoice {
     #[serde(default)]
     pub amount_due: i64,
     auto_advance: Option<bool>,
+    billing_reason: Option<String>,
     created: i64,
     due_date: Option<i64>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -241,6 +242,19 @@ impl Invoice {
     #[must_use]
     pub fn paid_cents(&self) -> Option<i64> {
         (self.status.as_deref() == Some("paid")).then_some(self.amount_due)
+    }
+
+    /// Whether something was bought by it at `now`: it was paid, or is payable later. One that asks
+    /// for nothing buys only at the beginning: a trial, or what a coupon pays.
+    #[must_use]
+    pub fn is_purchase(&self, now: Timestamp) -> bool {
+        match self.status.as_deref() {
+            Some("paid") => {
+                self.amount_due > 0 || self.billing_reason.as_deref() == Some("subscription_create")
+            }
+            Some("open") => self.due_date.is_some_and(|due| due > now.as_second()),
+            _ => false,
+        }
     }
 
     /// Whether Stripe does not collect it though it is not paid: it was written off, or is kept as

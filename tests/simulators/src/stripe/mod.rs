@@ -385,6 +385,14 @@ impl Simulator {
         assert!(self.state(|state| state.edit("checkout.session", id, edit)), "a known session");
     }
 
+    /// Edits an invoice in place, as `edit_session` does.
+    ///
+    /// # Panics
+    /// When the invoice does not exist.
+    pub fn edit_invoice(&self, id: &str, edit: impl FnOnce(&mut Value)) {
+        assert!(self.state(|state| state.edit("invoice", id, edit)), "a known invoice");
+    }
+
     /// Returns the delivery of every event that was to be delivered, with its attempts so far.
     #[must_use]
     pub fn deliveries(&self) -> Vec<Delivery> {
