@@ -67,10 +67,13 @@ async fn hand_over(functions: &StripeEvents, batch: Vec<Value>) -> Vec<Value> {
 
 /// What a Stripe subscription must be here, read off Stripe's own objects by rules written down
 /// once more.
-fn expected(stripe: &Simulator, id: &str, had: &Value) -> Value {
+fn expected(stripe: &Simulator, id: &str, had: &Value, now: Timestamp) -> Value {
     let subscription = stripe.object(id).expect("a subscription");
     let status = text(&subscription["status"]);
+    let end = subscription["items"]["data"][0]["current_period_end"].as_i64().expect("an end");
     let ours = match status.as_str() {
+        // Paid while it was paused, for a time that is over: the next invoice decides.
+        "active" if had["status"] == "SUSPENDED" && end <= now.as_second() => "SUSPENDED",
         "active" => "ACTIVE",
         "trialing" => "TRIAL",
         // A suspension that grace does not end.
@@ -186,7 +189,8 @@ async fn lead(seed: u64, in_order: &Side, disorder: &Side) -> Result<(), String>
         let mut had = main.clone();
         had["slots_at_stripe"] = json!(extra);
         let had = &had;
-        let expected = expected(&stripe, &text(&had["stripe_subscription_id"]), had);
+        let expected =
+            expected(&stripe, &text(&had["stripe_subscription_id"]), had, life.clock.now());
         for (field, value) in expected.as_object().into_iter().flatten() {
             if had[field] != *value {
                 return Err(format!("{field}: Stripe's {value}, ours {}; {story:?}", had[field]));
