@@ -31,6 +31,9 @@ async fn stripe_is_read_before_anyone_gets_grace_and_who_cannot_be_read_stays() 
         let before = company.world.stripe.requests().len();
         let summary = company.world.renewals.handle(json!({})).await.expect("a run");
         assert_eq!(summary.errors.keys().collect::<Vec<_>>(), [&"drift"], "{:?}", summary.errors);
+        let failed = "renewal_runs WHERE status = 'failed' AND run_id = ";
+        let run = summary.run_id.expect("a run's number");
+        assert_eq!(company.world.count(&format!("{failed}{run}")).await, 1);
         let cursor = "SELECT position FROM renewal_cursors WHERE part = 'drift'";
         assert_eq!(
             company.world.row(cursor).await["position"],

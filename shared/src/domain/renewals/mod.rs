@@ -22,6 +22,7 @@ use deadpool_postgres::Object;
 use jiff::Timestamp;
 
 use self::model::RunOptions;
+use self::operator::model::RunStatus;
 use self::rehearsal::dry_run;
 use self::summary::Summary;
 use crate::domain::events::Applier;
@@ -68,7 +69,11 @@ impl Renewal {
         let mut summary = Summary { run_id: Some(id), as_of: now, ..Summary::default() };
         self.do_parts(run, &mut summary).await;
         summary.duration_ms = u64::try_from(time.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let status = if summary.errors.is_empty() && !time.is_up() { "done" } else { "stopped" };
+        let status = match (summary.errors.is_empty(), time.is_up()) {
+            (false, _) => RunStatus::Failed,
+            (true, true) => RunStatus::Stopped,
+            (true, false) => RunStatus::Done,
+        };
         let ended = self.applier.clock.now();
         store::finish_run(&self.connection().await?, id, status, &summary, ended).await?;
         summary.put_metrics();

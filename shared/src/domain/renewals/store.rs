@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::model::{Approval, Counts, PATIENCE};
+use super::operator::model::RunStatus;
 use crate::base::ids::{StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Executor, Transaction, execute, query_one, query_opt, query_planned};
@@ -305,7 +306,7 @@ pub async fn begin_run(
 pub async fn finish_run(
     db: &impl Executor,
     run: i64,
-    status: &str,
+    status: RunStatus,
     summary: &impl Serialize,
     now: Timestamp,
 ) -> Result<()> {

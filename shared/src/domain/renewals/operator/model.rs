@@ -21,9 +21,9 @@ words! {
         Running = "running",
         /// Through.
         Done = "done",
-        /// Out of time, or by the breaker: the rest is the next one's.
+        /// Out of time: the rest is the next one's.
         Stopped = "stopped",
-        /// With an error.
+        /// A part failed; the others are done.
         Failed = "failed",
     }
 }
