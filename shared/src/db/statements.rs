@@ -13,6 +13,7 @@ use tokio_postgres::{Row, Statement};
 use crate::{Error, Result};
 
 type Values<'q> = &'q [&'q (dyn ToSql + Sync)];
+type TypedValues<'q> = &'q [(&'q (dyn ToSql + Sync), Type)];
 
 /// A statement with its values, and how `PostgreSQL` comes to its plan.
 #[derive(Clone, Copy)]
@@ -20,7 +21,7 @@ pub enum Query<'q> {
     /// Parsed once a connection.
     Kept(&'q str, Values<'q>),
     /// Planned for its values, whose types are known: parsed on the way, and nothing of it is kept.
-    Planned(&'q str, &'q [(&'q (dyn ToSql + Sync), Type)]),
+    Planned(&'q str, TypedValues<'q>),
 }
 
 /// What a statement answered.
@@ -29,32 +30,36 @@ pub struct Answer {
     changed: u64,
 }
 
-impl Query<'_> {
+impl<'q> Query<'q> {
     /// Has it parsed, where that is a round trip of its own.
     pub(super) async fn prepare(
         self,
         client: &ClientWrapper,
-    ) -> std::result::Result<Option<Statement>, tokio_postgres::Error> {
-        match self {
-            Query::Kept(sql, _) => client.prepare_cached(sql).await.map(Some),
-            Query::Planned(..) => Ok(None),
-        }
+    ) -> std::result::Result<Prepared<'q>, tokio_postgres::Error> {
+        Ok(match self {
+            Query::Kept(sql, values) => Prepared::Kept(client.prepare_cached(sql).await?, values),
+            Query::Planned(sql, values) => Prepared::Planned(sql, values),
+        })
     }
+}
 
+/// A statement that can be sent.
+pub(super) enum Prepared<'q> {
+    Kept(Statement, Values<'q>),
+    Planned(&'q str, TypedValues<'q>),
+}
+
+impl Prepared<'_> {
     /// Sends it as soon as it is polled, and waits for its answer.
     pub(super) async fn send(
         self,
         client: &ClientWrapper,
-        statement: Option<Statement>,
     ) -> std::result::Result<Answer, tokio_postgres::Error> {
-        let answer = match (self, &statement) {
-            (Query::Kept(sql, values), None) => {
-                client.query_raw(sql, values.iter().copied()).await?
+        let answer = match self {
+            Self::Kept(statement, values) => {
+                client.query_raw(&statement, values.iter().copied()).await?
             }
-            (Query::Kept(_, values), Some(statement)) => {
-                client.query_raw(statement, values.iter().copied()).await?
-            }
-            (Query::Planned(sql, values), _) => {
+            Self::Planned(sql, values) => {
                 let values = values.iter().map(|(value, kind)| (*value, kind.clone()));
                 client.query_typed_raw(sql, values).await?
             }
@@ -79,10 +84,7 @@ pub trait Executor: Sync {
 
 impl Executor for Object {
     fn run<'q>(&'q self, query: Query<'q>) -> BoxFuture<'q, Result<Answer>> {
-        Box::pin(async move {
-            let statement = query.prepare(self).await?;
-            Ok(query.send(self, statement).await?)
-        })
+        Box::pin(async move { Ok(query.prepare(self).await?.send(self).await?) })
     }
 }
 
@@ -96,7 +98,8 @@ pub async fn query(db: &impl Executor, sql: &str, params: Values<'_>) -> Result<
     Ok(db.run(Query::Kept(sql, params)).await?.rows)
 }
 
-/// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`. For an array
+/// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`, and `further`
+/// begins with `$2`. For an array
 /// `PostgreSQL` expects ten keys, finds a plan for the one at hand cheaper, and so plans the
 /// statement again each time.
 ///
@@ -106,11 +109,13 @@ pub async fn query_keys(
     db: &impl Executor,
     sql: impl Fn(&str) -> String,
     keys: &[&str],
+    further: Values<'_>,
 ) -> Result<Vec<Row>> {
-    match keys {
-        [key] => query(db, &sql("= $1"), &[key]).await,
-        _ => query(db, &sql("= ANY($1)"), &[&keys]).await,
-    }
+    let (given, keys): (_, &(dyn ToSql + Sync)) = match keys {
+        [key] => ("= $1", key),
+        _ => ("= ANY($1)", &keys),
+    };
+    query(db, &sql(given), &[&[keys], further].concat()).await
 }
 
 /// The same for at most one row.
@@ -149,7 +154,7 @@ pub async fn execute(db: &impl Executor, sql: &str, params: Values<'_>) -> Resul
 pub async fn query_planned(
     db: &impl Executor,
     sql: &str,
-    params: &[(&(dyn ToSql + Sync), Type)],
+    params: TypedValues<'_>,
 ) -> Result<Vec<Row>> {
     Ok(db.run(Query::Planned(sql, params)).await?.rows)
 }

@@ -9,10 +9,9 @@ use bytes::BytesMut;
 use deadpool_postgres::Object;
 use futures::future::BoxFuture;
 use futures::{FutureExt, join, poll};
-use tokio_postgres::Statement;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::statements::{Answer, Executor, Query};
+use super::statements::{Answer, Executor, Prepared, Query};
 use crate::{Error, Result};
 
 type Asked<T> = std::result::Result<T, tokio_postgres::Error>;
@@ -77,7 +76,7 @@ impl Transaction {
 
     async fn put(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<()> {
         let unanswered = Unanswered::new(&self.line)?;
-        let prepare = Query::Kept(sql, params).prepare(&self.line.connection);
+        let prepare = self.line.connection.prepare_cached(sql);
         let mut ready = pin!(async { join!(self.line.turn.lock(), prepare) });
         let (turn, statement) = match poll!(ready.as_mut()) {
             Poll::Ready(ready) => ready,
@@ -89,16 +88,15 @@ impl Transaction {
             }
         };
         let statement = statement?;
-        let types = statement.iter().flat_map(Statement::params);
         let encoded: Vec<Encoded> = params
             .iter()
-            .zip(types)
+            .zip(statement.params())
             .map(|(value, kind)| Encoded::of(*value, kind))
             .collect::<Result<_>>()?;
         let line = self.line.clone();
         self.send(async move {
             let params: Vec<_> = encoded.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-            Query::Kept("", &params).send(&line.connection, statement).await?;
+            Prepared::Kept(statement, &params).send(&line.connection).await?;
             unanswered.succeeded();
             Ok(())
         });
@@ -208,7 +206,7 @@ impl Line {
         let unanswered = Unanswered::new(self)?;
         // Its place is taken by the first poll, and what it needs is prepared meanwhile.
         let (turn, statement) = join!(self.turn.lock(), query.prepare(&self.connection));
-        let answer = Self::send(query.send(&self.connection, statement?), turn).await?;
+        let answer = Self::send(statement?.send(&self.connection), turn).await?;
         unanswered.succeeded();
         Ok(answer)
     }

@@ -332,8 +332,8 @@ fn envelope(row: &Row) -> Result<Envelope> {
 }
 
 /// Waiting events whose cause is here by now, of one customer or of all, in the order in which they
-/// happened. Those of a checkout wait for money, and so for another event. Of a customer who has just
-/// become one of ours, whatever waits may be: a subscription that was begun before is adopted.
+/// happened. Those of a checkout wait for money, and so for another event. Of a customer who has
+/// just become one of ours, whatever waits may be: a subscription that was begun before is adopted.
 pub(super) async fn ready(
     db: &impl Executor,
     customer: Option<&StripeCustomerId>,
@@ -405,8 +405,8 @@ pub(super) async fn end_waiting(
              WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting'
              AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
                                 ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-             RETURNING event_id, event_type, stripe_subscription_id, EXISTS (SELECT FROM stripe_prices p
-                 WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0)
+             RETURNING event_id, event_type, stripe_subscription_id,
+                 EXISTS (SELECT FROM stripe_prices p WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0)
                  AND NOT EXISTS (SELECT FROM stripe_events c
                  WHERE c.stripe_subscription_id = stripe_events.stripe_subscription_id
                  AND c.event_type LIKE 'checkout.session.%'

@@ -296,11 +296,12 @@ pub(crate) async fn insert_missing_organizations(
     now: Timestamp,
 ) -> Result<u64> {
     execute(
-            db,
-            "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
+        db,
+        "INSERT INTO outbox_steps AS step (kind, tenant_id, dedup_key, payload, next_attempt_at,
              created_at, updated_at)
              SELECT 'keycloak_organization', tenant_id, 'keycloak_organization:' || tenant_id, '{}',
-                    $1::timestamptz + row_number() OVER (ORDER BY tenant_id) * interval '10 seconds',
+                    $1::timestamptz + row_number() OVER (ORDER BY tenant_id)
+                    * interval '10 seconds',
                     $1, $1
              FROM (SELECT tenant_id FROM tenants t WHERE t.status = 'ACTIVE' AND NOT EXISTS (
                        SELECT FROM outbox_steps s
@@ -314,9 +315,9 @@ pub(crate) async fn insert_missing_organizations(
              ON CONFLICT (dedup_key) DO UPDATE
              SET status = 'pending', next_attempt_at = excluded.next_attempt_at, attempts = 0,
              claim = step.claim + 1, retried_at = $1, updated_at = $1 WHERE step.status = 'done'",
-            &[&now, &most],
-        )
-        .await
+        &[&now, &most],
+    )
+    .await
 }
 
 /// Which fields of the tenant's Stripe customer are older than its profile.
@@ -512,8 +513,8 @@ pub(crate) async fn retry(
     now: Timestamp,
 ) -> Result<StepRow> {
     let sql = format!(
-        "UPDATE outbox_steps mine SET status = 'pending', next_attempt_at = $3, claimed_until = NULL,
-         claim = claim + 1, retried_at = $3, updated_at = $3, payload = payload || $2,
+        "UPDATE outbox_steps mine SET status = 'pending', next_attempt_at = $3,
+         claimed_until = NULL, claim = claim + 1, retried_at = $3, updated_at = $3, payload = payload || $2,
          began_email = CASE WHEN EXISTS (
              SELECT FROM outbox_steps other WHERE other.began_email = mine.began_email
              AND other.status = 'pending' AND other.step_id <> mine.step_id)

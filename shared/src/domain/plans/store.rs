@@ -115,10 +115,7 @@ pub(crate) async fn find_of(
             select()
         )
     };
-    let rows = match prices[..] {
-        [price] => query(db, &sql("= $1"), &[&price, &named]).await?,
-        _ => query(db, &sql("= ANY($1)"), &[&prices, &named]).await?,
-    };
+    let rows = query_keys(db, sql, &prices, &[&named]).await?;
     rows.iter().map(plan).collect()
 }
 
@@ -218,6 +215,7 @@ pub(crate) async fn limits(
         db,
         |given| format!("SELECT plan_id, limits FROM subscription_plans WHERE plan_id {given}"),
         &ids,
+        &[],
     )
     .await?;
     by_plan(&rows)

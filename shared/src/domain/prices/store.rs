@@ -58,7 +58,7 @@ pub(crate) async fn find_with_unread(
         )
     };
     let (mut known, mut unread) = (Vec::new(), Vec::new());
-    for row in query_keys(tx, sql, &ids).await? {
+    for row in query_keys(tx, sql, &ids, &[]).await? {
         let id: StripePriceId = row.try_get("stripe_price_id")?;
         if !row.get::<_, bool>("is_currency_read") {
             unread.push(id.clone());
