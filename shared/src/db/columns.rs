@@ -1,14 +1,44 @@
 //! A row's columns, listed once: SELECT, INSERT and UPDATE come from one list.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql};
 
 use super::statements::{execute, query_opt};
 use super::transaction::Transaction;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A column's name, and its value in a row.
 pub type Column<'a> = (&'static str, Box<dyn ToSql + Sync + Send + 'a>);
+
+/// Reads a row's columns by their names, fast where they are asked for in the order in which they
+/// were selected: to search each among all takes a tenth of a page of a hundred.
+pub struct Fields<'r> {
+    row: &'r Row,
+    next: usize,
+}
+
+impl<'r> Fields<'r> {
+    /// From the first column on.
+    #[must_use]
+    pub fn of(row: &'r Row) -> Self {
+        Self { row, next: 0 }
+    }
+
+    /// The value of this column.
+    ///
+    /// # Errors
+    /// `Internal` for a column that was not selected; `Database` for a value of another type.
+    pub fn get<T: FromSql<'r>>(&mut self, name: &str) -> Result<T> {
+        let columns = self.row.columns();
+        let is_it = |column: &tokio_postgres::Column| column.name() == name;
+        let at = Some(self.next)
+            .filter(|at| columns.get(*at).is_some_and(is_it))
+            .or_else(|| columns.iter().position(is_it))
+            .ok_or_else(|| Error::Internal(format!("no column {name} was selected")))?;
+        self.next = at + 1;
+        Ok(self.row.try_get(at)?)
+    }
+}
 
 /// Lists the columns of a table's row once: those that are written once, and those that change.
 ///

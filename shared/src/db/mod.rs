@@ -6,7 +6,7 @@ mod pool;
 mod statements;
 mod transaction;
 
-pub use self::columns::{Column, add_row, insert_row, insert_row_returning, update_row};
+pub use self::columns::{Column, Fields, add_row, insert_row, insert_row_returning, update_row};
 pub use self::conditions::Conditions;
 pub use self::pool::{Db, TIDIED_AT_ONCE};
 pub use self::statements::{

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -14,7 +15,7 @@ use crate::base::paging::{Cursor, Limit, Offset};
 use crate::{request, words};
 
 /// One change (docs/operations.md, "Audit").
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the columns of the same names")]
 pub struct AuditRow {
     pub id: i64,
@@ -31,9 +32,13 @@ pub struct AuditRow {
     /// Where the request came from.
     pub ip_address: Option<String>,
     pub stripe_event_id: Option<String>,
-    pub previous_state: Option<Value>,
-    pub new_state: Option<Value>,
-    pub details: Option<Value>,
+    // As it is kept: a list reads what it only hands on no further.
+    #[schema(value_type = Option<Value>)]
+    pub previous_state: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
+    pub new_state: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Value>)]
+    pub details: Option<Box<RawValue>>,
 }
 
 words! {

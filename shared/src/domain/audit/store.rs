@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use tokio_postgres::types::Json;
 
 use super::model::{Actor, AuditFilter, AuditRow, Entry};
 use crate::Result;
 use crate::base::paging::Page;
-use crate::db::{Conditions, Executor, Transaction, execute};
+use crate::db::{Conditions, Executor, Fields, Transaction, execute};
 
 const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_type, tenant_id,
                       subscription_id, device_id, actor_type, actor_id, ip_address, stripe_event_id,
@@ -113,20 +114,25 @@ pub(crate) async fn list(
                   previous_state, new_state, details
                   FROM subscription_audit";
     let rows = conditions.page(db, select, "event_timestamp DESC, id DESC", page).await?;
-    let row = |row: &tokio_postgres::Row| AuditRow {
-        id: row.get("id"),
-        event_timestamp: row.get("event_timestamp"),
-        event_type: row.get("event_type"),
-        tenant_id: row.get("tenant_id"),
-        subscription_id: row.get("subscription_id"),
-        device_id: row.get("device_id"),
-        actor_type: row.get("actor_type"),
-        actor_id: row.get("actor_id"),
-        ip_address: row.get("ip_address"),
-        stripe_event_id: row.get("stripe_event_id"),
-        previous_state: row.get("previous_state"),
-        new_state: row.get("new_state"),
-        details: row.get("details"),
+    let row = |row| {
+        let mut fields = Fields::of(row);
+        Ok(AuditRow {
+            id: fields.get("id")?,
+            event_timestamp: fields.get("event_timestamp")?,
+            event_type: fields.get("event_type")?,
+            tenant_id: fields.get("tenant_id")?,
+            subscription_id: fields.get("subscription_id")?,
+            device_id: fields.get("device_id")?,
+            actor_type: fields.get("actor_type")?,
+            actor_id: fields.get("actor_id")?,
+            ip_address: fields.get("ip_address")?,
+            stripe_event_id: fields.get("stripe_event_id")?,
+            previous_state: fields
+                .get::<Option<Json<_>>>("previous_state")?
+                .map(|Json(state)| state),
+            new_state: fields.get::<Option<Json<_>>>("new_state")?.map(|Json(state)| state),
+            details: fields.get::<Option<Json<_>>>("details")?.map(|Json(state)| state),
+        })
     };
-    Ok(rows.iter().map(row).collect())
+    rows.iter().map(row).collect()
 }

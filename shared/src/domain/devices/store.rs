@@ -9,7 +9,7 @@ use super::model::{Device, DeviceFilter, SeenCounts, Sighting};
 use crate::Result;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::Page;
-use crate::db::{Conditions, Executor, Transaction, execute, query, query_one, query_opt};
+use crate::db::{Conditions, Executor, Fields, Transaction, execute, query, query_one, query_opt};
 use crate::domain::families::subscription::LIVE;
 
 const DEVICE: &str =
@@ -19,19 +19,20 @@ const DEVICE: &str =
 FROM devices d LEFT JOIN device_tiers t ON t.tier_id = d.tier_id";
 
 fn device(row: &Row) -> Result<Device> {
+    let mut fields = Fields::of(row);
     Ok(Device {
-        tenant_id: row.try_get("tenant_id")?,
-        device_id: row.try_get("device_id")?,
-        name: row.get("name"),
-        site_id: row.get("site_id"),
-        subscription_id: row.try_get("subscription_id")?,
-        tier_id: row.get("tier_id"),
-        tier_name: row.get("tier_name"),
-        tier_display_name: row.get("tier_display_name"),
-        status: row.try_get("status")?,
-        last_seen_at: row.get("last_seen_at"),
-        registered_at: row.get("registered_at"),
-        decommissioned_at: row.get("decommissioned_at"),
+        tenant_id: fields.get("tenant_id")?,
+        device_id: fields.get("device_id")?,
+        name: fields.get("name")?,
+        site_id: fields.get("site_id")?,
+        subscription_id: fields.get("subscription_id")?,
+        tier_id: fields.get("tier_id")?,
+        tier_name: fields.get("tier_name")?,
+        tier_display_name: fields.get("tier_display_name")?,
+        status: fields.get("status")?,
+        last_seen_at: fields.get("last_seen_at")?,
+        registered_at: fields.get("registered_at")?,
+        decommissioned_at: fields.get("decommissioned_at")?,
     })
 }
 

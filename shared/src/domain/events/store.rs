@@ -16,7 +16,8 @@ use crate::base::ids::{
 };
 use crate::base::paging::Page;
 use crate::db::{
-    Conditions, Db, Executor, Transaction, execute, query, query_one, query_opt, query_planned,
+    Conditions, Db, Executor, Fields, Transaction, execute, query, query_one, query_opt,
+    query_planned,
 };
 
 /// The recorded status of an event, if it has one.
@@ -214,33 +215,30 @@ pub(super) async fn record_transient(
     Ok(())
 }
 
-const EVENT: &str = "e.event_id, e.event_type, e.api_version, e.livemode, e.created_at,
-       e.customer_id, e.object_id, e.stripe_subscription_id, e.tenant_id, e.status,
-       e.status_reason, e.lost_tries, e.transient_errors, e.last_error, e.replays, e.recorded_at,
-       e.updated_at";
+const EVENT: &str = "e.event_id, e.event_type, e.status, e.status_reason, e.customer_id,
+       e.tenant_id, e.stripe_subscription_id, e.object_id, e.api_version, e.livemode, e.lost_tries,
+       e.transient_errors, e.last_error, e.replays, e.created_at, e.recorded_at, e.updated_at";
 
 fn event(row: &Row) -> Result<EventRow> {
-    let text = |column| row.get::<_, Option<&str>>(column);
+    let mut fields = Fields::of(row);
     Ok(EventRow {
-        event_id: row.try_get("event_id")?,
-        event_type: row.get("event_type"),
-        status: row.try_get("status")?,
-        status_reason: row.get("status_reason"),
-        customer_id: text("customer_id").map(StripeCustomerId::parse).transpose()?,
-        tenant_id: text("tenant_id").map(TenantId::parse).transpose()?,
-        stripe_subscription_id: text("stripe_subscription_id")
-            .map(StripeSubscriptionId::parse)
-            .transpose()?,
-        object_id: row.get("object_id"),
-        api_version: row.get("api_version"),
-        livemode: row.get("livemode"),
-        lost_tries: row.get("lost_tries"),
-        transient_errors: row.get("transient_errors"),
-        last_error: row.get("last_error"),
-        replays: row.get("replays"),
-        created_at: row.get("created_at"),
-        recorded_at: row.get("recorded_at"),
-        updated_at: row.get("updated_at"),
+        event_id: fields.get("event_id")?,
+        event_type: fields.get("event_type")?,
+        status: fields.get("status")?,
+        status_reason: fields.get("status_reason")?,
+        customer_id: fields.get("customer_id")?,
+        tenant_id: fields.get("tenant_id")?,
+        stripe_subscription_id: fields.get("stripe_subscription_id")?,
+        object_id: fields.get("object_id")?,
+        api_version: fields.get("api_version")?,
+        livemode: fields.get("livemode")?,
+        lost_tries: fields.get("lost_tries")?,
+        transient_errors: fields.get("transient_errors")?,
+        last_error: fields.get("last_error")?,
+        replays: fields.get("replays")?,
+        created_at: fields.get("created_at")?,
+        recorded_at: fields.get("recorded_at")?,
+        updated_at: fields.get("updated_at")?,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::base::ids::{
     Currency, PlanId, StripePriceId, StripeSessionId, StripeSubscriptionId, SubscriptionId,
     TenantId,
 };
-use crate::db::{Executor, Transaction, query, query_one, query_opt};
+use crate::db::{Executor, Fields, Transaction, query, query_one, query_opt};
 
 crate::row! {
     mod columns: subscription: Subscription, "subscriptions" as "s", fresh subscription_id,
@@ -69,54 +69,65 @@ fn hold<T>(subscription: &Subscription, field: impl Fn(&Hold) -> &T) -> Option<&
 
 /// Reads the row of a query for `COLUMNS`.
 pub(crate) fn subscription(row: &Row) -> Result<Subscription> {
-    let items = |price: Option<&StripePriceId>| {
-        // The release before kept the price alone.
-        let one = price.map(|price| StripeItem { price_id: price.clone(), quantity: 1 });
-        row.get::<_, Option<Json<Vec<StripeItem>>>>("stripe_items")
-            .map_or_else(|| one.into_iter().collect(), |Json(items)| items)
-    };
-    let price_id: Option<StripePriceId> = row.try_get("stripe_price_id")?;
-    let id: Option<StripeSubscriptionId> = row.try_get("stripe_subscription_id")?;
-    let currency = row.try_get("stripe_currency")?;
-    let stripe = id.map(|id| StripeLink {
-        items: items(price_id.as_ref()),
-        slots: row.get::<_, Option<Json<_>>>("stripe_slots").map(|Json(slots)| slots),
-        id,
-        status: row.get("stripe_status"),
-        price_id,
-        period_end: row.get("stripe_period_end"),
-        paid_until: row.get("stripe_paid_until"),
-        pending_until: row.get("stripe_pending_until"),
-        cancel_at: row.get("stripe_cancel_at"),
-        currency,
-        collection_paused: row.get("stripe_collection_paused"),
-        sync: row.get("stripe_sync"),
-    });
-    let reason: Option<String> = row.get("hold_reason");
-    let hold = reason.map(|reason| Hold { reason, by: row.get("held_by"), at: row.get("held_at") });
+    let mut fields = Fields::of(row);
+    let subscription_id = fields.get("subscription_id")?;
+    let tenant_id = fields.get("tenant_id")?;
+    let subscription_type = fields.get("subscription_type")?;
+    let parent_subscription_id = fields.get("parent_subscription_id")?;
+    let stripe_checkout_session_id = fields.get("stripe_checkout_session_id")?;
+    let stripe_id: Option<StripeSubscriptionId> = fields.get("stripe_subscription_id")?;
     Ok(Subscription {
-        subscription_id: row.try_get("subscription_id")?,
-        tenant_id: row.try_get("tenant_id")?,
-        subscription_type: row.try_get("subscription_type")?,
-        parent_subscription_id: row.try_get("parent_subscription_id")?,
-        status: row.try_get("status")?,
-        plan_id: row.try_get("plan_id")?,
-        quantity: row.get("quantity"),
-        device_limit: row.get("device_limit"),
-        limits: row.get::<_, Option<Json<_>>>("limits").map(|Json(limits)| limits),
-        active_device_count: row.get("active_device_count"),
-        term_start: row.get("term_start"),
-        term_end: row.get("term_end"),
-        grace_end: row.get("grace_end"),
-        description: row.get("description"),
-        stripe,
-        hold,
-        stripe_checkout_session_id: row.try_get("stripe_checkout_session_id")?,
-        created_by: row.get("created_by"),
-        version: row.get("version"),
-        created_at: row.get("created_at"),
-        updated_at: row.get("updated_at"),
+        subscription_id,
+        tenant_id,
+        subscription_type,
+        parent_subscription_id,
+        stripe_checkout_session_id,
+        created_by: fields.get("created_by")?,
+        created_at: fields.get("created_at")?,
+        status: fields.get("status")?,
+        plan_id: fields.get("plan_id")?,
+        quantity: fields.get("quantity")?,
+        device_limit: fields.get("device_limit")?,
+        limits: fields.get::<Option<Json<_>>>("limits")?.map(|Json(limits)| limits),
+        term_start: fields.get("term_start")?,
+        term_end: fields.get("term_end")?,
+        grace_end: fields.get("grace_end")?,
+        description: fields.get("description")?,
+        stripe: stripe_id.map(|id| stripe_link(&mut fields, id)).transpose()?,
+        hold: hold_of(&mut fields)?,
+        version: fields.get("version")?,
+        updated_at: fields.get("updated_at")?,
+        active_device_count: fields.get("active_device_count")?,
     })
+}
+
+fn stripe_link(fields: &mut Fields<'_>, id: StripeSubscriptionId) -> Result<StripeLink> {
+    let status = fields.get("stripe_status")?;
+    let price_id: Option<StripePriceId> = fields.get("stripe_price_id")?;
+    // The release before kept the price alone.
+    let one = price_id.as_ref().map(|id| StripeItem { price_id: id.clone(), quantity: 1 });
+    Ok(StripeLink {
+        id,
+        status,
+        price_id,
+        period_end: fields.get("stripe_period_end")?,
+        paid_until: fields.get("stripe_paid_until")?,
+        pending_until: fields.get("stripe_pending_until")?,
+        cancel_at: fields.get("stripe_cancel_at")?,
+        currency: fields.get("stripe_currency")?,
+        collection_paused: fields.get("stripe_collection_paused")?,
+        items: fields
+            .get::<Option<Json<Vec<StripeItem>>>>("stripe_items")?
+            .map_or_else(|| one.into_iter().collect(), |Json(items)| items),
+        slots: fields.get::<Option<Json<_>>>("stripe_slots")?.map(|Json(slots)| slots),
+        sync: fields.get("stripe_sync")?,
+    })
+}
+
+fn hold_of(fields: &mut Fields<'_>) -> Result<Option<Hold>> {
+    let reason: Option<String> = fields.get("hold_reason")?;
+    let hold = |reason| Ok(Hold { reason, by: fields.get("held_by")?, at: fields.get("held_at")? });
+    reason.map(hold).transpose()
 }
 
 /// The next id.
