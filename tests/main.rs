@@ -41,6 +41,7 @@ mod api {
 mod contract {
     mod access;
     mod capacity;
+    mod codes;
     mod connections;
     mod database;
     mod due;

@@ -2,7 +2,6 @@
 //! which noun knows which, where SQL is, who writes a table, and how long a file may be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use regex::Regex;
 
@@ -89,21 +88,12 @@ fn use_tree(text: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Vec<Vec<Stri
 }
 
 fn sources(folder: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut found = Vec::new();
-    let mut folders = vec![root.join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let below = path.strip_prefix(&root).expect("below the root").to_string_lossy();
-                let text = std::fs::read_to_string(&path).expect("a source");
-                found.push(Source::new(&below, &text));
-            }
-        }
-    }
+    let root = tests::repository("");
+    let read = |path: std::path::PathBuf| {
+        let below = path.strip_prefix(&root).expect("below the root").to_string_lossy();
+        Source::new(&below, &std::fs::read_to_string(&path).expect("a source"))
+    };
+    let found: Vec<Source> = tests::sources(folder).into_iter().map(read).collect();
     assert!(!found.is_empty(), "{folder} has no sources");
     found
 }

@@ -1,6 +1,7 @@
 //! The OpenAPI document: what is checked in is what the code says, and every route of it is there,
 //! closed to those it is not for.
 
+use regex::Regex;
 use serde_json::Value;
 use tests::api::{Api, Who};
 use tests::{World, text};
@@ -11,6 +12,53 @@ fn the_checked_in_document_is_what_the_code_says() {
         "docs/openapi.json",
         &format!("{}\n", serde_json::to_string_pretty(&tests::api::openapi()).expect("JSON")),
     );
+}
+
+/// What a handler takes, by its arguments, is what its document names: a typed client can send no
+/// other header and no other parameter.
+#[test]
+fn every_handler_documents_the_headers_and_the_query_that_it_takes() {
+    let document = Regex::new(r"(?s)#\[utoipa::path\((.*?)\)\]\s*pub\(crate\) async fn .*?\{")
+        .expect("a pattern");
+    let query = Regex::new(r"Query<(\w+)>").expect("a pattern");
+    let mut handlers = 0;
+    for path in tests::sources("functions") {
+        let text = std::fs::read_to_string(&path).expect("a source file");
+        for handler in document.captures_iter(&text) {
+            let (whole, said) = (&handler[0], &handler[1]);
+            let taken = &whole[said.len()..];
+            let path = path.display();
+            for (argument, header) in [("IfMatch", "If-Match"), ("Idempotent<", "Idempotency-Key")]
+            {
+                assert_eq!(
+                    taken.contains(argument),
+                    said.contains(&format!("(\"{header}\" = Option<String>, Header)")),
+                    "{path}: {header}"
+                );
+            }
+            let filter = query.captures(taken).map(|found| found[1].to_owned());
+            let params = said.split_once("params(").map(|(_, rest)| rest.trim_start());
+            let named = params
+                .and_then(|rest| rest.split([',', ')']).next())
+                .filter(|name| !name.starts_with('('));
+            assert_eq!(filter.as_deref(), named, "{path}: the query");
+            handlers += 1;
+        }
+    }
+    assert_eq!(handlers, operations().len(), "a handler that is not seen here");
+}
+
+/// A field that may be null is there, in every answer; a field of a body may also be absent.
+#[test]
+fn every_field_of_an_answer_that_may_be_null_is_required() {
+    let document = tests::api::openapi();
+    let audit = &document["components"]["schemas"]["AuditRow"];
+    for field in ["tenant_id", "details"] {
+        let required = audit["required"].as_array().expect("fields");
+        assert!(required.contains(&Value::from(field)), "{field}: {required:?}");
+    }
+    let update = &document["components"]["schemas"]["TenantUpdate"];
+    assert!(update["required"].is_null(), "{update}");
 }
 
 /// A route: method, path with something in each parameter, and the operation.

@@ -11,6 +11,7 @@ use device_tier::DevicesApp;
 use lambda_http::request::RequestContext;
 use operations::OperationsApp;
 use serde_json::{Value, json};
+use shared::base::codes::CODES;
 use shared::http::app::{App, CustomerApp, OperatorApp};
 use shared::process::config::Env;
 use simulators::keycloak::Fake;
@@ -371,7 +372,13 @@ impl Api {
                 )
             }
         };
-        Reply { status, headers, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+        let reply =
+            Reply { status, headers, body: serde_json::from_slice(&bytes).unwrap_or_default() };
+        if reply.header("content-type") == "application/problem+json" {
+            let code = crate::text(&reply.body["code"]);
+            assert!(CODES.contains(&code.as_str()), "{code} is not in base/codes.rs: {path}");
+        }
+        reply
     }
 }
 

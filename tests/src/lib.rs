@@ -131,6 +131,26 @@ pub fn reviewed(file: &str, now: &str) {
     );
 }
 
+/// Every Rust file below a folder of the repository.
+///
+/// # Panics
+/// Where the folder cannot be read.
+#[must_use]
+pub fn sources(folder: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![repository(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
 /// Where a file of the repository is.
 #[must_use]
 pub fn repository(path: &str) -> PathBuf {

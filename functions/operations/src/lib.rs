@@ -14,6 +14,7 @@ mod stripe_events;
 
 use axum::Router;
 use axum::routing::{get, post};
+use shared::domain::flags::model::FlagKind;
 use utoipa::OpenApi;
 
 pub use self::app::OperationsApp;
@@ -53,25 +54,28 @@ pub fn routes() -> Router<OperationsApp> {
 
 /// The OpenAPI document of these routes.
 #[derive(OpenApi)]
-#[openapi(paths(
-    health::health,
-    openapi::openapi,
-    audit::list,
-    flags::list::list,
-    flags::resolve::resolve,
-    invariants::list,
-    provisioning::list::list,
-    provisioning::retry::retry,
-    provisioning::dismiss::dismiss,
-    renewals::forecast::forecast,
-    renewals::run::run,
-    renewals::runs::runs,
-    renewals::breaker::approve,
-    adopt::adopt,
-    stripe_events::list::list,
-    stripe_events::backfill::backfill,
-    stripe_events::get::get,
-    stripe_events::replay::replay,
-    stripe_events::dismiss::dismiss
-))]
+#[openapi(
+    paths(
+        health::health,
+        openapi::openapi,
+        audit::list,
+        flags::list::list,
+        flags::resolve::resolve,
+        invariants::list,
+        provisioning::list::list,
+        provisioning::retry::retry,
+        provisioning::dismiss::dismiss,
+        renewals::forecast::forecast,
+        renewals::run::run,
+        renewals::runs::runs,
+        renewals::breaker::approve,
+        adopt::adopt,
+        stripe_events::list::list,
+        stripe_events::backfill::backfill,
+        stripe_events::get::get,
+        stripe_events::replay::replay,
+        stripe_events::dismiss::dismiss
+    ),
+    components(schemas(FlagKind))
+)]
 pub struct Api;

@@ -3,6 +3,7 @@
 
 pub mod caller;
 pub mod clock;
+pub mod codes;
 pub mod error;
 pub mod fault;
 pub mod fields;

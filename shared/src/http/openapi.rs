@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
 
+use crate::base::codes::ProblemCode;
 use crate::base::error::FieldFault;
 
 /// The document's schema of a path parameter, by its name.
@@ -42,6 +43,11 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
     document["info"]["license"] = json!({"name": "Apache-2.0", "identifier": "Apache-2.0"});
     document["components"]["securitySchemes"]["token"] =
         json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"});
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.values_mut().for_each(require_what_may_be_null);
+    }
+    document["components"]["schemas"]["ProblemCode"] =
+        json!(<ProblemCode as utoipa::PartialSchema>::schema());
     document["components"]["schemas"]["Problem"] = problem();
     document["components"]["responses"]["Problem"] = json!({
         "description": "A problem (RFC 9457).",
@@ -76,6 +82,45 @@ pub fn document(parts: Vec<OpenApi>) -> Value {
         }
     }
     document
+}
+
+/// An answer has every field, empty ones as `null` (docs/api.md, "Bodies"): those that may be null
+/// are required too. A field that may be absent has no `null` in its schema. In a body, which takes
+/// no unknown fields, a field that may be null may also be absent.
+fn require_what_may_be_null(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(require_what_may_be_null),
+        Value::Object(object) => {
+            object.values_mut().for_each(require_what_may_be_null);
+            let is_body = object.get("additionalProperties") == Some(&json!(false));
+            let fields = object.get("properties").and_then(Value::as_object).filter(|_| !is_body);
+            let empty: Vec<Value> = fields
+                .into_iter()
+                .flatten()
+                .filter(|(_, field)| may_be_null(field))
+                .map(|(name, _)| json!(name))
+                .collect();
+            if empty.is_empty() {
+                return;
+            }
+            let required = object.entry("required").or_insert_with(|| json!([]));
+            if let Some(required) = required.as_array_mut() {
+                let new = empty.into_iter().filter(|name| !required.contains(name));
+                let new: Vec<Value> = new.collect();
+                required.extend(new);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn may_be_null(field: &Value) -> bool {
+    let null = json!("null");
+    let is_any = ["type", "$ref", "oneOf", "anyOf", "allOf"].iter().all(|key| field[key].is_null());
+    let alternatives = field["oneOf"].as_array().into_iter().flatten();
+    is_any
+        || field["type"].as_array().is_some_and(|types| types.contains(&null))
+        || alternatives.into_iter().any(|schema| schema["type"] == null)
 }
 
 /// One example of each request body, by the name of its schema.
@@ -164,7 +209,7 @@ fn problem() -> Value {
             "type": {"type": "string"},
             "title": {"type": "string"},
             "status": {"type": "integer"},
-            "code": {"type": "string", "description": "Stable: for programs."},
+            "code": {"$ref": "#/components/schemas/ProblemCode"},
             "detail": {"type": "string", "description": "For people."},
             "request_id": {"type": "string"},
             "limit": {"type": "integer", "description": "Of a 402: the limit."},

@@ -155,6 +155,7 @@ pub struct Reconciled {
 pub struct Correction {
     /// The ADDON that the count is of, which should have none; absent for the root.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = SubscriptionId, required = false)]
     pub subscription_id: Option<SubscriptionId>,
     pub tier_id: i32,
     pub old_slots_used: i64,

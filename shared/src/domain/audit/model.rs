@@ -20,13 +20,13 @@ use crate::{request, words};
 pub struct AuditRow {
     pub id: i64,
     pub event_timestamp: Timestamp,
-    /// An `AuditEvent`, or what an earlier version of this software wrote.
+    // As text, so that a row with a word that this version does not know can be read.
+    #[schema(value_type = AuditEvent)]
     pub event_type: String,
     pub tenant_id: Option<String>,
     pub subscription_id: Option<String>,
     pub device_id: Option<String>,
-    /// `admin` (platform staff), `customer`, `service` or `system`.
-    pub actor_type: String,
+    pub actor_type: ActorType,
     /// The `sub` of the caller's token, or the name of the part of the system.
     pub actor_id: String,
     /// Where the request came from.
@@ -42,7 +42,22 @@ pub struct AuditRow {
 }
 
 words! {
-    /// What a row tells of: each is on the page of its noun (docs/operations.md, "Audit").
+    /// Who acted.
+    pub enum ActorType {
+        /// Stripe, the outbox or the hourly run.
+        System = "system",
+        /// Platform staff.
+        Admin = "admin",
+        /// A user of the tenant.
+        Customer = "customer",
+        /// Another backend.
+        Service = "service",
+    }
+}
+
+words! {
+    /// What a row tells of: each is on the page of its noun (docs/operations.md, "Audit"). None is
+    /// ever taken away, because rows stay.
     #[expect(missing_docs, reason = "the pages of docs/ say of each when it is written")]
     pub enum AuditEvent {
         PlanCreated = "PLAN_CREATED",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use tokio_postgres::types::Json;
 
-use super::model::{Actor, AuditFilter, AuditRow, Entry};
+use super::model::{Actor, ActorType, AuditFilter, AuditRow, Entry};
 use crate::Result;
 use crate::base::paging::Page;
 use crate::db::{Conditions, Executor, Fields, Transaction, execute};
@@ -14,11 +14,11 @@ const INSERT: &str = "INSERT INTO subscription_audit (event_timestamp, event_typ
                       subscription_id, device_id, actor_type, actor_id, ip_address, stripe_event_id,
                       previous_state, new_state, details)";
 
-fn actor<'a>(entry: &'a Entry<'_>) -> (&'static str, &'a str, Option<IpAddr>) {
+fn actor<'a>(entry: &'a Entry<'_>) -> (ActorType, &'a str, Option<IpAddr>) {
     let (kind, ip) = match entry.actor {
-        Actor::Stripe(_) | Actor::Outbox | Actor::Renewal => ("system", None),
-        Actor::Operator(person) => ("admin", person.ip),
-        Actor::Customer(person) => ("customer", person.ip),
+        Actor::Stripe(_) | Actor::Outbox | Actor::Renewal => (ActorType::System, None),
+        Actor::Operator(person) => (ActorType::Admin, person.ip),
+        Actor::Customer(person) => (ActorType::Customer, person.ip),
     };
     (kind, entry.actor.id(), ip)
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::base::codes::ProblemCode;
 use crate::base::fields::{Change, DateTime, List, Note, Param, Text, TierId};
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
@@ -217,6 +218,7 @@ pub struct DeviceResult {
     /// `assigned`, `removed`, `unchanged` or `refused`.
     pub status: &'static str,
     /// Why it was refused, for programs.
+    #[schema(value_type = Option<ProblemCode>)]
     pub code: Option<String>,
     /// The tier's name for people.
     pub detail: Option<String>,

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{RefOr, schema};
 
 use crate::base::fields::{Note, Param, Text};
 use crate::base::ids::{StripeEventId, SubscriptionId, TenantId};
@@ -14,8 +16,8 @@ use crate::{request, words};
 #[expect(missing_docs, reason = "the columns of the same names")]
 pub struct FlagRow {
     pub flag_id: i64,
-    /// Stable, such as `plan_unresolved` (docs/events.md, "Flags"); of a failed event, its error's
-    /// code.
+    /// Of a failed event, its error's code (docs/events.md, "Flags").
+    #[schema(schema_with = kind)]
     pub kind: String,
     pub tenant_id: Option<TenantId>,
     pub subscription_id: Option<SubscriptionId>,
@@ -29,6 +31,14 @@ pub struct FlagRow {
     /// The `sub` of who resolved it.
     pub resolved_by: Option<String>,
     pub resolution_note: Option<String>,
+}
+
+/// A known kind, or any code.
+fn kind() -> RefOr<Schema> {
+    schema::AnyOfBuilder::new()
+        .item(schema::Ref::from_schema_name("FlagKind"))
+        .item(<String as utoipa::PartialSchema>::schema())
+        .into()
 }
 
 words! {
