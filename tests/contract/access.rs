@@ -376,3 +376,42 @@ async fn real_keycloak_tokens_open_what_their_role_may() {
         api.get(Who::Token(&token), PLANS).await.problem(401, "invalid_token");
     }
 }
+
+#[tokio::test]
+async fn whoever_calls_is_told_who_they_are_and_what_they_may() {
+    let world = World::new().await;
+    world
+        .db
+        .execute(
+            "INSERT INTO tenants (tenant_id, name, status) VALUES ('acme', 'Acme', 'ACTIVE'),
+             ('gone', 'Gone', 'DELETED')",
+            &[],
+        )
+        .await
+        .expect("tenants");
+    let api = world.api().await;
+    let acme = json!({"tenant_id": "acme", "name": "Acme", "status": "ACTIVE"});
+    let gone = json!({"tenant_id": "gone", "name": "Gone", "status": "DELETED"});
+    let cases = [
+        (Who::Customer("acme"), json!(["customer"]), acme, true),
+        (Who::Customer("gone"), json!(["customer"]), gone, false),
+        (Who::Customer("never"), json!(["customer"]), Value::Null, false),
+        (Who::Operator, json!(["operator"]), Value::Null, false),
+        (Who::Admin, json!(["operator", "operator_admin"]), Value::Null, true),
+        (Who::Service, json!(["service"]), Value::Null, true),
+    ];
+    for (who, roles, tenant, write) in cases {
+        let me = api.get(who, "/api/v1/me").await.expect(200);
+        assert!(!tests::text(&me["sub"]).is_empty());
+        assert_eq!(me["roles"], roles, "{who:?}");
+        assert_eq!(me["tenant"], tenant, "{who:?}");
+        assert_eq!(me["may"], json!({ "write": write }), "{who:?}");
+    }
+    // A role that is none of ours is not shown, and staff act for no tenant.
+    let claims = world.keycloak.claims(&["operator", "offline_access"], Some("acme"));
+    let token = world.keycloak.sign(&claims).expect("signed");
+    let me = api.get(Who::Token(&token), "/api/v1/me").await.expect(200);
+    assert_eq!(me["roles"], json!(["operator"]));
+    assert_eq!(me["tenant"], Value::Null);
+    api.get(Who::Nobody, "/api/v1/me").await.problem(401, "missing_token");
+}

@@ -303,7 +303,7 @@ async fn schemathesis(env: &stack::settings::Env, state: &Path) -> Result<()> {
     let root = stack::root();
     let everything = [
         (Role::OperatorAdmin, "^/(api/v1/operator/.*|health|openapi.json)$"),
-        (Role::Customer("demo-greenhouses"), "^/api/v1/customer/"),
+        (Role::Customer("demo-greenhouses"), "^/api/v1/(customer/|me$)"),
         (Role::Service, "^/api/v1/service/"),
     ];
     for (role, paths) in everything {

@@ -4,6 +4,7 @@
 mod app;
 mod billing;
 mod entitlements;
+mod me;
 mod organization;
 
 use axum::Router;
@@ -15,6 +16,7 @@ pub use self::app::BillingApp;
 /// Every route of this function.
 pub fn routes() -> Router<BillingApp> {
     Router::new()
+        .route("/api/v1/me", get(me::get))
         .route("/api/v1/customer/billing/config", get(billing::config::config))
         .route("/api/v1/customer/billing/status", get(billing::status::status))
         .route("/api/v1/customer/billing/checkout", post(billing::checkout::open))
@@ -33,6 +35,7 @@ pub fn routes() -> Router<BillingApp> {
 /// The OpenAPI document of these routes.
 #[derive(OpenApi)]
 #[openapi(paths(
+    me::get,
     billing::config::config,
     billing::status::status,
     billing::checkout::open,

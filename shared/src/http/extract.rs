@@ -64,6 +64,18 @@ fn forbidden(code: &'static str, detail: &str) -> Error {
     Error::refusal(Refusal::Forbidden, code, detail)
 }
 
+/// Whoever has a token of ours, whatever its roles are.
+#[derive(Debug, Clone)]
+pub struct Anyone(pub Claims);
+
+impl<S: AppState> FromRequestParts<S> for Anyone {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        claims(parts, state.app()).await.map(Self)
+    }
+}
+
 /// A caller who may read as platform staff.
 #[derive(Debug, Clone)]
 pub struct Operator(pub Person);

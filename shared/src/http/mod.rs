@@ -14,7 +14,7 @@ mod reply;
 
 use axum::http::{HeaderName, HeaderValue};
 
-pub use self::extract::{Admin, Body, Idempotent, Operator, Path, Query, Service};
+pub use self::extract::{Admin, Anyone, Body, Idempotent, Operator, Path, Query, Service};
 pub use self::frame::{request_id, run, serve, trace_id};
 pub use self::problem::problem_body;
 pub use self::reply::{Created, CreatedTagged, Json, Tagged, Updated};

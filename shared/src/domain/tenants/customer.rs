@@ -4,15 +4,26 @@ use futures::try_join;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::model::{Organization, OrganizationUpdate, Tenant, not_found};
-use super::session::begin;
+use super::model::{Organization, OrganizationUpdate, Tenant, TenantSummary, not_found};
+use super::session::{begin, begin_any};
 use super::{follow, store};
 use crate::base::caller::Customer;
+use crate::base::ids::TenantId;
 use crate::base::version::IfMatch;
 use crate::db::{Db, Transaction};
 use crate::domain::audit;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::{Error, Result};
+
+/// What the tenant of a token is called, and whether it is in use; none if it never existed.
+///
+/// # Errors
+/// `Database`.
+pub async fn summary(db: &Db, tenant: &TenantId) -> Result<Option<TenantSummary>> {
+    let tx = begin_any(db, tenant).await?;
+    let (found, ()) = try_join!(store::summary(&tx, tenant), tx.close())?;
+    Ok(found)
+}
 
 /// The own company.
 ///

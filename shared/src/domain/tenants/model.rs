@@ -72,6 +72,17 @@ pub struct Tenant {
     pub updated_at: Timestamp,
 }
 
+/// What the user of a tenant is told of it, also if it is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TenantSummary {
+    /// Its id.
+    pub tenant_id: TenantId,
+    /// Its name.
+    pub name: String,
+    /// A user of a deleted one is refused everywhere else.
+    pub status: TenantStatus,
+}
+
 impl Versioned for Tenant {
     fn version(&self) -> i64 {
         self.version

@@ -19,6 +19,15 @@ pub async fn begin(db: &Db, tenant: &TenantId) -> Result<Transaction> {
     db.begin_with(move |line| enter(line, tenant)).await
 }
 
+/// The same for who is told that their tenant is deleted: what they read of it is its row.
+///
+/// # Errors
+/// Where no connection is to be had.
+pub(super) async fn begin_any(db: &Db, tenant: &TenantId) -> Result<Transaction> {
+    let tenant = tenant.clone();
+    db.begin_with(async move |line| store::enter_any(&line, &tenant).await).await
+}
+
 async fn enter(line: Arc<Line>, tenant: TenantId) -> Result<()> {
     if store::enter(&line, &tenant).await? {
         return Ok(());

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
 use super::model;
-use super::model::{Profile, Tenant, TenantFilter, TenantStatus};
+use super::model::{Profile, Tenant, TenantFilter, TenantStatus, TenantSummary};
 use crate::Result;
 use crate::base::fields::Text;
 use crate::base::ids::{StripeCustomerId, TenantId};
@@ -74,6 +74,22 @@ pub(crate) async fn enter(line: &Arc<Line>, id: &TenantId) -> Result<bool> {
     // The second sees nothing without the first, and runs after it.
     let (_, found) = try_join(execute(line, set, &[&id]), query_opt(line, find, &[&id])).await?;
     Ok(found.is_some())
+}
+
+/// Has customers' role see this tenant until the transaction ends, also a deleted one.
+pub(crate) async fn enter_any(line: &Arc<Line>, id: &TenantId) -> Result<()> {
+    execute(line, "SELECT set_config('app.tenant_id', $1, true)", &[&id]).await.map(drop)
+}
+
+/// What a tenant is called, and whether it is in use.
+pub(crate) async fn summary(db: &impl Executor, id: &TenantId) -> Result<Option<TenantSummary>> {
+    let sql = "SELECT tenant_id, name, status FROM tenants WHERE tenant_id = $1";
+    let row = query_opt(db, sql, &[&id]).await?;
+    let read = |row: Row| {
+        let (tenant_id, status) = (row.try_get("tenant_id")?, row.try_get("status")?);
+        Ok(TenantSummary { tenant_id, name: row.get("name"), status })
+    };
+    row.map(read).transpose()
 }
 
 /// A page of the tenants that match the filter, by id, and one more.
