@@ -27,6 +27,7 @@ async fn the_offer_is_the_active_plans_with_what_can_be_bought() {
     .expect(201);
     let offer = api.get(ACME, &format!("{BILLING}/config")).await.expect(200);
     assert_eq!(offer["publishable_key"], "pk_test_tests");
+    assert_eq!(offer["currency"], "usd");
     let plans = offer["plans"].as_array().expect("plans");
     let sold: Vec<_> = plans
         .iter()
@@ -44,6 +45,9 @@ async fn the_offer_is_the_active_plans_with_what_can_be_bought() {
     );
     let expected = json!({
         "plan_id": "pro", "name": "Pro", "description": "For a growing fleet", "device_limit": 260,
+        "tiers": [{"tier_id": 1, "display_name": "Basic", "slot_limit": 200},
+            {"tier_id": 2, "display_name": "Standard", "slot_limit": 50},
+            {"tier_id": 3, "display_name": "Premium", "slot_limit": 10}],
         "limits": {"alert_rules": 25, "notification_channels": 5, "users": 5},
         "currency": "usd", "monthly_price_cents": 29900, "annual_price_cents": 299_000,
         "prices": [{"currency": "usd", "interval": "month", "cents": 29900},
@@ -51,6 +55,7 @@ async fn the_offer_is_the_active_plans_with_what_can_be_bought() {
         "sold_monthly": true, "sold_annually": true,
     });
     assert_eq!(plans[1], expected);
+    assert_eq!(plans[2]["tiers"], json!([]), "a plan without tier defaults");
     assert!(!offer.to_string().contains("price_pro"), "no id of Stripe's");
     assert!(!offer.to_string().contains("sk_"));
     let unknown = api.get(Who::Customer("nobody"), &format!("{BILLING}/config")).await;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use self::model::{
     BillingConfig, BillingStatus, BillingSubscription, Checkout, CheckoutState, CheckoutStatus,
-    NewCheckout, NewPortal, Portal,
+    NewCheckout, NewPortal, PlanOffer, Portal,
 };
 use crate::base::caller::Customer;
 use crate::base::fields;
@@ -22,10 +22,11 @@ use crate::db::Db;
 use crate::domain::families::subscription::{Status, SubscriptionType};
 use crate::domain::idempotency::model::Key;
 use crate::domain::idempotency::random_key;
+use crate::domain::plans::model::Plan;
 use crate::domain::tenants::model::Tenant;
 use crate::domain::tenants::payer::{Till, customer_of, linked};
 use crate::domain::tenants::session::begin;
-use crate::domain::{addons, allocations, families, idempotency, plans, tenants};
+use crate::domain::{addons, allocations, families, idempotency, plans, prices, tenants};
 use crate::outside::stripe::{KEY_SPENT, NewSession};
 use crate::{Error, Result};
 
@@ -36,9 +37,19 @@ use crate::{Error, Result};
 pub async fn config(db: &Db, publishable_key: &str, caller: &Customer) -> Result<BillingConfig> {
     let tx = begin(db, &caller.tenant).await?;
     let page = Page::whole();
-    let (plans, ()) = try_join!(plans::store::list(&tx, &page), tx.close())?;
-    let plans = plans.into_iter().filter(|plan| plan.is_active).map(Into::into).collect();
-    Ok(BillingConfig { publishable_key: publishable_key.to_owned(), plans })
+    let (plans, tiers, currency, ()) = try_join!(
+        plans::store::list(&tx, &page),
+        plans::store::all_tier_defaults(&tx),
+        prices::store::default_currency(&tx),
+        tx.close()
+    )?;
+    let offer = |plan: Plan| {
+        let own = tiers.iter().filter(|tier| tier.plan_id == plan.plan_id);
+        let own = own.cloned().map(Into::into).collect();
+        PlanOffer::new(plan, own)
+    };
+    let plans = plans.into_iter().filter(|plan| plan.is_active).map(offer).collect();
+    Ok(BillingConfig { publishable_key: publishable_key.to_owned(), currency, plans })
 }
 
 /// The state of the caller's own company: its subscriptions, and whether it pays through Stripe.

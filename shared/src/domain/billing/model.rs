@@ -10,7 +10,7 @@ use crate::base::fields::{NamedLimit, ReturnUrl};
 use crate::base::ids::{Currency, PlanId, StripePriceId, StripeSessionId, SubscriptionId};
 use crate::domain::allocations::model::AllocationView;
 use crate::domain::families::subscription::{Status, SubscriptionType};
-use crate::domain::plans::model::Plan;
+use crate::domain::plans::model::{Plan, PlanTier};
 use crate::domain::prices::model::{Interval, OfferedPrice, Price, shown};
 use crate::outside::stripe::{CheckoutSession, Subscription};
 use crate::{Error, Result, request, words};
@@ -20,6 +20,8 @@ use crate::{Error, Result, request, words};
 pub struct BillingConfig {
     /// Stripe's key for pages; not secret.
     pub publishable_key: String,
+    /// The default currency: that of prices without one of their own.
+    pub currency: Currency,
     /// The plans on sale, in the order of the catalogue.
     pub plans: Vec<PlanOffer>,
 }
@@ -32,6 +34,8 @@ pub struct PlanOffer {
     pub name: String,
     pub description: String,
     pub device_limit: i32,
+    /// How many devices may have which tier, in the tiers' order.
+    pub tiers: Vec<TierOffer>,
     /// Other limits, by name: a number, `null` for any number; of a feature whether it is there.
     pub limits: BTreeMap<String, NamedLimit>,
     /// The default currency: that of the two fields after it.
@@ -46,8 +50,27 @@ pub struct PlanOffer {
     pub sold_annually: bool,
 }
 
-impl From<Plan> for PlanOffer {
-    fn from(plan: Plan) -> Self {
+/// Slots of a tier that a plan comes with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TierOffer {
+    /// The tier.
+    pub tier_id: i32,
+    /// Its name for people.
+    pub display_name: String,
+    /// How many slots.
+    pub slot_limit: i32,
+}
+
+impl From<PlanTier> for TierOffer {
+    fn from(PlanTier { tier_id, display_name, slot_limit, .. }: PlanTier) -> Self {
+        Self { tier_id, display_name, slot_limit }
+    }
+}
+
+impl PlanOffer {
+    /// The plan with the slots that it comes with.
+    #[must_use]
+    pub fn new(plan: Plan, tiers: Vec<TierOffer>) -> Self {
         let is_sold = |interval| {
             let mut prices = plan.prices.iter().filter(|price| price.interval == interval);
             prices.any(|price| price.stripe_price_id.is_some())
@@ -59,6 +82,7 @@ impl From<Plan> for PlanOffer {
             name: plan.name,
             description: plan.description,
             device_limit: plan.device_limit,
+            tiers,
             limits: plan.limits,
             currency: plan.currency,
             monthly_price_cents: plan.monthly_price_cents,

@@ -146,7 +146,7 @@ pub(crate) async fn touch(tx: &Transaction, id: &PlanId, now: Timestamp) -> Resu
 pub(crate) async fn tier_defaults(db: &impl Executor, id: &PlanId) -> Result<Option<TierDefaults>> {
     let rows = query(
         db,
-        "SELECT p.version, d.id, d.tier_id, t.name, t.display_name, d.slot_limit
+        "SELECT p.version, d.id, p.plan_id, d.tier_id, t.name, t.display_name, d.slot_limit
              FROM subscription_plans p
              LEFT JOIN plan_tier_defaults d ON d.plan_id = p.plan_id
              LEFT JOIN device_tiers t ON t.tier_id = d.tier_id
@@ -155,21 +155,31 @@ pub(crate) async fn tier_defaults(db: &impl Executor, id: &PlanId) -> Result<Opt
     )
     .await?;
     let Some(first) = rows.first() else { return Ok(None) };
-    let entry = |row: &Row| {
-        Some(PlanTier {
-            id: row.get::<_, Option<i64>>("id")?,
-            plan_id: id.clone(),
-            tier_id: row.get("tier_id"),
-            name: row.get("name"),
-            display_name: row.get("display_name"),
-            slot_limit: row.get("slot_limit"),
-        })
-    };
+    let entries = rows.iter().filter(|row| row.get::<_, Option<i64>>("id").is_some());
     Ok(Some(TierDefaults {
         plan_id: id.clone(),
         version: first.get("version"),
-        tier_defaults: rows.iter().filter_map(entry).collect(),
+        tier_defaults: entries.map(plan_tier).collect::<Result<_>>()?,
     }))
+}
+
+/// The tier defaults of all plans, each plan's in the tiers' order.
+pub(crate) async fn all_tier_defaults(db: &impl Executor) -> Result<Vec<PlanTier>> {
+    let sql = "SELECT d.id, d.plan_id, d.tier_id, t.name, t.display_name, d.slot_limit
+               FROM plan_tier_defaults d JOIN device_tiers t ON t.tier_id = d.tier_id
+               ORDER BY t.sort_order, t.tier_id, d.plan_id";
+    query(db, sql, &[]).await?.iter().map(plan_tier).collect()
+}
+
+fn plan_tier(row: &Row) -> Result<PlanTier> {
+    Ok(PlanTier {
+        id: row.get("id"),
+        plan_id: row.try_get("plan_id")?,
+        tier_id: row.get("tier_id"),
+        name: row.get("name"),
+        display_name: row.get("display_name"),
+        slot_limit: row.get("slot_limit"),
+    })
 }
 
 /// The first tier among these that does not exist.
