@@ -8,6 +8,7 @@ use tests::api::{Api, Who};
 const RUNS: &str = "/api/v1/operator/renewals/runs";
 const BREAKER: &str = "/api/v1/operator/renewals/breaker";
 const AHEAD: &str = "/api/v1/operator/renewals";
+const UPCOMING: &str = "/api/v1/customer/billing/upcoming";
 const RUN: &str = "/api/v1/operator/renewals/run";
 
 #[tokio::test]
@@ -240,6 +241,38 @@ async fn what_is_to_come_is_listed_with_when_why_and_which_mails_before() {
     let seen = api.pages(Who::Operator, &format!("{AHEAD}?limit=2"), "renewals").await;
     assert_eq!(json!(seen), ahead["renewals"]);
     assert_eq!(api.get(Who::Customer("acme"), AHEAD).await.status, 403);
+
+    let bolts = "INSERT INTO tenants (tenant_id, name) VALUES ('bolt', 'Bolt');
+         INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status,
+             device_limit, term_start, term_end, created_by)
+         VALUES ('SUB-2025-0010', 'bolt', 'MAIN', 'ACTIVE', 1, now() - interval '1 day',
+             now() + interval '2000 days', 'test')";
+    world.db.batch_execute(bolts).await.expect("another company's");
+    let of = async |filter: &str| {
+        let list = api.get(Who::Operator, &format!("{AHEAD}?{filter}")).await.expect(200);
+        list["renewals"].clone()
+    };
+    assert_eq!(of("tenant_id=acme").await, ahead["renewals"]);
+    assert_eq!(of("tenant_id=bolt").await, json!([]), "later than 30 days");
+    assert_eq!(of("tenant_id=bolt&within_days=3660").await[0]["tenant_name"], "Bolt");
+    assert_eq!(of("subscription_id=SUB-2025-0003").await, json!([ahead["renewals"][1]]));
+    assert_eq!(of("subscription_id=SUB-2025-0003&tenant_id=bolt").await, json!([]));
+
+    // The same to those that it is about, without the words that are for operators.
+    let upcoming = async |who: &str, query: &str| {
+        api.pages(Who::Customer(who), &format!("{UPCOMING}?{query}"), "upcoming").await
+    };
+    let acmes = upcoming("acme", "limit=3").await;
+    assert_eq!(acmes.len(), 8, "however far ahead");
+    for (own, told) in acmes.iter().zip(ahead["renewals"].as_array().expect("a list")) {
+        for field in ["subscription_id", "subscription_type", "status", "at", "change", "notices"] {
+            assert_eq!(own[field], told[field], "{field}");
+        }
+        assert_eq!(own.as_object().expect("an object").len(), 6, "{own}");
+    }
+    let bolts = upcoming("bolt", "limit=500").await;
+    assert_eq!(bolts.len(), 1, "of the own company alone: {bolts:?}");
+    assert_eq!(bolts[0]["subscription_id"], "SUB-2025-0010");
 }
 
 #[tokio::test]

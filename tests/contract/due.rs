@@ -228,7 +228,7 @@ async fn differences(seed: u64) -> Vec<String> {
     for days in [0, 30] {
         let until = now + SignedDuration::from_hours(24 * days);
         let page = Page { limit: i64::try_from(ROWS).expect("few"), offset: 0, after: None };
-        let forecast = store::forecast(&db, until, &page).await.expect("a forecast");
+        let forecast = store::forecast(&db, until, None, None, &page).await.expect("a forecast");
         let ids = forecast.iter().map(|(it, _)| &it.subscription_id);
         let what = format!("ends within {days} days");
         found.extend(compare(seed, &what, &cases, ids, |case| {

@@ -73,6 +73,14 @@ async fn a_million_subscriptions_are_listed_by_index_and_paged_at_one_price() {
         let (page, cost) = blocks(&format!("limit=100&{filter}")).await;
         assert!(cost < 3_000, "{filter}: {cost} blocks for {}", page["count"]);
     }
+    let of_one = "/api/v1/operator/renewals?within_days=3660&tenant_id=t-1234";
+    let before = reads(&world, "subscriptions").await;
+    let ahead = api.get(Who::Operator, of_one).await.expect(200);
+    assert_eq!(ahead["count"], 100);
+    let after = reads(&world, "subscriptions").await;
+    let cost = after.1 - before.1;
+    assert!(after.0 == before.0 && cost < 3_000, "one tenant's renewals: {cost} blocks");
+    so_far.set(after);
     let (one, _) = blocks("stripe_subscription_id=sub_777777").await;
     assert_eq!(one["subscriptions"][0]["subscription_id"], Value::from("SUB-2026-10777777"));
 }

@@ -19,6 +19,7 @@ pub fn routes() -> Router<BillingApp> {
         .route("/api/v1/me", get(me::get))
         .route("/api/v1/customer/billing/config", get(billing::config::config))
         .route("/api/v1/customer/billing/status", get(billing::status::status))
+        .route("/api/v1/customer/billing/upcoming", get(billing::upcoming::upcoming))
         .route("/api/v1/customer/billing/checkout", post(billing::checkout::open))
         .route("/api/v1/customer/billing/checkout/{session_id}", get(billing::checkout_status::get))
         .route("/api/v1/customer/billing/addon-checkout", post(billing::addon_checkout::open))
@@ -38,6 +39,7 @@ pub fn routes() -> Router<BillingApp> {
     me::get,
     billing::config::config,
     billing::status::status,
+    billing::upcoming::upcoming,
     billing::checkout::open,
     billing::checkout_status::get,
     billing::addon_checkout::open,

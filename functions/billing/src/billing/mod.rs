@@ -6,3 +6,4 @@ pub(crate) mod checkout_status;
 pub(crate) mod config;
 pub(crate) mod portal;
 pub(crate) mod status;
+pub(crate) mod upcoming;

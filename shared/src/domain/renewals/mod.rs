@@ -6,6 +6,7 @@
 //! row and its mail.
 
 mod breaker;
+pub mod customer;
 mod due;
 pub mod model;
 pub mod operator;

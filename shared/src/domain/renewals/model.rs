@@ -219,6 +219,31 @@ pub struct Forecast {
     pub notices: Vec<ForecastNotice>,
 }
 
+/// What will become of an own subscription, as its customer reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Upcoming {
+    /// Which.
+    pub subscription_id: SubscriptionId,
+    /// As it is.
+    pub subscription_type: SubscriptionType,
+    /// As it is.
+    pub status: Status,
+    /// When: the end of its term or of its grace.
+    pub at: Timestamp,
+    /// What.
+    pub change: Change,
+    /// The mails before, those that were skipped aside.
+    pub notices: Vec<ForecastNotice>,
+}
+
+impl From<Forecast> for Upcoming {
+    fn from(forecast: Forecast) -> Self {
+        let Forecast { subscription_id, subscription_type, status, at, change, notices, .. } =
+            forecast;
+        Self { subscription_id, subscription_type, status, at, change, notices }
+    }
+}
+
 /// A mail that is to come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ForecastNotice {
@@ -229,6 +254,19 @@ pub struct ForecastNotice {
 }
 
 impl Forecast {
+    /// Of these subscriptions, with their tenants' names.
+    #[must_use]
+    pub fn all(rows: Vec<(Subscription, String)>, now: Timestamp) -> Vec<Self> {
+        let rows = rows.into_iter();
+        rows.filter_map(|(subscription, tenant)| Self::of(&subscription, tenant, now)).collect()
+    }
+
+    /// What it is ordered by.
+    #[must_use]
+    pub fn key(&self) -> (Timestamp, SubscriptionId) {
+        (self.at, self.subscription_id.clone())
+    }
+
     /// What is known at `now`; none where nothing happens by itself.
     #[must_use]
     pub fn of(subscription: &Subscription, tenant_name: String, now: Timestamp) -> Option<Self> {
@@ -264,6 +302,8 @@ request! {
     pub struct ForecastFilter {
         /// What happens within so many days from now, or is overdue; 30 where it is absent.
         within_days: Option<Param<Int<0, 3660>>> = None,
+        tenant_id: Option<TenantId> = None,
+        subscription_id: Option<SubscriptionId> = None,
         limit: Option<Param<Limit>> = None,
         offset: Option<Param<Offset>> = None,
         cursor: Option<Cursor> = None,

@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::model::{Approval, Counts, PATIENCE};
 use super::operator::model::RunStatus;
@@ -249,45 +249,52 @@ pub async fn count_unnoticed(db: &impl Executor, now: Timestamp) -> Result<i64> 
         .map_or(0, |row| row.get(0)))
 }
 
-/// What happens by itself until `until`, the first first: subscriptions with their tenants' names.
+/// What happens by itself until `until`, the first first, of all or of one tenant or subscription:
+/// subscriptions with their tenants' names.
 pub async fn forecast(
     db: &impl Executor,
     until: Timestamp,
+    tenant: Option<&TenantId>,
+    subscription_id: Option<&SubscriptionId>,
     page: &Page<(Timestamp, SubscriptionId)>,
 ) -> Result<Vec<(Subscription, String)>> {
     let (instant, id) = or_beginning(page.after.as_ref());
+    let fetch = page.fetch();
+    let mut params: Vec<(&(dyn ToSql + Sync), Type)> = vec![
+        (&until, Type::TIMESTAMPTZ),
+        (&instant, Type::TIMESTAMPTZ),
+        (&id, Type::TEXT),
+        (&fetch, Type::INT8),
+        (&page.offset, Type::INT8),
+    ];
+    let mut of = String::new();
+    if let Some(tenant) = &tenant {
+        params.push((tenant, Type::TEXT));
+        of = format!("{of} AND s.tenant_id = ${}", params.len());
+    }
+    if let Some(subscription) = &subscription_id {
+        params.push((subscription, Type::TEXT));
+        of = format!("{of} AND s.subscription_id = ${}", params.len());
+    }
     let sql = format!(
         "SELECT {COLUMNS}, t.name AS tenant_name
          FROM (SELECT at, subscription_id
                FROM ((SELECT term_end AS at, s.subscription_id FROM subscriptions s
                       WHERE s.status IN ('ACTIVE', 'TRIAL') AND s.term_end <= $1 AND {OF_ITS_OWN}
-                      AND (s.term_end, s.subscription_id) > ($2, $3)
+                      {of} AND (s.term_end, s.subscription_id) > ($2, $3)
                       ORDER BY s.term_end, s.subscription_id LIMIT $4::bigint + $5::bigint)
                      UNION ALL
                      (SELECT grace_end, s.subscription_id FROM subscriptions s
                       WHERE s.status = 'GRACE' AND s.grace_end <= $1
-                      AND (s.grace_end, s.subscription_id) > ($2, $3)
+                      {of} AND (s.grace_end, s.subscription_id) > ($2, $3)
                       ORDER BY s.grace_end, s.subscription_id
                       LIMIT $4::bigint + $5::bigint)) both_kinds
                ORDER BY at, subscription_id LIMIT $4 OFFSET $5) due
          JOIN subscriptions s ON s.subscription_id = due.subscription_id JOIN tenants t
          ON t.tenant_id = s.tenant_id ORDER BY due.at, due.subscription_id"
     );
-    query_planned(
-        db,
-        &sql,
-        &[
-            (&until, Type::TIMESTAMPTZ),
-            (&instant, Type::TIMESTAMPTZ),
-            (&id, Type::TEXT),
-            (&page.fetch(), Type::INT8),
-            (&page.offset, Type::INT8),
-        ],
-    )
-    .await?
-    .iter()
-    .map(|row| Ok((subscription(row)?, row.get("tenant_name"))))
-    .collect()
+    let rows = query_planned(db, &sql, &params).await?;
+    rows.iter().map(|row| Ok((subscription(row)?, row.get("tenant_name")))).collect()
 }
 
 /// Begins a run, and returns its number.

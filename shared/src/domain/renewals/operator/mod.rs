@@ -102,10 +102,7 @@ pub async fn forecast(
 ) -> Result<Slice<Forecast>> {
     let until =
         now + SignedDuration::from_hours(24 * filter.within_days.map_or(30, |days| days.0.get()));
-    let rows = super::store::forecast(&db.connection().await?, until, page).await?;
-    let items = rows
-        .into_iter()
-        .filter_map(|(subscription, tenant)| Forecast::of(&subscription, tenant, now))
-        .collect();
-    Ok(page.cut(items, |item: &Forecast| (item.at, item.subscription_id.clone())))
+    let (tenant, id) = (filter.tenant_id.as_ref(), filter.subscription_id.as_ref());
+    let rows = super::store::forecast(&db.connection().await?, until, tenant, id, page).await?;
+    Ok(page.cut(Forecast::all(rows, now), Forecast::key))
 }
