@@ -54,6 +54,10 @@ async fn a_flag_is_read_resolved_with_a_note_and_audited() {
             && text(&flag["created_at"]).ends_with('Z'),
         "{flag}"
     );
+    let path = format!("{FLAGS}/{}", flag["flag_id"]);
+    assert_eq!(api.get(Who::Operator, &path).await.expect(200), flag);
+    let unknown = api.get(Who::Operator, &format!("{FLAGS}/999999")).await;
+    assert_eq!(unknown.problem(404, "flag_not_found"), "Flag not found");
     for open in ["resolved_at", "resolved_by", "resolution_note"] {
         assert_eq!(flag[open], Value::Null, "{open}");
     }

@@ -26,6 +26,18 @@ async fn step(api: &Api, tenant: &str, kind: &str) -> Value {
     steps[0].clone()
 }
 
+#[tokio::test]
+async fn one_step_is_read_by_its_number() {
+    let world = World::new().await;
+    let api = world.api().await;
+    provisioned(&world, "Acme", "jane@acme.example").await;
+    let listed = step(&api, "acme", "keycloak_user").await;
+    let path = format!("{STEPS}/{}", listed["step_id"]);
+    assert_eq!(api.get(Who::Operator, &path).await.expect(200), listed);
+    let unknown = api.get(Who::Operator, &format!("{STEPS}/999999")).await;
+    assert_eq!(unknown.problem(404, "step_not_found"), "Outbox step not found");
+}
+
 async fn act(api: &Api, step: &Value, action: &str, body: Value) -> Reply {
     api.write("POST", &format!("{STEPS}/{}/{action}", step["step_id"]), body).await
 }

@@ -41,6 +41,9 @@ async fn runs_are_listed_newest_first_and_paged() {
         "summary": {"graces": 3}, "finished_at": "2026-11-01T01:00:09Z"
     });
     assert_eq!(whole["runs"][3], expected);
+    assert_eq!(api.get(Who::Operator, &format!("{RUNS}/1")).await.expect(200), expected);
+    api.get(Who::Operator, &format!("{RUNS}/99")).await.problem(404, "run_not_found");
+    api.get(Who::Operator, &format!("{RUNS}/first")).await.problem(404, "not_found");
     assert_eq!(
         (&whole["runs"][1]["requested_by"], &whole["runs"][1]["as_of"]),
         (&json!("operator-1"), &json!("2027-11-01T00:00:00Z"))
@@ -273,6 +276,54 @@ async fn what_is_to_come_is_listed_with_when_why_and_which_mails_before() {
     let bolts = upcoming("bolt", "limit=500").await;
     assert_eq!(bolts.len(), 1, "of the own company alone: {bolts:?}");
     assert_eq!(bolts[0]["subscription_id"], "SUB-2025-0010");
+}
+
+#[tokio::test]
+async fn the_breaker_says_by_which_numbers_it_is_open_and_which_approval_stands() {
+    let world = World::new().await;
+    let api = world.api().await;
+    world.db.execute("UPDATE subscriptions SET status = 'EXPIRED'", &[]).await.expect("ended");
+    let state = async || api.get(Who::Operator, BREAKER).await.expect(200);
+    let quiet = json!({"open": false, "due": 0, "counted": 0, "live": 0, "approval": null});
+    assert_eq!(state().await, quiet);
+    world
+        .db
+        .batch_execute(
+            "INSERT INTO tenants (tenant_id, name) VALUES ('acme', 'Acme');
+             INSERT INTO subscriptions (subscription_id, tenant_id, subscription_type, status,
+                 device_limit, term_start, term_end, created_by)
+             SELECT 'SUB-2025-' || lpad(n::text, 4, '0'), 'acme', 'TRIAL', 'TRIAL', 1,
+                    now() - interval '30 days',
+                    now() + CASE WHEN n <= 9 THEN -1 ELSE 9 END * interval '1 day', 'test'
+             FROM generate_series(1, 40) n",
+        )
+        .await
+        .expect("trials, some of them over");
+    let few = json!({"open": false, "due": 9, "counted": 0, "live": 40, "approval": null});
+    assert_eq!(state().await, few, "up to ten are never too many");
+    world
+        .db
+        .execute(
+            "INSERT INTO renewal_runs (started_at, as_of, status, counted)
+                  VALUES (now(), now(), 'done', 2)",
+            &[],
+        )
+        .await
+        .expect("an earlier run of the day");
+    let open = json!({"open": true, "due": 9, "counted": 2, "live": 40, "approval": null});
+    assert_eq!(state().await, open, "with those of the last day they are");
+    let too_low = approve(&api, "low", &word(&world, 3_600, 8).await).await.expect(201);
+    let still = state().await;
+    assert_eq!(still["open"], true);
+    assert_eq!(still["approval"], too_low);
+    let enough = approve(&api, "high", &word(&world, 3_600, 9).await).await.expect(201);
+    let approved = state().await;
+    assert_eq!(approved["open"], false);
+    assert_eq!(approved["approval"], enough);
+    let over = "UPDATE renewal_approvals SET approve_until = now() - interval '1 second'";
+    world.db.execute(over, &[]).await.expect("its time is over");
+    assert_eq!(state().await, open);
+    api.get(Who::Customer("acme"), BREAKER).await.problem(403, "operator_required");
 }
 
 #[tokio::test]

@@ -26,9 +26,11 @@ pub fn routes() -> Router<OperationsApp> {
         .route("/openapi.json", get(openapi::openapi))
         .route("/api/v1/operator/audit", get(audit::list))
         .route("/api/v1/operator/flags", get(flags::list::list))
+        .route("/api/v1/operator/flags/{flag_id}", get(flags::get::get))
         .route("/api/v1/operator/flags/{flag_id}/resolve", post(flags::resolve::resolve))
         .route("/api/v1/operator/invariants", get(invariants::list))
         .route("/api/v1/operator/provisioning", get(provisioning::list::list))
+        .route("/api/v1/operator/provisioning/{step_id}", get(provisioning::get::get))
         .route("/api/v1/operator/provisioning/{step_id}/retry", post(provisioning::retry::retry))
         .route(
             "/api/v1/operator/provisioning/{step_id}/dismiss",
@@ -37,7 +39,11 @@ pub fn routes() -> Router<OperationsApp> {
         .route("/api/v1/operator/renewals", get(renewals::forecast::forecast))
         .route("/api/v1/operator/renewals/run", post(renewals::run::run))
         .route("/api/v1/operator/renewals/runs", get(renewals::runs::runs))
-        .route("/api/v1/operator/renewals/breaker", post(renewals::breaker::approve))
+        .route("/api/v1/operator/renewals/runs/{run_id}", get(renewals::get_run::get))
+        .route(
+            "/api/v1/operator/renewals/breaker",
+            get(renewals::get_breaker::get).post(renewals::breaker::approve),
+        )
         .route("/api/v1/operator/subscriptions/adopt", post(adopt::adopt))
         .route("/api/v1/operator/stripe-events", get(stripe_events::list::list))
         .route("/api/v1/operator/stripe-events/backfill", post(stripe_events::backfill::backfill))
@@ -60,14 +66,18 @@ pub fn routes() -> Router<OperationsApp> {
         openapi::openapi,
         audit::list,
         flags::list::list,
+        flags::get::get,
         flags::resolve::resolve,
         invariants::list,
         provisioning::list::list,
+        provisioning::get::get,
         provisioning::retry::retry,
         provisioning::dismiss::dismiss,
         renewals::forecast::forecast,
         renewals::run::run,
         renewals::runs::runs,
+        renewals::get_run::get,
+        renewals::get_breaker::get,
         renewals::breaker::approve,
         adopt::adopt,
         stripe_events::list::list,

@@ -67,6 +67,7 @@ pub const CODES: &[&str] = &[
     "price_taken",
     "renewal_near",
     "request_in_progress",
+    "run_not_found",
     "service_required",
     "session_not_found",
     "slots_in_use",

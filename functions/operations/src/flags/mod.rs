@@ -1,4 +1,5 @@
 //! Flags.
 
+pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod resolve;

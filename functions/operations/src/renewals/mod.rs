@@ -2,5 +2,7 @@
 
 pub(crate) mod breaker;
 pub(crate) mod forecast;
+pub(crate) mod get_breaker;
+pub(crate) mod get_run;
 pub(crate) mod run;
 pub(crate) mod runs;

@@ -30,15 +30,25 @@ pub async fn list(
     Ok(page.cut(rows, |row| (row.created_at, row.flag_id)))
 }
 
+/// One flag.
+///
+/// # Errors
+/// `flag_not_found`.
+pub async fn get(db: &Db, id: i64) -> Result<FlagRow> {
+    store::find(&db.connection().await?, id).await?.ok_or_else(not_found)
+}
+
+fn not_found() -> Error {
+    Error::not_found("flag_not_found", "Flag not found")
+}
+
 /// Ends an open flag.
 ///
 /// # Errors
 /// `flag_not_found`; `Conflict` (`flag_resolved`).
 pub async fn resolve(db: &Db, by: &Person, id: i64, note: Note, now: Timestamp) -> Result<FlagRow> {
     let tx = db.begin().await?;
-    let before = store::lock(&tx, id)
-        .await?
-        .ok_or_else(|| Error::not_found("flag_not_found", "Flag not found"))?;
+    let before = store::lock(&tx, id).await?.ok_or_else(not_found)?;
     if let Some(at) = before.resolved_at {
         let who = before.resolved_by.as_deref().unwrap_or("somebody");
         return Err(Error::conflict(

@@ -87,6 +87,12 @@ pub(crate) async fn list(
         .collect()
 }
 
+/// The flag of this number.
+pub(crate) async fn find(db: &impl Executor, id: i64) -> Result<Option<FlagRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM flags WHERE flag_id = $1");
+    query_opt(db, &sql, &[&id]).await?.as_ref().map(flag).transpose()
+}
+
 /// The flag of this number, locked.
 pub(crate) async fn lock(tx: &Transaction, id: i64) -> Result<Option<FlagRow>> {
     let sql = format!("SELECT {COLUMNS} FROM flags WHERE flag_id = $1 FOR UPDATE");

@@ -24,6 +24,18 @@ pub async fn list(db: &Db, filter: &StepFilter, page: &Page<i64>) -> Result<Slic
     Ok(page.cut(rows, |row| row.step_id))
 }
 
+/// One step.
+///
+/// # Errors
+/// `step_not_found`.
+pub async fn get(db: &Db, id: i64) -> Result<StepRow> {
+    store::find(&db.connection().await?, id).await?.ok_or_else(not_found)
+}
+
+fn not_found() -> Error {
+    Error::not_found("step_not_found", "Outbox step not found")
+}
+
 /// Has an unfinished step tried at the next run, and for another 72 hours, with other fields if some
 /// are given.
 ///
@@ -84,9 +96,7 @@ pub async fn dismiss(
 }
 
 pub(crate) async fn lock_open(tx: &Transaction, id: i64) -> Result<StepRow> {
-    let step = store::lock(tx, id)
-        .await?
-        .ok_or_else(|| Error::not_found("step_not_found", "Outbox step not found"))?;
+    let step = store::lock(tx, id).await?.ok_or_else(not_found)?;
     if step.status.is_final() {
         return Err(Error::conflict(
             "step_final",

@@ -377,6 +377,12 @@ pub(crate) async fn list(
         .collect()
 }
 
+/// The step of this number.
+pub(crate) async fn find(db: &impl Executor, id: i64) -> Result<Option<StepRow>> {
+    let sql = format!("SELECT {STEP} FROM outbox_steps WHERE step_id = $1");
+    query_opt(db, &sql, &[&id]).await?.as_ref().map(step).transpose()
+}
+
 /// Locks the step of this id until the transaction ends.
 pub(crate) async fn lock(tx: &Transaction, id: i64) -> Result<Option<StepRow>> {
     let row = query_opt(

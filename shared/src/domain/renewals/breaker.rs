@@ -1,6 +1,7 @@
 //! The breaker: too many changes at once are an operator's decision.
 
 use deadpool_postgres::Object;
+use futures::try_join;
 use jiff::Timestamp;
 
 use super::model::Breaker;
@@ -17,22 +18,41 @@ pub(crate) enum Verdict {
     Stop(Breaker),
 }
 
+/// What the breaker goes by.
+pub(super) struct Numbers {
+    /// Changes that are due.
+    pub(super) due: i64,
+    /// Those that the runs of the last day made.
+    pub(super) counted: i64,
+    /// Subscriptions with access; whether there are more than counted makes no difference.
+    pub(super) live: i64,
+}
+
+impl Numbers {
+    pub(super) fn is_too_many(&self) -> bool {
+        self.due > 0 && model::is_too_many(self.due + self.counted, self.live)
+    }
+}
+
+pub(super) async fn numbers(db: &Object, now: Timestamp, refreshed: &[&str]) -> Result<Numbers> {
+    let (due, counted) =
+        try_join!(store::count_due(db, now, refreshed), store::counted_lately(db, now))?;
+    let due = due.all();
+    let live = store::count_live(db, ((due + counted) * 20).max(1_000)).await?;
+    Ok(Numbers { due, counted, live })
+}
+
 /// Over all that is due and what the last day's runs did, before the first change.
 pub(crate) async fn judge(db: &Object, now: Timestamp, refreshed: &[&str]) -> Result<Verdict> {
-    let due = store::count_due(db, now, refreshed).await?.all();
-    if due == 0 {
+    let numbers = numbers(db, now, refreshed).await?;
+    if !numbers.is_too_many() {
         return Ok(Verdict::Free);
     }
-    let with_before = due + store::counted_lately(db, now).await?;
-    // Whether there are more of them than this makes no difference.
-    let live = store::count_live(db, with_before * 20).await?;
-    if !model::is_too_many(with_before, live) {
-        return Ok(Verdict::Free);
-    }
+    let Numbers { due, counted, live } = numbers;
     match store::approval(db, now).await? {
         Some(approval) if approval.left >= due => Ok(Verdict::Approved(approval.id)),
         approval => Ok(Verdict::Stop(Breaker {
-            due: with_before,
+            due: due + counted,
             live,
             approved: approval.map_or(0, |approval| approval.left.max(0)),
         })),

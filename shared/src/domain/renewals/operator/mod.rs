@@ -3,10 +3,11 @@
 pub mod model;
 mod store;
 
+use futures::try_join;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use self::model::{BreakerApproval, NewBreakerApproval, RunOutcome, RunRow};
+use self::model::{BreakerApproval, BreakerState, NewBreakerApproval, RunOutcome, RunRow};
 use super::model::{Forecast, ForecastFilter, RunRequest};
 use super::rehearsal;
 use crate::base::caller::Person;
@@ -27,6 +28,34 @@ use crate::{Error, Result};
 pub async fn runs(db: &Db, page: &Page<(Timestamp, i64)>) -> Result<Slice<RunRow>> {
     let rows = store::runs(&db.connection().await?, page).await?;
     Ok(page.cut(rows, |row| (row.started_at, row.run_id)))
+}
+
+/// One run.
+///
+/// # Errors
+/// `run_not_found`.
+pub async fn run_of(db: &Db, id: i64) -> Result<RunRow> {
+    let row = store::find_run(&db.connection().await?, id).await?;
+    row.ok_or_else(|| Error::not_found("run_not_found", "Run not found"))
+}
+
+/// Whether a run would stop before its first change at this moment, and by which numbers. What a
+/// run would read from Stripe first is not among them.
+///
+/// # Errors
+/// `Database`.
+pub async fn breaker(db: &Db, now: Timestamp) -> Result<BreakerState> {
+    let db = db.connection().await?;
+    let (numbers, approval) =
+        try_join!(super::breaker::numbers(&db, now, &[]), store::approval(&db, now))?;
+    let left = approval.as_ref().map_or(0, |one| i64::from(one.max_count) - i64::from(one.used));
+    Ok(BreakerState {
+        open: numbers.is_too_many() && (approval.is_none() || left < numbers.due),
+        due: numbers.due,
+        counted: numbers.counted,
+        live: numbers.live,
+        approval,
+    })
 }
 
 /// Lets the next runs do what the breaker stopped: until then, and to so many. A later approval

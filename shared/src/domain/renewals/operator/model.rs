@@ -98,6 +98,22 @@ pub struct BreakerApproval {
     pub note: String,
 }
 
+/// The breaker at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BreakerState {
+    /// Whether a run would make no change.
+    pub open: bool,
+    /// How many would get grace or lose access now, without what Stripe is asked about first.
+    pub due: i64,
+    /// How many the runs of the last 24 hours gave grace or took access from, without an approval.
+    pub counted: i64,
+    /// How many have access; 20 times the two before, and at least 1,000, stand for any number
+    /// beyond.
+    pub live: i64,
+    /// The last approval, if its time is not over.
+    pub approval: Option<BreakerApproval>,
+}
+
 /// What a request for a run led to.
 pub enum RunOutcome {
     /// What a run would do.
