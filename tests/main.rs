@@ -17,6 +17,7 @@ mod api {
     mod billing;
     mod currencies;
     mod customer_devices;
+    mod device_updates;
     mod devices;
     mod entitlements;
     mod flags;

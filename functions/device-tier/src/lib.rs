@@ -25,7 +25,9 @@ pub fn routes() -> Router<DevicesApp> {
         )
         .route(
             "/api/v1/customer/devices/{device_id}",
-            get(customer::get::get).delete(customer::decommission::decommission),
+            get(customer::get::get)
+                .patch(customer::update::update)
+                .delete(customer::decommission::decommission),
         )
         .route(
             "/api/v1/customer/devices/{device_id}/tier",
@@ -38,6 +40,12 @@ pub fn routes() -> Router<DevicesApp> {
         .route(
             "/api/v1/operator/devices",
             get(operator::list::list).post(operator::register::register),
+        )
+        .route(
+            "/api/v1/operator/tenants/{tenant_id}/devices/{device_id}",
+            get(operator::get::get)
+                .patch(operator::update::update)
+                .delete(operator::decommission::decommission),
         )
         .route("/api/v1/operator/devices/tier", put(operator::override_tier::override_tier))
         .route(
@@ -55,12 +63,16 @@ pub fn routes() -> Router<DevicesApp> {
     customer::register::register,
     customer::assign_many::assign_many,
     customer::get::get,
+    customer::update::update,
     customer::decommission::decommission,
     customer::assign_tier::assign_tier,
     customer::remove_tier::remove_tier,
     customer::move_device::move_device,
     operator::list::list,
     operator::register::register,
+    operator::get::get,
+    operator::update::update,
+    operator::decommission::decommission,
     operator::override_tier::override_tier,
     operator::move_device::move_device,
     service::last_seen::see

@@ -1,22 +1,13 @@
 //! Takes an own device out of use.
 
 use axum::extract::State;
-use serde::Serialize;
 use shared::Result;
 use shared::base::caller::Customer;
 use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
+use shared::domain::devices::model::Decommissioned;
 use shared::http::app::CustomerApp;
 use shared::http::{Json, Path};
-use utoipa::ToSchema;
-
-/// The answer once the device is out of use.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Decommissioned {
-    /// `ok`.
-    status: &'static str,
-    device_id: DeviceId,
-}
 
 /// Takes a device out of use, which frees its place and its slot
 #[utoipa::path(delete, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",

@@ -7,7 +7,7 @@ use shared::base::ids::DeviceId;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::Device;
 use shared::http::app::CustomerApp;
-use shared::http::{Json, Path};
+use shared::http::{Path, Tagged};
 
 /// An own device, with its tier
 #[utoipa::path(get, path = "/api/v1/customer/devices/{device_id}", tag = "own devices",
@@ -18,6 +18,6 @@ pub(crate) async fn get(
     State(app): State<CustomerApp>,
     caller: Customer,
     Path(id): Path<DeviceId>,
-) -> Result<Json<Device>> {
-    customer::get(app.db(), &caller, &id).await.map(Json)
+) -> Result<Tagged<Device>> {
+    customer::get(app.db(), &caller, &id).await.map(Tagged)
 }

@@ -9,3 +9,4 @@ pub(crate) mod list_tiers;
 pub(crate) mod move_device;
 pub(crate) mod register;
 pub(crate) mod remove_tier;
+pub(crate) mod update;

@@ -6,7 +6,7 @@ use shared::base::caller::Customer;
 use shared::domain::devices::customer;
 use shared::domain::devices::model::{Device, OwnDevice};
 use shared::http::app::CustomerApp;
-use shared::http::{Created, Idempotent};
+use shared::http::{CreatedTagged, Idempotent};
 
 /// Registers a device within the device limit
 #[utoipa::path(post, path = "/api/v1/customer/devices", tag = "own devices", operation_id =
@@ -22,6 +22,8 @@ pub(crate) async fn register(
     State(app): State<CustomerApp>,
     caller: Customer,
     Idempotent(key, new): Idempotent<OwnDevice>,
-) -> Result<Created<Device>> {
-    customer::register(app.db(), &caller, key.as_ref(), new, app.now()).await.map(Created)
+) -> Result<CreatedTagged<Device>> {
+    let resource = customer::register(app.db(), &caller, key.as_ref(), new, app.now()).await?;
+    let location = format!("/api/v1/customer/devices/{}", resource.device_id);
+    Ok(CreatedTagged { location, resource })
 }

@@ -5,7 +5,7 @@ use shared::Result;
 use shared::domain::devices;
 use shared::domain::devices::model::{Device, NewDevice};
 use shared::http::app::OperatorApp;
-use shared::http::{Admin, Created, Idempotent};
+use shared::http::{Admin, CreatedTagged, Idempotent};
 
 /// Registers a device for a tenant
 #[utoipa::path(post, path = "/api/v1/operator/devices", tag = "devices", operation_id =
@@ -19,6 +19,9 @@ pub(crate) async fn register(
     State(app): State<OperatorApp>,
     Admin(by): Admin,
     Idempotent(key, new): Idempotent<NewDevice>,
-) -> Result<Created<Device>> {
-    devices::operator::register(app.db(), &by, key.as_ref(), new, app.now()).await.map(Created)
+) -> Result<CreatedTagged<Device>> {
+    let resource = devices::operator::register(app.db(), &by, key.as_ref(), new, app.now()).await?;
+    let location =
+        format!("/api/v1/operator/tenants/{}/devices/{}", resource.tenant_id, resource.device_id);
+    Ok(CreatedTagged { location, resource })
 }

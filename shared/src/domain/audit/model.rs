@@ -100,6 +100,7 @@ words! {
         TierAllocationsSynced = "TIER_ALLOCATIONS_SYNCED",
         TierSlotsReconciled = "TIER_SLOTS_RECONCILED",
         DeviceRegistered = "DEVICE_REGISTERED",
+        DeviceUpdated = "DEVICE_UPDATED",
         DeviceTierAssigned = "DEVICE_TIER_ASSIGNED",
         DeviceTierRemoved = "DEVICE_TIER_REMOVED",
         DeviceReassigned = "DEVICE_REASSIGNED",

@@ -8,14 +8,19 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::model::{
-    Assignments, Device, DeviceFilter, DeviceResult, MoveResult, OwnDevice, TierChange, not_found,
+    Assignments, Device, DeviceFilter, DeviceResult, DeviceUpdate, MoveResult, OwnDevice,
+    TierChange, not_found,
 };
-use super::{change_tier, entry, model, move_locked, place_for, record, store, takes_a_device};
+use super::{
+    change_tier, decommission_locked, entry, model, move_locked, place_for, record, store,
+    takes_a_device, update_locked,
+};
 use crate::base::caller::Customer;
 use crate::base::error::{FieldFault, Refusal};
 use crate::base::fields::Text;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
+use crate::base::version::IfMatch;
 use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::families::family::Family;
@@ -114,19 +119,25 @@ pub async fn register(
 pub async fn decommission(db: &Db, caller: &Customer, id: &DeviceId, now: Timestamp) -> Result<()> {
     let tx = begin(db, &caller.tenant).await?;
     let (device, families) = lock(&tx, caller, id, None).await?;
-    if let Some(on) = &device.subscription_id {
-        let family = families.first().ok_or_else(families::not_found)?;
-        if let Some(tier) = device.tier_id {
-            families::locks::add_slots(&tx, &family.root.subscription_id, tier, -1, now).await?;
-        }
-        families::locks::add_devices(&tx, on, -1, now).await?;
-    }
-    store::decommission(&tx, &caller.tenant, id, now).await?;
-    let details = json!({"device_id": id, "subscription_id": device.subscription_id,
-        "tier_id": device.tier_id});
     let by = Actor::Customer(&caller.person);
-    record(&tx, AuditEvent::DeviceDecommissioned, by, &device, None, details, now).await?;
-    tx.commit().await
+    decommission_locked(&tx, by, &device, &families, now).await
+}
+
+/// Changes a device's name and site.
+///
+/// # Errors
+/// `device_not_found`, `version_changed`, `no_fields`.
+pub async fn update(
+    db: &Db,
+    caller: &Customer,
+    id: &DeviceId,
+    if_match: &IfMatch,
+    update: DeviceUpdate,
+    now: Timestamp,
+) -> Result<Device> {
+    let tx = begin(db, &caller.tenant).await?;
+    let device = store::lock(&tx, &caller.tenant, id).await?.ok_or_else(not_found)?;
+    update_locked(&tx, Actor::Customer(&caller.person), device, if_match, update, now).await
 }
 
 /// Locks a device, then its family and that of another subscription, if one is named.

@@ -14,10 +14,11 @@ pub(crate) mod store;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::model::{Device, MoveResult};
+use self::model::{Device, DeviceUpdate, MoveResult};
 use crate::base::error::Refusal;
 use crate::base::fields::{Note, Text};
 use crate::base::ids::SubscriptionId;
+use crate::base::version::IfMatch;
 use crate::db::Transaction;
 use crate::domain::audit::model::{Actor, AuditEvent, Entry};
 use crate::domain::families::family::Family;
@@ -64,6 +65,56 @@ fn full(used: i64, capacity: i64) -> Error {
         "No room for another device. Used: {used}/{capacity}. Upgrade your plan or remove a device."
     );
     Error::exceeded("device_limit_reached", detail, used, capacity)
+}
+
+/// Changes a locked device's name and site, for an operator or a customer, and commits. If both are
+/// already so, nothing changes.
+async fn update_locked(
+    tx: &Transaction,
+    by: Actor<'_>,
+    before: Device,
+    if_match: &IfMatch,
+    update: DeviceUpdate,
+    now: Timestamp,
+) -> Result<Device> {
+    if_match.check(before.version)?;
+    if update.is_empty() {
+        return Err(Error::malformed("no_fields", "No fields to update"));
+    }
+    let mut after = update.applied_to(before.clone());
+    if after == before {
+        return Ok(after);
+    }
+    after.version += 1;
+    store::save(tx, &after, now).await?;
+    let told = |device: &Device| json!({"name": device.name, "site_id": device.site_id});
+    let states = Some((told(&before), told(&after)));
+    let details = json!({"device_id": after.device_id});
+    record(tx, AuditEvent::DeviceUpdated, by, &after, states, details, now).await?;
+    tx.commit().await?;
+    Ok(after)
+}
+
+/// Takes a locked device of a locked family out of use, for an operator or a customer, and commits.
+async fn decommission_locked(
+    tx: &Transaction,
+    by: Actor<'_>,
+    device: &Device,
+    families: &[Family],
+    now: Timestamp,
+) -> Result<()> {
+    if let Some(on) = &device.subscription_id {
+        let family = families.first().ok_or_else(families::not_found)?;
+        if let Some(tier) = device.tier_id {
+            families::locks::add_slots(tx, &family.root.subscription_id, tier, -1, now).await?;
+        }
+        families::locks::add_devices(tx, on, -1, now).await?;
+    }
+    store::decommission(tx, &device.tenant_id, &device.device_id, now).await?;
+    let details = json!({"device_id": device.device_id, "subscription_id": device.subscription_id,
+        "tier_id": device.tier_id});
+    record(tx, AuditEvent::DeviceDecommissioned, by, device, None, details, now).await?;
+    tx.commit().await
 }
 
 /// Writes a locked device's tier, and counts it in its locked family.

@@ -8,7 +8,8 @@ use crate::base::codes::ProblemCode;
 use crate::base::fields::{Change, DateTime, List, Note, Param, Text, TierId};
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
-use crate::{Error, request, words};
+use crate::base::version::Versioned;
+use crate::{Error, request, update, words};
 
 /// A device as its tenant registered it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -25,10 +26,44 @@ pub struct Device {
     /// The tier's name for people.
     pub tier_display_name: Option<String>,
     pub status: DeviceStatus,
+    /// The number in its `ETag`: of its name and its site. Tier and subscription have routes of
+    /// their own, which go by what is there.
+    // Answers that the release before kept have none.
+    #[serde(default = "first_version")]
+    #[schema(required = true)]
+    pub version: i64,
     /// When its telemetry was last received.
     pub last_seen_at: Option<Timestamp>,
     pub registered_at: Timestamp,
     pub decommissioned_at: Option<Timestamp>,
+}
+
+fn first_version() -> i64 {
+    1
+}
+
+impl Versioned for Device {
+    fn version(&self) -> i64 {
+        self.version
+    }
+}
+
+update! {
+    /// What people call a device, and where it is.
+    pub struct DeviceUpdate {
+        name: Option<Text<1, 200>>,
+        site_id: Option<Text<1, 100>>,
+    }
+}
+
+impl DeviceUpdate {
+    /// The device with what is named; its version is the caller's to raise.
+    #[must_use]
+    pub fn applied_to(self, mut device: Device) -> Device {
+        self.name.apply(&mut device.name, |name| name.map(Text::into_string));
+        self.site_id.apply(&mut device.site_id, |site| site.map(Text::into_string));
+        device
+    }
 }
 
 words! {
@@ -158,6 +193,15 @@ pub struct OverrideResult {
     pub device_id: DeviceId,
     pub old_tier_id: Option<i32>,
     pub new_tier_id: Option<i32>,
+}
+
+/// The answer once a device is out of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields' names")]
+pub struct Decommissioned {
+    /// `ok`.
+    pub status: &'static str,
+    pub device_id: DeviceId,
 }
 
 /// What a move did.

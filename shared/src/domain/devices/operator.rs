@@ -5,13 +5,18 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::model::{
-    Device, DeviceFilter, Move, MoveResult, NewDevice, Override, OverrideResult, not_found,
+    Device, DeviceFilter, DeviceUpdate, Move, MoveResult, NewDevice, Override, OverrideResult,
+    not_found,
 };
-use super::{change_tier, move_locked, place_for, record, store, takes_a_device};
+use super::{
+    change_tier, decommission_locked, move_locked, place_for, record, store, takes_a_device,
+    update_locked,
+};
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Text};
 use crate::base::ids::{DeviceId, TenantId};
 use crate::base::paging::{Page, Slice};
+use crate::base::version::IfMatch;
 use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent};
 use crate::domain::idempotency::model::Key;
@@ -29,6 +34,51 @@ pub async fn list(
 ) -> Result<Slice<Device>> {
     let devices = store::list(&db.connection().await?, filter, page).await?;
     Ok(page.cut(devices, |device| (device.tenant_id.clone(), device.device_id.clone())))
+}
+
+/// One device, also one that is out of use.
+///
+/// # Errors
+/// `device_not_found`.
+pub async fn get(db: &Db, tenant: &TenantId, id: &DeviceId) -> Result<Device> {
+    store::find_any(&db.connection().await?, tenant, id).await?.ok_or_else(not_found)
+}
+
+/// Changes the name and the site of a device.
+///
+/// # Errors
+/// `device_not_found`, `version_changed`, `no_fields`.
+pub async fn update(
+    db: &Db,
+    by: &Person,
+    (tenant, id): (&TenantId, &DeviceId),
+    if_match: &IfMatch,
+    update: DeviceUpdate,
+    now: Timestamp,
+) -> Result<Device> {
+    let tx = db.begin().await?;
+    let device = store::lock(&tx, tenant, id).await?.ok_or_else(not_found)?;
+    update_locked(&tx, Actor::Operator(by), device, if_match, update, now).await
+}
+
+/// Takes a device out of use: its place and its slot are free, and its id may be registered again.
+///
+/// # Errors
+/// `device_not_found`.
+pub async fn decommission(
+    db: &Db,
+    by: &Person,
+    tenant: &TenantId,
+    id: &DeviceId,
+    now: Timestamp,
+) -> Result<()> {
+    let tx = db.begin().await?;
+    let (device, families) = try_join!(
+        store::lock(&tx, tenant, id),
+        families::locks::lock_of_device(&tx, tenant, id, None)
+    )?;
+    let device = device.ok_or_else(not_found)?;
+    decommission_locked(&tx, Actor::Operator(by), &device, &families, now).await
 }
 
 /// Registers a device by hand: on the subscription that is named, on none where that is null, else

@@ -14,8 +14,8 @@ use crate::domain::families::subscription::LIVE;
 
 const DEVICE: &str =
     "SELECT d.tenant_id, d.device_id, d.name, d.site_id, d.subscription_id, d.tier_id,
-     t.name AS tier_name, t.display_name AS tier_display_name, d.status, d.last_seen_at,
-     d.registered_at, d.decommissioned_at
+     t.name AS tier_name, t.display_name AS tier_display_name, d.status, d.version,
+     d.last_seen_at, d.registered_at, d.decommissioned_at
 FROM devices d LEFT JOIN device_tiers t ON t.tier_id = d.tier_id";
 
 fn device(row: &Row) -> Result<Device> {
@@ -30,6 +30,7 @@ fn device(row: &Row) -> Result<Device> {
         tier_name: fields.get("tier_name")?,
         tier_display_name: fields.get("tier_display_name")?,
         status: fields.get("status")?,
+        version: fields.get("version")?,
         last_seen_at: fields.get("last_seen_at")?,
         registered_at: fields.get("registered_at")?,
         decommissioned_at: fields.get("decommissioned_at")?,
@@ -91,7 +92,17 @@ pub(crate) async fn find(
     query_opt(db, &sql, &[&tenant, &id]).await?.as_ref().map(device).transpose()
 }
 
-/// The same, locked until the transaction ends.
+/// A tenant's device, also one that is out of use.
+pub(crate) async fn find_any(
+    db: &impl Executor,
+    tenant: &TenantId,
+    id: &DeviceId,
+) -> Result<Option<Device>> {
+    let sql = format!("{DEVICE} WHERE d.tenant_id = $1 AND d.device_id = $2");
+    query_opt(db, &sql, &[&tenant, &id]).await?.as_ref().map(device).transpose()
+}
+
+/// A tenant's device in use, locked until the transaction ends.
 pub(crate) async fn lock(
     tx: &Transaction,
     tenant: &TenantId,
@@ -131,6 +142,7 @@ pub(crate) async fn insert(
              VALUES ($1, $2, $3, $4, 'ACTIVE', $5, $5, $5)
              ON CONFLICT (tenant_id, device_id) DO UPDATE
              SET name = excluded.name, site_id = excluded.site_id, status = 'ACTIVE',
+             version = d.version + 1,
              registered_at = excluded.registered_at, decommissioned_at = NULL,
              updated_at = excluded.updated_at
              WHERE d.status = 'DECOMMISSIONED'
@@ -152,6 +164,14 @@ pub(crate) async fn assign(
     let sql = "UPDATE devices SET subscription_id = $3, updated_at = $4 WHERE tenant_id = $1
                AND device_id = $2";
     tx.write(sql, &[&tenant, &id, &to, &now]).await
+}
+
+/// Writes what a locked device is called, and where it is.
+pub(crate) async fn save(tx: &Transaction, device: &Device, now: Timestamp) -> Result<()> {
+    let Device { tenant_id, device_id, name, site_id, version, .. } = device;
+    let sql = "UPDATE devices SET name = $3, site_id = $4, version = $5, updated_at = $6
+               WHERE tenant_id = $1 AND device_id = $2";
+    tx.write(sql, &[tenant_id, device_id, name, site_id, version, &now]).await
 }
 
 /// Gives a locked device a tier, or none.
