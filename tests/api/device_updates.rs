@@ -150,3 +150,125 @@ async fn an_operator_takes_a_device_out_of_use_once_and_reads_it_still() {
     let again = api.send(ACME, "POST", "/api/v1/customer/devices", &[], Some(again)).await;
     assert_eq!(again.header("etag"), "\"2\"");
 }
+
+async fn assign(api: &Api, dry_run: bool, body: Value) -> Reply {
+    let path = format!("/api/v1/operator/devices/tier-assignments?dry_run={dry_run}");
+    api.write("POST", &path, body).await
+}
+
+#[tokio::test]
+async fn operators_give_many_devices_a_tier_and_are_told_which_are_beyond_the_limit() {
+    let (world, api) = world().await;
+    let main = text(&api.get(ACME, OWN).await.expect(200)["subscription_id"]);
+    let slots = format!("/api/v1/operator/subscriptions/{main}/tier-allocations");
+    api.write("POST", &slots, json!({"tier_id": 1, "slot_limit": 2})).await.expect(201);
+    for id in ["D-2", "D-3"] {
+        let new = json!({"device_id": id});
+        api.send(ACME, "POST", "/api/v1/customer/devices", &[], Some(new)).await.expect(201);
+    }
+    let nowhere = json!({"tenant_id": "acme", "device_id": "D-4", "subscription_id": null});
+    api.write("POST", "/api/v1/operator/devices", nowhere).await.expect(201);
+    let body = json!({"tenant_id": "acme", "tier_id": 1, "notes": "Sold by phone",
+        "device_ids": ["D-1", "D-9", "D-2", "D-4", "D-3"]});
+    let rows = world.count("subscription_audit").await;
+    let tried = assign(&api, true, body.clone()).await.expect(200);
+    let one = |id: &str, status: &str, over: bool| {
+        json!({"device_id": id, "status": status, "code": null, "detail": null,
+            "over_limit": over})
+    };
+    let refused = |id: &str, code: &str, detail: &str| {
+        json!({"device_id": id, "status": "refused", "code": code, "detail": detail,
+            "over_limit": false})
+    };
+    let no_place = "Device has no subscription assigned. Assign a subscription first.";
+    let mut expected = json!({"dry_run": true, "changed": 3, "refused": 2, "over_limit": 1,
+        "results": [one("D-1", "assigned", false),
+            refused("D-9", "device_not_found", "Device not found"),
+            one("D-2", "assigned", false), refused("D-4", "no_subscription", no_place),
+            one("D-3", "assigned", true)]});
+    assert_eq!(tried, expected);
+    assert_eq!(world.count("subscription_audit").await, rows, "a dry run changes nothing");
+    assert_eq!(api.get(ACME, OWN).await.expect(200)["tier_id"], Value::Null);
+
+    let done = assign(&api, false, body.clone()).await.expect(200);
+    expected["dry_run"] = json!(false);
+    assert_eq!(done, expected);
+    let used = "SELECT slots_used FROM subscription_tier_allocations
+                WHERE tenant_id = 'acme' AND tier_id = 1";
+    assert_eq!(world.row(used).await["slots_used"], 3);
+    let audit = "SELECT device_id, actor_type, details FROM subscription_audit
+                 WHERE event_type = 'OPERATOR_TIER_ASSIGNMENT' ORDER BY id";
+    let audit = world.rows(audit).await;
+    assert_eq!(audit.len(), 3);
+    let row = json!({"device_id": "D-1", "actor_type": "admin", "details": {"device_id": "D-1",
+        "old_tier_id": null, "new_tier_id": 1, "of_many": 3, "notes": "Sold by phone"}});
+    assert_eq!(audit[0], row);
+    let again = assign(&api, false, body).await.expect(200);
+    assert_eq!(
+        [&again["changed"], &again["results"][0]["status"]],
+        [&json!(0), &json!("unchanged")]
+    );
+
+    // A tier without any slot, and back to none.
+    let premium = json!({"tenant_id": "acme", "tier_id": 3, "device_ids": ["D-1"]});
+    let premium = assign(&api, false, premium).await.expect(200);
+    assert_eq!(premium["over_limit"], 1);
+    let none = json!({"tenant_id": "acme", "tier_id": null, "device_ids": ["D-1", "D-2"]});
+    let none = assign(&api, false, none).await.expect(200);
+    assert_eq!(
+        none["results"],
+        json!([one("D-1", "removed", false), one("D-2", "removed", false)])
+    );
+    let used = "SELECT tier_id, slots_used FROM subscription_tier_allocations
+                WHERE tenant_id = 'acme' ORDER BY tier_id";
+    let used = world.rows(used).await;
+    assert_eq!(
+        used,
+        [json!({"tier_id": 1, "slots_used": 1}), json!({"tier_id": 3, "slots_used": 0})]
+    );
+}
+
+#[tokio::test]
+async fn a_bulk_override_that_cannot_be_is_refused_whole() {
+    let (world, api) = world().await;
+    let rows = world.count("subscription_audit").await;
+    let body = json!({"tenant_id": "acme", "tier_id": 99, "device_ids": ["D-1"]});
+    assign(&api, false, body).await.problem(404, "tier_not_found");
+    let twice = json!({"tenant_id": "acme", "tier_id": 1, "device_ids": ["D-1", "D-1"]});
+    assert_eq!(assign(&api, false, twice).await.faults(), ["device_ids[1] is listed twice"]);
+    let many: Vec<_> = (0..501).map(|n| format!("D-{n}")).collect();
+    let many = json!({"tenant_id": "acme", "tier_id": 1, "device_ids": many});
+    assert_eq!(
+        assign(&api, false, many).await.faults(),
+        ["device_ids must have at most 500 items"]
+    );
+    let bolts = json!({"tenant_id": "bolt", "tier_id": 1, "device_ids": ["D-1"]});
+    let bolts = assign(&api, false, bolts).await.expect(200);
+    assert_eq!(bolts["results"][0]["code"], "device_not_found", "another tenant's");
+    assert_eq!(world.count("subscription_audit").await, rows);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_overrides_of_the_same_devices_at_once_are_counted_once() {
+    let (world, api) = world().await;
+    for n in 2..=6 {
+        let new = json!({ "device_id": format!("D-{n}") });
+        api.send(ACME, "POST", "/api/v1/customer/devices", &[], Some(new)).await.expect(201);
+    }
+    let ids = |reversed: bool| {
+        let mut ids: Vec<_> = (1..=6).map(|n| format!("D-{n}")).collect();
+        if reversed {
+            ids.reverse();
+        }
+        json!({"tenant_id": "acme", "tier_id": 1, "device_ids": ids})
+    };
+    let replies = join_all((0..6).map(|n| assign(&api, false, ids(n % 2 == 1)))).await;
+    let changed: u64 = replies
+        .into_iter()
+        .map(|reply| reply.expect(200)["changed"].as_u64().expect("a number"))
+        .sum();
+    assert_eq!(changed, 6);
+    let used = "SELECT slots_used FROM subscription_tier_allocations
+                WHERE tenant_id = 'acme' AND tier_id = 1";
+    assert_eq!(world.row(used).await["slots_used"], 6);
+}

@@ -47,6 +47,10 @@ pub fn routes() -> Router<DevicesApp> {
                 .patch(operator::update::update)
                 .delete(operator::decommission::decommission),
         )
+        .route(
+            "/api/v1/operator/devices/tier-assignments",
+            post(operator::override_tiers::override_tiers),
+        )
         .route("/api/v1/operator/devices/tier", put(operator::override_tier::override_tier))
         .route(
             "/api/v1/operator/devices/{device_id}/subscription",
@@ -74,6 +78,7 @@ pub fn routes() -> Router<DevicesApp> {
     operator::update::update,
     operator::decommission::decommission,
     operator::override_tier::override_tier,
+    operator::override_tiers::override_tiers,
     operator::move_device::move_device,
     service::last_seen::see
 ))]

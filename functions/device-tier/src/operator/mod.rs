@@ -5,5 +5,6 @@ pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod move_device;
 pub(crate) mod override_tier;
+pub(crate) mod override_tiers;
 pub(crate) mod register;
 pub(crate) mod update;

@@ -7,16 +7,17 @@ use futures::{join, try_join};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::bulk::{Write, no_device_twice, no_subscription};
 use super::model::{
     Assignments, Device, DeviceFilter, DeviceResult, DeviceUpdate, MoveResult, OwnDevice,
     TierChange, not_found,
 };
 use super::{
-    change_tier, decommission_locked, entry, model, move_locked, place_for, record, store,
-    takes_a_device, update_locked,
+    change_tier, decommission_locked, model, move_locked, place_for, record, store, takes_a_device,
+    update_locked,
 };
 use crate::base::caller::Customer;
-use crate::base::error::{FieldFault, Refusal};
+use crate::base::error::Refusal;
 use crate::base::fields::Text;
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
@@ -27,7 +28,7 @@ use crate::domain::families::family::Family;
 use crate::domain::idempotency::model::Key;
 use crate::domain::tenants::session::begin;
 use crate::domain::tiers::model::Tier;
-use crate::domain::{audit, families, idempotency, tiers};
+use crate::domain::{families, idempotency, tiers};
 use crate::{Error, Result};
 
 /// A page of the tenant's devices, by id.
@@ -269,14 +270,23 @@ pub async fn assign_many(
             Ok(false) => ("unchanged", None),
             Err(error) => ("refused", Some(error)),
         };
-        let (code, detail) =
-            refusal.map(|error| (error.code().to_owned(), error.to_string())).unzip();
-        results.push(DeviceResult { device_id: id.clone(), status, code, detail });
+        results.push(DeviceResult::new(id.clone(), status, refusal));
     }
     let refused = results.iter().filter(|result| result.status == "refused").count();
     let applied = !dry_run && (refused == 0 || !wanted.all_or_nothing);
     if applied {
-        write(&tx, caller, &changed, tier.as_ref(), &families, now).await?;
+        let write = Write {
+            tenant: &caller.tenant,
+            by: Actor::Customer(&caller.person),
+            event_type: if tier.is_some() {
+                AuditEvent::DeviceTierAssigned
+            } else {
+                AuditEvent::DeviceTierRemoved
+            },
+            tier: tier.as_ref().map(|tier| tier.tier_id),
+            notes: None,
+        };
+        write.all(&tx, &changed, &families, now).await?;
         tx.commit().await?;
     }
     Ok(Assignments { applied, dry_run, changed: changed.len(), refused, results })
@@ -307,73 +317,6 @@ fn decide(device: Option<&Device>, tier: Option<&Tier>, families: &mut [Family])
         family.count(new, 1);
     }
     Ok(true)
-}
-
-/// Writes what was decided: the devices, then each family's counts in their order, then one audit
-/// row a device.
-async fn write(
-    tx: &Transaction,
-    caller: &Customer,
-    changed: &[&Device],
-    tier: Option<&Tier>,
-    families: &[Family],
-    now: Timestamp,
-) -> Result<()> {
-    let wanted = tier.map(|tier| tier.tier_id);
-    let ids: Vec<&DeviceId> = changed.iter().map(|device| &device.device_id).collect();
-    let root = |device: &Device| {
-        families.iter().find(|family| {
-            device.subscription_id.as_ref().is_some_and(|on| family.member(on).is_some())
-        })
-    };
-    let mut counts: BTreeMap<(&SubscriptionId, i32), i32> = BTreeMap::new();
-    for device in changed {
-        let Some(family) = root(device) else { continue };
-        for (tier, count) in
-            device.tier_id.map(|old| (old, -1)).into_iter().chain(wanted.map(|new| (new, 1)))
-        {
-            *counts.entry((&family.root.subscription_id, tier)).or_default() += count;
-        }
-    }
-    store::set_tiers(tx, &caller.tenant, &ids, wanted, now).await?;
-    for ((root, tier), count) in counts {
-        families::locks::add_slots(tx, root, tier, count, now).await?;
-    }
-    let event_type = if wanted.is_some() {
-        AuditEvent::DeviceTierAssigned
-    } else {
-        AuditEvent::DeviceTierRemoved
-    };
-    let of_many = changed.len();
-    let entries: Vec<_> = changed
-        .iter()
-        .copied()
-        .map(|device| {
-            let states = Some((json!({"tier_id": device.tier_id}), json!({"tier_id": wanted})));
-            let details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
-                "new_tier_id": wanted, "of_many": of_many});
-            entry(event_type, Actor::Customer(&caller.person), device, states, details, now)
-        })
-        .collect();
-    audit::store::insert_all(tx, &entries, now).await
-}
-
-fn no_device_twice(ids: &[DeviceId]) -> Result<()> {
-    let twice = ids.iter().enumerate().filter(|(index, id)| ids[..*index].contains(id));
-    let faults: Vec<_> = twice
-        .map(|(index, _)| FieldFault {
-            field: format!("device_ids[{index}]"),
-            message: "is listed twice".to_owned(),
-        })
-        .collect();
-    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
-}
-
-fn no_subscription() -> Error {
-    Error::malformed(
-        "no_subscription",
-        "Device has no subscription assigned. Assign a subscription first.",
-    )
 }
 
 /// Whether a family gives one more device this tier.

@@ -5,6 +5,7 @@
 //! decides and counts.
 
 pub(crate) mod adoption;
+mod bulk;
 pub mod customer;
 pub mod model;
 pub mod operator;

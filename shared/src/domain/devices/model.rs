@@ -9,7 +9,7 @@ use crate::base::fields::{Change, DateTime, List, Note, Param, Text, TierId};
 use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::base::version::Versioned;
-use crate::{Error, request, update, words};
+use crate::{Error, Result, request, update, words};
 
 /// A device as its tenant registered it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -161,6 +161,16 @@ request! {
         notes: Option<Note> = None,
     }
 
+    /// A tier for many devices of a tenant, whatever the limits say.
+    pub struct BulkOverride {
+        tenant_id: TenantId,
+        /// `null` takes it from them.
+        tier_id: Option<TierId>,
+        device_ids: List<DeviceId, 500>,
+        /// For the audit.
+        notes: Option<Note> = None,
+    }
+
     /// Another subscription for a device.
     pub struct Move {
         subscription_id: SubscriptionId,
@@ -266,6 +276,79 @@ pub struct DeviceResult {
     pub code: Option<String>,
     /// The tier's name for people.
     pub detail: Option<String>,
+}
+
+/// What became of many whose limits did not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Overrides {
+    /// Whether it was only tried.
+    pub dry_run: bool,
+    /// How many change, or would.
+    pub changed: usize,
+    /// How many cannot.
+    pub refused: usize,
+    /// How many of those that change have, or would have, more than was paid for.
+    pub over_limit: usize,
+    /// One a device, in the order of the request.
+    pub results: Vec<DeviceOverride>,
+}
+
+/// What became of one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct DeviceOverride {
+    #[serde(flatten)]
+    result: DeviceResult,
+    /// Whether its slot is beyond those of its family.
+    pub over_limit: bool,
+}
+
+impl DeviceOverride {
+    /// The result of one device: what changes, and whether beyond the limit; or why nothing can.
+    #[must_use]
+    pub fn new(device_id: DeviceId, outcome: Result<Option<Taken>>) -> Self {
+        let (status, over_limit, refusal) = match outcome {
+            Ok(Some(taken)) => (taken.status(), taken == Taken::Beyond, None),
+            Ok(None) => ("unchanged", false, None),
+            Err(error) => ("refused", false, Some(error)),
+        };
+        Self { result: DeviceResult::new(device_id, status, refusal), over_limit }
+    }
+
+    /// Whether it could not be.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.result.status == "refused"
+    }
+}
+
+/// What a change of a tier takes of its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// A slot that was free.
+    Free,
+    /// A slot beyond the limit.
+    Beyond,
+    /// None: the tier is removed.
+    Nothing,
+}
+
+impl Taken {
+    fn status(self) -> &'static str {
+        match self {
+            Self::Free | Self::Beyond => "assigned",
+            Self::Nothing => "removed",
+        }
+    }
+}
+
+impl DeviceResult {
+    /// With the reason of a refusal.
+    #[must_use]
+    pub fn new(device_id: DeviceId, status: &'static str, refusal: Option<Error>) -> Self {
+        let said = refusal.map(|error| (error.code().to_owned(), error.to_string()));
+        let (code, detail) = said.unzip();
+        Self { device_id, status, code, detail }
+    }
 }
 
 pub(crate) fn not_found() -> Error {

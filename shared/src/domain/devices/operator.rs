@@ -1,12 +1,15 @@
 //! What an operator does with devices, whatever the limits say.
 
+use std::collections::BTreeMap;
+
 use futures::{join, try_join};
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::bulk::{Write, family_of, no_device_twice, no_subscription};
 use super::model::{
-    Device, DeviceFilter, DeviceUpdate, Move, MoveResult, NewDevice, Override, OverrideResult,
-    not_found,
+    BulkOverride, Device, DeviceFilter, DeviceOverride, DeviceUpdate, Move, MoveResult, NewDevice,
+    Override, OverrideResult, Overrides, Taken, not_found,
 };
 use super::{
     change_tier, decommission_locked, move_locked, place_for, record, store, takes_a_device,
@@ -14,11 +17,12 @@ use super::{
 };
 use crate::base::caller::Person;
 use crate::base::fields::{Change, Text};
-use crate::base::ids::{DeviceId, TenantId};
+use crate::base::ids::{DeviceId, SubscriptionId, TenantId};
 use crate::base::paging::{Page, Slice};
 use crate::base::version::IfMatch;
 use crate::db::{Db, Transaction};
 use crate::domain::audit::model::{Actor, AuditEvent};
+use crate::domain::families::family::Family;
 use crate::domain::idempotency::model::Key;
 use crate::domain::{families, idempotency, tenants, tiers};
 use crate::{Error, Result};
@@ -173,12 +177,6 @@ pub async fn override_tier(
     if device.tier_id == tier {
         return Ok(overridden);
     }
-    let no_subscription = || {
-        Error::malformed(
-            "no_subscription",
-            "Device has no subscription assigned. Assign a subscription first.",
-        )
-    };
     let family = families.first().ok_or_else(no_subscription)?;
     if let Some(tier) = tier {
         families::locks::ensure_row(&tx, &family.root, tier, now).await?;
@@ -191,6 +189,85 @@ pub async fn override_tier(
     record(&tx, AuditEvent::OperatorTierAssignment, by, &device, states, details, now).await?;
     tx.commit().await?;
     Ok(overridden)
+}
+
+/// Gives many devices of a tenant a tier, or takes it from them, whatever the limits say. Each is
+/// counted all the same, and told whether it is beyond the limit.
+///
+/// # Errors
+/// `tier_not_found`; `Invalid` where a device is listed twice. A refusal of one device is in its
+/// result.
+pub async fn override_tiers(
+    db: &Db,
+    by: &Person,
+    wanted: BulkOverride,
+    dry_run: bool,
+    now: Timestamp,
+) -> Result<Overrides> {
+    let (ids, tenant) = (wanted.device_ids.0, &wanted.tenant_id);
+    no_device_twice(&ids)?;
+    let tx = db.begin().await?;
+    let tier = async {
+        let Some(tier) = wanted.tier_id else { return Ok(None) };
+        let tier = tiers::store::find(&tx, tier.get_i32()).await?;
+        tier.map(|tier| Some(tier.tier_id)).ok_or_else(tiers::model::not_found)
+    };
+    let (tier, devices, families) = try_join!(
+        tier,
+        store::lock_many(&tx, tenant, &ids),
+        families::locks::lock_of_devices(&tx, tenant, &ids)
+    )?;
+    let devices: BTreeMap<_, _> =
+        devices.into_iter().map(|device| (device.device_id.clone(), device)).collect();
+    let (mut results, mut changed, mut used) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for id in ids {
+        let outcome = decide(devices.get(&id), tier, &families, &mut used);
+        changed.extend(devices.get(&id).filter(|_| matches!(outcome, Ok(Some(_)))));
+        results.push(DeviceOverride::new(id, outcome));
+    }
+    if !dry_run && !changed.is_empty() {
+        if let Some(tier) = tier {
+            // Those of which a device changes.
+            for family in
+                families.iter().filter(|family| used.contains_key(&family.root.subscription_id))
+            {
+                families::locks::ensure_row(&tx, &family.root, tier, now).await?;
+            }
+        }
+        let (event_type, notes) = (AuditEvent::OperatorTierAssignment, wanted.notes.as_ref());
+        let write = Write { tenant, by: Actor::Operator(by), event_type, tier, notes };
+        write.all(&tx, &changed, &families, now).await?;
+        tx.commit().await?;
+    }
+    Ok(Overrides {
+        dry_run,
+        changed: changed.len(),
+        refused: results.iter().filter(|result| result.is_refused()).count(),
+        over_limit: results.iter().filter(|result| result.over_limit).count(),
+        results,
+    })
+}
+
+/// Decides on one device as `override_tier` would, and counts its slot among those that are used of
+/// its family, by root, so that the next one sees it; none where it has the tier already.
+fn decide(
+    device: Option<&Device>,
+    wanted: Option<i32>,
+    families: &[Family],
+    used: &mut BTreeMap<SubscriptionId, i64>,
+) -> Result<Option<Taken>> {
+    let device = device.ok_or_else(not_found)?;
+    if device.tier_id == wanted {
+        return Ok(None);
+    }
+    device.subscription_id.as_ref().ok_or_else(no_subscription)?;
+    let family = family_of(families, device).ok_or_else(families::not_found)?;
+    let Some(tier) = wanted else { return Ok(Some(Taken::Nothing)) };
+    let used = used.entry(family.root.subscription_id.clone());
+    let used = used.or_insert_with(|| family.slots_used(tier));
+    *used += 1;
+    let fits = *used <= family.effective_limit(tier);
+    Ok(Some(if fits { Taken::Free } else { Taken::Beyond }))
 }
 
 /// Moves a device to another subscription of its tenant; its tier's slot moves with it. To where it
