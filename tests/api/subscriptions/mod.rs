@@ -7,6 +7,7 @@ use tests::{World, text};
 
 mod create;
 mod list;
+mod preview;
 mod update;
 
 const SUBSCRIPTIONS: &str = "/api/v1/operator/subscriptions";

@@ -58,7 +58,23 @@ pub async fn end(
     now: Timestamp,
 ) -> Result<SubscriptionEnd> {
     let tx = db.begin().await?;
-    let family = families::locks::lock(&tx, id).await?.ok_or_else(not_found)?;
+    let ended = end_in(&tx, by, id, if_match, ending, now).await?;
+    if ended.stripe_cancellation || !ended.expired.is_empty() {
+        tx.commit().await?;
+    }
+    Ok(ended)
+}
+
+/// The same in a transaction that the caller commits, or not.
+pub(super) async fn end_in(
+    tx: &Transaction,
+    by: &Person,
+    id: &SubscriptionId,
+    if_match: &IfMatch,
+    ending: Ending,
+    now: Timestamp,
+) -> Result<SubscriptionEnd> {
+    let family = families::locks::lock(tx, id).await?.ok_or_else(not_found)?;
     let before = family.member(id).ok_or_else(not_found)?.clone();
     if_match.check(before.version)?;
     let mut ended = SubscriptionEnd {
@@ -84,9 +100,9 @@ pub async fn end(
                 // Under a hold the sync that follows would not end it.
                 held.hold = None;
                 (held.version, held.updated_at) = (before.version + 1, now);
-                families::rows::save(&tx, &held).await?;
+                families::rows::save(tx, &held).await?;
                 record(
-                    &tx,
+                    tx,
                     AuditEvent::Updated,
                     by,
                     Some(&before),
@@ -96,9 +112,8 @@ pub async fn end(
                 )
                 .await?;
             }
-            ask_stripe(&tx, by, &before, stripe, ending.reason.as_ref(), now).await?;
+            ask_stripe(tx, by, &before, stripe, ending.reason.as_ref(), now).await?;
             ended.stripe_cancellation = true;
-            tx.commit().await?;
             return Ok(ended);
         }
         (Some(Mode::Hold), Some(_)) => {
@@ -111,13 +126,12 @@ pub async fn end(
         (None, _) if before.is_stripe_managed() => return Err(model::stripe_managed()),
         (None, _) => {}
     }
-    expire_with(&tx, by, &before, held, ending.reason.as_ref(), now).await?;
+    expire_with(tx, by, &before, held, ending.reason.as_ref(), now).await?;
     ended.expired.push(id.clone());
     if family.root.subscription_id == *id {
-        ended.expired.extend(expire_addons(&tx, by, &family, now).await?);
+        ended.expired.extend(expire_addons(tx, by, &family, now).await?);
     }
-    charge_for_slots(&tx, &family, now).await?;
-    tx.commit().await?;
+    charge_for_slots(tx, &family, now).await?;
     Ok(ended)
 }
 

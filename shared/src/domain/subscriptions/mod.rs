@@ -3,6 +3,7 @@
 
 pub mod end;
 pub mod model;
+pub mod preview;
 pub(crate) mod store;
 
 use futures::try_join;
@@ -192,13 +193,29 @@ pub async fn update(
     now: Timestamp,
 ) -> Result<SubscriptionChange> {
     let tx = db.begin().await?;
+    let change = update_in(&tx, by, id, if_match, update, now).await?;
+    if change.updated {
+        tx.commit().await?;
+    }
+    Ok(change)
+}
+
+/// The same in a transaction that the caller commits, or not.
+async fn update_in(
+    tx: &Transaction,
+    by: &Person,
+    id: &SubscriptionId,
+    if_match: &IfMatch,
+    update: SubscriptionUpdate,
+    now: Timestamp,
+) -> Result<SubscriptionChange> {
     let plan = async {
         match &update.plan_id {
-            Change::Set(plan) => plans::store::find(&tx, plan).await,
+            Change::Set(plan) => plans::store::find(tx, plan).await,
             Change::Keep => Ok(None),
         }
     };
-    let (family, plan) = try_join!(families::locks::lock(&tx, id), plan)?;
+    let (family, plan) = try_join!(families::locks::lock(tx, id), plan)?;
     let family = family.ok_or_else(not_found)?;
     let before = family.member(id).ok_or_else(not_found)?.clone();
     if_match.check(before.version)?;
@@ -224,7 +241,7 @@ pub async fn update(
         }
         // A deleted tenant's stays dead; and this one is not deleted before the commit.
         Life::Returns => {
-            tenants::store::share(&tx, &before.tenant_id).await?;
+            tenants::store::share(tx, &before.tenant_id).await?;
         }
         Life::GoesOn => {}
     }
@@ -233,19 +250,19 @@ pub async fn update(
         Addons::Stay | Addons::End => Vec::new(),
     };
 
-    families::rows::save(&tx, &after).await?;
+    families::rows::save(tx, &after).await?;
     if let (true, Some(stripe)) = (follow_up.ends_hold, after.stripe_id()) {
         // What came meanwhile was kept and not applied.
-        outbox::insert_stripe_sync(&tx, &after.tenant_id, stripe, now).await?;
+        outbox::insert_stripe_sync(tx, &after.tenant_id, stripe, now).await?;
     }
     let slots = if follow_up.changes_plan {
-        json!({"tier_slots": allocations::take_plan(&tx, &family, &after, before.plan_id.as_ref(),
+        json!({"tier_slots": allocations::take_plan(tx, &family, &after, before.plan_id.as_ref(),
             now).await?})
     } else {
         json!({})
     };
     record(
-        &tx,
+        tx,
         event_type,
         by,
         Some(&before),
@@ -255,18 +272,17 @@ pub async fn update(
     )
     .await?;
     if follow_up.addons == Addons::End {
-        expire_addons(&tx, by, &family, now).await?;
+        expire_addons(tx, by, &family, now).await?;
     }
     for (addon, moved) in &moved {
-        families::rows::save(&tx, moved).await?;
+        families::rows::save(tx, moved).await?;
         let event_type = families::subscription::event_type(addon, moved);
         let details = Some(json!({"with_parent": family.root.subscription_id}));
-        record(&tx, event_type, by, Some(addon), moved, details, now).await?;
+        record(tx, event_type, by, Some(addon), moved, details, now).await?;
     }
     if follow_up.charges_slots {
-        charge_for_slots(&tx, &family, now).await?;
+        charge_for_slots(tx, &family, now).await?;
     }
-    tx.commit().await?;
     Ok(SubscriptionChange { subscription: after, updated: true, event_type: Some(event_type) })
 }
 

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::base::codes::ProblemCode;
 use crate::base::fields::{Change, Count, DateTime, Description, Int, Note, Param};
 use crate::base::ids::{PlanId, StripeSubscriptionId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
@@ -71,6 +72,8 @@ request! {
         mode: Option<Mode> = None,
         /// Why; required with `mode=hold`.
         reason: Option<Note> = None,
+        /// Says what would be done, and changes nothing.
+        dry_run: Param<bool> = Param(false),
     }
 }
 
@@ -434,6 +437,46 @@ impl Versioned for SubscriptionChange {
     fn version(&self) -> i64 {
         self.subscription.version
     }
+}
+
+/// What a change or an ending would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Preview {
+    /// As it would be; where it is refused, as it is.
+    pub subscription: Subscription,
+    /// The slots of its family, by tier.
+    pub allocations: Vec<SlotEffect>,
+    /// Its ADDONs that would change with it, as they would be.
+    pub addons: Vec<Subscription>,
+    /// Why it would be refused as things are; none where it would be done.
+    pub refused: Option<Refused>,
+    /// Whether Stripe would be asked to cancel it, which then ends it.
+    pub stripe_cancellation: bool,
+}
+
+/// Slots of a family before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SlotEffect {
+    /// The tier.
+    pub tier_id: i32,
+    /// How many there are.
+    pub old: i64,
+    /// How many there would be.
+    pub new: i64,
+    /// How many devices have the tier.
+    pub used: i64,
+    /// Whether more would be used than there would be.
+    pub over_limit: bool,
+}
+
+/// The refusal of a change that was only tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Refused {
+    /// For programs.
+    #[schema(value_type = ProblemCode)]
+    pub code: String,
+    /// For people.
+    pub detail: String,
 }
 
 /// What became of an ending.
