@@ -69,6 +69,40 @@ async fn an_unpaid_checkout_whose_payment_fails_gives_nothing_and_ends_with_its_
     assert_eq!(world.count("flags").await, 0);
 }
 
+/// Its invoice stays open when a subscription ends. Whoever pays it then is a customer who has paid
+/// for nothing, whichever event comes first.
+#[tokio::test]
+async fn a_checkout_that_is_paid_after_its_subscription_ended_unpaid_is_flagged_in_any_order() {
+    let world = World::new().await;
+    let mut seen = 0;
+    for (company, together) in [("At Once", true), ("Bit By Bit", false)] {
+        let (session, subscription, mut events) = failed_debit(&world, company, &mut seen);
+        let customer = text(&world.stripe.object(&session).expect("it")["customer"]);
+        let mut end = async |events: &mut Vec<Value>| {
+            events.extend(tests::new_events(&world.stripe, &mut seen));
+            if !together {
+                world.receive(&events.iter().collect::<Vec<_>>()).await;
+                events.clear();
+            }
+        };
+        world.stripe.cancel(&subscription).expect("given up");
+        end(&mut events).await;
+        world.stripe.set_card(&customer, Card::Works);
+        world.stripe.pay_open_invoices(&subscription).expect("paid");
+        end(&mut events).await;
+        events.reverse();
+        world.receive(&events.iter().collect::<Vec<_>>()).await;
+        let made = format!(
+            "SELECT s.status, f.kind FROM tenants t JOIN subscriptions s USING (tenant_id)
+             JOIN flags f USING (subscription_id) WHERE t.name = '{company}'"
+        );
+        let whole = json!({"status": "EXPIRED", "kind": "paid_without_access"});
+        assert_eq!(world.rows(&made).await, [whole], "{company}");
+        let open = "stripe_events WHERE status IN ('waiting', 'failed')";
+        assert_eq!(world.count(open).await, 0, "{company}");
+    }
+}
+
 /// The next attempt is none of the session's, which stays unpaid: its invoice says that it is paid.
 #[tokio::test]
 async fn a_debit_that_succeeds_at_the_next_attempt_makes_a_customer_in_any_order() {

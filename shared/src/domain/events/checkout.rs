@@ -77,7 +77,11 @@ pub(super) async fn apply(
         },
         Known::read(&tx, &checkout)
     );
-    if let Some(status) = claimed?.filter(|status| status.is_final()) {
+    // What ended unpaid can be paid all the same: an invoice stays open when its subscription ends.
+    let is_over = |status: EventStatus| {
+        status.is_final() && !(status == EventStatus::Ignored && checkout.is_paid)
+    };
+    if let Some(status) = claimed?.filter(|status| is_over(*status)) {
         return Ok((Outcome::quiet(status), None));
     }
     fault::point(Point::ApplyClaimed);

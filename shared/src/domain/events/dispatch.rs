@@ -159,12 +159,17 @@ impl Applier {
         Ok(outcome)
     }
 
-    /// Applies the checkout of a subscription that waits for it to be complete or paid, if there is
-    /// one: it may get no further event of its own. True where it was provisioned.
-    pub(super) async fn apply_waiting_checkout(&self, id: &StripeSubscriptionId) -> Result<bool> {
-        let checkout = store::waiting_checkout(&self.db.connection().await?, id).await?;
-        let Some(checkout) = checkout else { return Ok(false) };
-        Ok(Box::pin(self.apply_checkout(&checkout)).await?.status == EventStatus::Applied)
+    /// Applies the checkout of a subscription that waits for it to be complete or paid, or ended
+    /// unpaid, if there is one: it may get no further event of its own. What became of it.
+    pub(super) async fn apply_unpaid_checkout(
+        &self,
+        id: &StripeSubscriptionId,
+    ) -> Result<Option<EventStatus>> {
+        let db = self.db.connection().await?;
+        let checkout = store::unpaid_checkout(&db, id, NEVER_PAID).await?;
+        drop(db);
+        let Some(checkout) = checkout else { return Ok(None) };
+        Ok(Some(Box::pin(self.apply_checkout(&checkout)).await?.status))
     }
 
     /// Syncs the subscription of an event. One that we do not have yet waits for its checkout;
@@ -180,7 +185,8 @@ impl Applier {
         if let Some((status, _)) = self.sync_seen(id, seen, cause, snapshots).await? {
             return Ok(Outcome::quiet(status));
         }
-        if self.apply_waiting_checkout(id).await?
+        let checkout = self.apply_unpaid_checkout(id).await?;
+        if checkout == Some(EventStatus::Applied)
             && let Some((status, _)) = self.sync_with_stripe(id, cause, snapshots).await?
         {
             return Ok(Outcome { status, wake_outbox: true });
@@ -191,9 +197,7 @@ impl Applier {
             return Ok(Outcome::quiet(status));
         }
         let is_paid = matches!(event.kind, EventKind::Invoice(InvoiceEvent::Paid));
-        if !is_paid
-            && store::has_ended_checkout(&self.db.connection().await?, id, NEVER_PAID).await?
-        {
+        if checkout == Some(EventStatus::Ignored) && !is_paid {
             return self.ignore(event, NEVER_PAID).await;
         }
         let reason = "its Stripe subscription is not known here yet";

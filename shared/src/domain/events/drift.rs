@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::adoption::{ARRIVAL, Payer};
+use super::model::EventStatus;
 use super::snapshot::items_of;
 use super::subscription::Cause;
 use super::{Applier, SnapshotCache, store};
@@ -147,7 +148,8 @@ impl Applier {
 
     /// By its checkout, which waits for a payment whose event was lost; else by its adoption.
     async fn take_in_one(&self, id: &StripeSubscriptionId, payer: &Payer<'_>) -> Result<bool> {
-        Ok(self.apply_waiting_checkout(id).await? || self.adopt_by_itself(id, payer, None).await?)
+        Ok(self.apply_unpaid_checkout(id).await? == Some(EventStatus::Applied)
+            || self.adopt_by_itself(id, payer, None).await?)
     }
 
     /// Those of which a price is ours.

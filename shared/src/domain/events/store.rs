@@ -351,16 +351,20 @@ pub(super) async fn ready(
     query(db, &sql, &[&customer, &limit]).await?.iter().map(envelope).collect()
 }
 
-/// The checkout that waits for this Stripe subscription to be complete, or to be paid.
-pub(super) async fn waiting_checkout(
+/// The checkout that waits for this Stripe subscription to be complete, or to be paid; or that
+/// ended for a reason which begins so.
+pub(super) async fn unpaid_checkout(
     db: &impl Executor,
     id: &StripeSubscriptionId,
+    ended: &str,
 ) -> Result<Option<Envelope>> {
     let sql = whole(
-        "WHERE e.status = 'waiting' AND e.event_type LIKE 'checkout.session.%'
-         AND e.stripe_subscription_id = $1 ORDER BY e.created_at LIMIT 1",
+        "WHERE e.event_type LIKE 'checkout.session.%' AND e.stripe_subscription_id = $1
+         AND (e.status = 'waiting'
+              OR e.status = 'ignored' AND starts_with(e.status_reason, $2))
+         ORDER BY e.created_at LIMIT 1",
     );
-    query_opt(db, &sql, &[&id]).await?.as_ref().map(envelope).transpose()
+    query_opt(db, &sql, &[&id, &ended]).await?.as_ref().map(envelope).transpose()
 }
 
 /// Whether an event of this Stripe subscription is waiting, failed or dismissed.
@@ -498,18 +502,6 @@ pub(super) async fn finish_never_paid(
         &[&subscription, &reason, &now],
     )
     .await
-}
-
-/// Whether a checkout of this Stripe subscription ended for a reason that begins so.
-pub(super) async fn has_ended_checkout(
-    db: &impl Executor,
-    id: &StripeSubscriptionId,
-    reason: &str,
-) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
-               AND event_type LIKE 'checkout.session.%' AND status = 'ignored'
-               AND starts_with(status_reason, $2))";
-    Ok(query_one(db, sql, &[&id, &reason]).await?.get(0))
 }
 
 /// Whether Stripe has reported that the asynchronous payment of this checkout failed.
