@@ -199,7 +199,8 @@ impl Provisioning<'_> {
             event: Some(&self.event.id),
             session: Some(&self.checkout.id),
             metadata: &self.checkout.metadata,
-            is_paid: self.checkout.session.payment_status == "paid",
+            is_paid: self.checkout.is_paid
+                && self.checkout.session.payment_status != "no_payment_required",
             details: json!({"checkout_session_id": self.checkout.id.as_str()}),
         }
     }

@@ -76,7 +76,7 @@ pub(super) struct Sale<'a> {
     pub(super) session: Option<&'a StripeSessionId>,
     /// The session's, over the subscription's.
     pub(super) metadata: &'a Metadata,
-    /// Whether the session itself was paid.
+    /// Whether the session was paid, and not for nothing.
     pub(super) is_paid: bool,
     /// What its audit rows say beside the states.
     pub(super) details: Value,
