@@ -15,6 +15,7 @@ const INSIDE: &[&str] = &[
     "malformed_event",
     "malformed_id",
     "malformed_name",
+    "malformed_percentage",
     "order_amount_differs",
     "order_of_another_checkout",
     "order_of_another_tenant",

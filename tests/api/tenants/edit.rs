@@ -275,3 +275,31 @@ async fn one_idempotency_key_makes_one_tenant_however_often_and_at_once() {
     post("key-2", &other).await.expect(201);
     assert_eq!(audit(&world, "acme").await, ["TENANT_CREATED", "TENANT_UPDATED"]);
 }
+
+#[tokio::test]
+async fn an_operator_sets_the_service_level_and_its_customer_reads_it() {
+    let world = World::new().await;
+    let api = world.api().await;
+    let new = json!({"tenant_id": "acme", "name": "Acme", "sla_level": "99.9"});
+    let made = api.write("POST", "/api/v1/operator/tenants", new).await.expect(201);
+    assert_eq!(made["sla_level"], "99.90");
+    let path = "/api/v1/operator/tenants/acme";
+    let changed = api.write("PATCH", path, json!({"sla_level": "99.95"})).await.expect(200);
+    assert_eq!(changed["sla_level"], "99.95");
+    let stored = world.row("SELECT sla_level FROM tenants WHERE tenant_id = 'acme'").await;
+    assert_eq!(stored["sla_level"], 9995);
+    let (acme, own) = (Who::Customer("acme"), "/api/v1/customer/organization");
+    assert_eq!(api.get(acme, own).await.expect(200)["sla_level"], "99.95");
+    let refused = api.send(acme, "PUT", own, &[], Some(json!({"sla_level": "100"}))).await;
+    assert_eq!(refused.faults(), ["sla_level is not a field of this request"]);
+    for wrong in ["100.01", "99.955", "99,95", "-1", ""] {
+        let faults = api.write("PATCH", path, json!({"sla_level": wrong})).await.faults();
+        assert!(faults[0].starts_with("sla_level must match ^(100"), "{wrong}: {faults:?}");
+    }
+    let number = api.write("PATCH", path, json!({"sla_level": 99.95})).await.faults();
+    assert_eq!(number, ["sla_level must be text, not a number"]);
+    let same = api.write("PATCH", path, json!({"sla_level": "99.95"})).await;
+    assert_eq!(same.header("etag"), "\"2\"", "no change");
+    let cleared = api.write("PATCH", path, json!({"sla_level": null})).await.expect(200);
+    assert_eq!(cleared["sla_level"], serde_json::Value::Null);
+}

@@ -7,7 +7,7 @@ use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
 use crate::base::error::Error;
-use crate::base::fields::{Change, Email, JsonObject, Param, Text, filled};
+use crate::base::fields::{Change, Email, JsonObject, Param, Percentage, Text, filled};
 use crate::base::ids::{StripeCustomerId, SubscriptionId, TenantId};
 use crate::base::paging::{Cursor, Limit, Offset};
 use crate::base::version::Versioned;
@@ -60,6 +60,7 @@ pub struct Tenant {
     pub profile: Profile,
     pub status: TenantStatus,
     pub support_tier: String,
+    pub sla_level: Option<Percentage>,
     /// The Stripe customer that pays for this tenant.
     pub stripe_customer_id: Option<StripeCustomerId>,
     /// Free JSON of the operators.
@@ -98,6 +99,7 @@ pub struct Organization {
     pub profile: Profile,
     pub status: TenantStatus,
     pub support_tier: String,
+    pub sla_level: Option<Percentage>,
     /// Whether a Stripe customer is linked.
     pub billing_linked: bool,
     pub version: i64,
@@ -118,6 +120,7 @@ impl From<Tenant> for Organization {
             profile: tenant.profile,
             status: tenant.status,
             support_tier: tenant.support_tier,
+            sla_level: tenant.sla_level,
             billing_linked: tenant.stripe_customer_id.is_some(),
             version: tenant.version,
             created_at: tenant.created_at,
@@ -148,6 +151,8 @@ request! {
         data_residency_region: Option<Line> = None,
         /// `standard` by default.
         support_tier: Change<SupportTier> = Change::Keep,
+        /// The availability that its contract promises.
+        sla_level: Option<Percentage> = None,
         /// The Stripe customer that pays for this tenant. A customer belongs to one tenant.
         stripe_customer_id: Option<StripeCustomerId> = None,
         /// Free JSON of the operators.
@@ -233,6 +238,7 @@ profile_update! {
     /// Changes of a tenant. An absent field stays as it is; `null` clears an optional one.
     pub struct TenantUpdate {
         support_tier: SupportTier => SupportTier::into_string,
+        sla_level: Option<Percentage> => |level| level,
         stripe_customer_id: Option<StripeCustomerId> => |id| id,
         metadata: JsonObject => JsonObject::into_map,
     } and profile {
@@ -271,6 +277,7 @@ impl Tenant {
         };
         let mut tenant = Self::active(new.tenant_id, profile, new.stripe_customer_id, now);
         new.support_tier.apply(&mut tenant.support_tier, SupportTier::into_string);
+        tenant.sla_level = new.sla_level;
         tenant.metadata = new.metadata.into_map();
         tenant
     }
@@ -300,6 +307,7 @@ impl Tenant {
             profile,
             status: TenantStatus::Active,
             support_tier: STANDARD.to_owned(),
+            sla_level: None,
             stripe_customer_id,
             metadata: Map::new(),
             erased_at: None,

@@ -11,7 +11,7 @@ use tokio_postgres::types::Json;
 use super::model;
 use super::model::{Profile, Tenant, TenantFilter, TenantStatus, TenantSummary};
 use crate::Result;
-use crate::base::fields::Text;
+use crate::base::fields::{Percentage, Text};
 use crate::base::ids::{StripeCustomerId, TenantId};
 use crate::base::paging::Page;
 use crate::db::{Conditions, Executor, Line, Transaction, execute, query_one, query_opt};
@@ -22,6 +22,7 @@ crate::row! {
     changes {
         status,
         support_tier,
+        sla_level = tenant.sla_level.map(Percentage::hundredths),
         stripe_customer_id,
         metadata = Json(&tenant.metadata),
         erased_at,
@@ -57,6 +58,7 @@ fn tenant(row: &Row) -> Result<Tenant> {
         profile: columns::profile(row)?,
         status: row.try_get("status")?,
         support_tier: row.get("support_tier"),
+        sla_level: row.get::<_, Option<i32>>("sla_level").map(Percentage::new).transpose()?,
         stripe_customer_id: row.try_get("stripe_customer_id")?,
         metadata,
         erased_at: row.get("erased_at"),
