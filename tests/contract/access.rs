@@ -312,7 +312,11 @@ async fn a_page_of_an_allowed_origin_may_call_and_no_other() {
     }
     let reply =
         api.raw(Who::Operator, "GET", PLANS, &[("origin", "https://app.pulse.example")], "").await;
-    assert!(reply.header("access-control-expose-headers").contains("etag"));
+    let exposed = reply.header("access-control-expose-headers");
+    assert_eq!(exposed, "etag,location,retry-after,x-request-id,apigw-requestid");
+    let template = super::template::template();
+    let cors = &template.properties("HttpApi")["CorsConfiguration"]["ExposeHeaders"];
+    assert_eq!(*cors, json!(exposed.split(',').collect::<Vec<_>>()), "as API Gateway says");
 }
 
 /// The ip of the audit is API Gateway's, whatever a client's headers say; so is the request's id.

@@ -19,7 +19,7 @@ use tracing::field::display;
 
 use super::app::{App, AppState, warm};
 use super::problem::Problem;
-use super::{IDEMPOTENCY_KEY, PROBLEM_JSON, REQUEST_ID, extract};
+use super::{GATEWAY_REQUEST_ID, IDEMPOTENCY_KEY, PROBLEM_JSON, REQUEST_ID, extract};
 use crate::Error;
 use crate::base::clock::Clock;
 use crate::process::config::Env;
@@ -32,7 +32,7 @@ pub fn serve(routes: Router, app: &App) -> Router {
         .allow_origin(app.origins().to_vec())
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IDEMPOTENCY_KEY])
-        .expose_headers([ETAG, LOCATION, RETRY_AFTER, REQUEST_ID])
+        .expose_headers([ETAG, LOCATION, RETRY_AFTER, REQUEST_ID, GATEWAY_REQUEST_ID])
         .max_age(std::time::Duration::from_hours(1));
     routes
         .fallback(async || Error::not_found("no_such_route", "There is no such route."))

@@ -21,6 +21,8 @@ pub use self::reply::{Created, CreatedTagged, Json, Tagged, Updated};
 
 /// Names a request in every answer, log line and problem.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same in what API Gateway answers itself.
+pub(crate) const GATEWAY_REQUEST_ID: HeaderName = HeaderName::from_static("apigw-requestid");
 /// Makes a repeated POST the same request.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The media type of a problem (RFC 9457).
