@@ -337,6 +337,15 @@ async fn devices_are_listed_by_any_filter_and_page() {
     };
     assert_eq!(ids("tenant_id=acme").await, ["acme/DEV-1", "acme/DEV-2", "acme/DEV-3"]);
     assert_eq!(ids("tier_id=1").await, ["bolt/DEV-2"]);
+    assert_eq!(ids("device_id=DEV-2").await, ["acme/DEV-2", "bolt/DEV-2"], "whose is it?");
+    assert_eq!(ids("site_id=north").await, [""; 0]);
+    let path = "/api/v1/operator/tenants/acme/devices/DEV-3";
+    api.write("PATCH", path, json!({"site_id": "north"})).await.expect(200);
+    assert_eq!(ids("site_id=north&tenant_id=acme").await, ["acme/DEV-3"]);
+    for (who, count) in [("acme", 1), ("bolt", 0)] {
+        let own = "/api/v1/customer/devices?site_id=north";
+        assert_eq!(api.get(Who::Customer(who), own).await.expect(200)["count"], count, "{who}");
+    }
     assert_eq!(ids("status=DECOMMISSIONED").await, [""; 0]);
     let page = api.get(Who::Operator, &format!("{DEVICES}?limit=4")).await.expect(200);
     assert_eq!(

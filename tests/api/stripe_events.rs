@@ -92,6 +92,9 @@ async fn events_are_listed_latest_first_by_any_filter_and_page_and_read_with_wha
     );
     assert_eq!(ids("?status=applied&event_type=invoice.paid&tenant_id=acme").await, all[1..2]);
     assert_eq!(ids("?status=dismissed").await, [""; 0]);
+    let at = text(&list(&api, "?limit=1").await[0]["recorded_at"]);
+    assert_eq!(ids(&format!("?from={at}")).await, all[..1]);
+    assert_eq!(ids(&format!("?to={at}")).await, all[1..]);
     assert_eq!(ids("?limit=2&offset=1").await, all[1..3]);
     let seen = api.pages(Who::Operator, &format!("{EVENTS}?limit=1"), "events").await;
     assert_eq!(seen, list(&api, "").await);

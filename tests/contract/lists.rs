@@ -69,6 +69,8 @@ async fn a_million_subscriptions_are_listed_by_index_and_paged_at_one_price() {
         "stripe_subscription_id=sub_777777",
         "expiring_days=0",
         "tenant_id=t-7&status=ACTIVE&plan_id=pro",
+        "ends_from=2026-11-01T00:00:00Z&ends_to=2026-11-02T00:00:00Z",
+        "held=true",
     ] {
         let (page, cost) = blocks(&format!("limit=100&{filter}")).await;
         assert!(cost < 3_000, "{filter}: {cost} blocks for {}", page["count"]);

@@ -34,6 +34,16 @@ async fn the_list_knows_every_filter_and_pages_by_the_end_of_the_term() {
     assert_eq!(ids("tenant_id=acme&subscription_type=ADDON").await, all[3..]);
     assert_eq!(ids("tenant_id=acme&status=ACTIVE&plan_id=pro").await, all[2..3]);
     assert_eq!(ids("stripe_subscription_id=sub_addon").await, all[3..]);
+    let year = "ends_from=2025-01-01T00:00:00Z&ends_to=2025-01-01T00:00:01Z";
+    assert_eq!(ids(year).await, all[..1], "from a time on, and before another");
+    assert_eq!(ids("ends_from=2025-01-01T00:00:01Z&tenant_id=acme").await, all[1..]);
+    assert_eq!(ids("ends_to=2025-01-01T00:00:00Z").await, Vec::<Value>::new());
+    assert_eq!(ids("held=true").await, Vec::<Value>::new());
+    let hold = "UPDATE subscriptions SET hold_reason = 'a promise', held_by = 'op', held_at = now()
+                WHERE stripe_subscription_id = 'sub_addon'";
+    world.db.execute(hold, &[]).await.expect("held");
+    assert_eq!(ids("held=true").await, all[3..]);
+    assert_eq!(ids("held=false&tenant_id=acme").await, all, "only where it is asked for");
     assert_eq!(ids("status=SUSPENDED").await, Vec::<Value>::new());
     let pages = format!("{SUBSCRIPTIONS}?tenant_id=acme&limit=1");
     let seen = api.pages(Who::Operator, &pages, "subscriptions").await;

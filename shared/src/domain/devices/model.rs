@@ -91,8 +91,11 @@ request! {
     /// Which devices to list.
     pub struct DeviceFilter {
         tenant_id: Option<TenantId> = None,
+        /// Of whichever tenants.
+        device_id: Option<DeviceId> = None,
         subscription_id: Option<SubscriptionId> = None,
         tier_id: Option<Param<TierId>> = None,
+        site_id: Option<Text<1, 100>> = None,
         status: Option<DeviceStatus> = None,
         limit: Option<Param<Limit>> = None,
         offset: Option<Param<Offset>> = None,
@@ -113,6 +116,7 @@ request! {
     pub struct OwnDeviceFilter {
         subscription_id: Option<SubscriptionId> = None,
         tier_id: Option<Param<TierId>> = None,
+        site_id: Option<Text<1, 100>> = None,
         limit: Option<Param<Limit>> = None,
         offset: Option<Param<Offset>> = None,
         cursor: Option<Cursor> = None,
@@ -225,11 +229,13 @@ pub struct MoveResult {
 
 impl From<OwnDeviceFilter> for DeviceFilter {
     fn from(own: OwnDeviceFilter) -> Self {
-        let OwnDeviceFilter { subscription_id, tier_id, limit, offset, cursor } = own;
+        let OwnDeviceFilter { subscription_id, tier_id, site_id, limit, offset, cursor } = own;
         Self {
             tenant_id: None,
+            device_id: None,
             subscription_id,
             tier_id,
+            site_id,
             status: Some(DeviceStatus::Active),
             limit,
             offset,

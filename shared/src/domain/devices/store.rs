@@ -45,6 +45,8 @@ pub(crate) async fn list(
 ) -> Result<Vec<Device>> {
     let mut conditions = Conditions::default();
     conditions.equal("d.tenant_id", filter.tenant_id.clone());
+    conditions.equal("d.device_id", filter.device_id.clone());
+    conditions.equal("d.site_id", filter.site_id.clone());
     conditions.equal("d.subscription_id", filter.subscription_id.clone());
     conditions.equal("d.tier_id", filter.tier_id.map(|tier| tier.0.get_i32()));
     conditions.equal("d.status", filter.status);

@@ -355,6 +355,10 @@ request! {
         customer_id: Option<StripeCustomerId> = None,
         tenant_id: Option<TenantId> = None,
         stripe_subscription_id: Option<StripeSubscriptionId> = None,
+        /// Last recorded at this time or later.
+        from: Option<DateTime> = None,
+        /// Last recorded before this time.
+        to: Option<DateTime> = None,
         limit: Option<Param<Limit>> = None,
         offset: Option<Param<Offset>> = None,
         cursor: Option<Cursor> = None,

@@ -254,6 +254,12 @@ pub(super) async fn list(
     conditions.equal("e.customer_id", filter.customer_id.clone());
     conditions.equal("e.tenant_id", filter.tenant_id.clone());
     conditions.equal("e.stripe_subscription_id", filter.stripe_subscription_id.clone());
+    if let Some(from) = filter.from {
+        conditions.and("e.recorded_at >= ?", from.get());
+    }
+    if let Some(to) = filter.to {
+        conditions.and("e.recorded_at < ?", to.get());
+    }
     if let Some((at, id)) = &page.after {
         conditions.and_two("(e.recorded_at, e.event_id) < (?, ?)", *at, id.to_string());
     }

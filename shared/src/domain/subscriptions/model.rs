@@ -59,6 +59,12 @@ request! {
         stripe_subscription_id: Option<StripeSubscriptionId> = None,
         /// ACTIVE ones whose term ends within so many days from now, or has ended.
         expiring_days: Option<Param<Int<0, 36_500>>> = None,
+        /// Of any status, whose term ends at this time or later.
+        ends_from: Option<DateTime> = None,
+        /// Of any status, whose term ends before this time.
+        ends_to: Option<DateTime> = None,
+        /// Only those under a hold.
+        held: Param<bool> = Param(false),
         limit: Option<Param<Limit>> = None,
         offset: Option<Param<Offset>> = None,
         cursor: Option<Cursor> = None,

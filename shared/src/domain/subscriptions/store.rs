@@ -27,6 +27,15 @@ pub(crate) async fn list(
         conditions.and("s.status = ?", "ACTIVE".to_owned());
         conditions.and("s.term_end <= ?", now + SignedDuration::from_hours(24 * days.0.get()));
     }
+    if let Some(from) = filter.ends_from {
+        conditions.and("s.term_end >= ?", from.get());
+    }
+    if let Some(to) = filter.ends_to {
+        conditions.and("s.term_end < ?", to.get());
+    }
+    if filter.held.0 {
+        conditions.plain("s.hold_reason IS NOT NULL");
+    }
     if let Some((term_end, id)) = &page.after {
         conditions.and_two(
             "(s.term_end, s.subscription_id) > (?, ?)",
