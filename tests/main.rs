@@ -31,6 +31,7 @@ mod api {
     mod operations;
     mod operator_plans;
     mod outbox;
+    mod overview;
     mod provisioning;
     mod renewals_operator;
     mod stripe_events;

@@ -8,6 +8,7 @@ mod flags;
 mod health;
 mod invariants;
 mod openapi;
+mod overview;
 mod provisioning;
 mod renewals;
 mod stripe_events;
@@ -24,6 +25,7 @@ pub fn routes() -> Router<OperationsApp> {
     Router::new()
         .route("/health", get(health::health))
         .route("/openapi.json", get(openapi::openapi))
+        .route("/api/v1/operator/overview", get(overview::get))
         .route("/api/v1/operator/audit", get(audit::list))
         .route("/api/v1/operator/flags", get(flags::list::list))
         .route("/api/v1/operator/flags/{flag_id}", get(flags::get::get))
@@ -64,6 +66,7 @@ pub fn routes() -> Router<OperationsApp> {
     paths(
         health::health,
         openapi::openapi,
+        overview::get,
         audit::list,
         flags::list::list,
         flags::get::get,

@@ -34,3 +34,5 @@ pub mod subscriptions;
 pub mod erasure;
 pub mod provisioning;
 pub mod renewals;
+
+pub mod overview;

@@ -3,6 +3,7 @@
 pub mod model;
 mod store;
 
+use deadpool_postgres::Object;
 use futures::try_join;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -39,15 +40,24 @@ pub async fn run_of(db: &Db, id: i64) -> Result<RunRow> {
     row.ok_or_else(|| Error::not_found("run_not_found", "Run not found"))
 }
 
+/// The run that began last.
+pub(crate) async fn last_run(db: &Object) -> Result<Option<RunRow>> {
+    let page = Page { limit: 1, offset: 0, after: None };
+    Ok(store::runs(db, &page).await?.into_iter().next())
+}
+
 /// Whether a run would stop before its first change at this moment, and by which numbers. What a
 /// run would read from Stripe first is not among them.
 ///
 /// # Errors
 /// `Database`.
 pub async fn breaker(db: &Db, now: Timestamp) -> Result<BreakerState> {
-    let db = db.connection().await?;
+    breaker_on(&db.connection().await?, now).await
+}
+
+pub(crate) async fn breaker_on(db: &Object, now: Timestamp) -> Result<BreakerState> {
     let (numbers, approval) =
-        try_join!(super::breaker::numbers(&db, now, &[]), store::approval(&db, now))?;
+        try_join!(super::breaker::numbers(db, now, &[]), store::approval(db, now))?;
     let left = approval.as_ref().map_or(0, |one| i64::from(one.max_count) - i64::from(one.used));
     Ok(BreakerState {
         open: numbers.is_too_many() && (approval.is_none() || left < numbers.due),
