@@ -34,6 +34,7 @@ mod api {
     mod overview;
     mod provisioning;
     mod renewals_operator;
+    mod search;
     mod stripe_events;
     mod subscriptions;
     mod tenants;

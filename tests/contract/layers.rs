@@ -20,7 +20,7 @@ const NOUNS: [&[&str]; 11] = [
     &["addons", "allocations", "devices", "entitlements", "users"],
     &["billing", "events", "invariants", "subscriptions"],
     &["erasure", "provisioning", "renewals"],
-    &["overview"],
+    &["overview", "search"],
 ];
 
 /// Where SQL may be: the stores of the nouns, and what makes statements of a list of columns.

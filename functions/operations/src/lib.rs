@@ -11,6 +11,7 @@ mod openapi;
 mod overview;
 mod provisioning;
 mod renewals;
+mod search;
 mod stripe_events;
 
 use axum::Router;
@@ -26,6 +27,7 @@ pub fn routes() -> Router<OperationsApp> {
         .route("/health", get(health::health))
         .route("/openapi.json", get(openapi::openapi))
         .route("/api/v1/operator/overview", get(overview::get))
+        .route("/api/v1/operator/search", get(search::find))
         .route("/api/v1/operator/audit", get(audit::list))
         .route("/api/v1/operator/flags", get(flags::list::list))
         .route("/api/v1/operator/flags/{flag_id}", get(flags::get::get))
@@ -67,6 +69,7 @@ pub fn routes() -> Router<OperationsApp> {
         health::health,
         openapi::openapi,
         overview::get,
+        search::find,
         audit::list,
         flags::list::list,
         flags::get::get,

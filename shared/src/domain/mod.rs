@@ -36,3 +36,4 @@ pub mod provisioning;
 pub mod renewals;
 
 pub mod overview;
+pub mod search;
