@@ -2,6 +2,7 @@
 //! (docs/billing.md).
 
 mod app;
+mod as_customer;
 mod billing;
 mod entitlements;
 mod me;
@@ -17,6 +18,18 @@ pub use self::app::BillingApp;
 pub fn routes() -> Router<BillingApp> {
     Router::new()
         .route("/api/v1/me", get(me::get))
+        .route(
+            "/api/v1/operator/tenants/{tenant_id}/customer/entitlements",
+            get(as_customer::entitlements::get),
+        )
+        .route(
+            "/api/v1/operator/tenants/{tenant_id}/customer/billing/status",
+            get(as_customer::billing_status::get),
+        )
+        .route(
+            "/api/v1/operator/tenants/{tenant_id}/customer/organization",
+            get(as_customer::organization::get),
+        )
         .route("/api/v1/customer/billing/config", get(billing::config::config))
         .route("/api/v1/customer/billing/status", get(billing::status::status))
         .route("/api/v1/customer/billing/upcoming", get(billing::upcoming::upcoming))
@@ -37,6 +50,9 @@ pub fn routes() -> Router<BillingApp> {
 #[derive(OpenApi)]
 #[openapi(paths(
     me::get,
+    as_customer::entitlements::get,
+    as_customer::billing_status::get,
+    as_customer::organization::get,
     billing::config::config,
     billing::status::status,
     billing::upcoming::upcoming,

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tests::api::{Api, SOURCE_IP};
 use tests::{World, text};
 
+mod as_customer;
 mod deletion;
 mod edit;
 mod erasure;

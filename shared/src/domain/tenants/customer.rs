@@ -4,10 +4,12 @@ use futures::try_join;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::model::{Organization, OrganizationUpdate, Tenant, TenantSummary, not_found};
+use super::model::{
+    Organization, OrganizationUpdate, Tenant, TenantStatus, TenantSummary, deleted, not_found,
+};
 use super::session::{begin, begin_any};
 use super::{follow, store};
-use crate::base::caller::Customer;
+use crate::base::caller::{Customer, Person};
 use crate::base::ids::TenantId;
 use crate::base::version::IfMatch;
 use crate::db::{Db, Transaction};
@@ -23,6 +25,19 @@ pub async fn summary(db: &Db, tenant: &TenantId) -> Result<Option<TenantSummary>
     let tx = begin_any(db, tenant).await?;
     let (found, ()) = try_join!(store::summary(&tx, tenant), tx.close())?;
     Ok(found)
+}
+
+/// A tenant's customer as whom an operator reads what its users see: no rule and no row beyond
+/// theirs.
+///
+/// # Errors
+/// `tenant_not_found`; `Conflict` (`tenant_deleted`), because nobody sees anything as its customer.
+pub async fn seen_by(db: &Db, person: Person, tenant: TenantId) -> Result<Customer> {
+    let found = summary(db, &tenant).await?.ok_or_else(not_found)?;
+    if found.status == TenantStatus::Deleted {
+        return Err(deleted(&tenant));
+    }
+    Ok(Customer { person, tenant })
 }
 
 /// The own company.
