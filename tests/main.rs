@@ -43,6 +43,7 @@ mod api {
 }
 mod contract {
     mod access;
+    mod business_time;
     mod capacity;
     mod codes;
     mod connections;
@@ -67,6 +68,7 @@ mod scenarios {
     mod checkout;
     mod concurrency;
     mod families;
+    mod journeys;
     mod kills;
     mod lifecycle;
     mod lives;

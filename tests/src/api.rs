@@ -2,7 +2,6 @@
 //! stack's at its address.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -11,6 +10,7 @@ use device_tier::DevicesApp;
 use lambda_http::request::RequestContext;
 use operations::OperationsApp;
 use serde_json::{Value, json};
+use shared::base::clock::Clock;
 use shared::base::codes::CODES;
 use shared::http::app::{App, CustomerApp, OperatorApp};
 use shared::process::config::Env;
@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tower::ServiceExt as _;
 use utoipa::OpenApi as _;
 
-use crate::{TestClock, World, stack};
+use crate::{World, stack};
 
 /// Where a world's requests come from, as API Gateway would say.
 pub const SOURCE_IP: &str = "203.0.113.7";
@@ -106,14 +106,14 @@ impl Reply {
 }
 
 enum Target {
-    Router(axum::Router, Fake, TestClock),
+    Router(axum::Router, Fake),
     Stack(reqwest::Client),
 }
 
-/// A token, and when it is valid, in seconds since 1970.
+/// A token, and until when it is valid, in seconds since 1970.
 struct Token {
     text: String,
-    valid: Range<i64>,
+    until: i64,
 }
 
 /// A caller.
@@ -174,11 +174,7 @@ impl World {
         let app = App::new(env, self.clock.reader()).expect("the HTTP functions");
         let routes = routes(&app, env).await.expect("the HTTP functions");
         Api {
-            target: Target::Router(
-                shared::http::serve(routes, &app),
-                self.keycloak.clone(),
-                self.clock.clone(),
-            ),
+            target: Target::Router(shared::http::serve(routes, &app), self.keycloak.clone()),
             tokens: Mutex::default(),
         }
     }
@@ -227,16 +223,14 @@ impl Api {
             return None;
         }
         let mut tokens = self.tokens.lock().await;
-        let now = match &self.target {
-            Target::Router(.., clock) => clock.now().as_second(),
-            Target::Stack(_) => 0,
-        };
+        // The machine's time, whatever a test makes of the world's.
+        let now = Clock::system().now().as_second();
         let kept = tokens.get(&format!("{who:?}"));
-        if let Some(token) = kept.filter(|token| token.valid.contains(&now)) {
+        if let Some(token) = kept.filter(|token| now < token.until) {
             return Some(token.text.clone());
         }
         let token = match &self.target {
-            Target::Router(_, keycloak, _) => {
+            Target::Router(_, keycloak) => {
                 let (roles, tenant): (&[&str], _) = match who {
                     Who::Operator => (&["operator"], None),
                     Who::Admin => (&["operator_admin"], None),
@@ -244,14 +238,9 @@ impl Api {
                     Who::Customer(tenant) => (&["customer"], Some(tenant)),
                     Who::Nobody | Who::Token(_) => (&[], None),
                 };
-                let mut claims = keycloak.claims(roles, tenant);
-                // Issued now by the clock of whom it is shown to.
-                let later = now - claims["iat"].as_i64().expect("a time");
-                for time in ["iat", "exp"] {
-                    claims[time] = json!(claims[time].as_i64().expect("a time") + later);
-                }
-                let valid = now..claims["exp"].as_i64().expect("a time");
-                Token { text: keycloak.sign(&claims).expect("a token"), valid }
+                let claims = keycloak.claims(roles, tenant);
+                let until = claims["exp"].as_i64().expect("a time");
+                Token { text: keycloak.sign(&claims).expect("a token"), until }
             }
             Target::Stack(_) => {
                 let role = match who {
@@ -261,7 +250,7 @@ impl Api {
                     _ => tokens::Role::OperatorAdmin,
                 };
                 let text = keycloak_of(&KEYCLOAK.map(stack)).token(role).await.expect("a token");
-                Token { text, valid: 0..i64::MAX }
+                Token { text, until: i64::MAX }
             }
         };
         let text = token.text.clone();

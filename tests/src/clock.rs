@@ -3,31 +3,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use shared::base::clock::Clock;
+use shared::base::clock::{BusinessTime, Clock};
 
 /// Shows the real time until a test moves it. Clones are the same clock.
 #[derive(Clone)]
-pub struct TestClock(Arc<Mutex<Time>>);
-
-#[derive(Clone, Copy)]
-enum Time {
-    /// It runs, this far ahead of the real time.
-    Running(SignedDuration),
-    /// It shows this instant until it is moved.
-    Stopped(Timestamp),
-}
+pub struct TestClock(Arc<Mutex<BusinessTime>>);
 
 impl TestClock {
     /// One that shows the real time.
     #[must_use]
     pub fn real() -> Self {
-        Self(Arc::new(Mutex::new(Time::Running(SignedDuration::ZERO))))
+        Self(Arc::new(Mutex::new(BusinessTime::UNMOVED)))
     }
 
     /// One that is stopped at this instant.
     #[must_use]
     pub fn stopped_at(now: Timestamp) -> Self {
-        Self(Arc::new(Mutex::new(Time::Stopped(now))))
+        Self(Arc::new(Mutex::new(BusinessTime::Held(now))))
     }
 
     /// The clock that functions are started with: it always shows what this one shows.
@@ -40,26 +32,22 @@ impl TestClock {
     /// What it shows.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let time = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match time {
-            Time::Running(ahead) => Clock::system().now() + ahead,
-            Time::Stopped(now) => now,
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).now()
     }
 
     /// Stops it at this instant.
     pub fn stop_at(&self, now: Timestamp) {
-        self.put(Time::Stopped(now));
+        self.put(BusinessTime::Held(now));
     }
 
     /// Lets it run from this instant on.
     pub fn run_from(&self, now: Timestamp) {
-        self.put(Time::Running(now.duration_since(Clock::system().now())));
+        self.put(BusinessTime::Held(now).released());
     }
 
     /// Lets it run so many seconds ahead of the real time.
     pub fn run_ahead(&self, seconds: i64) {
-        self.put(Time::Running(SignedDuration::from_secs(seconds)));
+        self.put(BusinessTime::Ahead(SignedDuration::from_secs(seconds)));
     }
 
     /// Moves it forward by so many seconds, and returns what it shows then.
@@ -67,14 +55,13 @@ impl TestClock {
         let by = SignedDuration::from_secs(seconds);
         let mut time = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *time = match *time {
-            Time::Running(ahead) => Time::Running(ahead + by),
-            Time::Stopped(now) => Time::Stopped(now + by),
+            BusinessTime::Ahead(ahead) => BusinessTime::Ahead(ahead + by),
+            BusinessTime::Held(now) => BusinessTime::Held(now + by),
         };
-        drop(time);
-        self.now()
+        time.now()
     }
 
-    fn put(&self, time: Time) {
+    fn put(&self, time: BusinessTime) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = time;
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 mod bench;
+mod clock;
 mod demo;
 mod deploy;
 mod dev;
@@ -46,6 +47,8 @@ enum Command {
     /// Show the main use case on the running stack, or on a new one: from a paid checkout to a
     /// customer who logs in
     Demo(stack::StackArgs),
+    /// Show the running stack's business time, or move it forward
+    Clock(clock::ClockArgs),
     /// Send a Stripe event, or replay, dismiss or redrive recorded ones
     #[command(subcommand)]
     Stripe(StripeCommand),
@@ -151,6 +154,7 @@ async fn main() -> ExitCode {
         Command::Dev(args) => dev::dev(args).await,
         Command::Down(args) => dev::down(args).await,
         Command::Demo(args) => demo::run(&args).await,
+        Command::Clock(args) => clock::run(&args).await,
         Command::Stripe(StripeCommand::Send { file, kind, state }) => {
             stripe::send(&file, kind, state.as_deref()).await
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
+use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 use shared::base::caller::Person;
@@ -18,9 +19,11 @@ use shared::outside::secrets::Role;
 use shared::outside::secrets::Secrets;
 use shared::process::config::DatabaseSettings;
 
+use crate::clock::time::Times;
 use crate::dev::require_running;
 use crate::stack::settings::Env;
 use crate::stack::shared_config;
+use crate::stack::state_folder;
 
 /// Signs the event with the running stack's secret, posts it, and prints the answer.
 pub(crate) async fn send(file: &Path, kind: Option<String>, state: Option<&Path>) -> Result<()> {
@@ -31,15 +34,14 @@ pub(crate) async fn send(file: &Path, kind: Option<String>, state: Option<&Path>
     let fields = event
         .as_object_mut()
         .with_context(|| format!("{} is not a JSON object", file.display()))?;
-    let now = shared::base::clock::Clock::system().now().as_second();
-    fields.insert("created".to_owned(), json!(now));
+    fields.insert("created".to_owned(), json!(business_now(state)?.as_second()));
     if let Some(kind) = kind {
         fields.insert("type".to_owned(), json!(kind));
     }
     let body = event.to_string();
     let signature = shared::domain::events::signature::sign(
         env.get("STRIPE_WEBHOOK_SECRET")?,
-        now,
+        Clock::system().now().as_second(),
         body.as_bytes(),
     );
     let url = format!("{}/webhook/stripe", env.get("API_URL")?);
@@ -57,6 +59,11 @@ pub(crate) async fn send(file: &Path, kind: Option<String>, state: Option<&Path>
     Ok(())
 }
 
+/// The time of the running stack's business.
+fn business_now(state: Option<&Path>) -> Result<Timestamp> {
+    Ok(Times::of(&state_folder(state)).read()?.now())
+}
+
 /// The actor in the audit.
 fn operator() -> Person {
     Person { id: "xtask".to_owned(), ip: None }
@@ -71,7 +78,7 @@ pub(crate) async fn replay(event: &str, state: Option<&Path>) -> Result<()> {
         &queue(&env, "STRIPE_QUEUE_URL")?,
         &id,
         &operator(),
-        Clock::system().now(),
+        business_now(state)?,
     )
     .await?;
     println!("{id} is on the queue again");
@@ -87,7 +94,7 @@ pub(crate) async fn dismiss(event: &str, note: &str, state: Option<&Path>) -> Re
         &id,
         note,
         &operator(),
-        Clock::system().now(),
+        business_now(state)?,
     )
     .await?;
     println!("{id} is dismissed");

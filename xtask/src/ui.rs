@@ -36,6 +36,22 @@ impl Progress {
         Step { progress: self.clone(), bar, what, start: Instant::now() }
     }
 
+    /// A bar of so many seconds of business time; hidden where stderr is no terminal.
+    pub(crate) fn bar(&self, seconds: u64) -> ProgressBar {
+        let Some(bars) = &self.0 else { return ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg} ({elapsed})")
+            .expect("a valid template");
+        bars.add(ProgressBar::new(seconds).with_style(style))
+    }
+
+    /// Prints a line of a result to stdout, above the spinners.
+    pub(crate) fn result(&self, line: impl AsRef<str>) {
+        match &self.0 {
+            Some(bars) => bars.suspend(|| println!("{}", line.as_ref())),
+            None => println!("{}", line.as_ref()),
+        }
+    }
+
     /// Prints one line above the spinners.
     pub(crate) fn say(&self, line: impl AsRef<str>) {
         match &self.0 {

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use aws_lambda_events::sqs::SqsEvent;
 use lambda_runtime::{LambdaEvent, service_fn};
-use shared::base::clock::Clock;
 use shared::process::config::Env;
-use shared::process::telemetry;
+use shared::process::{business_time, telemetry};
 use stripe_events::StripeEvents;
 use tracing::Instrument;
 
@@ -19,7 +18,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), lambda_runtime::Error> {
     let env = Env::process();
     telemetry::init(&env)?;
-    let consumer = &StripeEvents::start(&env, Clock::system()).await?;
+    let consumer = &StripeEvents::start(&env, business_time::clock(&env)?).await?;
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
         let context = &event.context;
         let span = telemetry::request_span(&context.request_id, context.xray_trace_id.as_deref());

@@ -17,6 +17,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), lambda_http::Error> {
     let env = Env::process();
     telemetry::init(&env)?;
+    // The machine's time, also on a stack whose business time is moved: it judges a signature.
     let webhook = &Webhook::start(&env, Clock::system()).await?;
     lambda_http::run(service_fn(|request| async move {
         Ok::<_, Infallible>(webhook.handle(request).await)

@@ -1,5 +1,7 @@
 //! The only place that reads the wall clock; rules take `now` as an argument.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -26,5 +28,56 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         let now = (self.0)();
         now - SignedDuration::from_nanos(i64::from(now.subsec_nanosecond() % 1_000))
+    }
+}
+
+/// The time that a developer moves on a local stack (docs/adr/0018-business-time.md). As text it is
+/// one line: `ahead PT720H`, or `held 2027-06-01T00:00:00Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BusinessTime {
+    /// It runs, this far ahead of the machine's time.
+    Ahead(SignedDuration),
+    /// It shows this instant until it is moved.
+    Held(Timestamp),
+}
+
+impl BusinessTime {
+    /// The machine's time, which nothing has moved.
+    pub const UNMOVED: Self = Self::Ahead(SignedDuration::ZERO);
+
+    /// What it shows.
+    #[must_use]
+    pub fn now(self) -> Timestamp {
+        match self {
+            Self::Ahead(ahead) => Clock::system().now() + ahead,
+            Self::Held(now) => now,
+        }
+    }
+
+    /// The time that runs on from what this shows.
+    #[must_use]
+    pub fn released(self) -> Self {
+        Self::Ahead(self.now().duration_since(Clock::system().now()))
+    }
+}
+
+impl fmt::Display for BusinessTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ahead(ahead) => write!(f, "ahead {ahead}"),
+            Self::Held(now) => write!(f, "held {now}"),
+        }
+    }
+}
+
+impl FromStr for BusinessTime {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        match text.trim().split_once(' ') {
+            Some(("ahead", ahead)) => ahead.parse().map(Self::Ahead),
+            Some(("held", now)) => now.parse().map(Self::Held),
+            _ => Err(jiff::Error::from_args(format_args!("no business time: {text:?}"))),
+        }
     }
 }

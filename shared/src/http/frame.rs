@@ -21,10 +21,9 @@ use super::app::{App, AppState, warm};
 use super::problem::Problem;
 use super::{GATEWAY_REQUEST_ID, IDEMPOTENCY_KEY, PROBLEM_JSON, REQUEST_ID, extract};
 use crate::Error;
-use crate::base::clock::Clock;
 use crate::process::config::Env;
 use crate::process::metrics::Unit;
-use crate::process::{metrics, telemetry};
+use crate::process::{business_time, metrics, telemetry};
 
 /// Adds to routes what every request has.
 pub fn serve(routes: Router, app: &App) -> Router {
@@ -48,7 +47,7 @@ pub fn serve(routes: Router, app: &App) -> Router {
 pub async fn run<S: AppState>(routes: Router<S>) -> std::result::Result<(), lambda_http::Error> {
     let env = Env::process();
     telemetry::init(&env)?;
-    let state = S::start(&env, Clock::system()).await?;
+    let state = S::start(&env, business_time::clock(&env)?).await?;
     warm(&state).await;
     let app = state.app().clone();
     lambda_http::run(serve(routes.with_state(state), &app)).await

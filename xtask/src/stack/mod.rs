@@ -30,6 +30,7 @@ use simulators::stripe::Options as StripeOptions;
 use simulators::stripe::Price;
 use simulators::stripe::Simulator;
 
+use crate::clock::time::Times;
 use crate::process::Supervisor;
 use crate::process::signal_one;
 use crate::tools;
@@ -39,6 +40,7 @@ use settings::Credentials;
 use settings::Env;
 use settings::PortArgs;
 use settings::Ports;
+use shared::process::business_time::moved;
 
 /// The Keycloak realm.
 pub(crate) const REALM: &str = "pulse";
@@ -268,11 +270,13 @@ impl Starting<'_> {
         env.set("SMTP_TLS", "disable");
         env.set("OPERATOR_DIGEST_TO", "operators@pulse.example");
         env.set("MAIL_DIR", mail.display().to_string());
+        let times = Times::of(self.state);
+        env.set("BUSINESS_TIME_FILE", times.file().display().to_string());
 
         let mut tasks = tokio::task::JoinSet::new();
         let (settings, fronts) = self.with_failures(&env, stripe.as_ref()).await?;
         functions::start(self, &tools, &settings, &mut tasks).await?;
-        pump::start(&queues, &api, &self.supervisor.log("pump"), &mut tasks)?;
+        pump::start(&queues, &api, times, &self.supervisor.log("pump"), &mut tasks)?;
         env.write(&self.state.join("stack.env"))?;
         Ok(Stack {
             env,
@@ -367,6 +371,8 @@ impl Starting<'_> {
             webhook_url: Some(format!("http://127.0.0.1:{}/webhook/stripe", self.ports.api)),
         })
         .await?;
+        let time = moved::follow(Times::of(self.state).file())?;
+        simulator.follow(move || time.now());
         simulator.save_portal_settings();
         for row in database.query(include_str!("prices.sql"), &[]).await? {
             let interval = if row.get::<_, &str>("interval") == "year" {

@@ -26,6 +26,8 @@ use super::REGION;
 use super::aws::LONG_POLL;
 use super::aws::Queues;
 use super::settings::random;
+use crate::clock::time::Times;
+use shared::base::clock::BusinessTime;
 
 /// An event source mapping has several pollers for a FIFO queue; no two of them get the same
 /// message group at once.
@@ -42,15 +44,23 @@ struct Pump {
     sqs: aws_sdk_sqs::Client,
     http: reqwest::Client,
     api: String,
+    times: Times,
     log: Arc<File>,
 }
 
 /// Starts the pollers and the ticker.
-pub(super) fn start(queues: &Queues, api: &str, log: &Path, tasks: &mut JoinSet<()>) -> Result<()> {
+pub(super) fn start(
+    queues: &Queues,
+    api: &str,
+    times: Times,
+    log: &Path,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
     let pump = Pump {
         sqs: queues.client.clone(),
         http: crate::http_client(INVOKE_LIMIT)?,
         api: api.to_owned(),
+        times,
         log: Arc::new(File::create(log)?),
     };
     for _ in 0..POLLERS {
@@ -144,11 +154,13 @@ impl Pump {
         ticks.tick().await;
         loop {
             ticks.tick().await;
+            // Whoever holds the time invokes the functions when they are due by it.
+            let Ok(time @ BusinessTime::Ahead(_)) = self.times.read() else { continue };
             let event = json!({
                 "version": "0", "id": random().unwrap_or_default(),
                 "detail-type": "Scheduled Event", "source": "aws.scheduler",
                 "account": "000000000000",
-                "time": shared::base::clock::Clock::system().now().to_string(),
+                "time": time.now().to_string(),
                 "region": REGION,
                 "resources": [format!(
                     "arn:aws:scheduler:{REGION}:000000000000:schedule/default/{function}"

@@ -82,9 +82,19 @@ pub(crate) async fn insert_all(
     .await
 }
 
-/// Creates the missing partitions of this month and of the next `months`.
-pub(crate) async fn ensure_partitions(db: &impl Executor, months: i32) -> Result<()> {
-    execute(db, "SELECT ensure_audit_partitions($1)", &[&months]).await?;
+/// Creates the missing partitions of this month and of the next `months`. The database counts from
+/// its own clock, which no one moves: it makes those up to `now` as well.
+pub(crate) async fn ensure_partitions(
+    db: &impl Executor,
+    months: i32,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "SELECT ensure_audit_partitions($1 + greatest(0, months.ahead)::integer)
+               FROM (SELECT 12 * (extract(year FROM at) - extract(year FROM here))
+                     + extract(month FROM at) - extract(month FROM here) AS ahead
+                     FROM (SELECT $2::timestamptz AT TIME ZONE 'UTC' AS at,
+                           now() AT TIME ZONE 'UTC' AS here) clocks) months";
+    execute(db, sql, &[&months, &now]).await?;
     Ok(())
 }
 

@@ -50,7 +50,9 @@ impl Renewal {
 
     /// Drops what is kept no longer, and makes the audit's next months.
     pub(super) async fn tidy(&self, Run { now, time, .. }: Run) -> Result<u64> {
-        audit::store::ensure_partitions(&self.connection().await?, AUDIT_MONTHS_AHEAD).await?;
+        let connection = self.connection().await?;
+        audit::store::ensure_partitions(&connection, AUDIT_MONTHS_AHEAD, now).await?;
+        drop(connection);
         let db = &self.applier.db;
         let answers =
             in_chunks(time.share(SLICE_SHARE), || idempotency::delete_expired(db, now)).await?;

@@ -54,6 +54,15 @@ impl State {
         (!self.past_effects.contains(&trial_warning_key(subscription))).then_some(end - 3 * DAY)
     }
 
+    /// Returns the Unix second of the next change that time alone makes.
+    pub(super) fn next_due(&self) -> Option<i64> {
+        let is_so = |due: i64, id: &str| {
+            self.object(id).is_some_and(|object| self.next_change(object) == Some(due))
+        };
+        let mut schedule = self.schedule.iter();
+        schedule.find(|(due, _, id)| is_so(*due, id)).map(|(due, ..)| *due)
+    }
+
     /// Advances the clock and applies everything that falls due on the way, in order. The clock
     /// never goes back.
     pub(super) fn advance_to(&mut self, to: Timestamp) {
@@ -66,11 +75,12 @@ impl State {
                 continue;
             }
             if let Ok(due) = Timestamp::from_second(due) {
-                self.now = Some(self.stamp().now.max(due));
+                let late = self.now.is_none() && self.clock.is_some();
+                self.now = Some(if late { due } else { self.stamp().now.max(due) });
             }
             self.apply_due_change(object);
         }
-        self.now = Some(self.stamp().now.max(to));
+        self.now = if self.clock.is_some() { None } else { Some(self.stamp().now.max(to)) };
     }
 
     /// Applies the change of an object that is due now.

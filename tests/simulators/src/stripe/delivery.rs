@@ -80,6 +80,10 @@ impl Delivery {
     pub(super) fn new(event_id: &str) -> Self {
         Self { event_id: event_id.to_owned(), attempts: 0, last_status: None }
     }
+
+    pub(super) fn is_received(&self) -> bool {
+        self.last_status.is_some_and(|status| (200..300).contains(&status))
+    }
 }
 
 /// Delivers until the simulator is dropped.
@@ -131,7 +135,7 @@ async fn attempt(core: &Weak<Core>, client: &reqwest::Client, event_id: &str) ->
     if let Some(core) = core.upgrade() {
         let mut state = lock(&core.state);
         if let Some(delivery) =
-            state.deliveries.iter_mut().find(|delivery| delivery.event_id == event_id)
+            state.deliveries.iter_mut().rfind(|delivery| delivery.event_id == event_id)
         {
             delivery.attempts += 1;
             delivery.last_status = status.map(|status| status.as_u16());

@@ -26,11 +26,12 @@ use super::portal;
 use super::state::ApiError;
 use super::state::Result;
 use super::state::State as Store;
+use super::time;
 use crate::server::lock;
 use crate::server::pairs;
 
 pub(super) fn router(core: Arc<Core>) -> Router {
-    pages::router().fallback(api).with_state(core)
+    pages::router().merge(time::router()).fallback(api).with_state(core)
 }
 
 /// Collections of the API: path, object type, and filters of the list.
@@ -179,7 +180,7 @@ async fn api(
     response
 }
 
-fn authenticate(core: &Core, authorization: Option<&str>) -> Result<()> {
+pub(super) fn authenticate(core: &Core, authorization: Option<&str>) -> Result<()> {
     let message = match authorization {
         Some(value)
             if value.strip_prefix("Bearer ") == Some(&core.secret_key) || value == core.basic =>

@@ -22,6 +22,7 @@ mod pages;
 mod portal;
 mod state;
 mod subscriptions;
+mod time;
 mod versions;
 
 #[cfg(test)]
@@ -429,6 +430,18 @@ impl Simulator {
     /// [`Simulator::advance_to`] for that. Delivery signatures keep the real time.
     pub fn set_now(&self, now: Timestamp) {
         self.state(|state| state.now = Some(now));
+    }
+
+    /// Lets the time be what this clock shows, whoever moves it. What falls due still happens only
+    /// by [`Simulator::advance_to`], or by `POST /clock`, each change at its own instant.
+    pub fn follow(&self, clock: impl Fn() -> Timestamp + Send + 'static) {
+        self.state(|state| state.clock = Some(Box::new(clock)));
+    }
+
+    /// Returns when something falls due next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.state(|state| state.next_due()).and_then(|due| Timestamp::from_second(due).ok())
     }
 
     /// Sets whether objects created from now on are in live or test mode.

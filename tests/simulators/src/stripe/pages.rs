@@ -155,7 +155,8 @@ async fn portal_page(State(core): State<Arc<Core>>, Path(id): Path<String>) -> R
          {customer}</h1>{subscriptions}\
          <form method=\"post\"><p>Card that <select name=\"card\"><option \
          value=\"works\">works<option value=\"declines\">declines\
-         <option value=\"needs_action\">needs action</select> <button name=\"action\" \
+         <option value=\"needs_action\">needs action<option value=\"debit\">is a bank \
+         account</select> <button name=\"action\" \
          value=\"card\">Update card</button></form>{back}",
         customer = escape(customer),
     );
@@ -214,10 +215,13 @@ async fn portal(State(core): State<Arc<Core>>, Path(id): Path<String>, body: Byt
         ("plan", _) if changes => store.change_plan(subscription, field("price")).map(drop),
         ("cancel", _) if theirs => store.cancel_in_portal(subscription, true).map(drop),
         ("resume", _) if theirs => store.cancel_in_portal(subscription, false).map(drop),
-        ("card", card @ ("works" | "declines" | "needs_action")) if !customer.is_empty() => {
+        ("card", card @ ("works" | "declines" | "needs_action" | "debit"))
+            if !customer.is_empty() =>
+        {
             let card = match card {
                 "works" => Card::Works,
                 "declines" => Card::Declines,
+                "debit" => Card::Debit { days: 4, succeeds: true },
                 _ => Card::NeedsAction,
             };
             store.cards.insert(customer, card);

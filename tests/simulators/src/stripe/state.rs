@@ -110,7 +110,10 @@ pub(super) struct Cart {
 
 pub(super) struct State {
     pub base: String,
+    /// The instant at which the clock is stopped.
     pub now: Option<Timestamp>,
+    /// A clock that someone else moves, so that nothing here stops it for long.
+    pub clock: Option<Box<dyn Fn() -> Timestamp + Send>>,
     pub livemode: bool,
     pub webhook_url: Option<String>,
     pub deliveries: Vec<Delivery>,
@@ -156,6 +159,7 @@ impl State {
         Self {
             base,
             now: None,
+            clock: None,
             livemode: false,
             webhook_url,
             deliveries: Vec::new(),
@@ -197,7 +201,10 @@ impl State {
     }
 
     pub(super) fn stamp(&self) -> Stamp {
-        Stamp { now: self.now.unwrap_or_else(now), livemode: self.livemode }
+        Stamp {
+            now: self.now.unwrap_or_else(|| self.clock.as_ref().map_or_else(now, |clock| clock())),
+            livemode: self.livemode,
+        }
     }
 
     pub(super) fn store(&mut self, object: Value) {
@@ -306,16 +313,22 @@ impl State {
         }
         self.store(event.clone());
         if self.webhook_url.is_some() && !self.drop_deliveries {
-            self.deliver(&id);
+            self.deliveries.push(Delivery::new(&id));
+            self.hand_over(&id);
         }
         event
     }
 
-    /// Hands an event to the delivery task.
+    /// Delivers an event, which may have been delivered before.
     pub(super) fn deliver(&mut self, event_id: &str) {
         if !self.deliveries.iter().any(|delivery| delivery.event_id == event_id) {
             self.deliveries.push(Delivery::new(event_id));
         }
+        self.hand_over(event_id);
+    }
+
+    /// Hands an event to the delivery task.
+    fn hand_over(&mut self, event_id: &str) {
         for posting in Posting::plan(event_id, self.disorder.as_mut()) {
             // Fails only when the task's runtime has shut down, and everything else with it.
             drop(self.outgoing.send(posting));
