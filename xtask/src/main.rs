@@ -45,8 +45,8 @@ enum Command {
     /// Stop a stack that runs in the background
     Down(dev::DownArgs),
     /// Show the main use case on the running stack, or on a new one: from a paid checkout to a
-    /// customer who logs in
-    Demo(stack::StackArgs),
+    /// customer who logs in, and on to the end of what was bought
+    Demo(demo::DemoArgs),
     /// Show the running stack's business time, or move it forward
     Clock(clock::ClockArgs),
     /// Send a Stripe event, or replay, dismiss or redrive recorded ones

@@ -1,6 +1,9 @@
 //! `demo`: the main use case on the running stack, step by step with real ids. Everything that it
 //! prints has been checked.
 
+mod ask;
+mod later;
+
 use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
@@ -20,21 +23,41 @@ use tokio_postgres::Client;
 use tokio_postgres::Config;
 use tokio_postgres::NoTls;
 
+use self::ask::answer;
+use self::ask::text;
+use self::ask::wait;
+use self::later::Later;
 use crate::stack::StackArgs;
 use crate::stack::settings::Env;
 use crate::stack::settings::random;
 use crate::token::keycloak;
 use crate::ui::Progress;
 use crate::ui::seconds;
+
 const PLAN: &str = "pro";
 /// An origin that the stack accepts (`ALLOWED_ORIGINS`).
 const ORIGIN: &str = "http://localhost:3000";
 
+/// Arguments of `demo`.
+#[derive(clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Leave out what time brings: the stack's business time stays where it is
+    #[arg(long)]
+    fast: bool,
+    #[command(flatten)]
+    stack: StackArgs,
+}
+
 /// `cargo xtask demo`.
-pub(crate) async fn run(args: &StackArgs) -> Result<()> {
+pub(crate) async fn run(args: &DemoArgs) -> Result<()> {
     let progress = Progress::new();
-    let ran = crate::dev::running(&args.state())?.is_some();
-    play(&running_or_started(args, &progress).await?).await?;
+    let state = args.stack.state();
+    let ran = crate::dev::running(&state)?.is_some();
+    let env = running_or_started(&args.stack, &progress).await?;
+    let story = play(&env).await?;
+    if !args.fast {
+        Later::new(&story, &state).await?.play().await?;
+    }
     if !ran {
         println!("\nThe stack is still running; stop it with `cargo xtask down`.");
     }
@@ -56,13 +79,14 @@ pub(crate) async fn running_or_started(args: &StackArgs, progress: &Progress) ->
     crate::dev::detach(dev, &state, progress).await
 }
 
-/// Plays the demo on the stack with these settings.
-pub(crate) async fn play(env: &Env) -> Result<()> {
+/// Plays the demo up to today on the stack with these settings.
+pub(crate) async fn play(env: &Env) -> Result<Story<'_>> {
     let start = Instant::now();
     let database = database(env).await?;
     let tag = random()?[..6].to_owned();
     let story = Story {
         env,
+        tenant: String::new(),
         database,
         http: crate::http_client(Duration::from_secs(30))?,
         company: format!("Acme IoT Corp {tag}"),
@@ -93,7 +117,7 @@ pub(crate) async fn play(env: &Env) -> Result<()> {
         "\nDone in {}: a paid checkout became a customer who logs in and uses what was paid for.",
         seconds(start.elapsed())
     );
-    Ok(())
+    Ok(Story { tenant, ..story })
 }
 
 /// The stack's database, as its owner.
@@ -109,8 +133,10 @@ pub(crate) async fn database(env: &Env) -> Result<Client> {
     Ok(database)
 }
 
-struct Story<'a> {
+/// The demo's company, and how it is asked about.
+pub(crate) struct Story<'a> {
     env: &'a Env,
+    tenant: String,
     database: Client,
     http: reqwest::Client,
     company: String,
@@ -551,35 +577,5 @@ impl Story<'_> {
             .http
             .request(method, format!("{base}/v1/{path}"))
             .bearer_auth(self.env.get("STRIPE_SECRET_KEY")?))
-    }
-}
-
-/// Sends the request; returns the JSON of a success, or an error with the text of a failure.
-async fn answer(request: reqwest::RequestBuilder) -> Result<Value> {
-    let answer = request.send().await?;
-    let (url, status, body) = (answer.url().clone(), answer.status(), answer.text().await?);
-    ensure!(status.is_success(), "{url} answered {status}: {body}");
-    serde_json::from_str(&body).with_context(|| format!("{url} did not answer with JSON"))
-}
-
-fn text<'v>(value: &'v Value, field: &str) -> Result<&'v str> {
-    value[field].as_str().with_context(|| format!("no {field} in {value}"))
-}
-
-/// Polls until there is a result, for longer than the minute after which the outbox runs again.
-async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
-    let limit = Duration::from_secs(100);
-    let start = Instant::now();
-    loop {
-        if let Some(found) = ask().await? {
-            return Ok(found);
-        }
-        ensure!(
-            start.elapsed() < limit,
-            "waited {} s for {what}; see the logs of webhook, stripe-events, provisioning and the \
-             pump",
-            limit.as_secs()
-        );
-        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
