@@ -1,0 +1,196 @@
+import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
+import { useState } from 'react';
+import { api, ifMatch, type Schemas, take } from '../api/client';
+import { OrganizationUpdate } from '../api/constraints.gen';
+import { asRefusal } from '../api/problem';
+import { Button } from '../ui/button';
+import { type Fields, useDraft } from '../ui/draft';
+import { Field } from '../ui/field';
+import { MergeDialog } from '../ui/merge';
+import { differences } from '../ui/merge.rule';
+import { Notice, Page, Skeleton } from '../ui/page';
+import { Problem } from '../ui/problem';
+import { Time } from '../ui/time';
+import { say } from '../ui/toast';
+import { changes, fields, INDUSTRIES, LABELS, type ProfileField, SIZES } from './profile';
+import { organization } from './queries';
+
+/** The profile of the own company. */
+export function OrganizationPage() {
+  const company = useQuery(organization);
+  return (
+    <Page
+      title="Organization"
+      lead="Who your company is, and where invoices and notices go."
+      narrow
+    >
+      {company.isPending ? <Skeleton height={480} /> : null}
+      {company.isError ? (
+        <Problem
+          error={company.error}
+          tried="The profile could not be read"
+          retry={() => void company.refetch()}
+        />
+      ) : null}
+      {company.data ? (
+        <>
+          <Form company={company.data} />
+          <Ours company={company.data} />
+        </>
+      ) : null}
+    </Page>
+  );
+}
+
+function Form({ company }: { company: Schemas['Organization'] }) {
+  const client = useQueryClient();
+  const draft = useDraft('organization', fields(company), company.version);
+  const [theirs, setTheirs] = useState<Schemas['Organization'] | null>(null);
+  const saved = (now: Schemas['Organization']) => {
+    client.setQueryData(organization.queryKey, now);
+    draft.clear(fields(now), now.version);
+    setTheirs(null);
+    say('The profile is saved.');
+  };
+  const save = useMutation({
+    mutationFn: ({ base, version, now }: { base: Fields; version: number; now: Fields }) =>
+      take(
+        api.PUT('/api/v1/customer/organization', {
+          params: { header: ifMatch(version) },
+          body: changes(base, now),
+        }),
+      ),
+    onSuccess: saved,
+    onError: async (error, { now }) => {
+      if (asRefusal(error).code !== 'version_changed') return;
+      const newer = await take(api.GET('/api/v1/customer/organization'));
+      // A lost answer: what was to be saved is there already.
+      const open = differences(fields(newer), fields(newer), now);
+      if (open.length === 0) saved(newer);
+      else setTheirs(newer);
+    },
+  });
+  const refusal = save.error ? asRefusal(save.error) : null;
+  const merging = refusal?.code === 'version_changed';
+  const input = (name: ProfileField, more: Partial<Parameters<typeof Field>[0]> = {}) => (
+    <Field
+      name={name}
+      label={LABELS[name]}
+      value={draft.fields[name] ?? ''}
+      onChange={(value) => draft.set(name, value)}
+      of={OrganizationUpdate[name]}
+      refusal={refusal}
+      {...more}
+    />
+  );
+  return (
+    <form
+      className="stack"
+      onSubmit={(event) => {
+        event.preventDefault();
+        save.mutate({ base: draft.base, version: draft.version, now: draft.fields });
+      }}
+    >
+      {draft.restored ? (
+        <Notice tone="info" title="Your unsaved changes are back">
+          They were typed before this page was left.
+        </Notice>
+      ) : null}
+      {refusal && !merging ? <Problem error={refusal} tried="The profile was not saved" /> : null}
+      <section className="card stack" aria-labelledby="company">
+        <h2 id="company">Company</h2>
+        <div className="fields">
+          {input('name', { required: true, autoComplete: 'organization' })}
+          {input('legal_name')}
+          {input('industry', { suggestions: INDUSTRIES })}
+          {input('company_size', { suggestions: SIZES })}
+        </div>
+      </section>
+      <section className="card stack" aria-labelledby="contact">
+        <h2 id="contact">Contact</h2>
+        <div className="fields">
+          {input('contact_name', { autoComplete: 'name' })}
+          {input('contact_email', { type: 'email', autoComplete: 'email' })}
+          {input('phone', { type: 'tel', autoComplete: 'tel' })}
+          {input('billing_email', {
+            type: 'email',
+            hint: 'Stripe sends invoices and receipts to this address.',
+          })}
+        </div>
+      </section>
+      <section className="card stack" aria-labelledby="address">
+        <h2 id="address">Address</h2>
+        <div className="fields">
+          {input('address_line1', { autoComplete: 'address-line1', wide: true })}
+          {input('address_line2', { autoComplete: 'address-line2', wide: true })}
+          {input('postal_code', { autoComplete: 'postal-code' })}
+          {input('city', { autoComplete: 'address-level2' })}
+          {input('state_province', { autoComplete: 'address-level1' })}
+          {input('country', { autoComplete: 'country' })}
+        </div>
+      </section>
+      <div className="row">
+        <Button
+          type="submit"
+          look="primary"
+          busy={save.isPending}
+          because={draft.dirty ? null : 'Nothing was changed'}
+        >
+          Save
+        </Button>
+        {draft.dirty ? (
+          <Button
+            onClick={() => {
+              draft.clear(fields(company), company.version);
+              save.reset();
+            }}
+          >
+            Discard changes
+          </Button>
+        ) : null}
+      </div>
+      {theirs ? (
+        <MergeDialog
+          base={draft.base}
+          theirs={fields(theirs)}
+          mine={draft.fields}
+          labels={LABELS}
+          onClose={() => setTheirs(null)}
+          onSave={(merged) => {
+            draft.rebase(fields(theirs), theirs.version, merged);
+            setTheirs(null);
+            save.mutate({ base: fields(theirs), version: theirs.version, now: merged });
+          }}
+        />
+      ) : null}
+    </form>
+  );
+}
+
+/** What only an operator changes, and why. */
+function Ours({ company }: { company: Schemas['Organization'] }) {
+  return (
+    <section className="card stack tight" aria-labelledby="ours">
+      <h2 id="ours">Set by support</h2>
+      <p className="quiet">
+        These belong to your contract, or would move your data. Ask support to change them.
+      </p>
+      <dl className="facts">
+        <dt>Support</dt>
+        <dd style={{ textTransform: 'capitalize' }}>{company.support_tier}</dd>
+        <dt>Data is kept in</dt>
+        <dd>{company.data_residency_region ?? 'No region was agreed'}</dd>
+        <dt>Account</dt>
+        <dd>{company.status === 'ACTIVE' ? 'Active' : 'Closed'}</dd>
+        <dt>Pays through</dt>
+        <dd>{company.billing_linked ? 'Stripe' : 'Invoice'}</dd>
+        <dt>Customer since</dt>
+        <dd>
+          <Time at={company.created_at} as="day" />
+        </dd>
+        <dt>Id</dt>
+        <dd className="mono">{company.tenant_id}</dd>
+      </dl>
+    </section>
+  );
+}
