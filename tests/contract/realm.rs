@@ -33,6 +33,16 @@ fn the_realm_for_production_is_the_tested_one_but_for_what_is_only_safe_on_one_m
     assert_eq!(production["sslRequired"], "all");
     assert_eq!(production["smtpServer"]["starttls"], "true");
     assert_eq!(production["smtpServer"]["auth"], "true");
+    for realm in [&tested, &production] {
+        let web = client(realm, "pulse-web").expect("the application");
+        let page = web["webOrigins"][0].as_str().expect("an origin");
+        assert_eq!(web["webOrigins"], json!([page]), "one exact origin");
+        // With a wildcard Keycloak answers a page's call at the token endpoint without CORS.
+        assert!(!page.contains(['*', '+']), "{page} is not exact");
+        assert_eq!(web["redirectUris"], json!([format!("{page}/")]));
+        let out = &web["attributes"]["post.logout.redirect.uris"];
+        assert_eq!(out, &json!(format!("{page}/signed-out")));
+    }
     for client in production["clients"].as_array().expect("clients") {
         let id = &client["clientId"];
         assert_eq!(client["directAccessGrantsEnabled"], json!(false), "{id}: a password grant");

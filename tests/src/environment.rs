@@ -204,6 +204,7 @@ pub async fn keycloak(smtp: Option<std::net::SocketAddr>) -> Fake {
         client_id: stack("KEYCLOAK_CLIENT_ID"),
         client_secret: stack("KEYCLOAK_CLIENT_SECRET"),
         smtp,
+        origins: Vec::new(),
     };
     Fake::start(options).await.expect("Keycloak")
 }

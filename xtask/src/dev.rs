@@ -211,6 +211,7 @@ fn summary(env: &Env, state: &Path, took: Duration, stop: &str) -> Result<String
     Ok(format!(
         "\nThe stack is ready ({took}).\n\
          \x20 API         {api}  (POST /webhook/stripe)\n\
+         \x20 Console     {console}\n\
          \x20 Database    {database}\n\
          \x20 Keycloak    {keycloak}\n\
          \x20 Queues      {queues}\n\
@@ -222,8 +223,20 @@ fn summary(env: &Env, state: &Path, took: Duration, stop: &str) -> Result<String
          \x20 Stop        {stop}\n",
         took = seconds(took),
         api = env.get("API_URL")?,
+        console = console(env)?,
         database = env.get("DATABASE_URL")?,
         mail = env.get("MAIL_DIR")?,
         state = state.display(),
     ))
+}
+
+/// Where the console is and who can log in there; without a build, how to get one.
+fn console(env: &Env) -> Result<String> {
+    let url = env.get("CONSOLE_URL")?;
+    if !stack::root().join("console/dist/index.html").exists() {
+        return Ok("not built: it needs Node 20.19 or newer with npm".to_owned());
+    }
+    let customer = stack::DEMO_CUSTOMER;
+    let password = crate::token::keycloak(env)?.password(customer);
+    Ok(format!("{url}  ({}, {password})", customer.username()))
 }

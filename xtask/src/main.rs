@@ -4,6 +4,7 @@
 
 mod bench;
 mod clock;
+mod console;
 mod demo;
 mod deploy;
 mod dev;
@@ -42,6 +43,9 @@ struct Cli {
 enum Command {
     /// Start the whole system on this machine; Ctrl-C stops it
     Dev(dev::DevArgs),
+    /// Check, test or show the web console
+    #[command(subcommand)]
+    Console(console::ConsoleCommand),
     /// Stop a stack that runs in the background
     Down(dev::DownArgs),
     /// Show the main use case on the running stack, or on a new one: from a paid checkout to a
@@ -152,6 +156,7 @@ async fn main() -> ExitCode {
     shared::process::tls::install();
     let outcome = match Cli::parse().command {
         Command::Dev(args) => dev::dev(args).await,
+        Command::Console(command) => console::run(command).await,
         Command::Down(args) => dev::down(args).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Clock(args) => clock::run(&args).await,

@@ -187,6 +187,10 @@ async fn checks(args: &TestArgs, report: &mut Report) -> Result<()> {
         }
         None => report.skipped.push("actionlint (no Go)".to_owned()),
     }
+    match crate::console::find_node().await {
+        Ok(()) => report.step("console check", crate::console::check()).await?,
+        Err(why) => report.skipped.push(format!("console check ({why})")),
+    }
     report
         .step(
             "cargo clippy",
@@ -255,6 +259,7 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
         tests.extend(lacking.iter().flat_map(|need| ["--skip", need]));
         report.step("cargo test --workspace", cargo(&tests, Some(&env))).await?;
         report.step("demo", async { crate::demo::play(&env).await.map(drop) }).await?;
+        console(&env, report).await?;
         // Last, because it writes random valid data into the stack's catalogue.
         report.step("schemathesis docs/openapi.json", schemathesis(&env, &state)).await?;
         report
@@ -277,6 +282,20 @@ async fn with_stack(args: &TestArgs, report: &mut Report) -> Result<()> {
     };
     report.step("stack down", down).await?;
     outcome
+}
+
+/// The console's stories and the look at its pages, where this machine can run them.
+async fn console(env: &stack::settings::Env, report: &mut Report) -> Result<()> {
+    let lacking = match (crate::console::find_node().await, crate::console::find_chromium()) {
+        (Ok(()), Some(browser)) => {
+            let tests = crate::console::test(env, &browser, None);
+            return report.step("console test", tests).await;
+        }
+        (Err(why), _) => why,
+        (Ok(()), None) => "no Chromium".to_owned(),
+    };
+    report.skipped.push(format!("console test ({lacking})"));
+    Ok(())
 }
 
 /// The tests with one of these in their names, which this machine has to skip.

@@ -149,7 +149,7 @@ async fn real_keycloak_refuses_no_login_for_a_name_or_an_address() {
 async fn real_keycloak_welcomes_and_leads_to_the_product() {
     let realm = Realm::new().await;
     let mut world = realm.world().await;
-    let product = "http://localhost:3000/welcome".to_owned();
+    let product = stack("WELCOME_REDIRECT_URI");
     world.settings.insert("WELCOME_REDIRECT_URI".to_owned(), product.clone());
     world.restart().await;
     let email = address("jane");

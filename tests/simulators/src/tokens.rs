@@ -170,12 +170,12 @@ impl Keycloak<'_> {
     }
 
     /// Derives the user's password from the client's secret, without which it cannot be guessed.
-    /// The result is always the same, so that concurrent calls agree.
-    fn password(&self, role: Role<'_>) -> String {
-        hex::encode(digest(
-            &SHA256,
-            format!("{} {}", self.client_secret, role.username()).as_bytes(),
-        ))
+    /// The result is always the same, so that concurrent calls agree; people can type it.
+    #[must_use]
+    pub fn password(&self, role: Role<'_>) -> String {
+        let text = format!("{} {}", self.client_secret, role.username());
+        let hash = hex::encode(digest(&SHA256, text.as_bytes()));
+        hash.chars().take(20).collect()
     }
 }
 
@@ -285,6 +285,7 @@ mod tests {
             client_id: "pulse-backend".to_owned(),
             client_secret: "secret".to_owned(),
             smtp: None,
+            origins: Vec::new(),
         };
         Fake::start(options).await.expect("a fake")
     }

@@ -138,6 +138,7 @@ impl Bench {
             client_id: stack::CLIENT_ID.to_owned(),
             client_secret: self.env.get("KEYCLOAK_CLIENT_SECRET")?.to_owned(),
             smtp: None,
+            origins: Vec::new(),
         })
         .await
     }

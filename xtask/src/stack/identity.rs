@@ -17,6 +17,7 @@ use tokio::process::Command;
 use super::CLIENT_ID;
 use super::REALM;
 use super::Starting;
+use super::console::WEB_CLIENT;
 use crate::tools::JavaTools;
 use crate::tools::Tools;
 
@@ -34,6 +35,7 @@ pub(super) async fn start(stack: &Starting<'_>, tools: &Tools) -> Result<Option<
         client_id: CLIENT_ID.to_owned(),
         client_secret: stack.credentials.keycloak_client.clone(),
         smtp: Some(([127, 0, 0, 1], stack.ports.smtp).into()),
+        origins: super::console::origins(stack.ports.console),
     });
     Ok(Some(fake.await?))
 }
@@ -61,7 +63,8 @@ async fn start_keycloak(stack: &Starting<'_>, java: &JavaTools) -> Result<()> {
     // the environment.
     server
         .env("PULSE_BACKEND_SECRET", &stack.credentials.keycloak_client)
-        .env("PULSE_SMTP_PORT", stack.ports.smtp.to_string());
+        .env("PULSE_SMTP_PORT", stack.ports.smtp.to_string())
+        .env("PULSE_CONSOLE_ORIGIN", super::console::origin(stack.ports.console));
     stack.supervisor.start("keycloak", &mut server)?;
 
     let http = crate::http_client(Duration::from_secs(20))?;
@@ -118,10 +121,34 @@ async fn update_realm(stack: &Starting<'_>, http: &reqwest::Client, url: &str) -
     let put = http.put(&realm).bearer_auth(token).json(&settings);
     put.send().await?.error_for_status()?;
     grant_roles(http, token, &realm, &file["users"][0]).await?;
+    set_origins(http, token, &realm, &super::console::origins(stack.ports.console)).await?;
     for (locale, texts) in file["localizationTexts"].as_object().into_iter().flatten() {
         let post = http.post(format!("{realm}/localization/{locale}")).bearer_auth(token);
         post.json(texts).send().await?.error_for_status()?;
     }
+    Ok(())
+}
+
+/// Lets the browser's client be used from exactly these pages: a wildcard would also give no CORS at
+/// the token endpoint.
+async fn set_origins(
+    http: &reqwest::Client,
+    token: &str,
+    realm: &str,
+    origins: &[String],
+) -> Result<()> {
+    let clients = format!("{realm}/clients");
+    let find = http.get(&clients).query(&[("clientId", WEB_CLIENT)]).bearer_auth(token);
+    let mut found: Value = find.send().await?.error_for_status()?.json().await?;
+    let client = &mut found[0];
+    let id = client["id"].as_str().context("no client of the browser")?.to_owned();
+    let pages = |path: &str| origins.iter().map(|origin| format!("{origin}{path}")).collect();
+    let [first, out]: [Vec<String>; 2] = [pages("/"), pages("/signed-out")];
+    client["redirectUris"] = json!(first);
+    client["webOrigins"] = json!(origins);
+    client["attributes"]["post.logout.redirect.uris"] = json!(out.join("##"));
+    let put = http.put(format!("{clients}/{id}")).bearer_auth(token).json(client);
+    put.send().await?.error_for_status()?;
     Ok(())
 }
 

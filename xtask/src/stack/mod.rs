@@ -4,6 +4,7 @@
 //! stand-ins for them.
 
 mod aws;
+mod console;
 mod functions;
 mod identity;
 mod postgres;
@@ -29,6 +30,7 @@ use simulators::stripe::Interval;
 use simulators::stripe::Options as StripeOptions;
 use simulators::stripe::Price;
 use simulators::stripe::Simulator;
+use simulators::tokens::Role;
 
 use crate::clock::time::Times;
 use crate::process::Supervisor;
@@ -48,6 +50,9 @@ pub(crate) const REALM: &str = "pulse";
 pub(crate) const CLIENT_ID: &str = "pulse-backend";
 /// The AWS region of everything local.
 pub(crate) const REGION: &str = "us-east-1";
+
+/// Who can log in at the console of a new stack: a customer of a seeded company.
+pub(crate) const DEMO_CUSTOMER: Role<'_> = Role::Customer("demo-greenhouses");
 
 /// Options of a stack.
 #[derive(Clone, clap::Args)]
@@ -211,7 +216,11 @@ impl Starting<'_> {
         };
         let build_log = self.supervisor.log("build");
         let build = functions::build(self.root, self.progress, &build_log);
-        let ((), (tools, identity, database, queues, mail)) = tokio::try_join!(build, services)?;
+        // With the functions and not after them: a browser's tools use little of this machine.
+        let pages_log = self.supervisor.log("console");
+        let pages = crate::console::build(self.progress, &pages_log);
+        let ((), (), (tools, identity, database, queues, mail)) =
+            tokio::try_join!(build, pages, services)?;
         let stripe = self.start_stripe(&database).await?;
 
         let mut env = Env::default();
@@ -234,14 +243,15 @@ impl Starting<'_> {
         env.set("KEYCLOAK_CLIENT_ID", CLIENT_ID);
         env.set("KEYCLOAK_CLIENT_SECRET", &self.credentials.keycloak_client);
         env.set("KEYCLOAK_ORGANIZATIONS", "true");
-        env.set("WELCOME_REDIRECT_URI", "http://localhost:3000/");
+        env.set("CONSOLE_URL", console::origin(self.ports.console));
+        env.set("WELCOME_REDIRECT_URI", format!("{}/", console::origin(self.ports.console)));
         env.set("KEYCLOAK_KIND", if tools.java.is_some() { "keycloak" } else { "embedded" });
         if tools.java.is_some() {
             env.set("KEYCLOAK_ADMIN_PASSWORD", &self.credentials.keycloak_admin);
         }
         env.set("JWT_ISSUER", format!("http://{host}:{}/realms/{REALM}", self.ports.keycloak));
         env.set("JWT_AUDIENCE", "pulse-api");
-        env.set("ALLOWED_ORIGINS", "http://localhost:3000");
+        env.set("ALLOWED_ORIGINS", console::origins(self.ports.console).join(","));
         env.set("QUEUE_KIND", if tools.java.is_some() { "elasticmq" } else { "moto" });
         if let Some(simulator) = &stripe {
             env.set("STRIPE_API_BASE", simulator.base_url().trim_end_matches('/'));
@@ -277,6 +287,9 @@ impl Starting<'_> {
         let (settings, fronts) = self.with_failures(&env, stripe.as_ref()).await?;
         functions::start(self, &tools, &settings, &mut tasks).await?;
         pump::start(&queues, &api, times, &self.supervisor.log("pump"), &mut tasks)?;
+        console::start(self, &env, &mut tasks).await?;
+        // So that the printed log-in exists.
+        crate::token::keycloak(&env)?.token(DEMO_CUSTOMER).await.context("the demo log-in")?;
         env.write(&self.state.join("stack.env"))?;
         Ok(Stack {
             env,

@@ -40,6 +40,14 @@ pub(crate) struct PortArgs {
     /// Port of moto (Secrets Manager)
     #[arg(long = "port-aws", id = "port_aws", env = "PULSE_PORT_AWS", value_name = "PORT")]
     aws: Option<u16>,
+    /// Port of the web console; 3000 if that is free
+    #[arg(
+        long = "port-console",
+        id = "port_console",
+        env = "PULSE_PORT_CONSOLE",
+        value_name = "PORT"
+    )]
+    console: Option<u16>,
     /// Port of the mail sink
     #[arg(long = "port-smtp", id = "port_smtp", env = "PULSE_PORT_SMTP", value_name = "PORT")]
     smtp: Option<u16>,
@@ -61,6 +69,7 @@ pub(crate) struct Ports {
     pub keycloak: u16,
     pub queue: u16,
     pub aws: u16,
+    pub console: u16,
     pub smtp: u16,
     pub stripe: u16,
     pub stripe_mock: u16,
@@ -86,6 +95,8 @@ impl Ports {
                     )
                 })?,
                 (None, Some(port)) => bind(port).or_else(|_| bind(0))?,
+                // The address that the documents name.
+                (None, None) if name == "CONSOLE" => bind(3000).or_else(|_| bind(0))?,
                 (None, None) => bind(0)?,
             };
             let port = listener.local_addr()?.port();
@@ -99,6 +110,7 @@ impl Ports {
             keycloak: choose("KEYCLOAK", args.keycloak)?,
             queue: choose("QUEUE", args.queue)?,
             aws: choose("AWS", args.aws)?,
+            console: choose("CONSOLE", args.console)?,
             smtp: choose("SMTP", args.smtp)?,
             stripe: choose("STRIPE", args.stripe)?,
             stripe_mock: choose("STRIPE_MOCK", None)?,

@@ -33,6 +33,7 @@ use super::Link;
 use super::PUBLIC_CLIENT;
 use super::Realm;
 use super::User;
+use super::browser;
 use super::organizations;
 use super::pages;
 use super::token;
@@ -49,7 +50,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
 pub(super) type ErrorResponse = (StatusCode, Value);
 pub(super) type Result<T> = std::result::Result<T, ErrorResponse>;
 
-fn oidc_error(status: StatusCode, error: &str, description: &str) -> ErrorResponse {
+pub(super) fn oidc_error(status: StatusCode, error: &str, description: &str) -> ErrorResponse {
     (status, json!({ "error": error, "error_description": description }))
 }
 
@@ -98,7 +99,9 @@ async fn handle(
         }
         _ => Err(not_found("HTTP 404 Not Found")),
     };
-    result.unwrap_or_else(|(status, body)| json_response(status, &body))
+    let mut response = result.unwrap_or_else(|(status, body)| json_response(status, &body));
+    browser::allow(&core, &headers, &mut response);
+    response
 }
 
 pub(super) fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
@@ -118,6 +121,12 @@ fn public_endpoint(
         ("GET", [".well-known", "openid-configuration"]) => Ok(ok(&discovery(core))),
         ("GET", ["protocol", "openid-connect", "certs"]) => Ok(ok(&lock(&core.keys).jwks())),
         ("POST", ["protocol", "openid-connect", "token"]) => grant(core, headers, &form()),
+        ("GET" | "POST", ["protocol", "openid-connect", "auth"]) => {
+            Ok(browser::authorize(core, method, query, headers, &form()))
+        }
+        ("GET", ["protocol", "openid-connect", "logout"]) => {
+            Ok(browser::log_out(core, query, headers))
+        }
         ("GET", ["login-actions", "action-token"]) => Ok(pages::action_token(core, query)),
         ("POST", ["login-actions", "required-action"]) => {
             Ok(pages::required_action(core, query, &form()))
@@ -134,7 +143,10 @@ fn discovery(core: &Core) -> Value {
             "token"),
         "jwks_uri": endpoint("certs"), "userinfo_endpoint": endpoint("userinfo"),
         "end_session_endpoint": endpoint("logout"),
-        "grant_types_supported": ["client_credentials", "password"],
+        "grant_types_supported": [
+            "authorization_code", "client_credentials", "password", "refresh_token"
+        ],
+        "code_challenge_methods_supported": ["S256"],
         "response_types_supported": ["code"], "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
@@ -147,6 +159,9 @@ fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<
     };
     let basic_header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let client = field(form, "client_id");
+    if client == browser::WEB_CLIENT {
+        return browser::grant(core, form);
+    }
     let backend = client == core.options.client_id || basic_header.is_some();
     let authenticated = match basic_header {
         Some(value) => value == core.basic,
@@ -183,7 +198,7 @@ fn grant(core: &Core, headers: &HeaderMap, form: &[(String, String)]) -> Result<
     })))
 }
 
-fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
+pub(super) fn log_in(core: &Core, form: &[(String, String)]) -> Result<User> {
     let name = field(form, "username").to_lowercase();
     let Realm { users, failures, .. } = &mut *lock(&core.realm);
     let user =

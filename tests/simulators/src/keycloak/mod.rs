@@ -4,8 +4,10 @@
 //! It has one realm, the backend's client (a service account that manages users), the public client
 //! [`PUBLIC_CLIENT`], four realm roles and one declared user attribute, `tenant_id`. Undeclared
 //! attributes are dropped without an error, as in Keycloak's user profile. Its organizations are
-//! switched on. Not simulated: sessions, refresh tokens, browser log-in, groups and other realms.
+//! switched on. A browser logs in by the client [`WEB_CLIENT`]. Not simulated: sessions that end by
+//! themselves, groups and other realms.
 
+mod browser;
 mod http;
 mod organizations;
 mod pages;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use self::browser::WEB_CLIENT;
 pub use self::organizations::Organization;
 use self::token::Keys;
 use self::token::SigningKey;
@@ -56,6 +59,8 @@ pub struct Options {
     pub client_secret: String,
     /// The SMTP server that mail is sent to, without TLS. With `None`, mails are only counted.
     pub smtp: Option<SocketAddr>,
+    /// The origins of the pages from which a browser may log in.
+    pub origins: Vec<String>,
 }
 
 /// A user of the realm.
@@ -105,6 +110,9 @@ struct Realm {
     /// out.
     failures: HashMap<String, u32>,
     links: HashMap<String, Link>,
+    /// The user of each browser's session, by its id, which is its refresh token too.
+    sessions: HashMap<String, String>,
+    codes: HashMap<String, browser::Code>,
     refuses_names: bool,
     organizations: Vec<Organization>,
     has_no_organizations: bool,

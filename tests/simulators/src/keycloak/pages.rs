@@ -15,13 +15,8 @@ fn field<'p>(pairs: &'p [(String, String)], name: &str) -> &'p str {
     pairs.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
-fn page(status: StatusCode, content: &str) -> Response {
-    (
-        status,
-        Html(format!(
-            "<!doctype html><title>Keycloak (fake)</title><h1>Update your account</h1>{content}"
-        )),
-    )
+pub(super) fn page(status: StatusCode, content: &str) -> Response {
+    (status, Html(format!("<!doctype html><title>Keycloak (fake)</title><h1>Pulse</h1>{content}")))
         .into_response()
 }
 

@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+const PAGE: &str = "http://localhost:3000";
+
 async fn fake(smtp: Option<SocketAddr>) -> Fake {
     let options = Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
@@ -18,6 +20,7 @@ async fn fake(smtp: Option<SocketAddr>) -> Fake {
         client_id: "pulse-backend".to_owned(),
         client_secret: "secret".to_owned(),
         smtp,
+        origins: vec![PAGE.to_owned()],
     };
     Fake::start(options).await.expect("a fake")
 }
@@ -372,4 +375,89 @@ async fn an_organization_is_one_of_its_name_and_alias_and_an_update_clears_what_
     assert_eq!(found[0]["domains"], Value::Null);
     fake.switch_organizations(false);
     assert_eq!(admin.call("GET", "/organizations", None).await.0, 404);
+}
+
+/// A browser that follows no redirect, and keeps no cookie by itself.
+async fn visit(request: reqwest::RequestBuilder) -> (u16, String, String, String) {
+    let answer = request.send().await.expect("an answer");
+    let header = |name: &str| {
+        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let (status, location, cookie) =
+        (answer.status().as_u16(), header("location"), header("set-cookie"));
+    (status, location, cookie, answer.text().await.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_browser_logs_in_by_code_and_verifier_and_its_session_ends_with_the_logout() {
+    let fake = fake(None).await;
+    let _ = fake.add_user(User {
+        username: "jane@acme.example".to_owned(),
+        email: Some("jane@acme.example".to_owned()),
+        enabled: true,
+        password: Some("secret".to_owned()),
+        ..User::default()
+    });
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let http = http.build().expect("a client");
+    // RFC 7636, appendix B.
+    let (verifier, challenge) = (
+        "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+        "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+    );
+    let back = format!("{PAGE}/");
+    let ask = |redirect: &str| {
+        let url = format!("{}/protocol/openid-connect/auth", fake.issuer());
+        let query = [
+            ("client_id", WEB_CLIENT),
+            ("redirect_uri", redirect),
+            ("response_type", "code"),
+            ("code_challenge", challenge),
+            ("code_challenge_method", "S256"),
+            ("state", "s"),
+        ];
+        reqwest::Url::parse_with_params(&url, &query).expect("an address")
+    };
+    let (status, ..) = visit(http.get(ask("http://localhost:3000/other"))).await;
+    assert_eq!(status, 400, "a page that is not exactly allowed");
+    let (status, _, _, page) = visit(http.get(ask(&back))).await;
+    assert_eq!((status, page.contains("kc-form-login")), (200, true), "{page}");
+    let form = |password| [("username", "jane@acme.example"), ("password", password)];
+    let (_, location, _, page) = visit(http.post(ask(&back)).form(&form("wrong"))).await;
+    assert_eq!((location.as_str(), page.contains("Invalid user")), ("", true), "{page}");
+
+    let (_, location, cookie, _) = visit(http.post(ask(&back)).form(&form("secret"))).await;
+    let code = |location: &str| location.rsplit("code=").next().unwrap_or_default().to_owned();
+    let exchange = async |code: &str, verifier: &str| {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("client_id", WEB_CLIENT),
+            ("code", code),
+            ("code_verifier", verifier),
+            ("redirect_uri", &back),
+        ];
+        token(&fake, &form).await
+    };
+    assert_eq!(exchange(&code(&location), "another").await.0, 400);
+    assert_eq!(exchange(&code(&location), verifier).await.0, 400, "a code counts once");
+    let cookie = cookie.split(';').next().unwrap_or_default();
+    let again = http.get(ask(&back)).header("cookie", cookie);
+    let (_, location, ..) = visit(again).await;
+    let (status, tokens) = exchange(&code(&location), verifier).await;
+    assert_eq!(status, 200, "{tokens}");
+    let refresh = tokens["refresh_token"].as_str().expect("a refresh token");
+    let refreshing =
+        [("grant_type", "refresh_token"), ("client_id", WEB_CLIENT), ("refresh_token", refresh)];
+    assert_eq!(token(&fake, &refreshing).await.0, 200);
+
+    let out = format!("{}/protocol/openid-connect/logout", fake.issuer());
+    let out = reqwest::Url::parse_with_params(
+        &out,
+        [("post_logout_redirect_uri", format!("{PAGE}/signed-out"))],
+    );
+    let (_, location, ..) =
+        visit(http.get(out.expect("an address")).header("cookie", cookie)).await;
+    assert_eq!(location, format!("{PAGE}/signed-out"));
+    assert_eq!(token(&fake, &refreshing).await.0, 400, "the session is over");
 }
