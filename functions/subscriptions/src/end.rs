@@ -17,15 +17,15 @@ use utoipa::ToSchema;
 #[serde(untagged)]
 pub(crate) enum EndOrPreview {
     End(SubscriptionEnd),
-    Preview(Preview),
+    Preview(Box<Preview>),
 }
 
 /// Expires a subscription, and a MAIN's ADDONs with it. A dry run only says what would change
 #[utoipa::path(delete, path = "/api/v1/operator/subscriptions/{subscription_id}", tag =
     "subscriptions", operation_id = "end_subscription",
     params(Ending, ("If-Match" = Option<String>, Header)),
-    responses((status = 200, description = "Ended, or left to Stripe; what a dry run would
-        change", body = EndOrPreview),
+    responses((status = 200, description =
+        "Ended, or left to Stripe; what a dry run would change", body = EndOrPreview),
         (status = 404, description = "`subscription_not_found`"),
         (status = 409, description = "`devices_assigned`, `stripe_managed`"),
         (status = 412, description = "`version_changed`")))]
@@ -38,7 +38,7 @@ pub(crate) async fn end(
 ) -> Result<Json<EndOrPreview>> {
     let (db, now) = (app.db(), app.now());
     Ok(Json(if ending.dry_run.0 {
-        EndOrPreview::Preview(preview::of_end(db, &by, &id, &if_match, ending, now).await?)
+        EndOrPreview::Preview(preview::of_end(db, &by, &id, &if_match, ending, now).await?.into())
     } else {
         EndOrPreview::End(subscriptions::end::end(db, &by, &id, &if_match, ending, now).await?)
     }))

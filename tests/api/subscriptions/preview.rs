@@ -40,12 +40,12 @@ async fn a_dry_run_of_a_change_says_what_the_change_then_does() {
     let before = stored(&world).await;
     let change =
         json!({"plan_id": "starter", "device_limit": 50, "term_end": "2030-01-01T00:00:00Z"});
-    let would = tried(&api, "PATCH", &main_path, Some(change.clone())).await.expect(200);
+    let preview = tried(&api, "PATCH", &main_path, Some(change.clone())).await.expect(200);
     assert_eq!(stored(&world).await, before, "nothing is changed");
 
-    assert_eq!(would["refused"], Value::Null);
-    assert_eq!(would["stripe_cancellation"], false);
-    let moved = would["addons"].as_array().expect("ADDONs");
+    assert_eq!(preview["refused"], Value::Null);
+    assert_eq!(preview["stripe_cancellation"], false);
+    let moved = preview["addons"].as_array().expect("ADDONs");
     assert_eq!(moved.len(), 1, "its term ends with its parent's");
     assert_eq!(moved[0]["subscription_id"], addon["subscription_id"]);
     assert_eq!(moved[0]["term_end"], "2030-01-01T00:00:00Z");
@@ -55,14 +55,14 @@ async fn a_dry_run_of_a_change_says_what_the_change_then_does() {
     let old = world.rows(limits).await;
     let done = api.write("PATCH", &main_path, change).await.expect(200);
     let new = world.rows(limits).await;
-    for (field, value) in would["subscription"].as_object().expect("a subscription") {
+    for (field, value) in preview["subscription"].as_object().expect("a subscription") {
         if field != "updated_at" {
             assert_eq!(*value, done[field], "{field}");
         }
     }
-    let effects = would["allocations"].as_array().expect("slots");
+    let effects = preview["allocations"].as_array().expect("slots");
     assert_eq!(effects.len(), new.len());
-    assert!(effects.iter().any(|effect| effect["over_limit"] == true), "{would}");
+    assert!(effects.iter().any(|effect| effect["over_limit"] == true), "{preview}");
     for (effect, now) in effects.iter().zip(&new) {
         assert_eq!([&effect["tier_id"], &effect["new"]], [&now["tier_id"], &now["slot_limit"]]);
         let was = old.iter().find(|was| was["tier_id"] == now["tier_id"]);
