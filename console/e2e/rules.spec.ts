@@ -88,5 +88,5 @@ test('a suspended subscription comes first, with what to do', () => {
   const found = families([one('M1', 'ACTIVE'), one('A1', 'ACTIVE', 'M1'), one('M2', 'SUSPENDED')]);
   expect(found.map(({ root }) => root.subscription_id)).toEqual(['M2', 'M1']);
   expect(found[1]?.addons.map((addon) => addon.subscription_id)).toEqual(['A1']);
-  expect(nextOf(one('M2', 'SUSPENDED')).tone).toBe('bad');
+  expect(nextOf(one('M2', 'SUSPENDED'))?.tone).toBe('bad');
 });

@@ -98,6 +98,7 @@ export const devicesRoute = createRoute({
 const register = createRoute({
   getParentRoute: () => customer,
   path: '/devices/new',
+  validateSearch: (raw: Raw) => given({ id: text(raw.id, /^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$/) }),
   component: lazyRouteComponent(() => import('./devices/register-page'), 'RegisterPage'),
 });
 

@@ -35,6 +35,9 @@ test('a person pays, opens the mail, sets a password, and gives the first device
   await page.getByRole('radio', { name: /Standard/ }).check();
   await page.getByRole('button', { name: 'Save tier' }).click();
   await expect(page.getByText('The device has Standard.')).toBeVisible();
+  await page.getByLabel('Site').fill('Hall A');
+  await page.getByRole('button', { name: 'Save', exact: true }).click();
+  await expect(page.getByText('The device is saved.')).toBeVisible();
   await page.goto('/');
   await expect(page.getByRole('meter', { name: 'Standard slots' })).toBeVisible();
   await expect(page.getByRole('heading', { name: 'First steps' })).toHaveCount(0);

@@ -17,7 +17,10 @@ export const api = createClient<paths>({ baseUrl: config?.api_url ?? '', fetch: 
 
 /** Whether the same request may be sent again: it changes nothing twice. */
 function repeatable(request: Request): boolean {
-  return ['GET', 'PUT'].includes(request.method) || request.headers.has('Idempotency-Key');
+  const { method, headers } = request;
+  return (
+    ['GET', 'PUT'].includes(method) || headers.has('If-Match') || headers.has('Idempotency-Key')
+  );
 }
 
 async function send(request: Request): Promise<Response> {

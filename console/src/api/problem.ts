@@ -1,5 +1,7 @@
 /** A refusal of the API, of API Gateway or of the network, and what a person does about it. */
 
+import type { components } from './schema.gen';
+
 export interface FieldError {
   field: string;
   message: string;
@@ -72,8 +74,10 @@ function gateway(status: number): string | undefined {
   return undefined;
 }
 
+type Code = components['schemas']['ProblemCode'] | 'network' | 'gateway';
+
 /** What to do next, by code: the API's `detail` says what happened. */
-const NEXT: Readonly<Record<string, string>> = {
+const NEXT: Partial<Record<Code, string>> = {
   network: 'Check the connection, then try again.',
   gateway: 'Try again in a moment.',
   internal: 'Try again. If it stays, send the request id to support.',
@@ -113,7 +117,7 @@ const NEXT: Readonly<Record<string, string>> = {
 
 /** The sentence after the API's own. */
 export function next(code: string): string | undefined {
-  return NEXT[code];
+  return NEXT[code as Code];
 }
 
 /** Any error as a refusal, so that a page shows one shape. */

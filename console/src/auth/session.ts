@@ -2,13 +2,6 @@
 import { InMemoryWebStorage, type User, UserManager, WebStorageStateStore } from 'oidc-client-ts';
 import { settings } from '../config';
 
-/** Who is signed in, as the tokens say it. */
-export interface Person {
-  email: string;
-  roles: readonly string[];
-  tenantId: string | null;
-}
-
 const SIGNED_OUT = '/signed-out';
 /** A token with less time than this is renewed before it is sent. */
 const MARGIN_SECONDS = 20;
@@ -93,24 +86,5 @@ async function refresh(): Promise<boolean> {
   }
 }
 
-/** Who the person is, by the access token. */
-export function person(): Person {
-  const claims = decode(user?.access_token ?? '');
-  const access = claims.realm_access as { roles?: string[] } | undefined;
-  return {
-    email: user?.profile.email ?? user?.profile.preferred_username ?? '',
-    roles: access?.roles ?? [],
-    tenantId: typeof claims.tenant_id === 'string' ? claims.tenant_id : null,
-  };
-}
-
-/** The claims of a token; nothing is decided by them, since the API checks each request. */
-function decode(jwt: string): Record<string, unknown> {
-  try {
-    const part = (jwt.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/');
-    const bytes = Uint8Array.from(atob(part), (character) => character.charCodeAt(0));
-    return JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
-  } catch {
-    return {};
-  }
-}
+/** The address of who is signed in, by the ID token; what they may do is the API's to say. */
+export const email = () => user?.profile.email ?? user?.profile.preferred_username ?? '';

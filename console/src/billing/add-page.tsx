@@ -38,7 +38,7 @@ export function AddPage() {
     const { [`tier.${tier}` as const]: _, ...rest } = search;
     void navigate({
       to: '/billing/add',
-      search: { ...rest, ...(count > 0 ? { [`tier.${tier}`]: count } : {}) } as never,
+      search: { ...rest, ...(count > 0 ? { [`tier.${tier}`]: count } : {}) },
       replace: true,
     });
   };
@@ -85,7 +85,7 @@ export function AddPage() {
                 onChange={(id) =>
                   void navigate({
                     to: '/billing/add',
-                    search: { ...search, parent: id } as never,
+                    search: { ...search, parent: id },
                     replace: true,
                   })
                 }

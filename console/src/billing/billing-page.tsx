@@ -4,11 +4,12 @@ import { Blank, Notice, Page, Skeleton } from '../ui/page';
 import { Problem } from '../ui/problem';
 import { families } from './family.rule';
 import { FamilyCard } from './family-card';
-import { billingStatus, openPortal } from './queries';
+import { billingStatus, openPortal, upcoming } from './queries';
 
 /** The subscriptions, and the ways to pay, to add and to change. */
 export function BillingPage() {
   const status = useQuery(billingStatus);
+  const ahead = useQuery(upcoming);
   const portal = useMutation({ mutationFn: openPortal });
   const data = status.data;
   const manage = data?.linked ? (
@@ -61,6 +62,9 @@ export function BillingPage() {
             <FamilyCard
               key={family.root.subscription_id}
               family={family}
+              forecast={ahead.data?.find(
+                (one) => one.subscription_id === family.root.subscription_id,
+              )}
               onPay={data.linked ? () => portal.mutate() : null}
             />
           ))

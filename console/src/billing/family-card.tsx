@@ -1,4 +1,5 @@
 import { Link } from '@tanstack/react-router';
+import type { Schemas } from '../api/client';
 import { Button, ButtonLink } from '../ui/button';
 import { Meter } from '../ui/meter';
 import { StatusBadge, typeName } from '../ui/status';
@@ -8,14 +9,15 @@ import { type Family, live, nextOf, planName } from './family.rule';
 
 interface CardProps {
   family: Family;
+  forecast: Schemas['Upcoming'] | undefined;
   /** Opens the portal; `null` where the company does not pay through Stripe. */
   onPay: (() => void) | null;
 }
 
 /** A MAIN (or a trial) with the extra slots below it. */
-export function FamilyCard({ family, onPay }: CardProps) {
+export function FamilyCard({ family, forecast, onPay }: CardProps) {
   const { root, addons } = family;
-  const next = nextOf(root);
+  const next = nextOf(root, forecast);
   const isLive = live(root.effective_status);
   const headline = `family-${root.subscription_id}`;
   return (
@@ -33,7 +35,7 @@ export function FamilyCard({ family, onPay }: CardProps) {
         </div>
         <StatusBadge status={root.effective_status} />
       </div>
-      {next.tone === 'good' ? null : (
+      {!next || next.tone === 'good' ? null : (
         <p className={`said ${next.tone}`}>
           <b>{next.title}</b>
           {next.at ? (
@@ -123,7 +125,7 @@ export function FamilyCard({ family, onPay }: CardProps) {
           </Button>
         ) : null}
         {root.subscription_type === 'MAIN' && isLive ? (
-          <ButtonLink to="/billing/add" search={{ parent: root.subscription_id } as never}>
+          <ButtonLink to="/billing/add" search={{ parent: root.subscription_id }}>
             Add slots
           </ButtonLink>
         ) : null}

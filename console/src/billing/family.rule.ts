@@ -43,73 +43,74 @@ export interface Next {
   title: string;
   detail: string;
   tone: 'good' | 'warn' | 'bad' | 'info';
+  /** The mails before it. */
+  mails: readonly string[];
 }
+
+type Words = Pick<Next, 'title' | 'detail' | 'tone'>;
+type Upcoming = Schemas['Upcoming'];
 
 /** A plan's id as a name: the id is all that a subscription says. */
 export const planName = (id: string | null | undefined, other = 'Your plan') =>
   id ? id.charAt(0).toUpperCase() + id.slice(1).replaceAll(/[-_]/g, ' ') : other;
 
-/** What happens next to a subscription, as far as its state says it. */
-export function nextOf(one: Subscription): Next {
+/** What each change means to a customer. */
+const CHANGES: Record<Upcoming['change'], (plan: string) => Words> = {
+  renewal: (plan) => ({
+    title: `${plan} is renewed`,
+    detail: 'Stripe charges the saved payment method.',
+    tone: 'good',
+  }),
+  payment: () => ({
+    title: 'Your payment is under way',
+    detail: 'You keep access. If the payment does not arrive until then, it is overdue.',
+    tone: 'info',
+  }),
+  paused_renewal: (plan) => ({
+    title: `${plan} goes on without a charge`,
+    detail: 'Support paused the collection of payments.',
+    tone: 'info',
+  }),
+  cancellation: (plan) => ({
+    title: `${plan} ends`,
+    detail: 'It was cancelled. Until then it can be resumed in the billing portal.',
+    tone: 'warn',
+  }),
+  grace: (plan) => ({
+    title: `The paid term of ${plan} ends`,
+    detail: 'Without a payment for the next term you keep access for a last time.',
+    tone: 'info',
+  }),
+  suspension: (plan) => ({
+    title: `${plan} loses its access`,
+    detail: 'The payment is overdue. Pay before then, and nothing changes.',
+    tone: 'warn',
+  }),
+  expiry: (plan) => ({
+    title: `${plan} ends`,
+    detail: 'Buy a plan before then to keep your devices and their tiers.',
+    tone: 'info',
+  }),
+};
+
+/** What happens next to a subscription; `null` while nothing is known of it. */
+export function nextOf(one: Subscription, forecast?: Upcoming): Next | null {
   const plan = planName(one.plan_id);
-  const pending = one.payment_pending_until;
-  switch (one.effective_status) {
-    case 'SUSPENDED':
-      return {
-        at: null,
-        end: false,
-        title: `${plan} is suspended`,
-        detail: 'Devices and slots stay as they are. Access comes back with the payment.',
-        tone: 'bad',
-      };
-    case 'GRACE':
-      if (pending) {
-        return {
-          at: pending,
-          end: false,
-          title: 'Your payment is under way',
-          detail: 'You keep access. If it does not arrive until then, the payment is overdue.',
-          tone: 'info',
-        };
-      }
-      return {
-        at: one.grace_end ?? null,
-        end: false,
-        title: `${plan} loses its access`,
-        detail: 'The payment is overdue. Pay before then, and nothing changes.',
-        tone: 'warn',
-      };
-    case 'TRIAL':
-      return {
-        at: one.term_end,
-        end: true,
-        title: 'Your trial ends',
-        detail: 'Buy a plan before then to keep your devices and their tiers.',
-        tone: 'info',
-      };
-    case 'EXPIRED':
-      return {
-        at: one.term_end,
-        end: true,
-        title: `${plan} has ended`,
-        detail: 'Buy a plan to use your devices again.',
-        tone: 'bad',
-      };
-    default:
-      return one.stripe_managed
-        ? {
-            at: one.term_end,
-            end: true,
-            title: `${plan} is renewed`,
-            detail: 'Stripe charges the saved payment method, unless you cancelled in the portal.',
-            tone: 'good',
-          }
-        : {
-            at: one.term_end,
-            end: true,
-            title: `The paid term of ${plan} ends`,
-            detail: 'You pay by invoice: a new term begins with the next payment.',
-            tone: 'info',
-          };
+  if (one.effective_status === 'SUSPENDED') {
+    return {
+      at: null,
+      end: false,
+      title: `${plan} is suspended`,
+      detail: 'Devices and slots stay as they are. Access comes back with the payment.',
+      tone: 'bad',
+      mails: [],
+    };
   }
+  if (!forecast) return null;
+  return {
+    at: forecast.at,
+    end: forecast.change !== 'suspension',
+    ...CHANGES[forecast.change](plan),
+    mails: forecast.notices.map((notice) => notice.at),
+  };
 }

@@ -163,6 +163,12 @@ function PlanCard({ plan, interval, currency, present, busy, onBuy }: PlanCardPr
           <span>Devices</span>
           <b className="number">{plan.device_limit.toLocaleString('en')}</b>
         </li>
+        {plan.tiers.map((tier) => (
+          <li key={tier.tier_id}>
+            <span>{tier.display_name} slots</span>
+            <b className="number">{tier.slot_limit.toLocaleString('en')}</b>
+          </li>
+        ))}
         {Object.keys(plan.limits)
           .sort()
           .map((name) => (

@@ -10,6 +10,17 @@ export const billingStatus = queryOptions({
   queryFn: ({ signal }) => take(api.GET('/api/v1/customer/billing/status', { signal })),
 });
 
+/** What will happen by itself, the soonest first. */
+export const upcoming = queryOptions({
+  queryKey: ['billing', 'upcoming'],
+  queryFn: async ({ signal }) => {
+    const answer = await take(
+      api.GET('/api/v1/customer/billing/upcoming', { params: { query: { limit: 100 } }, signal }),
+    );
+    return answer.upcoming;
+  },
+});
+
 export const billingConfig = queryOptions({
   queryKey: ['billing', 'config'],
   queryFn: ({ signal }) => take(api.GET('/api/v1/customer/billing/config', { signal })),

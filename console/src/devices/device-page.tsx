@@ -9,6 +9,7 @@ import './devices.css';
 import { Decommission } from './decommission';
 import { Move } from './move';
 import { type Device, device as query } from './queries';
+import { Rename } from './rename';
 import { TierChoice } from './tier-choice';
 
 /** One device: what it is, its tier, where it counts, and its end. */
@@ -17,11 +18,7 @@ export function DevicePage() {
   const found = useQuery(query(id));
   const missing = found.isError && asRefusal(found.error).status === 404;
   return (
-    <Page
-      title={id}
-      lead={found.data?.name ?? undefined}
-      back={{ to: { to: '/devices' }, label: 'Devices' }}
-    >
+    <Page title={id} back={{ to: { to: '/devices' }, label: 'Devices' }}>
       {found.isPending ? <Skeleton height={320} /> : null}
       {missing ? (
         <Blank
@@ -52,7 +49,7 @@ function Loaded({ device }: { device: Device }) {
           tone="info"
           title="This device is out of use"
           actions={
-            <ButtonLink look="primary" to="/devices/new">
+            <ButtonLink look="primary" to="/devices/new" search={{ id: device.device_id }}>
               Register it again
             </ButtonLink>
           }
@@ -66,10 +63,6 @@ function Loaded({ device }: { device: Device }) {
           <dl className="facts">
             <dt>Status</dt>
             <dd>{over ? 'Out of use' : 'In use'}</dd>
-            <dt>Name</dt>
-            <dd>{device.name ?? 'No name'}</dd>
-            <dt>Site</dt>
-            <dd>{device.site_id ?? 'No site'}</dd>
             <dt>Subscription</dt>
             <dd className="mono">{device.subscription_id ?? 'None'}</dd>
             <dt>Last seen</dt>
@@ -87,6 +80,7 @@ function Loaded({ device }: { device: Device }) {
               </>
             ) : null}
           </dl>
+          {over ? null : <Rename device={device} />}
         </section>
         {over ? null : <TierChoice device={device} />}
       </div>

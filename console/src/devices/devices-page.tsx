@@ -183,7 +183,7 @@ function Empty({ filtered, paged }: { filtered: boolean; paged: boolean }) {
       <Blank
         title={filtered ? 'No device with these filters' : 'No device on this page'}
         actions={
-          <ButtonLink to="/devices" search={{} as never}>
+          <ButtonLink to="/devices" search={{}}>
             Show all devices
           </ButtonLink>
         }

@@ -1,5 +1,5 @@
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { Link, useNavigate } from '@tanstack/react-router';
+import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useRef } from 'react';
 import { api, Intention, take } from '../api/client';
 import { OwnDevice } from '../api/constraints.gen';
@@ -17,7 +17,8 @@ const EMPTY = { device_id: '', name: '', site_id: '', subscription_id: '' };
 
 /** Registers one device within the places of the plan. */
 export function RegisterPage() {
-  const draft = useDraft('device', EMPTY, 0);
+  const { id = '' } = useSearch({ from: '/customer/devices/new' });
+  const draft = useDraft('device', { ...EMPTY, device_id: id }, 0);
   const { device_id = '', name = '', site_id = '', subscription_id = '' } = draft.fields;
   const status = useQuery(billingStatus);
   const client = useQueryClient();

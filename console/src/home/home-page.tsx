@@ -1,7 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { families, type Next, nextOf } from '../billing/family.rule';
-import { billingStatus, entitlements } from '../billing/queries';
+import { billingStatus, entitlements, upcoming } from '../billing/queries';
 import { devices } from '../devices/queries';
 import { organization } from '../organization/queries';
 import { ButtonLink } from '../ui/button';
@@ -16,6 +16,7 @@ import { Steps } from './steps';
 export function HomePage() {
   const company = useQuery(organization);
   const status = useQuery(billingStatus);
+  const ahead = useQuery(upcoming);
   const use = useQuery(entitlements);
   const some = useQuery(devices({}, 1));
   return (
@@ -44,13 +45,27 @@ export function HomePage() {
           Buy a plan, and your devices can be registered a minute later.
         </Blank>
       ) : null}
+      {ahead.isError ? (
+        <Problem
+          error={ahead.error}
+          tried="What happens next could not be read"
+          retry={() => void ahead.refetch()}
+        />
+      ) : null}
       <Steps company={company.data} status={status.data} devices={some.data} use={use.data} />
-      {status.data && status.data.subscriptions.length > 0 ? (
+      {status.data && status.data.subscriptions.length > 0 && !ahead.isPending ? (
         <section className="card stack tight" aria-labelledby="next">
           <h2 id="next">What happens next</h2>
           <ol className="timeline">
             {families(status.data.subscriptions).map(({ root }) => (
-              <Event key={root.subscription_id} next={nextOf(root)} id={root.subscription_id} />
+              <Event
+                key={root.subscription_id}
+                next={nextOf(
+                  root,
+                  ahead.data?.find((one) => one.subscription_id === root.subscription_id),
+                )}
+                id={root.subscription_id}
+              />
             ))}
           </ol>
         </section>
@@ -88,7 +103,8 @@ export function HomePage() {
   );
 }
 
-function Event({ next, id }: { next: Next; id: string }) {
+function Event({ next, id }: { next: Next | null; id: string }) {
+  if (!next) return null;
   return (
     <li className={next.tone}>
       <p>
@@ -101,7 +117,15 @@ function Event({ next, id }: { next: Next; id: string }) {
           </>
         ) : null}
       </p>
-      <p className="quiet">{next.detail}</p>
+      <p className="quiet">
+        {next.detail}
+        {next.mails[0] ? (
+          <>
+            {' '}
+            A mail comes on <Time at={next.mails[0]} as="day" />.
+          </>
+        ) : null}
+      </p>
       <p className="small quiet mono">{id}</p>
     </li>
   );

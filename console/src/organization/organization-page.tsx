@@ -1,18 +1,14 @@
-import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
-import { useState } from 'react';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { api, ifMatch, type Schemas, take } from '../api/client';
 import { OrganizationUpdate } from '../api/constraints.gen';
-import { asRefusal } from '../api/problem';
 import { Button } from '../ui/button';
-import { type Fields, useDraft } from '../ui/draft';
 import { Field } from '../ui/field';
-import { MergeDialog } from '../ui/merge';
-import { differences } from '../ui/merge.rule';
 import { Notice, Page, Skeleton } from '../ui/page';
 import { Problem } from '../ui/problem';
+import { changed, useSave } from '../ui/save';
 import { Time } from '../ui/time';
 import { say } from '../ui/toast';
-import { changes, fields, INDUSTRIES, LABELS, type ProfileField, SIZES } from './profile';
+import { fields, INDUSTRIES, LABELS, type ProfileField, SIZES } from './profile';
 import { organization } from './queries';
 
 /** The profile of the own company. */
@@ -44,34 +40,24 @@ export function OrganizationPage() {
 
 function Form({ company }: { company: Schemas['Organization'] }) {
   const client = useQueryClient();
-  const draft = useDraft('organization', fields(company), company.version);
-  const [theirs, setTheirs] = useState<Schemas['Organization'] | null>(null);
-  const saved = (now: Schemas['Organization']) => {
-    client.setQueryData(organization.queryKey, now);
-    draft.clear(fields(now), now.version);
-    setTheirs(null);
-    say('The profile is saved.');
-  };
-  const save = useMutation({
-    mutationFn: ({ base, version, now }: { base: Fields; version: number; now: Fields }) =>
+  const { draft, busy, refusal, submit, discard, dialog } = useSave({
+    name: 'organization',
+    saved: company,
+    fields,
+    labels: LABELS,
+    put: (version, base, now) =>
       take(
         api.PUT('/api/v1/customer/organization', {
           params: { header: ifMatch(version) },
-          body: changes(base, now),
+          body: changed(base, now) as Schemas['OrganizationUpdate'],
         }),
       ),
-    onSuccess: saved,
-    onError: async (error, { now }) => {
-      if (asRefusal(error).code !== 'version_changed') return;
-      const newer = await take(api.GET('/api/v1/customer/organization'));
-      // A lost answer: what was to be saved is there already.
-      const open = differences(fields(newer), fields(newer), now);
-      if (open.length === 0) saved(newer);
-      else setTheirs(newer);
+    read: () => take(api.GET('/api/v1/customer/organization')),
+    onSaved: (now) => {
+      client.setQueryData(organization.queryKey, now);
+      say('The profile is saved.');
     },
   });
-  const refusal = save.error ? asRefusal(save.error) : null;
-  const merging = refusal?.code === 'version_changed';
   const input = (name: ProfileField, more: Partial<Parameters<typeof Field>[0]> = {}) => (
     <Field
       name={name}
@@ -88,7 +74,7 @@ function Form({ company }: { company: Schemas['Organization'] }) {
       className="stack"
       onSubmit={(event) => {
         event.preventDefault();
-        save.mutate({ base: draft.base, version: draft.version, now: draft.fields });
+        submit();
       }}
     >
       {draft.restored ? (
@@ -96,7 +82,7 @@ function Form({ company }: { company: Schemas['Organization'] }) {
           They were typed before this page was left.
         </Notice>
       ) : null}
-      {refusal && !merging ? <Problem error={refusal} tried="The profile was not saved" /> : null}
+      {refusal ? <Problem error={refusal} tried="The profile was not saved" /> : null}
       <section className="card stack" aria-labelledby="company">
         <h2 id="company">Company</h2>
         <div className="fields">
@@ -133,36 +119,14 @@ function Form({ company }: { company: Schemas['Organization'] }) {
         <Button
           type="submit"
           look="primary"
-          busy={save.isPending}
+          busy={busy}
           because={draft.dirty ? null : 'Nothing was changed'}
         >
           Save
         </Button>
-        {draft.dirty ? (
-          <Button
-            onClick={() => {
-              draft.clear(fields(company), company.version);
-              save.reset();
-            }}
-          >
-            Discard changes
-          </Button>
-        ) : null}
+        {draft.dirty ? <Button onClick={discard}>Discard changes</Button> : null}
       </div>
-      {theirs ? (
-        <MergeDialog
-          base={draft.base}
-          theirs={fields(theirs)}
-          mine={draft.fields}
-          labels={LABELS}
-          onClose={() => setTheirs(null)}
-          onSave={(merged) => {
-            draft.rebase(fields(theirs), theirs.version, merged);
-            setTheirs(null);
-            save.mutate({ base: fields(theirs), version: theirs.version, now: merged });
-          }}
-        />
-      ) : null}
+      {dialog}
     </form>
   );
 }

@@ -39,9 +39,3 @@ export const SIZES = ['1-10', '11-50', '51-200', '201-500', '501-1000', '1000+']
 export function fields(of: Schemas['Organization']): Fields {
   return Object.fromEntries(FIELDS.map((name) => [name, of[name] ?? '']));
 }
-
-/** What is to be saved: only the fields that differ from what is there, `null` for an empty one. */
-export function changes(base: Fields, now: Fields): Schemas['OrganizationUpdate'] {
-  const changed = FIELDS.filter((name) => base[name] !== now[name]);
-  return Object.fromEntries(changed.map((name) => [name, now[name] || null]));
-}

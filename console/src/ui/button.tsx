@@ -1,5 +1,5 @@
-import { Link, type LinkProps } from '@tanstack/react-router';
-import type { ReactNode } from 'react';
+import { createLink } from '@tanstack/react-router';
+import type { ComponentProps, ReactNode } from 'react';
 
 type Look = 'plain' | 'primary' | 'danger' | 'bare';
 
@@ -35,7 +35,9 @@ export function Button(props: ButtonProps) {
   );
 }
 
-/** A way to a page that looks like a button. */
-export function ButtonLink({ look = 'plain', ...link }: LinkProps & { look?: Look }) {
-  return <Link className={`button ${look}`} {...link} />;
+function Anchor({ look = 'plain', ...anchor }: ComponentProps<'a'> & { look?: Look }) {
+  return <a className={`button ${look}`} {...anchor} />;
 }
+
+/** A way to a page that looks like a button. */
+export const ButtonLink = createLink(Anchor);

@@ -1,7 +1,10 @@
+import { useQuery } from '@tanstack/react-query';
 import { Link, Outlet, useLocation } from '@tanstack/react-router';
 import { type ReactNode, useEffect, useState } from 'react';
+import { asRefusal } from '../api/problem';
 import { useWaiting } from '../api/wait';
-import { person, signIn, signOut } from '../auth/session';
+import { me } from '../auth/queries';
+import { email, signIn, signOut } from '../auth/session';
 import { Button } from './button';
 import { Plain } from './plain';
 import { useSetting } from './settings';
@@ -35,21 +38,32 @@ function Icon({ path }: { path: string }) {
   );
 }
 
-/** The frame of the customers' pages. */
+/** The frame of the customers' pages; whom they are not for is told so. */
 export function CustomerLayout() {
-  const who = person();
-  if (!who.roles.includes('customer')) {
+  const { data, error } = useQuery(me);
+  // Their answer is not waited for: each page asks the API, which refuses by itself.
+  if (error && asRefusal(error).status === 403) {
+    return <Refused title="This account cannot be used here">{asRefusal(error).message}</Refused>;
+  }
+  if (data && !data.roles.includes('customer')) {
     return (
       <Refused title="This console is for customers">
-        {who.email || 'This account'} belongs to no company here. Sign in with an account of a
+        {email() || 'This account'} belongs to no company here. Sign in with an account of a
         company.
       </Refused>
     );
   }
-  if (!who.tenantId) {
+  if (data && !data.tenant) {
     return (
       <Refused title="Your account belongs to no company yet">
-        Ask support to attach {who.email} to your company. Nothing is wrong with your password.
+        Ask support to attach {email()} to your company. Nothing is wrong with your password.
+      </Refused>
+    );
+  }
+  if (data?.tenant?.status === 'DELETED') {
+    return (
+      <Refused title={`The account of ${data.tenant.name} was closed`}>
+        Ask support if that is a mistake. Your password still works.
       </Refused>
     );
   }
@@ -128,7 +142,6 @@ function Frame() {
 function Account() {
   const [look, setLook] = useSetting('look');
   const [zone, setZone] = useSetting('zone');
-  const { email } = person();
   return (
     <div className="account">
       <Choice
@@ -150,8 +163,8 @@ function Account() {
           ['local', 'Local'],
         ]}
       />
-      <span className="who" title={email}>
-        {email}
+      <span className="who" title={email()}>
+        {email()}
       </span>
       <Button onClick={() => void signOut()}>Sign out</Button>
     </div>

@@ -1,5 +1,5 @@
-//! The web console of a stack: `console/dist` at an address of its own, with the headers that a
-//! deployment sends, and its `config.json` (docs/console.md).
+//! The web console of a stack: `console/dist` at an address of its own, with the headers and the
+//! `config.json` that it needs wherever it is served (docs/console.md, "Serve it").
 
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,7 @@ pub(super) async fn start(stack: &Starting<'_>, env: &Env, tasks: &mut JoinSet<(
     Ok(())
 }
 
-/// `template.yaml` sends the same one.
+/// Nothing but its own files, the API and the issuer; no inline code, and no HTML from strings.
 fn policy(connect: &[&str]) -> String {
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src \
