@@ -72,7 +72,9 @@ export function TierChoice({ device }: { device: Device }) {
                 {tier.tier_id === present ? <span className="quiet"> · now</span> : null}
                 <p className="small quiet">{tier.description}</p>
               </div>
-              <span className="small quiet number">{slots(free(tier))}</span>
+              <span className="small quiet number">
+                {family && !family.live ? 'no access now' : slots(free(tier))}
+              </span>
             </label>
           ))}
           <label>

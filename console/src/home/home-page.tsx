@@ -85,6 +85,11 @@ export function HomePage() {
               <h2 id="use">Devices and slots</h2>
               <Link to="/devices">All devices</Link>
             </div>
+            {use.data.families.every((family) => !family.live) ? (
+              <p className="quiet">
+                Nothing counts while it is suspended. What you have is kept for the payment.
+              </p>
+            ) : null}
             <Meter label="Devices" used={use.data.devices.used} limit={use.data.devices.limit} />
             {use.data.tiers.map((tier) => (
               <Meter
