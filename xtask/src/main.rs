@@ -11,6 +11,7 @@ mod dev;
 mod load;
 mod package;
 mod process;
+mod seed;
 mod stack;
 mod stripe;
 mod templates;
@@ -51,6 +52,8 @@ enum Command {
     /// Show the main use case on the running stack, or on a new one: from a paid checkout to a
     /// customer who logs in, and on to the end of what was bought
     Demo(demo::DemoArgs),
+    /// Let demo companies of all kinds buy on the running stack; again, those that have not yet
+    Seed(seed::SeedArgs),
     /// Show the running stack's business time, or move it forward
     Clock(clock::ClockArgs),
     /// Send a Stripe event, or replay, dismiss or redrive recorded ones
@@ -159,6 +162,7 @@ async fn main() -> ExitCode {
         Command::Console(command) => console::run(command).await,
         Command::Down(args) => dev::down(args).await,
         Command::Demo(args) => demo::run(&args).await,
+        Command::Seed(args) => seed::run(&args).await,
         Command::Clock(args) => clock::run(&args).await,
         Command::Stripe(StripeCommand::Send { file, kind, state }) => {
             stripe::send(&file, kind, state.as_deref()).await

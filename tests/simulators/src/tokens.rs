@@ -169,6 +169,12 @@ impl Keycloak<'_> {
             .context("Keycloak returned no access token")
     }
 
+    /// Returns the username and password of the user with this role, who must have had a token.
+    #[must_use]
+    pub fn login(&self, role: Role<'_>) -> (String, String) {
+        (role.username(), self.password(role))
+    }
+
     /// Derives the user's password from the client's secret, without which it cannot be guessed.
     /// The result is always the same, so that concurrent calls agree; people can type it.
     #[must_use]

@@ -3,6 +3,7 @@
 
 mod ask;
 mod later;
+mod world;
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,6 +45,12 @@ pub(crate) struct DemoArgs {
     /// Leave out what time brings: the stack's business time stays where it is
     #[arg(long)]
     fast: bool,
+    /// Instead, lead so many companies through a year, and say what became of them
+    #[arg(long, value_name = "N", conflicts_with = "fast")]
+    world: Option<usize>,
+    /// What these companies are made up from
+    #[arg(long, default_value_t = 1, requires = "world")]
+    seed: u64,
     #[command(flatten)]
     stack: StackArgs,
 }
@@ -54,6 +61,9 @@ pub(crate) async fn run(args: &DemoArgs) -> Result<()> {
     let state = args.stack.state();
     let ran = crate::dev::running(&state)?.is_some();
     let env = running_or_started(&args.stack, &progress).await?;
+    if let Some(world) = args.world {
+        return world::play(&env, &state, (world, args.seed), &progress).await;
+    }
     let story = play(&env).await?;
     if !args.fast {
         Later::new(&story, &state).await?.play().await?;
