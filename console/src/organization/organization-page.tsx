@@ -142,6 +142,8 @@ function Ours({ company }: { company: Schemas['Organization'] }) {
       <dl className="facts">
         <dt>Support</dt>
         <dd style={{ textTransform: 'capitalize' }}>{company.support_tier}</dd>
+        <dt>Service level</dt>
+        <dd>{company.sla_level ? `${company.sla_level} %` : 'None was agreed'}</dd>
         <dt>Data is kept in</dt>
         <dd>{company.data_residency_region ?? 'No region was agreed'}</dd>
         <dt>Account</dt>
