@@ -146,6 +146,15 @@ async fn check_collected(
     Ok(collected)
 }
 
+/// What became of the companies of a kind.
+#[derive(Default)]
+struct Row<'a> {
+    /// How many have which status.
+    states: BTreeMap<String, u32>,
+    /// What Stripe collected of them, by currency.
+    sums: BTreeMap<&'a str, i64>,
+}
+
 /// A table of what became of whom.
 async fn became(
     seeder: &Seeder<'_>,
@@ -154,18 +163,18 @@ async fn became(
 ) -> Result<()> {
     let sql = "SELECT status FROM subscriptions WHERE tenant_id = $1
                AND parent_subscription_id IS NULL";
-    let mut table: BTreeMap<String, (BTreeMap<String, u32>, BTreeMap<&str, i64>)> = BTreeMap::new();
+    let mut table: BTreeMap<String, Row<'_>> = BTreeMap::new();
     for company in companies {
         let tenant = company.tenant();
         let status: String = seeder.database.query_one(sql, &[&tenant]).await?.get(0);
-        let (states, sums) = table.entry(format!("{:?}", company.kind)).or_default();
+        let Row { states, sums } = table.entry(format!("{:?}", company.kind)).or_default();
         *states.entry(status).or_default() += 1;
         if let Some((sum, currency)) = collected.get(&tenant) {
             *sums.entry(currency).or_default() += sum;
         }
     }
     println!("{:<10} {:<44} collected", "kind", "became");
-    for (kind, (states, sums)) in table {
+    for (kind, Row { states, sums }) in table {
         let list = |pairs: Vec<String>| pairs.join(", ");
         let states = list(states.iter().map(|(state, of)| format!("{of} {state}")).collect());
         let sums = sums.iter().filter(|(_, sum)| **sum > 0);

@@ -112,15 +112,15 @@ fn company(number: usize, seed: u64) -> Company {
     let (address, (trade, industry)) = (PLACES[place], TRADES[trade]);
     let (first_name, last_name) = NAMES[pick("name", NAMES.len())];
     let plan = match (number, kind) {
+        (1, _) => "starter",
         // Enterprise has no price in euros.
-        (_, Kind::Euro | Kind::Addon) => "pro",
-        (0, _) => "pro",
+        (0, _) | (_, Kind::Euro | Kind::Addon) => "pro",
         _ => ["starter", "pro", "starter", "enterprise"][pick("plan", 4)],
     };
     Company {
         name: format!("{} {trade} {seed}-{number:03}", address[1]),
         kind,
-        plan: if number == 1 { "starter" } else { plan },
+        plan,
         industry,
         size: SIZES[pick("size", SIZES.len())],
         address,

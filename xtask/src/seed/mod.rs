@@ -72,7 +72,7 @@ pub(crate) struct Seeder<'a> {
 impl<'a> Seeder<'a> {
     pub(crate) async fn new(env: &'a Env) -> Result<Self> {
         let database = crate::demo::database(env).await?;
-        Ok(Self { env, database, http: crate::http_client(Duration::from_secs(60))? })
+        Ok(Self { env, database, http: crate::http_client(Duration::from_mins(1))? })
     }
 
     /// Lets each company buy that has not bought yet, and gives the first of them devices.
