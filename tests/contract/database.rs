@@ -94,6 +94,23 @@ async fn audit_rows_stay_whoever_asks() {
     assert_ne!(partition, "subscription_audit_other", "this month has a partition of its own");
 }
 
+/// No hourly run came for so long that rows of a month have no partition: they stay where they are,
+/// and the months after it get theirs.
+#[tokio::test]
+async fn months_of_the_audit_that_came_late_keep_no_other_from_its_partition() {
+    let world = World::new().await;
+    let late = "INSERT INTO subscription_audit (event_timestamp, event_type, actor_type, actor_id)
+                VALUES (now() + interval '30 months', 'X', 'system', 'test')";
+    for _ in 0..2 {
+        world.db.execute(late, &[]).await.expect("a row");
+        world.db.execute("SELECT ensure_audit_partitions(32)", &[]).await.expect("partitions");
+    }
+    assert_eq!(world.count("subscription_audit_other").await, 2);
+    let partitions = "pg_inherits WHERE inhparent = 'subscription_audit'::regclass";
+    // This month and 32 more but one, and the one for all others.
+    assert_eq!(world.count(partitions).await, 33);
+}
+
 /// Tables that are the same for every tenant. Another table without a tenant must be added here, by
 /// somebody who has thought of it.
 const CATALOGUE: [&str; 9] = [

@@ -36,7 +36,7 @@ pub struct Proxy {
 struct Counts {
     /// Bytes of clients.
     sent: AtomicU64,
-    ready: AtomicU64,
+    statements: AtomicU64,
     waits: AtomicU64,
 }
 
@@ -69,11 +69,11 @@ impl Proxy {
         self.counts.sent.load(Ordering::SeqCst)
     }
 
-    /// How often PostgreSQL has said through it that it is ready for the next: once for each
-    /// statement that a client sent by itself, and once for each that it had parsed.
+    /// How many statements clients have sent to PostgreSQL through it, those included that are only
+    /// to be parsed.
     #[must_use]
-    pub fn ready(&self) -> u64 {
-        self.counts.ready.load(Ordering::SeqCst)
+    pub fn statements(&self) -> u64 {
+        self.counts.statements.load(Ordering::SeqCst)
     }
 
     /// How often a client has asked PostgreSQL through it when nothing asked before was unanswered:
@@ -181,7 +181,6 @@ async fn carry(
                 0 => return Ok(()),
                 bytes => {
                     let ready = answers.count(&answered[..bytes], b"Z");
-                    counts.ready.fetch_add(ready, Ordering::SeqCst);
                     // One for which nobody asked ends the start of the connection.
                     unanswered = unanswered.saturating_sub(ready);
                     client.write_all(&answered[..bytes]).await?;
@@ -205,6 +204,7 @@ async fn carry(
                 let waits = questions > 0 && unanswered == 0
                     && asked[..bytes] != *b"Q\0\0\0\rROLLBACK\0";
                 counts.waits.fetch_add(u64::from(waits), Ordering::SeqCst);
+                counts.statements.fetch_add(questions, Ordering::SeqCst);
                 unanswered += questions;
                 server.write_all(&asked[..bytes]).await?;
                 counts.sent.fetch_add(bytes as u64, Ordering::SeqCst);
