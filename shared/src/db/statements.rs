@@ -99,9 +99,8 @@ pub async fn query(db: &impl Executor, sql: &str, params: Values<'_>) -> Result<
 }
 
 /// The same by one key or many: `sql` is given the condition, `= $1` or `= ANY($1)`, and `further`
-/// begins with `$2`. For an array
-/// `PostgreSQL` expects ten keys, finds a plan for the one at hand cheaper, and so plans the
-/// statement again each time.
+/// begins with `$2`. For an array `PostgreSQL` expects ten keys, finds a plan for the one at hand
+/// cheaper, and so plans the statement again each time.
 ///
 /// # Errors
 /// The database's.

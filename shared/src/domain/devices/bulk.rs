@@ -52,19 +52,15 @@ impl Write<'_> {
         for ((root, tier), count) in counts {
             families::locks::add_slots(tx, root, tier, count, now).await?;
         }
-        let row = |device: &&'_ Device| {
+        let mut entries = Vec::new();
+        for device in changed.iter().copied() {
             let states = (json!({"tier_id": device.tier_id}), json!({"tier_id": self.tier}));
             let mut details = json!({"device_id": device.device_id, "old_tier_id": device.tier_id,
                 "new_tier_id": self.tier, "of_many": changed.len()});
             if let Some(notes) = self.notes {
                 details["notes"] = json!(notes.as_str());
             }
-            (Some(states), details)
-        };
-        let mut entries = Vec::new();
-        for device in changed.iter().copied() {
-            let (states, details) = row(&device);
-            entries.push(entry(self.event_type, self.by, device, states, details, now));
+            entries.push(entry(self.event_type, self.by, device, Some(states), details, now));
         }
         audit::store::insert_all(tx, &entries, now).await
     }

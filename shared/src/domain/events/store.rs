@@ -380,11 +380,20 @@ pub(super) async fn has_open_event(tx: &Transaction, id: &StripeSubscriptionId) 
     Ok(query_one(tx, sql, &[&id]).await?.get(0))
 }
 
+/// The condition that an event is a checkout's, and waits or has failed.
+fn open_checkout(event: &str) -> String {
+    format!(
+        "{event}.event_type LIKE 'checkout.session.%' AND {event}.status IN ('waiting', 'failed')"
+    )
+}
+
 /// Whether a checkout of this Stripe subscription is waiting or failed.
 pub(super) async fn has_open_checkout(tx: &Transaction, id: &StripeSubscriptionId) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM stripe_events WHERE stripe_subscription_id = $1
-               AND event_type LIKE 'checkout.session.%' AND status IN ('waiting', 'failed'))";
-    Ok(query_one(tx, sql, &[&id]).await?.get(0))
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM stripe_events e WHERE e.stripe_subscription_id = $1 AND {})",
+        open_checkout("e")
+    );
+    Ok(query_one(tx, &sql, &[&id]).await?.get(0))
 }
 
 /// An event that has waited for too long.
@@ -406,22 +415,26 @@ pub(super) async fn end_waiting(
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<EndedWait>> {
+    let sql = format!(
+        "UPDATE stripe_events SET status = 'ignored',
+         status_reason = 'nothing of ours appeared within 72 hours', updated_at = $2
+         WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting'
+                            AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
+                            ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+         RETURNING event_id, event_type, stripe_subscription_id,
+             EXISTS (SELECT FROM stripe_prices p
+                     WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0)
+             AND NOT EXISTS (SELECT FROM stripe_events c
+                     WHERE c.stripe_subscription_id = stripe_events.stripe_subscription_id
+                     AND {}) AS ours",
+        open_checkout("c")
+    );
     let rows = query_planned(
-            tx,
-            "UPDATE stripe_events SET status = 'ignored',
-             status_reason = 'nothing of ours appeared within 72 hours', updated_at = $2
-             WHERE event_id IN (SELECT event_id FROM stripe_events WHERE status = 'waiting'
-             AND recorded_at < $1 AND event_type NOT LIKE 'checkout.session.%'
-                                ORDER BY recorded_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-             RETURNING event_id, event_type, stripe_subscription_id,
-                 EXISTS (SELECT FROM stripe_prices p WHERE strpos(payload::text, '\"' || p.stripe_price_id || '\"') > 0)
-                 AND NOT EXISTS (SELECT FROM stripe_events c
-                 WHERE c.stripe_subscription_id = stripe_events.stripe_subscription_id
-                 AND c.event_type LIKE 'checkout.session.%'
-                 AND c.status IN ('waiting', 'failed')) AS ours",
-            &[(&since, Type::TIMESTAMPTZ), (&now, Type::TIMESTAMPTZ), (&limit, Type::INT8)],
-        )
-        .await?;
+        tx,
+        &sql,
+        &[(&since, Type::TIMESTAMPTZ), (&now, Type::TIMESTAMPTZ), (&limit, Type::INT8)],
+    )
+    .await?;
     rows.iter()
         .map(|row| {
             Ok(EndedWait {
